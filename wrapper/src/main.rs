@@ -1,0 +1,2 @@
+//! Reference wrapper.
+fn main() {}
