@@ -1,0 +1,256 @@
+//! Escalate: the server executes the command, and the wrapper stands in for it: it hands over the descriptors, passes
+//! signals on, stops and continues with the child, and ends as the child ended.
+
+use core::mem::size_of;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::descriptors::Inherited;
+use crate::failure::{CANNOT_EXECUTE, Detail, Failure};
+use crate::frame::{self, HEADER};
+use crate::output::{Decimal, Output};
+use crate::reply::{self, Ending, Progress};
+use crate::signals::{self, FORWARDED, Set};
+use crate::stream::Stream;
+use crate::sys;
+
+/// Sends the descriptors and waits for the child's end.
+pub fn escalate(stream: &mut Stream, escalation: RawFd) -> Result<Ending, Failure> {
+    let inherited = Inherited::collect(escalation)?;
+    // Before the child can exist, so that no signal for it is lost.
+    let mut forwarding = Forwarding::start();
+    let mut frame = SmallFrame::new();
+    frame.add(b"{\"fds\":[");
+    for (index, &number) in inherited.numbers().iter().enumerate() {
+        frame.add(if index == 0 { b"" } else { b"," });
+        frame.add(Decimal::new(number.into()).bytes());
+    }
+    frame.add(if forwarding.is_some() {
+        b"],\"signals\":true}"
+    } else {
+        b"]}"
+    });
+    stream.send_with_descriptors(frame.finish(), &inherited.borrowed()[..inherited.numbers().len()])?;
+    inherited.close_all_but_stderr();
+
+    loop {
+        while let Some(payload) = stream.next_frame()? {
+            match reply::progress(payload).map_err(Failure::malformed("the server's result is malformed"))? {
+                Progress::Ended(ending) => return Ok(ending),
+                Progress::Stopped(signal) => {
+                    if let Some(forwarding) = &mut forwarding {
+                        forwarding.stop(signal);
+                    }
+                }
+            }
+        }
+        // Without forwarding read(2) alone waits, and signals have their default actions.
+        let readable = match &mut forwarding {
+            Some(forwarding) => forwarding.wait(stream)?,
+            None => true,
+        };
+        if readable {
+            stream.read_more("the command's result")?;
+        }
+    }
+}
+
+/// Ends the process as the child ended (`wrapper.escalate.status`, `wrapper.escalate.killed`).
+pub fn end_like_the_child(ending: Ending, file: &[u8]) -> ! {
+    if let Some(signal) = ending.signal {
+        die_by(signal);
+        sys::exit(128 + signal);
+    }
+    match u8::try_from(ending.exit_code) {
+        Ok(status) => sys::exit(status.into()),
+        Err(_) => {
+            // Never modulo 256: that would make a success of 256.
+            Failure {
+                what: "the server's exit code is not one from 0 to 255",
+                detail: Detail::Number(ending.exit_code),
+            }
+            .report(file);
+            sys::exit(CANNOT_EXECUTE)
+        }
+    }
+}
+
+/// Kills this process by that signal. It returns if that can't be done: for a signal that doesn't kill, or in a process
+/// that is immune to it, as the first of a container is.
+fn die_by(signal: i32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if !signals::is_deadly(signal) {
+        return;
+    }
+    // The child has left a core file if one was wanted; the wrapper's own would hide it.
+    let core = Rlimit {
+        current: Some(0),
+        maximum: getrlimit(Resource::Core).maximum,
+    };
+    let _ = setrlimit(Resource::Core, core);
+    // SIGKILL has no disposition to reset. Every failure here ends in the status 128 + N.
+    let _ = sys::reset_disposition(signal);
+    let _ = sys::kill_self(signal);
+    let _ = sys::set_mask(Set::default());
+}
+
+/// Signals on their way from whoever sent them to the child (`wrapper.escalate.signal`).
+struct Forwarding {
+    /// Readable when one of the signals has arrived; they are blocked and come no other way.
+    arrivals: OwnedFd,
+    /// What the process blocks now.
+    mask: Set,
+    /// Arrived, but not yet sent.
+    pending: Set,
+}
+
+impl Forwarding {
+    /// Blocks the signals that are to be forwarded, from now to the process's end. `None` where that's impossible: then
+    /// signals act on the wrapper itself, whose death ends the child.
+    fn start() -> Option<Self> {
+        let forwarded = FORWARDED
+            .iter()
+            .map(|signal| signal.as_raw())
+            // nohup(1) and a shell's background jobs ignore signals so that the command doesn't get them. That a process
+            // is continued can't be ignored.
+            .filter(|&signal| signal == Signal::CONT.as_raw() || !sys::is_ignored(signal))
+            .fold(Set::default(), |set, signal| set.with(Set::only(signal)));
+        let before = sys::block(forwarded).ok()?;
+        match sys::signal_descriptor(forwarded).and_then(sys::above_standard) {
+            Ok(arrivals) => Some(Self {
+                arrivals,
+                mask: before.with(forwarded),
+                pending: Set::default(),
+            }),
+            Err(_) => {
+                // If even that fails, the signals stay blocked, and the server's result still ends the wrapper.
+                let _ = sys::set_mask(before);
+                None
+            }
+        }
+    }
+
+    /// Waits for the server or for signals, and sends the signals on; whether the server has sent something.
+    fn wait(&mut self, stream: &Stream) -> Result<bool, Failure> {
+        let mut wanted = PollFlags::IN;
+        wanted.set(PollFlags::OUT, !self.pending.is_empty());
+        let socket = stream.as_fd();
+        let mut polled = [
+            PollFd::from_borrowed_fd(socket, wanted),
+            PollFd::new(&self.arrivals, PollFlags::IN),
+        ];
+        match poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(false),
+            Err(error) => {
+                return Err(Failure {
+                    what: "cannot wait for the server",
+                    detail: Detail::System(error),
+                });
+            }
+        }
+        let [server, _] = polled.map(|polled| polled.revents());
+        self.collect();
+        self.send_pending(stream);
+        Ok(server.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+    }
+
+    /// Takes the signals that have arrived.
+    fn collect(&mut self) {
+        /// signalfd_siginfo of signalfd(2), which begins with the signal's number.
+        const RECORD: usize = 128;
+        let mut records = [0_u8; 8 * RECORD];
+        loop {
+            match rustix::io::read(&self.arrivals, &mut records) {
+                Ok(0) => return,
+                Ok(length) => {
+                    for record in records[..length].chunks_exact(RECORD) {
+                        if let Some(number) = record.first_chunk::<{ size_of::<u32>() }>() {
+                            self.pending = self.pending.with(Set::only(u32::from_ne_bytes(*number) as i32));
+                        }
+                    }
+                }
+                Err(Errno::INTR) => {}
+                // EAGAIN: there are no more.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn send_pending(&mut self, stream: &Stream) {
+        for signal in self.pending.iter() {
+            let mut frame = SmallFrame::new();
+            frame.add(b"{\"signal\":");
+            frame.add(Decimal::new(signal.into()).bytes());
+            frame.add(b"}");
+            match stream.try_send(frame.finish()) {
+                Ok(true) => self.pending = self.pending.without(Set::only(signal)),
+                // Full: poll tells when there is room.
+                Ok(false) => return,
+                // The server reads no more. What it has to say may still be readable, and if not, that's seen there.
+                Err(_) => self.pending = Set::default(),
+            }
+        }
+    }
+
+    /// Stops the process as the child was stopped (`wrapper.escalate.stopped`). When it is continued SIGCONT arrives
+    /// like any other signal, and is sent to the child.
+    fn stop(&mut self, signal: i32) {
+        self.collect();
+        // Those that came before the child stopped are no reason to believe that this process was continued since.
+        let earlier = self.pending;
+        self.pending = self.pending.without(Set::only(Signal::CONT.as_raw()));
+        let signal = signals::stopping(signal);
+        // Failures leave the wrapper running, which harms nobody: the child can be continued all the same.
+        let _ = sys::kill_self(signal);
+        let _ = sys::set_mask(self.mask.without(Set::only(signal)));
+        let _ = sys::set_mask(self.mask);
+        self.collect();
+        if !self.pending.contains(Set::only(Signal::CONT.as_raw())) {
+            // A terminal's stop signal that is ignored, or whose process group is orphaned, stops nobody.
+            let _ = sys::kill_self(Signal::STOP.as_raw());
+        }
+        self.pending = self.pending.with(earlier);
+    }
+}
+
+/// A frame with a payload of a few numbers.
+struct SmallFrame {
+    bytes: [u8; 256],
+    filled: usize,
+}
+
+impl SmallFrame {
+    fn new() -> Self {
+        Self {
+            bytes: [0; 256],
+            filled: HEADER,
+        }
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        let Ok(()) = self.put(text);
+    }
+
+    /// The whole frame.
+    fn finish(&mut self) -> &[u8] {
+        if let Some(header) = frame::header(self.filled - HEADER) {
+            self.bytes[..HEADER].copy_from_slice(&header);
+        }
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Output for SmallFrame {
+    type Error = core::convert::Infallible;
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        // 16 numbers of ten digits and their frame are 200 bytes.
+        self.bytes[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+        Ok(())
+    }
+}

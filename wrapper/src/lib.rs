@@ -1,0 +1,31 @@
+//! The reference wrapper of shell escalation.
+//!
+//! A patched shell executes this program in place of every external command. It asks the session's server what shall
+//! become of the command, and then either becomes the command (Run), lets the server execute it and stands in for it
+//! (Escalate), or says why it may not run (Deny). Whatever goes wrong, the command does not run.
+//!
+//! The modules in the order of a request's way: [`arguments`] (what the process was started with) → [`request`] (the
+//! question, as JSON) → [`stream`] (handshake and frames) → [`reply`] (the server's answers) → [`run`], [`escalate`] or
+//! [`deny`] → [`failure`] (why nothing was executed). [`json`], [`frame`], [`signals`] and [`text`] know no system
+//! calls; [`sys`] holds those that `rustix` doesn't have.
+//!
+//! There is no allocator: one static buffer carries the request out and the replies in, and a reply that is larger gets
+//! a mapping of its own.
+#![cfg_attr(not(test), no_std)]
+
+pub mod arguments;
+pub mod deny;
+pub mod descriptors;
+pub mod escalate;
+pub mod failure;
+pub mod frame;
+pub mod json;
+pub mod output;
+pub mod reply;
+pub mod request;
+pub mod run;
+pub mod signals;
+pub mod stream;
+pub mod sys;
+pub mod text;
+pub mod wrapper;

@@ -1,0 +1,218 @@
+//! The server's messages: its decision, and after Escalate what becomes of the child.
+
+use crate::json::{self, Malformed, Object, Text, Value};
+use crate::signals;
+
+/// What becomes of the command.
+#[derive(Debug, Clone, Copy)]
+pub enum Decision<'a> {
+    /// The wrapper executes it in its own place.
+    Run,
+    /// The server executes it elsewhere.
+    Escalate,
+    /// Nobody executes it.
+    Deny {
+        /// For the user; `None` where the server gave none.
+        reason: Option<Text<'a>>,
+    },
+}
+
+/// What a message after Escalate says of the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It has been stopped by this signal and lives (the *signals* extension).
+    Stopped(i32),
+    /// It has ended.
+    Ended(Ending),
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// As the server sent it, whatever its size.
+    pub exit_code: i64,
+    /// The signal that killed it, where the server says so (the *signals* extension).
+    pub signal: Option<i32>,
+}
+
+/// Reads a decision: `{"action":"Run"}`, `{"action":"Escalate"}` or `{"action":{"Deny":{"reason":"text"}}}`.
+pub fn decision(payload: &[u8]) -> Result<Decision<'_>, Malformed> {
+    match message(payload)?.member("action")? {
+        Some(Value::String(name)) if name.is("Run") => Ok(Decision::Run),
+        Some(Value::String(name)) if name.is("Escalate") => Ok(Decision::Escalate),
+        Some(Value::Object(action)) => deny(action),
+        Some(_) => Err(Malformed("its action is unknown")),
+        None => Err(Malformed("it has no action")),
+    }
+}
+
+fn deny(action: Object<'_>) -> Result<Decision<'_>, Malformed> {
+    let Some(deny) = action.member("Deny")? else {
+        return Err(Malformed("its action is unknown"));
+    };
+    let deny = deny.as_object().ok_or(Malformed("Deny is not an object"))?;
+    match deny.member("reason")? {
+        Some(Value::String(reason)) => Ok(Decision::Deny { reason: Some(reason) }),
+        Some(Value::Null) | None => Ok(Decision::Deny { reason: None }),
+        Some(_) => Err(Malformed("the reason is not a string")),
+    }
+}
+
+/// Reads a message after Escalate: `{"exit_code":42}`, perhaps with `"signal":N`, or `{"stopped":N}`.
+pub fn progress(payload: &[u8]) -> Result<Progress, Malformed> {
+    let message = message(payload)?;
+    if let Some(exit_code) = message.member("exit_code")? {
+        let exit_code = exit_code
+            .as_integer()
+            .ok_or(Malformed("the exit code is not a whole number"))?;
+        let signal = match message.member("signal")? {
+            Some(Value::Null) | None => None,
+            Some(value) => Some(signal_number(value)?),
+        };
+        return Ok(Progress::Ended(Ending { exit_code, signal }));
+    }
+    match message.member("stopped")? {
+        Some(value) => Ok(Progress::Stopped(signal_number(value)?)),
+        None => Err(Malformed("it has no exit code")),
+    }
+}
+
+fn message(payload: &[u8]) -> Result<Object<'_>, Malformed> {
+    json::parse(payload)?
+        .as_object()
+        .ok_or(Malformed("it is not an object"))
+}
+
+fn signal_number(value: Value<'_>) -> Result<i32, Malformed> {
+    value
+        .as_integer()
+        .and_then(|number| i32::try_from(number).ok())
+        .filter(|&number| signals::is_signal(number))
+        .ok_or(Malformed("a signal is not a number from 1 to 64"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Unit;
+
+    fn denied(payload: &str) -> Option<String> {
+        let Ok(Decision::Deny { reason }) = decision(payload.as_bytes()) else {
+            panic!("not a denial: {payload}");
+        };
+        reason.map(|reason| {
+            reason
+                .units()
+                .map(|unit| match unit {
+                    Unit::Char(char) => char,
+                    Unit::Byte(byte) => panic!("a byte {byte} in {payload}"),
+                })
+                .collect()
+        })
+    }
+
+    #[test]
+    fn the_three_decisions_are_understood() {
+        assert!(matches!(decision(br#"{"action":"Run"}"#), Ok(Decision::Run)));
+        assert!(matches!(
+            decision(br#"{"action":"Escalate"}"#),
+            Ok(Decision::Escalate)
+        ));
+        assert_eq!(
+            denied(r#"{"action":{"Deny":{"reason":"no \"way\"\n\ud83d\ude00"}}}"#),
+            Some("no \"way\"\n😀".into())
+        );
+        assert_eq!(
+            denied(r#"{"action":{"Deny":{"reason":""}}}"#),
+            Some(String::new())
+        );
+        assert_eq!(denied(r#"{"action":{"Deny":{"reason":null}}}"#), None);
+    }
+
+    #[test]
+    fn unknown_members_blanks_and_escaped_names_are_accepted() {
+        let payload = b" {\n\t\"x\" : [ {\"action\":\"Deny\"} , [] , {} ], \"\\u0061ction\" : \"\\u0052un\", \"y\":-1.5e3 } ";
+        assert!(matches!(decision(payload), Ok(Decision::Run)));
+        assert_eq!(
+            denied(r#"{"v":1,"action":{"Deny":{"code":3,"reason":"r","more":[1]}}}"#),
+            Some("r".into())
+        );
+    }
+
+    #[test]
+    fn what_is_no_decision_is_malformed() {
+        for payload in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "{}",
+            "\"Run\"",
+            "{\"action\":\"Run\"",
+            "{\"action\":\"Run\"}}",
+            "{\"action\":\"Run\"} x",
+            "{\"action\":\"run\"}",
+            "{\"action\":\"Sudo\"}",
+            "{\"action\":\"Deny\"}",
+            "{\"action\":null}",
+            "{\"action\":true}",
+            "{\"action\":[\"Run\"]}",
+            "{\"action\":{}}",
+            "{\"action\":{\"Run\":null}}",
+            "{\"action\":{\"Deny\":null}}",
+            "{\"action\":{\"Deny\":\"no\"}}",
+            "{\"action\":{\"Deny\":{\"reason\":5}}}",
+            "{\"action\":\"Run\",\"action\":\"Run\"}",
+            "{\"action\":\"Run\\u0000\"}",
+            "{\"Action\":\"Run\"}",
+            "{\"exit_code\":0}",
+            "{'action':'Run'}",
+            "\u{feff}{\"action\":\"Run\"}",
+        ] {
+            assert!(decision(payload.as_bytes()).is_err(), "accepted {payload}");
+        }
+        assert!(
+            decision(b"{\"action\":\"Run\",\"x\":\"\xff\"}").is_err(),
+            "accepted what isn't UTF-8"
+        );
+    }
+
+    #[test]
+    fn a_result_carries_its_exit_code_and_perhaps_a_signal() {
+        let ended = |exit_code, signal| Ok(Progress::Ended(Ending { exit_code, signal }));
+        assert_eq!(progress(br#"{"exit_code":42}"#), ended(42, None));
+        assert_eq!(
+            progress(br#"{"exit_code":-256,"signal":null}"#),
+            ended(-256, None)
+        );
+        assert_eq!(
+            progress(br#"{"signal":15,"more":{},"exit_code":143}"#),
+            ended(143, Some(15))
+        );
+        assert_eq!(progress(br#"{"stopped":20}"#), Ok(Progress::Stopped(20)));
+    }
+
+    #[test]
+    fn what_is_no_result_is_malformed() {
+        for payload in [
+            "{}",
+            "{\"exit_code\":null}",
+            "{\"exit_code\":\"0\"}",
+            "{\"exit_code\":0.0}",
+            "{\"exit_code\":1e2}",
+            "{\"exit_code\":99999999999999999999}",
+            "{\"exit_code\":0,\"exit_code\":1}",
+            "{\"exit_code\":00}",
+            "{\"exit_code\":0,\"signal\":0}",
+            "{\"exit_code\":0,\"signal\":65}",
+            "{\"exit_code\":0,\"signal\":-9}",
+            "{\"exit_code\":0,\"signal\":\"TERM\"}",
+            "{\"signal\":15}",
+            "{\"stopped\":0}",
+            "{\"stopped\":true}",
+            "{\"action\":\"Run\"}",
+        ] {
+            assert!(progress(payload.as_bytes()).is_err(), "accepted {payload}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The question to the server: what shall become of this command?
+
+use crate::json::{write_number, write_string};
+use crate::output::{Count, Output};
+
+/// The path of the wrapper, for the shell that reads it.
+pub const WRAPPER_VARIABLE: &[u8] = b"EXEC_WRAPPER";
+/// The older name of [`WRAPPER_VARIABLE`].
+pub const WRAPPER_VARIABLE_ALIAS: &[u8] = b"BASH_EXEC_WRAPPER";
+/// The inherited escalation socket's number, decimal.
+pub const SOCKET_VARIABLE: &[u8] = b"CODEX_ESCALATE_SOCKET";
+
+/// Everything the server is told of one command. `A` and `E` give argv and the environment's entries, each anew with every clone.
+pub struct Request<'a, A, E> {
+    /// The path that the shell resolved.
+    pub file: &'a [u8],
+    /// Its arguments, `argv[0]` included.
+    pub argv: A,
+    /// The current directory.
+    pub workdir: &'a [u8],
+    /// The environment as the process has it: entries of the form `NAME=VALUE`.
+    pub environment: E,
+    /// The file mode creation mask (the *umask* extension).
+    pub umask: u32,
+}
+
+impl<'a, A, E> Request<'_, A, E>
+where
+    A: Iterator<Item = &'a [u8]> + Clone,
+    E: Iterator<Item = &'a [u8]> + Clone,
+{
+    /// Writes the request as JSON.
+    pub fn write<O: Output>(&self, output: &mut O) -> Result<(), O::Error> {
+        output.put(b"{\"file\":")?;
+        write_string(output, self.file)?;
+        output.put(b",\"argv\":[")?;
+        let mut separator: &[u8] = b"";
+        for argument in self.argv.clone() {
+            output.put(separator)?;
+            write_string(output, argument)?;
+            separator = b",";
+        }
+        output.put(b"],\"workdir\":")?;
+        write_string(output, self.workdir)?;
+        output.put(b",\"env\":{")?;
+        separator = b"";
+        for (name, value) in self.environment.clone().filter_map(variable) {
+            output.put(separator)?;
+            write_string(output, name)?;
+            output.put(b":")?;
+            write_string(output, value)?;
+            separator = b",";
+        }
+        output.put(b"},\"umask\":")?;
+        write_number(output, i64::from(self.umask))?;
+        output.put(b"}")
+    }
+
+    /// The length of what [`Self::write`] writes, in bytes.
+    pub fn length(&self) -> usize {
+        let mut count = Count::default();
+        let Ok(()) = self.write(&mut count);
+        count.0
+    }
+}
+
+/// Name and value of an entry that the server is told of. The variables of the wrapper itself are not: what the server
+/// executes is no longer the wrapper's. An entry without `=` has no name and so can't be told.
+fn variable(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = entry.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = (&entry[..equals], &entry[equals + 1..]);
+    let own = [WRAPPER_VARIABLE, WRAPPER_VARIABLE_ALIAS, SOCKET_VARIABLE].contains(&name);
+    (!own).then_some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn written(file: &[u8], argv: &[&[u8]], environment: &[&[u8]]) -> Vec<u8> {
+        let request = Request {
+            file,
+            argv: argv.iter().copied(),
+            workdir: b"/tmp",
+            environment: environment.iter().copied(),
+            umask: 0o022,
+        };
+        let mut output = Vec::new();
+        let Ok(()) = request.write(&mut output);
+        assert_eq!(request.length(), output.len());
+        output
+    }
+
+    #[test]
+    fn a_request_has_the_members_in_the_order_of_the_specification() {
+        assert_eq!(
+            String::from_utf8(written(
+                b"/bin/echo",
+                &[b"echo", b"hi", b""],
+                &[b"K=V", b"EMPTY=", b"EQUALS=a=b"]
+            ))
+            .unwrap(),
+            r#"{"file":"/bin/echo","argv":["echo","hi",""],"workdir":"/tmp","env":{"K":"V","EMPTY":"","EQUALS":"a=b"},"umask":18}"#
+        );
+    }
+
+    #[test]
+    fn the_variables_of_the_wrapper_and_entries_without_a_name_are_left_out() {
+        let environment: [&[u8]; 6] = [
+            b"EXEC_WRAPPER=/w",
+            b"BASH_EXEC_WRAPPER=/w",
+            b"CODEX_ESCALATE_SOCKET=3",
+            b"LOOSE",
+            b"EXEC_WRAPPER2=kept",
+            b"A=1",
+        ];
+        assert_eq!(
+            String::from_utf8(written(b"f", &[], &environment)).unwrap(),
+            r#"{"file":"f","argv":[],"workdir":"/tmp","env":{"EXEC_WRAPPER2":"kept","A":"1"},"umask":18}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_arrives_as_it_was(file: String, argv: Vec<String>, env in prop::collection::btree_map("[^=]*", any::<String>(), 0..8)) {
+            let argv_bytes: Vec<&[u8]> = argv.iter().map(|argument| argument.as_bytes()).collect();
+            let entries: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let entry_bytes: Vec<&[u8]> = entries.iter().map(|entry| entry.as_bytes()).collect();
+            let value: serde_json::Value = serde_json::from_slice(&written(file.as_bytes(), &argv_bytes, &entry_bytes)).unwrap();
+            prop_assert_eq!(&value["file"], &serde_json::json!(file));
+            prop_assert_eq!(&value["argv"], &serde_json::json!(argv));
+            let received: BTreeMap<String, String> = serde_json::from_value(value["env"].clone()).unwrap();
+            prop_assert_eq!(received, env);
+        }
+    }
+}

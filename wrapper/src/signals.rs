@@ -1,0 +1,122 @@
+//! Which signals are forwarded, which stop, and which can kill. Numbers are those of the system it is built for.
+
+use rustix::process::Signal;
+
+/// The largest signal number of Linux.
+pub const LAST: i32 = 64;
+
+/// The signals that are forwarded to the escalated child (`wrapper.escalate.signal`).
+pub const FORWARDED: [Signal; 9] = [
+    Signal::INT,
+    Signal::TERM,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::WINCH,
+    Signal::TSTP,
+    Signal::CONT,
+];
+
+/// Signals whose default action stops the process.
+const STOPPING: [Signal; 4] = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+
+/// Signals whose default action is nothing at all.
+const HARMLESS: [Signal; 4] = [Signal::CHILD, Signal::CONT, Signal::URG, Signal::WINCH];
+
+/// A set of signals, bit N-1 for signal N, as the Linux kernel counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Set(pub u64);
+
+impl Set {
+    /// The set that has only that signal; empty for a number that is none.
+    pub fn only(signal: i32) -> Self {
+        if is_signal(signal) {
+            Self(1 << (signal - 1))
+        } else {
+            Self(0)
+        }
+    }
+
+    /// Both sets' signals.
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The signals that aren't in `other`.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all signals of `other` are in this set.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The signals, lowest first.
+    pub fn iter(self) -> impl Iterator<Item = i32> {
+        (1..=LAST).filter(move |&signal| self.contains(Self::only(signal)))
+    }
+}
+
+/// Whether that is a signal's number.
+pub fn is_signal(number: i32) -> bool {
+    (1..=LAST).contains(&number)
+}
+
+/// Whether a process can be killed by that signal, so that raising it ends this process too.
+pub fn is_deadly(signal: i32) -> bool {
+    is_signal(signal)
+        && !STOPPING
+            .iter()
+            .chain(&HARMLESS)
+            .any(|harmless| harmless.as_raw() == signal)
+}
+
+/// The signal by which the wrapper stops when its child was stopped by `signal`: the same one, so that the shell reports
+/// the same, or SIGSTOP where that one stops nothing by default.
+pub fn stopping(signal: i32) -> i32 {
+    if STOPPING.iter().any(|stopping| stopping.as_raw() == signal) {
+        signal
+    } else {
+        Signal::STOP.as_raw()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_the_first_and_the_last_signal() {
+        let set = Set::only(1).with(Set::only(64));
+        assert_eq!(set, Set(1 | 1 << 63));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [1, 64]);
+        assert_eq!(set.without(Set::only(64)), Set::only(1));
+        assert!(set.contains(Set::only(64)) && !set.contains(Set::only(15)));
+    }
+
+    #[test]
+    fn numbers_that_are_no_signals_make_an_empty_set() {
+        for number in [i32::MIN, -1, 0, 65, i32::MAX] {
+            assert!(Set::only(number).is_empty());
+            assert!(!is_deadly(number));
+        }
+    }
+
+    #[test]
+    fn stops_and_ignored_signals_kill_nobody() {
+        let harmless: Vec<i32> = (1..=LAST).filter(|&signal| !is_deadly(signal)).collect();
+        assert_eq!(harmless, [17, 18, 19, 20, 21, 22, 23, 28]);
+    }
+
+    #[test]
+    fn the_wrapper_stops_by_the_same_signal_where_it_can() {
+        assert_eq!([19, 20, 21, 22, 9, 0].map(stopping), [19, 20, 21, 22, 19, 19]);
+    }
+}

@@ -1,0 +1,330 @@
+//! The request stream: the handshake that opens it, the request on its way out, and frames on their way in.
+
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+use crate::descriptors::MAX_DESCRIPTORS;
+use crate::failure::{Detail, Failure};
+use crate::frame::{self, HEADER, MAX_PAYLOAD};
+use crate::output::Output;
+use crate::request::Request;
+use crate::sys;
+
+const NOT_OPEN: &str = "the descriptor that CODEX_ESCALATE_SOCKET names is not open";
+
+/// The wrapper's end of the request stream, and the memory for what goes over it.
+pub struct Stream {
+    socket: OwnedFd,
+    /// Carries the request out in pieces, then holds what has been received.
+    buffer: &'static mut [u8],
+    /// What has been received and not yet been taken.
+    received: Range<usize>,
+}
+
+impl Stream {
+    /// Makes a stream and hands its other end to the server, through the escalation socket (`wire.handshake`).
+    pub fn connect(escalation: RawFd, buffer: &'static mut [u8]) -> Result<Self, Failure> {
+        let bad = |what| Failure {
+            what,
+            detail: Detail::Number(escalation.into()),
+        };
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(Failure::system("cannot make a socket pair for the request"))?;
+        // The number must have been open before: otherwise the request would go to the wrapper itself.
+        let recycled = [&ours, &theirs]
+            .iter()
+            .any(|socket| socket.as_raw_fd() == escalation);
+        if recycled {
+            return Err(bad(NOT_OPEN));
+        }
+        let no_room = Failure::system("cannot keep the request's sockets away from the standard streams");
+        let ours = sys::above_standard(ours).map_err(&no_room)?;
+        let theirs = sys::above_standard(theirs).map_err(&no_room)?;
+
+        send_with_descriptors(sys::inherited(escalation), &[0], &[theirs.as_fd()]).map_err(|error| {
+            match error {
+                Errno::BADF => bad(NOT_OPEN),
+                Errno::NOTSOCK => bad("the descriptor that CODEX_ESCALATE_SOCKET names is not a socket"),
+                Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE => {
+                    Failure::new("nobody answers on the escalation socket any more; the session has ended")
+                }
+                error => Failure {
+                    what: "cannot send on the escalation socket",
+                    detail: Detail::System(error),
+                },
+            }
+        })?;
+        Ok(Self {
+            socket: ours,
+            buffer,
+            received: 0..0,
+        })
+    }
+
+    /// Sends the request.
+    pub fn ask<'a, A, E>(&mut self, request: &Request<'_, A, E>) -> Result<(), Failure>
+    where
+        A: Iterator<Item = &'a [u8]> + Clone,
+        E: Iterator<Item = &'a [u8]> + Clone,
+    {
+        let header = frame::header(request.length()).ok_or(Failure::new(
+            "arguments and environment are too large for a request",
+        ))?;
+        let mut pieces = Pieces {
+            socket: self.socket.as_fd(),
+            buffer: self.buffer,
+            filled: 0,
+        };
+        pieces.put(&header)?;
+        request.write(&mut pieces)?;
+        pieces.flush()
+    }
+
+    /// Sends a frame with descriptors on its first byte (`wire.fds`).
+    pub fn send_with_descriptors(&self, frame: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+        let failed = Failure::system("cannot send the descriptors to the server");
+        let sent = send_with_descriptors(self.socket.as_fd(), frame, descriptors).map_err(&failed)?;
+        send_all(self.socket.as_fd(), &frame[sent..]).map_err(failed)
+    }
+
+    /// Sends a small frame unless the socket is full; whether it was sent.
+    pub fn try_send(&self, frame: &[u8]) -> Result<bool, Errno> {
+        match send(self.socket.as_fd(), frame, SendFlags::DONTWAIT) {
+            Ok(sent) => send_all(self.socket.as_fd(), &frame[sent..]).map(|()| true),
+            Err(Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for the next frame; its payload. `wanted` names it for the case that it doesn't come.
+    pub fn receive(&mut self, wanted: &'static str) -> Result<&[u8], Failure> {
+        loop {
+            if let Some(payload) = self.take_frame()? {
+                return Ok(&self.buffer[payload]);
+            }
+            self.read_more(wanted)?;
+        }
+    }
+
+    /// The payload of the next frame, if it has arrived as a whole.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, Failure> {
+        Ok(self.take_frame()?.map(|payload| &self.buffer[payload]))
+    }
+
+    fn take_frame(&mut self) -> Result<Option<Range<usize>>, Failure> {
+        let Some(length) = self.payload_length()? else {
+            return Ok(None);
+        };
+        let start = self.received.start + HEADER;
+        let end = start + length;
+        if end > self.received.end {
+            return Ok(None);
+        }
+        self.received.start = end;
+        Ok(Some(start..end))
+    }
+
+    /// The length that the next frame announces, once its header is there.
+    fn payload_length(&self) -> Result<Option<usize>, Failure> {
+        let Some(header) = self.buffer[self.received.clone()].first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let length = frame::payload_length(*header);
+        if length > MAX_PAYLOAD {
+            return Err(Failure {
+                what: "the server's reply is too large, in bytes",
+                detail: Detail::Number(length as i64),
+            });
+        }
+        Ok(Some(length))
+    }
+
+    /// Reads once. Descriptors that come along have no place in a reply: read(2) makes the kernel drop them, so they
+    /// never become ours (`wire.fds.unexpected`).
+    pub fn read_more(&mut self, wanted: &'static str) -> Result<(), Failure> {
+        self.make_room()?;
+        let room = &mut self.buffer[self.received.end..];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut *room)) {
+            Ok(0) | Err(Errno::CONNRESET) => Err(Failure {
+                what: "the server closed the request stream before",
+                detail: Detail::Bytes(wanted.as_bytes()),
+            }),
+            Ok(count) => {
+                self.received.end += count;
+                Ok(())
+            }
+            Err(error) => Err(Failure {
+                what: "cannot read from the server",
+                detail: Detail::System(error),
+            }),
+        }
+    }
+
+    /// Sees to it that the next read has room, and the frame that has begun has room as a whole.
+    fn make_room(&mut self) -> Result<(), Failure> {
+        let needed = HEADER + self.payload_length()?.unwrap_or(0);
+        if needed > self.buffer.len() {
+            // At least doubled, so that all the buffers before take no more memory than this one.
+            let larger = sys::map(needed.max(2 * self.buffer.len()))
+                .map_err(Failure::system("no memory for the server's reply"))?;
+            larger[..self.received.len()].copy_from_slice(&self.buffer[self.received.clone()]);
+            self.buffer = larger;
+        } else if self.received.is_empty()
+            || self.received.start + needed > self.buffer.len()
+            || self.received.end == self.buffer.len()
+        {
+            self.buffer.copy_within(self.received.clone(), 0);
+        } else {
+            return Ok(());
+        }
+        self.received = 0..self.received.len();
+        Ok(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A frame on its way out, a buffer at a time, however large it is.
+struct Pieces<'a> {
+    socket: BorrowedFd<'a>,
+    buffer: &'a mut [u8],
+    filled: usize,
+}
+
+impl Pieces<'_> {
+    fn flush(&mut self) -> Result<(), Failure> {
+        send_all(self.socket, &self.buffer[..self.filled]).map_err(|error| match error {
+            Errno::PIPE | Errno::CONNRESET => {
+                Failure::new("the server closed the request stream before it had read the request")
+            }
+            error => Failure {
+                what: "cannot send the request",
+                detail: Detail::System(error),
+            },
+        })?;
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+impl Output for Pieces<'_> {
+    type Error = Failure;
+
+    fn put(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            if self.filled == self.buffer.len() {
+                self.flush()?;
+            }
+            let room = &mut self.buffer[self.filled..];
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+        }
+        Ok(())
+    }
+}
+
+/// sendmsg(2), since sandboxes refuse send(2), and write(2) would raise SIGPIPE.
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: SendFlags) -> Result<usize, Errno> {
+    let mut nothing = SendAncillaryBuffer::default();
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(
+            socket,
+            &[IoSlice::new(bytes)],
+            &mut nothing,
+            flags | SendFlags::NOSIGNAL,
+        )
+    })
+}
+
+fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        bytes = &bytes[send(socket, bytes, SendFlags::empty())?..];
+    }
+    Ok(())
+}
+
+/// Sends bytes with descriptors, waiting for as long as the socket is full. The socket's own flags, which it shares with
+/// other processes, stay as they are (`wrapper.handshake.full`). How many bytes were sent.
+fn send_with_descriptors(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(Errno::INVAL);
+    }
+    let data = [IoSlice::new(bytes)];
+    let mut wait = Wait::default();
+    loop {
+        match rustix::net::sendmsg(
+            socket,
+            &data,
+            &mut control,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        ) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait.for_room(socket),
+            // Too many descriptors are on their way between processes: that is not to be polled for.
+            Err(Errno::TOOMANYREFS) => wait.a_moment(),
+            result => return result,
+        }
+    }
+}
+
+/// The pauses between attempts to send on a full socket. A datagram socket reports that it's writable later than it
+/// would take a message, so no pause relies on that report alone.
+#[derive(Default)]
+struct Wait {
+    reported_writable: bool,
+}
+
+impl Wait {
+    const MOMENT: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    const LONGEST: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 10_000_000,
+    };
+
+    fn for_room(&mut self, socket: BorrowedFd<'_>) {
+        if self.reported_writable {
+            // It said so last time and was full all the same: don't spin.
+            self.reported_writable = false;
+            return self.a_moment();
+        }
+        self.reported_writable = matches!(
+            poll(
+                &mut [PollFd::from_borrowed_fd(socket, PollFlags::OUT)],
+                Some(&Self::LONGEST)
+            ),
+            Ok(1..)
+        );
+    }
+
+    fn a_moment(&self) {
+        // A signal may cut the pause short; the next attempt decides.
+        let _ = poll(&mut [], Some(&Self::MOMENT));
+    }
+}

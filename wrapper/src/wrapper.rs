@@ -1,0 +1,109 @@
+//! The whole of one run, from what the process was started with to its end.
+
+use rustix::fd::RawFd;
+use rustix::fs::Mode;
+
+use crate::arguments::{Command, Strings};
+use crate::failure::{CANNOT_EXECUTE, Detail, Failure, Message};
+use crate::reply::{self, Decision, Ending};
+use crate::request::{Request, SOCKET_VARIABLE};
+use crate::stream::Stream;
+use crate::{deny, escalate, run, sys};
+
+/// The status of a wrapper that was called wrongly.
+const USAGE: i32 = 2;
+
+/// The longest path of a working directory that is sent, its NUL included.
+const PATH_MAX: usize = 4096;
+
+/// The memory that one run needs: a request goes out and a reply comes in through it.
+pub const BUFFER_SIZE: usize = 64 << 10;
+
+/// What the decision leaves to do, once the server has no more part in it.
+enum Verdict {
+    Run,
+    Denied,
+    Ended(Ending),
+}
+
+/// Asks the server what becomes of the command, and sees to it. `buffer` has [`BUFFER_SIZE`] bytes or more.
+pub fn main(arguments: Strings, environment: Strings, buffer: &'static mut [u8]) -> ! {
+    let Some(command) = Command::new(arguments, environment) else {
+        let mut message = Message::new();
+        message
+            .add(b"usage: execve-wrapper FILE ARGV0 [ARGUMENT...] (called by a shell, in place of execve)\n");
+        message.send();
+        sys::exit(USAGE);
+    };
+    let file = command.file().to_bytes();
+    match decide(&command, buffer) {
+        Ok(Verdict::Run) => sys::exit(run::run(command)),
+        Ok(Verdict::Denied) => sys::exit(deny::STATUS),
+        Ok(Verdict::Ended(ending)) => escalate::end_like_the_child(ending, file),
+        Err(failure) => {
+            failure.report(file);
+            sys::exit(CANNOT_EXECUTE)
+        }
+    }
+}
+
+fn decide(command: &Command, buffer: &'static mut [u8]) -> Result<Verdict, Failure> {
+    let escalation = escalation_socket(command.environment())?;
+    let mut path = [0; PATH_MAX];
+    let request = Request {
+        file: command.file().to_bytes(),
+        argv: command.argv().iter(),
+        workdir: working_directory(&mut path)?,
+        environment: command.environment().iter(),
+        umask: umask(),
+    };
+    let mut stream = Stream::connect(escalation, buffer)?;
+    stream.ask(&request)?;
+    let payload = stream.receive("its decision")?;
+    match reply::decision(payload).map_err(Failure::malformed("the server's decision is malformed"))? {
+        Decision::Run => Ok(Verdict::Run),
+        Decision::Escalate => Ok(Verdict::Ended(escalate::escalate(&mut stream, escalation)?)),
+        Decision::Deny { reason } => {
+            deny::report(reason);
+            Ok(Verdict::Denied)
+        }
+    }
+}
+
+/// The number of the escalation socket. Whether it's open and a socket is seen when it's used.
+fn escalation_socket(environment: Strings) -> Result<RawFd, Failure> {
+    let Some(value) = environment.variable(SOCKET_VARIABLE) else {
+        return Err(Failure::new(
+            "CODEX_ESCALATE_SOCKET is not set, so there is no server to ask",
+        ));
+    };
+    let digits = value.iter().all(u8::is_ascii_digit);
+    let number = core::str::from_utf8(value)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|value| value.parse().ok());
+    number.ok_or(Failure {
+        what: "CODEX_ESCALATE_SOCKET is not a descriptor's number",
+        detail: Detail::Bytes(value),
+    })
+}
+
+fn working_directory(buffer: &mut [u8]) -> Result<&[u8], Failure> {
+    let length =
+        sys::current_directory(buffer).map_err(Failure::system("cannot tell the working directory"))?;
+    let path = &buffer[..length];
+    // "(unreachable)" stands before a path outside the process's root.
+    if path.first() != Some(&b'/') {
+        return Err(Failure::new(
+            "the working directory cannot be reached from the root",
+        ));
+    }
+    Ok(path)
+}
+
+/// The file mode creation mask, which can only be read by setting it. Nothing is created meanwhile.
+fn umask() -> u32 {
+    let mask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(mask);
+    mask.bits()
+}
