@@ -1,0 +1,210 @@
+//! `conformance run`: judges what is named and reports.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::prepare;
+use crate::baseline::Baseline;
+use crate::command_line::{RunArguments, status};
+use crate::outcome::Outcome;
+use crate::report::{Run, human, json};
+use crate::runner::schedule::{self, Event};
+use crate::suite::Selection;
+
+/// Runs the selected cases.
+///
+/// # Errors
+/// What cannot be judged, selected, read or written.
+pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
+    if arguments.judged.shell.is_none()
+        && arguments.judged.wrapper.is_none()
+        && arguments.judged.server.is_none()
+    {
+        bail!("nothing to judge: name at least one of --shell PATH, --wrapper PATH, --server COMMAND");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = arguments.jobs.map_or(cores, usize::from);
+    let baseline = arguments
+        .baseline
+        .as_deref()
+        .map(Baseline::read)
+        .transpose()?
+        .unwrap_or_default();
+    // Opened before the run: that a report cannot be written must not be found out after it.
+    let json_output = arguments
+        .json
+        .as_deref()
+        .map(|path| ReportFile::create("--json", path))
+        .transpose()?;
+    let options = prepare(&arguments.judged, &arguments.trying, jobs)?;
+    let selection = Selection {
+        level: arguments.level,
+        only: arguments.only.clone(),
+        skip: arguments.skip.clone(),
+        shard: arguments.shard,
+        roles: options.implementations.roles(),
+    };
+    let cases = selection.apply()?;
+    let json_on_stdout = json_output.as_ref().is_some_and(ReportFile::is_standard_output);
+    let mut listener = Listener::new(cases.len(), arguments.trace, json_on_stdout);
+    let started = Instant::now();
+    let finished = schedule::run(&cases, &options, |event| listener.hear(event, &baseline))?;
+    listener.done();
+    let mut results = finished.results;
+    if let Some(path) = &arguments.write_baseline {
+        baseline.of_failures(&results).write(path)?;
+    }
+    for result in &mut results {
+        baseline.apply(result);
+    }
+    let run = Run {
+        implementations: options.implementations,
+        level: arguments.level,
+        seed: options.seed,
+        shard: arguments.shard,
+        results,
+        duration: started.elapsed(),
+    };
+    if let Some(output) = json_output {
+        output.write(&serde_json::to_string_pretty(&json::report(&run)?)?)?;
+    }
+    listener.say(&human::summary(&run))?;
+    if let Some(kept) = finished.kept {
+        listener.say(&format!(
+            "the cases' directories are kept under {}\n",
+            kept.display()
+        ))?;
+    }
+    if let Some(signal) = finished.interrupted {
+        let left = cases.len() - run.results.len();
+        listener.say(&format!(
+            "interrupted by signal {signal}: {left} cases were not run\n"
+        ))?;
+        return Ok(128 + signal);
+    }
+    Ok(exit_status(&run))
+}
+
+fn exit_status(run: &Run) -> i32 {
+    if run.count(Outcome::HarnessError) > 0 {
+        status::HARNESS
+    } else if run.results.iter().any(|result| !result.outcome.is_green()) {
+        status::UNEXPECTED
+    } else if run
+        .results
+        .iter()
+        .all(|result| result.outcome == Outcome::NotApplicable)
+    {
+        status::NOTHING
+    } else {
+        status::EXPECTED
+    }
+}
+
+/// A report's destination: a file, or standard output for `-`.
+enum ReportFile<'a> {
+    StandardOutput,
+    File(&'a Path, File),
+}
+
+impl<'a> ReportFile<'a> {
+    fn create(option: &str, path: &'a Path) -> anyhow::Result<ReportFile<'a>> {
+        if path == Path::new("-") {
+            return Ok(ReportFile::StandardOutput);
+        }
+        let file =
+            File::create(path).with_context(|| format!("{option} {}: cannot be written", path.display()))?;
+        Ok(ReportFile::File(path, file))
+    }
+
+    fn is_standard_output(&self) -> bool {
+        matches!(self, ReportFile::StandardOutput)
+    }
+
+    fn write(self, text: &str) -> anyhow::Result<()> {
+        match self {
+            ReportFile::StandardOutput => writeln!(std::io::stdout().lock(), "{text}")?,
+            ReportFile::File(path, mut file) => {
+                writeln!(file, "{text}").with_context(|| format!("{}: cannot be written", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shows progress: a bar on a terminal, a line a case elsewhere.
+struct Listener {
+    bar: Option<ProgressBar>,
+    trace: bool,
+    to_standard_error: bool,
+    /// The first write that failed. The run goes on, so that the reports in files are complete.
+    broken: Option<std::io::Error>,
+}
+
+impl Listener {
+    fn new(cases: usize, trace: bool, json_on_stdout: bool) -> Listener {
+        let terminal = std::io::stderr().is_terminal() && (json_on_stdout || std::io::stdout().is_terminal());
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::new(cases as u64);
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Listener {
+            bar,
+            trace,
+            to_standard_error: json_on_stdout,
+            broken: None,
+        }
+    }
+
+    fn hear(&mut self, event: &Event, baseline: &Baseline) {
+        match (event, &self.bar) {
+            (Event::Started(id), Some(bar)) => bar.set_message(*id),
+            (Event::Started(_), None) => {}
+            (Event::Finished(result), bar) => {
+                let mut result = result.clone();
+                baseline.apply(&mut result);
+                let mut text = human::line(&result) + "\n";
+                if self.trace {
+                    text.push_str(&human::trace(&result));
+                }
+                if let Some(bar) = bar {
+                    bar.inc(1);
+                    if self.trace || !result.outcome.is_green() {
+                        bar.println(text.trim_end());
+                    }
+                } else if self.broken.is_none() {
+                    self.broken = self.write(&text).err();
+                }
+            }
+        }
+    }
+
+    fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn say(&mut self, text: &str) -> anyhow::Result<()> {
+        if let Some(error) = self.broken.take() {
+            return Err(error.into());
+        }
+        Ok(self.write(text)?)
+    }
+
+    fn write(&self, text: &str) -> std::io::Result<()> {
+        if self.to_standard_error {
+            std::io::stderr().lock().write_all(text.as_bytes())
+        } else {
+            std::io::stdout().lock().write_all(text.as_bytes())
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What a running case has at hand: the implementations, a directory of its own, patience, a transcript.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::implementations::Implementations;
+use crate::outcome::{CaseError, harness};
+use crate::suite::Case;
+use crate::transcript::Transcript;
+
+/// How long a case waits for one event before it calls it missing, before `--timeout-scale`.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a running case has at hand.
+pub struct Context {
+    /// The case.
+    pub case: Case,
+    /// What is judged.
+    pub implementations: Implementations,
+    /// The wire so far.
+    pub transcript: Transcript,
+    /// Seed of property cases.
+    pub seed: u64,
+    /// How many examples a property case tries.
+    pub property_cases: u32,
+    timeout_scale: f64,
+    directory: PathBuf,
+    probe_executable: PathBuf,
+    counter: Cell<u32>,
+}
+
+/// The part of a context that comes from the run.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Settings {
+    /// What is judged.
+    pub implementations: Implementations,
+    /// Seed of property cases.
+    pub seed: u64,
+    /// How many examples a property case tries.
+    pub property_cases: u32,
+    /// Multiplies every deadline.
+    pub timeout_scale: f64,
+    /// A copy of this executable on the file system of the case directories, to be linked as probe.
+    pub probe_executable: PathBuf,
+}
+
+impl Context {
+    /// A context for `case` in its empty `directory`.
+    ///
+    /// # Errors
+    /// Where the directory's layout cannot be made.
+    pub fn new(
+        case: Case,
+        settings: Settings,
+        directory: &Path,
+        transcript: Transcript,
+    ) -> Result<Context, CaseError> {
+        for name in ["bin", "tmp", "work"] {
+            fs::create_dir_all(directory.join(name))?;
+        }
+        Ok(Context {
+            case,
+            implementations: settings.implementations,
+            transcript,
+            seed: settings.seed,
+            property_cases: settings.property_cases,
+            timeout_scale: settings.timeout_scale,
+            directory: directory.to_owned(),
+            probe_executable: settings.probe_executable,
+            counter: Cell::new(0),
+        })
+    }
+
+    /// How long to wait for one event.
+    pub fn patience(&self) -> Duration {
+        PATIENCE.mul_f64(self.timeout_scale)
+    }
+
+    /// `duration`, multiplied by `--timeout-scale`.
+    pub fn scaled(&self, duration: Duration) -> Duration {
+        duration.mul_f64(self.timeout_scale)
+    }
+
+    /// The case's own directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A path in the case's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The directory in which commands run.
+    pub fn work_directory(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// TMPDIR of the implementation. Must be empty again at the end of the case.
+    pub fn temporary_directory(&self) -> PathBuf {
+        self.directory.join("tmp")
+    }
+
+    /// A number that this case has not used yet.
+    pub fn next_number(&self) -> u32 {
+        self.counter.set(self.counter.get() + 1);
+        self.counter.get()
+    }
+
+    /// The wrapper under test.
+    ///
+    /// # Errors
+    /// A harness error where none is judged.
+    pub fn wrapper(&self) -> Result<&Path, CaseError> {
+        self.implementations
+            .wrapper
+            .as_deref()
+            .ok_or_else(|| harness("this case needs --wrapper"))
+    }
+
+    /// The shell under test.
+    ///
+    /// # Errors
+    /// A harness error where none is judged.
+    pub fn shell(&self) -> Result<&Path, CaseError> {
+        self.implementations
+            .shell
+            .as_deref()
+            .ok_or_else(|| harness("this case needs --shell"))
+    }
+
+    /// The shim command line of the server under test.
+    ///
+    /// # Errors
+    /// A harness error where none is judged.
+    pub fn server(&self) -> Result<&[String], CaseError> {
+        self.implementations
+            .server
+            .as_deref()
+            .ok_or_else(|| harness("this case needs --server"))
+    }
+
+    /// Whether the shim names this capability.
+    pub fn has_capability(&self, name: &str) -> bool {
+        self.implementations
+            .capabilities
+            .iter()
+            .any(|capability| capability == name)
+    }
+
+    /// A new file for a standard error of the implementation; a failed case shows its tail.
+    ///
+    /// # Errors
+    /// Where the file cannot be made.
+    pub fn error_log(&self, name: &str) -> Result<(File, PathBuf), CaseError> {
+        let path = self.path(&format!("{name}-{}.stderr", self.next_number()));
+        let file = File::options().create_new(true).append(true).open(&path)?;
+        Ok((file, path))
+    }
+
+    /// An executable copy (a link) of the probe under `bin/NAME`.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn link_probe(&self, name: &str) -> Result<PathBuf, CaseError> {
+        let path = self.directory.join("bin").join(name);
+        self.link_probe_at(&path)?;
+        Ok(path)
+    }
+
+    /// An executable copy (a link) of the probe at `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn link_probe_at(&self, path: &Path) -> Result<(), CaseError> {
+        fs::hard_link(&self.probe_executable, path)?;
+        Ok(())
+    }
+
+    /// Writes a file with these bytes and mode in the case's directory.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_file(&self, name: &str, bytes: &[u8], mode: u32) -> Result<PathBuf, CaseError> {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,55 @@
+//! The broken implementations as data: which fault is caught by a case of which requirement.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::requirements::Role;
+
+/// One way of being wrong, built into a broken implementation of `conformance/faulty/`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Name of the fault: the switch of the broken implementation.
+    pub name: String,
+    /// Which of the broken implementations has it.
+    pub role: Role,
+    /// The requirements, a case of each of which must fail.
+    pub requirements: Vec<String>,
+    /// What is broken, in a sentence.
+    pub sentence: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultFile {
+    #[serde(default)]
+    fault: Vec<Fault>,
+}
+
+static FAULTS: LazyLock<Vec<Fault>> = LazyLock::new(|| {
+    let files = [
+        include_str!("../faulty/wrapper-faults.toml"),
+        include_str!("../faulty/server-faults.toml"),
+        include_str!("../faulty/shell-faults.toml"),
+    ];
+    files
+        .iter()
+        .flat_map(|text| {
+            let file: FaultFile = toml::from_str(text).expect("the fault tables are checked by a test");
+            file.fault
+        })
+        .collect()
+});
+
+/// All faults.
+pub fn all() -> &'static [Fault] {
+    &FAULTS
+}
+
+/// The faults that prove cases of that requirement.
+pub fn proving(requirement: &str) -> impl Iterator<Item = &'static Fault> {
+    all()
+        .iter()
+        .filter(move |fault| fault.requirements.iter().any(|id| id == requirement))
+}

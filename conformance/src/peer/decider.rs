@@ -1,0 +1,503 @@
+//! Shell and server against a wrapper under test: starts it as a shell would, and decides as a server would.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::outcome::{CaseError, Verdict, harness, violation};
+use crate::peer::launch::{Launch, Launched, pipe};
+use crate::peer::process::Ended;
+use crate::peer::wire::{FrameStream, receive_handshake};
+use crate::transcript::{Direction, Transcript};
+
+/// The number under which a wrapper finds the escalation socket, unless a case says otherwise.
+pub const ESCALATION_DESCRIPTOR: RawFd = 20;
+
+/// A wrapper that is about to be called.
+pub struct WrapperCall<'a> {
+    context: &'a Context,
+    launch: Launch,
+    wrapper: PathBuf,
+    arguments: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+    server_end: UnixDatagram,
+    client_end: Option<OwnedFd>,
+    socket_number: RawFd,
+}
+
+/// Where an output of the wrapper goes.
+enum Capture {
+    /// To a file of the case.
+    File(PathBuf),
+    /// To wherever the case has put it.
+    Elsewhere,
+}
+
+impl<'a> WrapperCall<'a> {
+    /// The call `wrapper FILE ARGV…` with the three variables, PATH, and a fresh escalation socket.
+    pub fn new<S: AsRef<OsStr>>(
+        context: &'a Context,
+        file: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<WrapperCall<'a>, CaseError> {
+        let mut call = WrapperCall::without_arguments(context)?;
+        call.arguments.push(file.as_ref().to_owned());
+        call.arguments
+            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        Ok(call)
+    }
+
+    /// The call `wrapper` alone.
+    pub fn without_arguments(context: &'a Context) -> Result<WrapperCall<'a>, CaseError> {
+        let wrapper = context.wrapper()?.to_owned();
+        let (server_end, client_end) = UnixDatagram::pair()?;
+        let launch = Launch::new(&wrapper, context.work_directory());
+        let variables = vec![
+            ("PATH".into(), "/usr/bin:/bin".into()),
+            ("TMPDIR".into(), context.temporary_directory().into_os_string()),
+            ("EXEC_WRAPPER".into(), wrapper.clone().into_os_string()),
+            (
+                "CODEX_ESCALATE_SOCKET".into(),
+                ESCALATION_DESCRIPTOR.to_string().into(),
+            ),
+        ];
+        Ok(WrapperCall {
+            context,
+            launch,
+            arguments: vec![wrapper.clone().into_os_string()],
+            wrapper,
+            variables,
+            server_end,
+            client_end: Some(client_end.into()),
+            socket_number: ESCALATION_DESCRIPTOR,
+        })
+    }
+
+    /// Sets a variable, replacing one of that name.
+    pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self = self.without_variable(name.as_ref());
+        self.variables
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Takes a variable away.
+    pub fn without_variable(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.variables.retain(|(known, _)| known != name.as_ref());
+        self
+    }
+
+    /// The number of the escalation socket, in the descriptors and in the variable.
+    pub fn socket_number(mut self, number: RawFd) -> Self {
+        self.socket_number = number;
+        self.variable("CODEX_ESCALATE_SOCKET", number.to_string())
+    }
+
+    /// Puts something else (or, with none, nothing) where the escalation socket would be.
+    pub fn client_end(mut self, descriptor: Option<OwnedFd>) -> Self {
+        self.client_end = descriptor;
+        self
+    }
+
+    /// The client's end of the escalation socket, for its flags and its queue.
+    pub fn client_end_ref(&self) -> Option<&OwnedFd> {
+        self.client_end.as_ref()
+    }
+
+    /// The server's end, for cases that close it or fill its queue.
+    pub fn server_end_ref(&self) -> &UnixDatagram {
+        &self.server_end
+    }
+
+    /// Changes how the process is launched: descriptors, signals, limits, directory and so on.
+    pub fn launched(mut self, change: impl FnOnce(Launch) -> Launch) -> Self {
+        self.launch = change(self.launch);
+        self
+    }
+
+    /// Runs in another directory.
+    pub fn directory(mut self, directory: impl AsRef<std::path::Path>) -> Self {
+        self.launch = self.launch.in_directory(directory);
+        self
+    }
+
+    /// Starts the wrapper.
+    pub fn start(self) -> Result<WrapperRun, CaseError> {
+        let mut launch = self.launch.arguments(&self.arguments);
+        for (name, value) in &self.variables {
+            launch = launch.variable(name, value);
+        }
+        if let Some(client_end) = self.client_end {
+            launch = launch.descriptor(self.socket_number, client_end);
+        }
+        let output = if launch.mentions(1) {
+            Capture::Elsewhere
+        } else {
+            let path = self
+                .context
+                .path(&format!("stdout-{}", self.context.next_number()));
+            launch = launch.descriptor(1, File::options().create_new(true).append(true).open(&path)?);
+            Capture::File(path)
+        };
+        let error = if launch.mentions(2) {
+            Capture::Elsewhere
+        } else {
+            let (file, path) = self.context.error_log("wrapper")?;
+            launch = launch.descriptor(2, file);
+            Capture::File(path)
+        };
+        self.context.transcript.note(format_args!(
+            "the shell calls {} {}",
+            self.wrapper.display(),
+            self.arguments[1..]
+                .iter()
+                .map(|word| format!("{:?}", word.display().to_string()))
+                .take(8)
+                .collect::<Vec<_>>()
+                .join(" ")
+        ));
+        let process = launch.start()?;
+        Ok(WrapperRun {
+            process,
+            server_end: Some(self.server_end),
+            output,
+            error,
+            patience: self.context.patience(),
+            transcript: self.context.transcript.clone(),
+        })
+    }
+}
+
+/// A running wrapper, and the server's end of its escalation socket.
+pub struct WrapperRun {
+    /// The process.
+    pub process: Launched,
+    server_end: Option<UnixDatagram>,
+    output: Capture,
+    error: Capture,
+    patience: Duration,
+    transcript: Transcript,
+}
+
+/// What a finished wrapper left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended.
+    pub ended: Ended,
+    /// Its standard output, where the suite had it.
+    pub output: Vec<u8>,
+    /// Its standard error, where the suite had it.
+    pub error: Vec<u8>,
+}
+
+impl Finished {
+    /// Its standard error as text.
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.error).into_owned()
+    }
+
+    /// Its standard output as text.
+    pub fn output_text(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+
+    /// Demands this exit status.
+    pub fn expect_status(&self, status: i32) -> Verdict {
+        crate::expect::equal("the wrapper's end", Ended::Exited(status), self.ended)
+    }
+
+    /// Demands that standard output is empty.
+    pub fn expect_no_output(&self) -> Verdict {
+        crate::expect::equal("standard output", "", &*self.output_text())
+    }
+
+    /// Demands a closed failure (`wrapper.fail-closed`): status 126 and one line on standard error that names
+    /// the cause; and that the wrapper did not crash.
+    pub fn expect_failed_closed(&self) -> Verdict {
+        self.expect_status(126)?;
+        let text = self.error_text();
+        let lines = text.lines().count();
+        let one_line = lines == 1 && text.ends_with('\n') && !text.trim().is_empty();
+        crate::expect::that(
+            one_line && !text.contains("panicked"),
+            "one line on standard error that names the cause",
+            format_args!("standard error: {text:?}"),
+        )?;
+        self.expect_no_output()
+    }
+}
+
+impl WrapperRun {
+    /// Receives the handshake and returns the server's side of the request stream.
+    ///
+    /// # Errors
+    /// A violation of `wire.handshake`.
+    pub fn handshake(&self) -> Result<RequestStream, CaseError> {
+        let server_end = self
+            .server_end
+            .as_ref()
+            .ok_or_else(|| harness("the escalation socket has been closed"))?;
+        if !self.process.readable_or_ended(server_end, self.patience)? {
+            let seen = format!("none within {:?}", self.patience);
+            return Err(violation("a handshake datagram on the escalation socket", seen));
+        }
+        // Readable, or the wrapper has ended; what it sent before its end is still in the queue.
+        let handshake = receive_handshake(server_end, Instant::now())?.ok_or_else(|| {
+            violation(
+                "a handshake datagram on the escalation socket",
+                "the wrapper ended without sending one",
+            )
+        })?;
+        self.transcript.message(
+            Direction::FromImplementation,
+            "escalation socket",
+            &handshake.bytes,
+            handshake.descriptors.len(),
+        );
+        crate::expect::equal("the handshake's bytes", vec![0_u8], handshake.bytes)?;
+        crate::expect::equal("the handshake's descriptors", 1, handshake.descriptors.len())?;
+        let descriptor = handshake
+            .descriptors
+            .into_iter()
+            .next()
+            .ok_or_else(|| harness("no descriptor"))?;
+        expect_connected_stream(&descriptor)?;
+        let socket = UnixStream::from(descriptor);
+        Ok(RequestStream {
+            frames: FrameStream::new(socket, "request stream", self.transcript.clone(), self.patience),
+        })
+    }
+
+    /// Demands that no handshake has been sent.
+    pub fn expect_no_handshake(&self) -> Verdict {
+        let server_end = self
+            .server_end
+            .as_ref()
+            .ok_or_else(|| harness("the escalation socket has been closed"))?;
+        match receive_handshake(server_end, Instant::now())? {
+            None => Ok(()),
+            Some(handshake) => Err(violation(
+                "nothing (more) is sent on the escalation socket",
+                format_args!("a datagram of {} bytes", handshake.bytes.len()),
+            )),
+        }
+    }
+
+    /// Receives handshake and request.
+    pub fn request(&self) -> Result<(RequestStream, Request), CaseError> {
+        let mut stream = self.handshake()?;
+        let request = stream.request()?;
+        Ok((stream, request))
+    }
+
+    /// Closes the server's end of the escalation socket.
+    pub fn close_server_end(&mut self) {
+        self.server_end = None;
+    }
+
+    /// Waits for the end of the wrapper (or of the command in its place) and collects what it wrote.
+    pub fn finish(&mut self) -> Result<Finished, CaseError> {
+        self.finish_within(self.patience)
+    }
+
+    /// The same with another patience.
+    pub fn finish_within(&mut self, patience: Duration) -> Result<Finished, CaseError> {
+        let ended = self.process.wait("the wrapper", patience)?;
+        self.transcript.note(format_args!("the wrapper ended: {ended}"));
+        let text = |capture: &Capture| match capture {
+            Capture::File(path) => fs::read(path),
+            Capture::Elsewhere => Ok(Vec::new()),
+        };
+        let finished = Finished {
+            ended,
+            output: text(&self.output)?,
+            error: text(&self.error)?,
+        };
+        let crashed = match finished.ended {
+            Ended::Exited(101) => finished.error_text().contains("panicked"),
+            Ended::Killed(signal) => {
+                matches!(
+                    signal,
+                    libc::SIGSEGV | libc::SIGABRT | libc::SIGBUS | libc::SIGILL | libc::SIGSYS
+                )
+            }
+            Ended::Exited(_) => false,
+        };
+        crate::expect::that(
+            !crashed,
+            "the wrapper does not crash",
+            format_args!("{ended}: {}", finished.error_text()),
+        )?;
+        Ok(finished)
+    }
+}
+
+fn expect_connected_stream(descriptor: &OwnedFd) -> Verdict {
+    use nix::sys::socket::{
+        AddressFamily, SockType, SockaddrLike, UnixAddr, getpeername, getsockopt, sockopt,
+    };
+    let kind = getsockopt(descriptor, sockopt::SockType)
+        .map_err(|error| violation("the handshake's descriptor is a socket", error.desc()))?;
+    crate::expect::equal("the type of the handshake's socket", SockType::Stream, kind)?;
+    let peer = getpeername::<UnixAddr>(descriptor.as_raw_fd())
+        .map_err(|error| violation("the handshake's socket is connected, AF_UNIX", error.desc()))?;
+    crate::expect::equal("its address family", Some(AddressFamily::Unix), peer.family())
+}
+
+/// A request as the wrapper sent it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The whole message.
+    pub message: Value,
+}
+
+impl Request {
+    /// `file`.
+    pub fn file(&self) -> Result<&str, CaseError> {
+        self.text("file")
+    }
+
+    /// `workdir`.
+    pub fn directory(&self) -> Result<&str, CaseError> {
+        self.text("workdir")
+    }
+
+    /// `argv`.
+    pub fn arguments(&self) -> Result<Vec<&str>, CaseError> {
+        let list = self.message["argv"].as_array();
+        list.and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| violation("a request with argv, a list of strings", &self.message))
+    }
+
+    /// `env`.
+    pub fn environment(&self) -> Result<Vec<(&str, &str)>, CaseError> {
+        let members = self.message["env"].as_object();
+        members
+            .and_then(|members| {
+                members
+                    .iter()
+                    .map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+                    .collect::<Option<Vec<_>>>()
+            })
+            .ok_or_else(|| violation("a request with env, an object of strings", &self.message))
+    }
+
+    /// One variable of `env`.
+    pub fn variable(&self, name: &str) -> Result<Option<&str>, CaseError> {
+        Ok(self
+            .environment()?
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value))
+    }
+
+    fn text(&self, member: &str) -> Result<&str, CaseError> {
+        self.message[member]
+            .as_str()
+            .ok_or_else(|| violation(format_args!("a request with {member}, a string"), &self.message))
+    }
+}
+
+/// The server's side of a wrapper's request stream.
+pub struct RequestStream {
+    /// Frames, for what no method here says.
+    pub frames: FrameStream,
+}
+
+impl RequestStream {
+    /// Reads the request.
+    pub fn request(&mut self) -> Result<Request, CaseError> {
+        let frame = self.frames.expect_frame("a request")?;
+        crate::expect::equal("descriptors with the request", 0, frame.descriptors.len())?;
+        Ok(Request {
+            message: frame.json()?,
+        })
+    }
+
+    /// Decides Run.
+    pub fn run(&mut self) -> Verdict {
+        self.frames.send_json(&json!({"action": "Run"}))
+    }
+
+    /// Decides Deny.
+    pub fn deny(&mut self, reason: Option<&str>) -> Verdict {
+        self.frames
+            .send_json(&json!({"action": {"Deny": {"reason": reason}}}))
+    }
+
+    /// Decides Escalate and reads the message with the descriptors.
+    pub fn escalate(&mut self) -> Result<Escalation, CaseError> {
+        self.frames.send_json(&json!({"action": "Escalate"}))?;
+        self.descriptors()
+    }
+
+    /// Reads the message with the descriptors.
+    pub fn descriptors(&mut self) -> Result<Escalation, CaseError> {
+        let frame = self
+            .frames
+            .expect_frame("the descriptors of the escalated child")?;
+        let message = frame.json()?;
+        let numbers = message["fds"]
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_i64).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| violation("a message with fds, a list of numbers", &message))?;
+        crate::expect::equal(
+            "descriptors with the message, as many as numbers",
+            numbers.len(),
+            frame.descriptors.len(),
+        )?;
+        Ok(Escalation {
+            message,
+            numbers,
+            descriptors: frame.descriptors,
+        })
+    }
+
+    /// Reports the end of the escalated child.
+    pub fn result(&mut self, exit_code: i64) -> Verdict {
+        self.frames.send_json(&json!({"exit_code": exit_code}))
+    }
+}
+
+/// What a wrapper handed over for the escalated child.
+pub struct Escalation {
+    /// The whole message.
+    pub message: Value,
+    /// The number that each descriptor must have in the child.
+    pub numbers: Vec<i64>,
+    /// The descriptors, in the same order.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Escalation {
+    /// The descriptor for `number`.
+    pub fn descriptor(&self, number: i64) -> Result<&OwnedFd, CaseError> {
+        self.numbers
+            .iter()
+            .position(|known| *known == number)
+            .map(|index| &self.descriptors[index])
+            .ok_or_else(|| {
+                violation(
+                    format_args!("descriptor {number} is sent"),
+                    format_args!("{:?}", self.numbers),
+                )
+            })
+    }
+
+    /// Whether the wrapper announced the *signals* extension.
+    pub fn announces_signals(&self) -> bool {
+        self.message["signals"] == Value::Bool(true)
+    }
+}
+
+/// A pipe whose writing end is `number` of the launch: returns the reading end.
+pub fn output_pipe(launch: Launch, number: RawFd) -> Result<(Launch, File), CaseError> {
+    let (reader, writer) = pipe()?;
+    Ok((launch.descriptor(number, writer), reader))
+}

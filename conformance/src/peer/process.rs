@@ -1,0 +1,237 @@
+//! Processes seen from outside: waiting by pidfd, and what /proc tells about any process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{CaseError, Verdict, violation};
+use crate::peer::wire::readable_until;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// It exited with this status, 0 to 255.
+    Exited(i32),
+    /// This signal killed it.
+    Killed(i32),
+}
+
+impl Ended {
+    /// What a shell shows in `$?`.
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Ended::Exited(status) => status,
+            Ended::Killed(signal) => 128 + signal,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Exited(status) => write!(formatter, "exit status {status}"),
+            Ended::Killed(signal) => write!(formatter, "killed by signal {signal}"),
+        }
+    }
+}
+
+/// A pidfd: refers to this very process, also after its number has been used again.
+pub struct ProcessHandle {
+    /// Its number.
+    pub pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl ProcessHandle {
+    /// A handle of a living (or not yet reaped) process; none where it is gone.
+    pub fn open(pid: Pid) -> Result<Option<ProcessHandle>, CaseError> {
+        // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor (close-on-exec) or -1.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        match Errno::result(descriptor) {
+            Ok(descriptor) => {
+                // SAFETY: the descriptor is new and nobody else's.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
+                Ok(Some(ProcessHandle { pid, descriptor }))
+            }
+            Err(Errno::ESRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the end of the process (not for its reaping); false at the deadline.
+    pub fn ended_within(&self, patience: Duration) -> Result<bool, CaseError> {
+        readable_until(&self.descriptor, Instant::now() + patience)
+    }
+
+    /// Demands that the process ends within `patience`; `what` names it.
+    pub fn expect_end(&self, what: &str, patience: Duration) -> Verdict {
+        if self.ended_within(patience)? {
+            return Ok(());
+        }
+        Err(violation(
+            format_args!("{what} (process {}) ends", self.pid),
+            format_args!("still running after {patience:?}: {}", describe(self.pid)),
+        ))
+    }
+
+    /// Sends a signal to this very process; an already ended one is no error.
+    pub fn signal(&self, signal: i32) -> Result<(), CaseError> {
+        // SAFETY: pidfd_send_signal(2) with a null siginfo takes no memory of ours.
+        let status = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.descriptor.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match Errno::result(status) {
+            Ok(_) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reaps a child of ours that has ended.
+    pub fn reap(&self) -> Result<Ended, CaseError> {
+        match waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED)? {
+            WaitStatus::Exited(_, status) => Ok(Ended::Exited(status)),
+            WaitStatus::Signaled(_, signal, _) => Ok(Ended::Killed(signal as i32)),
+            other => Err(crate::outcome::harness(format_args!("waitid gave {other:?}"))),
+        }
+    }
+}
+
+impl AsFd for ProcessHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// A line of /proc/PID/stat that matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessState {
+    /// The process.
+    pub pid: i32,
+    /// Its parent.
+    pub parent: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// The letter of its state: R, S, D, T, Z …
+    pub state: char,
+}
+
+/// What /proc says about `pid`, none where it is gone.
+pub fn state(pid: i32) -> Option<ProcessState> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may itself hold parentheses and blanks.
+    let rest = &text[text.rfind(')')? + 2..];
+    let mut fields = rest.split(' ');
+    Some(ProcessState {
+        pid,
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+        session: fields.next()?.parse().ok()?,
+    })
+}
+
+/// All processes of the machine (of this PID namespace).
+pub fn all() -> Vec<ProcessState> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(state)
+        .collect()
+}
+
+/// The descendants of `root`, itself not included.
+pub fn descendants(root: i32) -> Vec<ProcessState> {
+    let processes: BTreeMap<i32, ProcessState> =
+        all().into_iter().map(|process| (process.pid, process)).collect();
+    processes
+        .values()
+        .filter(|process| {
+            let mut ancestor = process.parent;
+            // A chain is never longer than the table; the bound guards against a table that changed while read.
+            for _ in 0..processes.len() {
+                if ancestor == root {
+                    return true;
+                }
+                match processes.get(&ancestor) {
+                    Some(next) => ancestor = next.parent,
+                    None => return false,
+                }
+            }
+            false
+        })
+        .cloned()
+        .collect()
+}
+
+/// A process in words, for reports.
+pub fn describe(pid: Pid) -> String {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = command
+        .split(|byte| *byte == 0)
+        .map(String::from_utf8_lossy)
+        .collect::<Vec<_>>()
+        .join(" ");
+    match state(pid.as_raw()) {
+        Some(state) => format!(
+            "process {pid} ({}), state {}, parent {}, group {}, session {}",
+            command.trim_end(),
+            state.state,
+            state.parent,
+            state.group,
+            state.session
+        ),
+        None => format!("process {pid}, gone"),
+    }
+}
+
+/// The descriptors of a process: number and what it refers to, such as `socket:[1234]`.
+pub fn descriptors(pid: i32) -> Vec<(i32, PathBuf)> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let mut descriptors: Vec<(i32, PathBuf)> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().to_str()?.parse().ok()?,
+                fs::read_link(entry.path()).ok()?,
+            ))
+        })
+        .collect();
+    descriptors.sort();
+    descriptors
+}
+
+/// The processes that hold the socket of that inode, each with the descriptor's number.
+pub fn holders_of_socket(inode: u64) -> Vec<(i32, i32)> {
+    let wanted = PathBuf::from(format!("socket:[{inode}]"));
+    all()
+        .into_iter()
+        .flat_map(|process| {
+            descriptors(process.pid)
+                .into_iter()
+                .map(move |(number, target)| (process.pid, number, target))
+        })
+        .filter(|(_, _, target)| *target == wanted)
+        .map(|(pid, number, _)| (pid, number))
+        .collect()
+}

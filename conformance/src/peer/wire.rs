@@ -1,0 +1,426 @@
+//! Frames and descriptors on a request stream, and the handshake datagram: bytes, no shared message types.
+//!
+//! `sendfd` sends; `recvmsg` of nix with MSG_CMSG_CLOEXEC receives, since `sendfd` would receive descriptors
+//! that every child inherits, and would not notice a truncated control message.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use sendfd::SendWithFd;
+use serde_json::Value;
+
+use crate::outcome::{CaseError, Verdict, harness, violation};
+use crate::transcript::{Direction, Transcript};
+
+/// Payload bytes beyond which the suite refuses to read a frame: over the 16 MiB of `wire.limit`.
+const PAYLOAD_LIMIT: usize = 64 << 20;
+
+/// Control buffer room in descriptors: more than the kernel passes in one message (SCM_MAX_FD).
+const DESCRIPTOR_ROOM: usize = 256;
+
+/// A received message.
+#[derive(Debug)]
+pub struct Frame {
+    /// The payload, as bytes.
+    pub payload: Vec<u8>,
+    /// Descriptors that came with it, close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Frame {
+    /// The payload as JSON.
+    ///
+    /// # Errors
+    /// A violation of `wire.frame` where it is no JSON value in UTF-8.
+    pub fn json(&self) -> Result<Value, CaseError> {
+        let text = std::str::from_utf8(&self.payload).map_err(|error| {
+            violation(
+                "a payload in UTF-8",
+                format_args!("{error}: {}", crate::transcript::shown(&self.payload)),
+            )
+        })?;
+        serde_json::from_str(text).map_err(|error| {
+            violation(
+                "a payload that is one JSON value",
+                format_args!("{error}: {text:?}"),
+            )
+        })
+    }
+}
+
+/// One frame's bytes: length as unsigned 32-bit little-endian, then the payload.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a payload of the suite is shorter than 4 GiB");
+    let mut bytes = length.to_le_bytes().to_vec();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// What a stream gave when it was asked for a frame.
+#[derive(Debug)]
+pub enum Received {
+    /// A whole frame.
+    Frame(Frame),
+    /// The peer closed (or reset) the stream; `bytes` of an unfinished frame had come.
+    End {
+        /// Bytes of the unfinished frame.
+        bytes: usize,
+    },
+    /// Nothing within the patience; `bytes` of an unfinished frame had come.
+    Silence {
+        /// Bytes of the unfinished frame.
+        bytes: usize,
+    },
+}
+
+/// The suite's end of a request stream.
+pub struct FrameStream {
+    socket: UnixStream,
+    channel: String,
+    transcript: Transcript,
+    patience: Duration,
+    buffer: Vec<u8>,
+    held: Vec<OwnedFd>,
+}
+
+impl FrameStream {
+    /// A stream over `socket`; `channel` names it in the transcript, `patience` is how long a read waits.
+    pub fn new(socket: UnixStream, channel: &str, transcript: Transcript, patience: Duration) -> FrameStream {
+        FrameStream {
+            socket,
+            channel: channel.to_owned(),
+            transcript,
+            patience,
+            buffer: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// The socket itself, for what no frame can express.
+    pub fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    /// Sends a payload as one frame, `descriptors` with its first byte.
+    pub fn send(&mut self, payload: &[u8], descriptors: &[RawFd]) -> Verdict {
+        self.send_bytes(&frame(payload), descriptors)
+    }
+
+    /// Sends a JSON value as one frame.
+    pub fn send_json(&mut self, value: &Value) -> Verdict {
+        self.send(value.to_string().as_bytes(), &[])
+    }
+
+    /// Sends raw bytes, `descriptors` with the first one.
+    pub fn send_bytes(&mut self, bytes: &[u8], descriptors: &[RawFd]) -> Verdict {
+        self.try_send_bytes(bytes, descriptors).map_err(|error| {
+            violation(
+                format_args!("{} reads what it is sent", self.channel),
+                format_args!("sending {} bytes to it failed: {error}", bytes.len()),
+            )
+        })
+    }
+
+    /// Like [`Self::send_bytes`], for cases in which the peer may rightly be gone.
+    pub fn try_send_bytes(&mut self, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
+        self.transcript.message(
+            Direction::ToImplementation,
+            &self.channel,
+            bytes.get(4..).unwrap_or(bytes),
+            descriptors.len(),
+        );
+        self.socket.set_write_timeout(Some(self.patience))?;
+        let mut rest = bytes;
+        if !descriptors.is_empty() {
+            let sent = self.socket.send_with_fd(bytes, descriptors)?;
+            rest = &bytes[sent..];
+        }
+        // MSG_NOSIGNAL is what the standard library writes to sockets with; sendfd's first part may raise
+        // SIGPIPE, which the suite's processes ignore.
+        self.socket.write_all(rest)
+    }
+
+    /// Sends raw bytes cut into pieces at `cuts` (offsets), each piece written when the one before was taken.
+    pub fn send_pieces(&mut self, bytes: &[u8], cuts: &[usize], descriptors: &[RawFd]) -> Verdict {
+        let mut start = 0;
+        for end in cuts
+            .iter()
+            .copied()
+            .filter(|cut| *cut > 0 && *cut < bytes.len())
+            .chain([bytes.len()])
+        {
+            if end <= start {
+                continue;
+            }
+            let with = if start == 0 { descriptors } else { &[] };
+            self.send_bytes(&bytes[start..end], with)?;
+            self.drained()?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Waits until the peer has read all that was sent, so that the next piece is a read of its own.
+    pub fn drained(&self) -> Verdict {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let mut unread: libc::c_int = 0;
+            // SAFETY: SIOCOUTQ writes one int through the pointer, which outlives the call.
+            let status = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+            nix::errno::Errno::result(status)?;
+            if unread == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(violation(
+                    format_args!("{} reads what it is sent", self.channel),
+                    format_args!("{unread} bytes of send buffer unread after {:?}", self.patience),
+                ));
+            }
+            // The kernel tells nobody when a receive queue of this kind has been emptied; yield and look again.
+            std::thread::yield_now();
+        }
+    }
+
+    /// The next frame, whatever happens.
+    pub fn receive(&mut self) -> Result<Received, CaseError> {
+        self.receive_within(self.patience)
+    }
+
+    /// The next frame, or what happened instead within `patience`.
+    pub fn receive_within(&mut self, patience: Duration) -> Result<Received, CaseError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(length) = self.announced() {
+                if length > PAYLOAD_LIMIT {
+                    return Err(violation(
+                        format_args!("a frame of at most {PAYLOAD_LIMIT} bytes on {}", self.channel),
+                        format_args!("an announced length of {length} bytes"),
+                    ));
+                }
+                if self.buffer.len() >= 4 + length {
+                    let rest = self.buffer.split_off(4 + length);
+                    let mut whole = std::mem::replace(&mut self.buffer, rest);
+                    let payload = whole.split_off(4);
+                    let descriptors = std::mem::take(&mut self.held);
+                    self.transcript.message(
+                        Direction::FromImplementation,
+                        &self.channel,
+                        &payload,
+                        descriptors.len(),
+                    );
+                    return Ok(Received::Frame(Frame { payload, descriptors }));
+                }
+            }
+            if !readable_until(&self.socket, deadline)? {
+                return Ok(Received::Silence {
+                    bytes: self.buffer.len(),
+                });
+            }
+            match receive_some(&self.socket, &mut self.held) {
+                Ok(bytes) if bytes.is_empty() => return Ok(self.ended()),
+                Ok(bytes) => self.buffer.extend_from_slice(&bytes),
+                Err(nix::errno::Errno::ECONNRESET) => return Ok(self.ended()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn ended(&self) -> Received {
+        self.transcript
+            .message(Direction::FromImplementation, &self.channel, b"(end of file)", 0);
+        Received::End {
+            bytes: self.buffer.len(),
+        }
+    }
+
+    fn announced(&self) -> Option<usize> {
+        let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(length) as usize)
+    }
+
+    /// The next frame; anything else is a violation. `what` names the expected message.
+    pub fn expect_frame(&mut self, what: &str) -> Result<Frame, CaseError> {
+        let expected = format!("{what} on {}", self.channel);
+        match self.receive()? {
+            Received::Frame(frame) => Ok(frame),
+            Received::End { bytes } => Err(violation(
+                expected,
+                format_args!("end of file after {bytes} bytes of a frame"),
+            )),
+            Received::Silence { bytes } => Err(violation(
+                expected,
+                format_args!("nothing within {:?} ({bytes} bytes of a frame)", self.patience),
+            )),
+        }
+    }
+
+    /// Demands that the peer closes the stream without another frame.
+    pub fn expect_end(&mut self, why: &str) -> Verdict {
+        let expected = format!("{} is closed: {why}", self.channel);
+        match self.receive()? {
+            Received::End { bytes: 0 } => Ok(()),
+            Received::End { bytes } => Err(violation(
+                expected,
+                format_args!("closed after {bytes} bytes of another frame"),
+            )),
+            Received::Frame(frame) => Err(violation(
+                expected,
+                format_args!("a frame: {}", crate::transcript::shown(&frame.payload)),
+            )),
+            Received::Silence { .. } => Err(violation(
+                expected,
+                format_args!("still open after {:?}", self.patience),
+            )),
+        }
+    }
+
+    /// Closes the writing half only.
+    pub fn shutdown_write(&self) -> Verdict {
+        Ok(self.socket.shutdown(std::net::Shutdown::Write)?)
+    }
+}
+
+/// Waits until `socket` can be read (or has ended); false at the deadline.
+pub fn readable_until(socket: &impl AsFd, deadline: Instant) -> Result<bool, CaseError> {
+    any_readable_until(&[socket.as_fd()], deadline)
+}
+
+/// Waits until one of `descriptors` can be read (or has ended); false at the deadline.
+pub fn any_readable_until(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, CaseError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, so that the last wait is not a busy one.
+        let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut set: Vec<_> = descriptors
+            .iter()
+            .map(|descriptor| PollFd::new(*descriptor, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut set, PollTimeout::from(milliseconds)) {
+            Ok(0) if Instant::now() >= deadline => return Ok(false),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// One recvmsg: bytes (empty at end of file); descriptors go to `held`.
+pub(crate) fn receive_some(socket: &UnixStream, held: &mut Vec<OwnedFd>) -> nix::Result<Vec<u8>> {
+    let mut bytes = vec![0; 1 << 16];
+    let mut control = nix::cmsg_space!([RawFd; DESCRIPTOR_ROOM]);
+    let length = {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let message = recvmsg::<UnixAddr>(
+            socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
+        held.extend(owned_descriptors(message.cmsgs()?));
+        message.bytes
+    };
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+fn owned_descriptors(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<OwnedFd> {
+    messages
+        .flat_map(|message| match message {
+            ControlMessageOwned::ScmRights(descriptors) => descriptors,
+            _ => Vec::new(),
+        })
+        // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+        .map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
+        .collect()
+}
+
+/// A received handshake.
+#[derive(Debug)]
+pub struct Handshake {
+    /// The datagram's bytes.
+    pub bytes: Vec<u8>,
+    /// The descriptors that came with it.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// The next datagram of an escalation socket's server end, or none until `deadline`.
+pub fn receive_handshake(socket: &UnixDatagram, deadline: Instant) -> Result<Option<Handshake>, CaseError> {
+    if !readable_until(socket, deadline)? {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; 1 << 16];
+    let mut control = nix::cmsg_space!([RawFd; DESCRIPTOR_ROOM]);
+    let (length, descriptors) = {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let message = recvmsg::<UnixAddr>(
+            socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
+        );
+        match message {
+            Ok(message) => (message.bytes, owned_descriptors(message.cmsgs()?)),
+            // A pair whose client ends are all closed reads as reset once.
+            Err(nix::errno::Errno::ECONNRESET | nix::errno::Errno::EAGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    bytes.truncate(length);
+    Ok(Some(Handshake { bytes, descriptors }))
+}
+
+/// Sends one datagram with descriptors, waiting while the queue is full.
+///
+/// # Errors
+/// What sendmsg(2) says, or a timeout after `patience`.
+pub fn send_datagram(
+    socket: &impl AsFd,
+    bytes: &[u8],
+    descriptors: &[RawFd],
+    patience: Duration,
+) -> io::Result<()> {
+    use nix::sys::socket::{ControlMessage, sendmsg};
+    let deadline = Instant::now() + patience;
+    let rights = [ControlMessage::ScmRights(descriptors)];
+    // `sendfd` always sends a control message; a datagram without one needs none at all.
+    let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
+    loop {
+        match sendmsg::<()>(
+            socket.as_fd().as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ETOOMANYREFS) if Instant::now() < deadline => {
+                // POLLOUT comes back later than sendmsg would succeed, so this is a bounded nap, then a new try.
+                let mut set = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+                poll(&mut set, PollTimeout::from(5_u16))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reads a stream to its end.
+pub fn read_to_end(mut stream: impl Read + AsFd, deadline: Instant) -> Result<Option<Vec<u8>>, CaseError> {
+    let mut bytes = Vec::new();
+    let mut part = [0; 1 << 14];
+    loop {
+        if !readable_until(&stream, deadline)? {
+            return Ok(None);
+        }
+        match stream.read(&mut part) {
+            Ok(0) => return Ok(Some(bytes)),
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(harness(format_args!("reading a stream to its end: {error}"))),
+        }
+    }
+}

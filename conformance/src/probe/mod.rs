@@ -1,0 +1,60 @@
+//! The probe: a program that reports what it was started with, and then does what a case tells it.
+//!
+//! It is this executable under another name, with a plan beside it ([`plan`]). It first takes a [`report`] of
+//! everything it inherited, then either acts by the plan alone, or connects to the case and obeys ([`remote`]).
+//! With a plan that says so it is the recording wrapper for shells ([`record`]).
+
+pub mod plan;
+pub mod record;
+pub mod remote;
+pub mod report;
+
+use std::io::{Read, Write};
+
+use plan::{Act, Plan};
+
+/// Runs the probe by its plan and returns its exit status.
+pub fn run(plan: Plan) -> i32 {
+    let report = report::take();
+    match follow(&plan, report) {
+        Ok(status) => status,
+        Err(error) => {
+            // Seen in the implementation's standard error; 99 is no status that a case uses.
+            eprintln!("probe: {error}");
+            99
+        }
+    }
+}
+
+fn follow(plan: &Plan, report: report::Report) -> std::io::Result<i32> {
+    if let Some(directory) = &plan.reports {
+        report.write_into(directory)?;
+    }
+    if let Some(record) = &plan.record {
+        return record::act(record, &report);
+    }
+    if let Some(socket) = &plan.connect {
+        return remote::obey(socket, report);
+    }
+    for act in &plan.acts {
+        match act {
+            Act::Output(bytes) => std::io::stdout().lock().write_all(bytes)?,
+            Act::Error(bytes) => std::io::stderr().lock().write_all(bytes)?,
+            Act::Copy => {
+                let mut bytes = Vec::new();
+                std::io::stdin().lock().read_to_end(&mut bytes)?;
+                std::io::stdout().lock().write_all(&bytes)?;
+            }
+            Act::Signal(signal) => {
+                std::io::stdout().flush()?;
+                remote::die_by(*signal);
+            }
+            Act::Exit(status) => {
+                std::io::stdout().flush()?;
+                return Ok(*status);
+            }
+        }
+    }
+    std::io::stdout().flush()?;
+    Ok(0)
+}

@@ -1,0 +1,75 @@
+//! What a probe is to do: a JSON file beside the executable, `NAME.plan` for `NAME`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Record;
+
+/// What a probe is to do after it has taken its report.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// A directory into which each start writes a report.
+    pub reports: Option<PathBuf>,
+    /// The socket of a case that gives the orders.
+    pub connect: Option<PathBuf>,
+    /// The probe is the recording wrapper.
+    pub record: Option<Record>,
+    /// What it does otherwise, in this order; then it exits with 0.
+    pub acts: Vec<Act>,
+}
+
+/// One step of a probe without a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Writes to standard output.
+    Output(Vec<u8>),
+    /// Writes to standard error.
+    Error(Vec<u8>),
+    /// Copies standard input to standard output until its end.
+    Copy,
+    /// Dies by this signal.
+    Signal(i32),
+    /// Exits with this status.
+    Exit(i32),
+}
+
+/// The path of the plan for the probe at `executable`.
+pub fn path_for(executable: &Path) -> PathBuf {
+    let mut path = OsString::from(executable);
+    path.push(".plan");
+    PathBuf::from(path)
+}
+
+/// The plan beside this process's executable, if there is one.
+///
+/// By /proc/self/exe, not by argv[0], which a case may set to anything; and by the name that execve(2) was
+/// called with (AT_EXECFN), for the day that /proc is not there.
+pub fn beside_executable() -> Option<Plan> {
+    let candidates = [std::env::current_exe().ok(), executed_name()];
+    let text = candidates
+        .into_iter()
+        .flatten()
+        .find_map(|path| std::fs::read(path_for(&path)).ok())?;
+    match serde_json::from_slice(&text) {
+        Ok(plan) => Some(plan),
+        Err(error) => {
+            eprintln!("probe: the plan beside the executable is no plan: {error}");
+            std::process::exit(99);
+        }
+    }
+}
+
+fn executed_name() -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    // SAFETY: getauxval(3) reads the auxiliary vector; AT_EXECFN is a C string that lives as long as the process.
+    let name = unsafe {
+        let pointer = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        if pointer.is_null() {
+            return None;
+        }
+        std::ffi::CStr::from_ptr(pointer)
+    };
+    Some(PathBuf::from(OsString::from_vec(name.to_bytes().to_vec())))
+}

@@ -1,0 +1,268 @@
+//! A probe that is connected to its case: it sends its report, then obeys orders, one line of JSON each.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sendfd::SendWithFd;
+use serde::{Deserialize, Serialize};
+
+use super::report::{self, Report};
+
+/// What a case can order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// A new report, as things are now.
+    Report,
+    /// Sends a copy of this descriptor.
+    SendDescriptor(i32),
+    /// Closes a descriptor.
+    Close(i32),
+    /// Writes bytes to a descriptor.
+    Write(i32, Vec<u8>),
+    /// Reads up to so many bytes; blocks until there are some or the end.
+    Read(i32, usize),
+    /// Forks; the child connects to the case as a probe of its own.
+    Fork {
+        /// The child starts a session of its own.
+        new_session: bool,
+        /// The child leads a process group of its own.
+        new_group: bool,
+        /// The child is a grandchild whose parent has exited.
+        orphan: bool,
+    },
+    /// Executes a program in place of the probe.
+    Execute {
+        /// The file.
+        file: String,
+        /// The argument vector.
+        arguments: Vec<String>,
+    },
+    /// From now on these signals are not acted on but reported, as [`Answer::Signal`].
+    Watch(Vec<i32>),
+    /// Ignores a signal.
+    Ignore(i32),
+    /// Sends a signal: to a process, a group (negative) or its own group (0).
+    Kill(i32, i32),
+    /// Changes the working directory.
+    ChangeDirectory(String),
+    /// Dies by a signal.
+    Die(i32),
+    /// Exits with a status.
+    Exit(i32),
+}
+
+/// What a probe answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A report.
+    Report(Box<Report>),
+    /// Done.
+    Done,
+    /// The bytes that were read; empty at the end of the file.
+    Bytes(Vec<u8>),
+    /// The order failed with this errno.
+    Failed(i32),
+    /// A watched signal came. Sent at any time, between answers.
+    Signal(i32),
+}
+
+/// Connects to the case at `socket` and obeys until the connection ends. Returns the exit status.
+///
+/// # Errors
+/// Where the connection cannot be made or breaks.
+pub fn obey(socket: &Path, report: Report) -> io::Result<i32> {
+    let mut stream = high_descriptor(UnixStream::connect(socket)?)?;
+    answer(&mut stream, &Answer::Report(Box::new(report)))?;
+    let mut orders = BufReader::new(stream.try_clone().and_then(high_descriptor)?);
+    let mut signals: Option<SignalFd> = None;
+    loop {
+        if orders.buffer().is_empty() && !wait(&stream, &mut signals)? {
+            continue;
+        }
+        let mut line = String::new();
+        if orders.read_line(&mut line)? == 0 {
+            return Ok(0);
+        }
+        let order: Order = serde_json::from_str(&line)?;
+        match order {
+            Order::Exit(status) => return Ok(status),
+            Order::Die(signal) => die_by(signal),
+            Order::Watch(numbers) => {
+                signals = Some(watch(&numbers)?);
+                answer(&mut stream, &Answer::Done)?;
+            }
+            Order::Fork {
+                new_session,
+                new_group,
+                orphan,
+            } => {
+                if fork(new_session, new_group, orphan)? {
+                    stream = high_descriptor(UnixStream::connect(socket)?)?;
+                    orders = BufReader::new(stream.try_clone().and_then(high_descriptor)?);
+                    answer(&mut stream, &Answer::Report(Box::new(report::take())))?;
+                } else {
+                    answer(&mut stream, &Answer::Done)?;
+                }
+            }
+            order => {
+                let reply = carry_out(&order, &stream);
+                answer(
+                    &mut stream,
+                    &reply.unwrap_or_else(|error| Answer::Failed(error.raw_os_error().unwrap_or(0))),
+                )?;
+            }
+        }
+    }
+}
+
+/// Kills this process by `signal`, whatever its disposition and mask are.
+pub fn die_by(signal: i32) -> ! {
+    // SAFETY: plain calls on integers and a local signal set.
+    unsafe {
+        let limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::raise(signal);
+        libc::_exit(99)
+    }
+}
+
+/// Moves the connection out of the way of the numbers that cases look at.
+fn high_descriptor(stream: UnixStream) -> io::Result<UnixStream> {
+    let high = nix::fcntl::fcntl(&stream, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(700))
+        .or_else(|_| nix::fcntl::fcntl(&stream, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3)))?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { UnixStream::from_raw_fd(high) })
+}
+
+fn answer(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Waits for an order; a watched signal is reported and gives false.
+fn wait(stream: &UnixStream, signals: &mut Option<SignalFd>) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let Some(watched) = signals else { return Ok(true) };
+    let mut set = [
+        PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+        PollFd::new(watched.as_fd(), PollFlags::POLLIN),
+    ];
+    match poll(&mut set, PollTimeout::NONE) {
+        Err(nix::errno::Errno::EINTR) => return Ok(false),
+        other => other?,
+    };
+    let signalled = set[1].any().unwrap_or(false);
+    if signalled && let Some(information) = watched.read_signal()? {
+        let mut stream = stream.try_clone()?;
+        answer(&mut stream, &Answer::Signal(information.ssi_signo as i32))?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn watch(numbers: &[i32]) -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for number in numbers {
+        set.add(Signal::try_from(*number)?);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+/// True in the new process.
+fn fork(new_session: bool, new_group: bool, orphan: bool) -> io::Result<bool> {
+    use nix::unistd::{ForkResult, Pid, fork, setpgid, setsid};
+    // SAFETY: the probe has one thread, so the child may do anything.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            if orphan {
+                nix::sys::wait::waitpid(child, None)?;
+            }
+            Ok(false)
+        }
+        ForkResult::Child => {
+            // SAFETY: as above.
+            if orphan && let ForkResult::Parent { .. } = unsafe { fork() }? {
+                // SAFETY: _exit takes an integer; the middle process ends without the handlers of its parent.
+                unsafe { libc::_exit(0) }
+            }
+            if new_session {
+                setsid()?;
+            }
+            if new_group {
+                setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+            }
+            Ok(true)
+        }
+    }
+}
+
+fn carry_out(order: &Order, stream: &UnixStream) -> io::Result<Answer> {
+    match order {
+        Order::Report => return Ok(Answer::Report(Box::new(report::take()))),
+        Order::SendDescriptor(number) => {
+            // A byte must carry the descriptor; the case reads it before the answer's line.
+            stream.send_with_fd(b"\0", &[*number as RawFd])?;
+        }
+        Order::Close(number) => nix::unistd::close(*number)?,
+        Order::Write(number, bytes) => {
+            // SAFETY: the number comes from the case, which says that it is open; a closed one fails with EBADF.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(*number) };
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let written = nix::unistd::write(descriptor, rest)?;
+                rest = &rest[written..];
+            }
+        }
+        Order::Read(number, length) => {
+            // SAFETY: as above; ManuallyDrop keeps the descriptor open.
+            let mut file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(*number) });
+            let mut bytes = vec![0; *length];
+            let read = file.read(&mut bytes)?;
+            bytes.truncate(read);
+            return Ok(Answer::Bytes(bytes));
+        }
+        Order::Execute { file, arguments } => {
+            let name = arguments.first().map_or(file.as_str(), String::as_str);
+            return Err(Command::new(file)
+                .arg0(name)
+                .args(arguments.iter().skip(1))
+                .exec());
+        }
+        Order::Ignore(signal) => {
+            // SAFETY: SIG_IGN is no handler.
+            unsafe {
+                nix::sys::signal::signal(Signal::try_from(*signal)?, nix::sys::signal::SigHandler::SigIgn)?
+            };
+        }
+        Order::Kill(pid, signal) => {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::try_from(*signal)?)?;
+        }
+        Order::ChangeDirectory(path) => nix::unistd::chdir(path.as_str())?,
+        Order::Watch(_) | Order::Fork { .. } | Order::Die(_) | Order::Exit(_) => {
+            unreachable!("handled where the connection is at hand: {}", stream.as_raw_fd())
+        }
+    }
+    Ok(Answer::Done)
+}

@@ -1,0 +1,57 @@
+//! Property cases: random examples from a printed seed, and the smallest counter-example in the report.
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner};
+
+use crate::context::Context;
+use crate::outcome::{CaseError, Verdict, harness, violation};
+
+/// How many smaller examples are tried to shrink a counter-example.
+const SHRINK_ATTEMPTS: u32 = 200;
+
+/// Demands that `property` holds for the context's number of examples of `strategy`.
+///
+/// # Errors
+/// A violation with the smallest counter-example found; a harness error as it comes.
+pub fn holds<S: Strategy>(context: &Context, strategy: &S, property: impl Fn(S::Value) -> Verdict) -> Verdict
+where
+    S::Value: std::fmt::Debug,
+{
+    let config = Config {
+        cases: context.property_cases,
+        max_shrink_iters: SHRINK_ATTEMPTS,
+        failure_persistence: None,
+        rng_algorithm: RngAlgorithm::ChaCha,
+        rng_seed: RngSeed::Fixed(context.seed),
+        ..Config::default()
+    };
+    context.transcript.note(format_args!(
+        "{} examples from seed {}",
+        context.property_cases, context.seed
+    ));
+    // What went wrong with the smallest failing example so far; shrinking calls the property again and again.
+    let last = std::cell::RefCell::new(None);
+    let mut runner = TestRunner::new(config);
+    let outcome = runner.run(strategy, |example| match property(example) {
+        Ok(()) => Ok(()),
+        Err(CaseError::NotApplicable(reason)) => Err(TestCaseError::reject(reason)),
+        Err(error) => {
+            *last.borrow_mut() = Some(error);
+            Err(TestCaseError::fail("see the case's violation"))
+        }
+    });
+    match (outcome, last.into_inner()) {
+        (Ok(()), _) => Ok(()),
+        (Err(TestError::Fail(_, example)), Some(CaseError::Violation { expected, observed })) => {
+            Err(violation(
+                expected,
+                format_args!(
+                    "{observed}\nsmallest example (seed {}): {example:?}",
+                    context.seed
+                ),
+            ))
+        }
+        (Err(TestError::Fail(..)), Some(error)) => Err(error),
+        (Err(error), _) => Err(harness(format_args!("property could not be tried: {error}"))),
+    }
+}

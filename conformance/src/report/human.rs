@@ -1,0 +1,150 @@
+//! The report for people: a line a case while the run goes on, then the failures in full, then a summary.
+
+use std::fmt::Write as _;
+
+use super::Run;
+use crate::outcome::{CaseResult, Outcome};
+use crate::requirements::{Level, Role};
+use crate::suite;
+
+/// The line of a finished case.
+pub fn line(result: &CaseResult) -> String {
+    format!(
+        "{:>15}  {} ({} ms)",
+        result.outcome.to_string(),
+        result.id,
+        result.duration_ms
+    )
+}
+
+/// A case that is not green, in full: requirement, expected, observed, wire, standard error, and a command.
+pub fn failure(run: &Run, result: &CaseResult) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{}: {}",
+        result.outcome.to_string().to_uppercase(),
+        result.id
+    );
+    if let Some(case) = suite::find(&result.id) {
+        let requirement = case.requirement();
+        block(
+            &mut text,
+            "requirement",
+            &format!(
+                "{} ({})\n{}",
+                requirement.id, requirement.level, requirement.sentence
+            ),
+        );
+    }
+    if let Some(expected) = &result.expected {
+        block(&mut text, "expected", expected);
+    }
+    if let Some(observed) = &result.observed {
+        let name = if result.outcome == Outcome::HarnessError {
+            "reason"
+        } else {
+            "observed"
+        };
+        block(&mut text, name, observed);
+    }
+    if !result.transcript.is_empty() {
+        block(&mut text, "wire", &result.transcript.join("\n"));
+    }
+    if let Some(tail) = &result.stderr_tail {
+        block(&mut text, "stderr", tail);
+    }
+    block(&mut text, "again", &run.reproduce(&result.id));
+    text
+}
+
+fn block(text: &mut String, name: &str, content: &str) {
+    for (index, line) in content.lines().enumerate() {
+        let head = if index == 0 { name } else { "" };
+        let _ = writeln!(text, "  {head:<11}  {line}");
+    }
+}
+
+/// The wire of a case, for `--trace`.
+pub fn trace(result: &CaseResult) -> String {
+    result.transcript.iter().fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "                 {line}");
+        text
+    })
+}
+
+/// All failures and the summary.
+pub fn summary(run: &Run) -> String {
+    let mut text = String::new();
+    for result in run.results.iter().filter(|result| !result.outcome.is_green()) {
+        text.push('\n');
+        text.push_str(&failure(run, result));
+    }
+    table(&mut text, run);
+    let counts = [
+        (Outcome::Pass, "passed"),
+        (Outcome::Fail, "failed"),
+        (Outcome::ExpectedFail, "failed as expected"),
+        (Outcome::UnexpectedPass, "passed unexpectedly"),
+        (Outcome::NotApplicable, "not applicable"),
+        (Outcome::HarnessError, "harness errors"),
+    ];
+    let words: Vec<String> = counts
+        .into_iter()
+        .map(|(outcome, word)| (run.count(outcome), outcome, word))
+        .filter(|(count, outcome, _)| *count > 0 || matches!(outcome, Outcome::Pass | Outcome::Fail))
+        .map(|(count, _, word)| format!("{count} {word}"))
+        .collect();
+    let seconds = run.duration.as_secs_f64();
+    let (cases, level, seed) = (run.results.len(), run.level, run.seed);
+    let _ = writeln!(
+        text,
+        "\n{cases} cases in {seconds:.1} s, level {level}, seed {seed}: {}",
+        words.join(", ")
+    );
+    text
+}
+
+/// Passed of those that apply, per role and level.
+fn table(text: &mut String, run: &Run) {
+    let _ = writeln!(
+        text,
+        "\n{:<10}{:>10}{:>10}{:>10}{:>10}",
+        "passed", "core", "faithful", "hardened", "in all"
+    );
+    for role in Role::ALL {
+        let results: Vec<_> = run
+            .results
+            .iter()
+            .filter_map(|result| Some((suite::find(&result.id)?, result)))
+            .filter(|(case, _)| case.role == role)
+            .collect();
+        if results.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "{:<10}", role.to_string());
+        for level in Level::ALL {
+            let at_level = results
+                .iter()
+                .filter(|(case, _)| case.level == level)
+                .map(|(_, result)| *result);
+            let _ = write!(text, "{:>10}", share(at_level));
+        }
+        let _ = writeln!(text, "{:>10}", share(results.iter().map(|(_, result)| *result)));
+    }
+}
+
+fn share<'a>(results: impl Iterator<Item = &'a CaseResult>) -> String {
+    let applicable: Vec<_> = results
+        .filter(|result| result.outcome != Outcome::NotApplicable)
+        .collect();
+    let passed = applicable
+        .iter()
+        .filter(|result| matches!(result.outcome, Outcome::Pass | Outcome::UnexpectedPass))
+        .count();
+    if applicable.is_empty() {
+        "-".to_owned()
+    } else {
+        format!("{passed}/{}", applicable.len())
+    }
+}

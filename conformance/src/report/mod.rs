@@ -1,0 +1,47 @@
+//! Reports of a run: for people on the terminal, and for programs as JSON.
+
+pub mod human;
+pub mod json;
+
+use std::time::Duration;
+
+use crate::implementations::Implementations;
+use crate::outcome::{CaseResult, Outcome};
+use crate::requirements::Level;
+use crate::suite::Shard;
+
+/// A finished run, as the reports see it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was judged.
+    pub implementations: Implementations,
+    /// Up to and including this level.
+    pub level: Level,
+    /// Seed of the property cases.
+    pub seed: u64,
+    /// The part of the suite.
+    pub shard: Shard,
+    /// The results, in the order of the suite.
+    pub results: Vec<CaseResult>,
+    /// Wall time.
+    pub duration: Duration,
+}
+
+impl Run {
+    /// How many cases had that outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.results
+            .iter()
+            .filter(|result| result.outcome == outcome)
+            .count()
+    }
+
+    /// The command that runs just the case of that id again.
+    pub fn reproduce(&self, id: &str) -> String {
+        format!(
+            "conformance case {id} {} --seed {}",
+            self.implementations.as_options(),
+            self.seed
+        )
+    }
+}

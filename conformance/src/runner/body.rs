@@ -1,0 +1,92 @@
+//! The process in which a case runs: forked by the supervisor, reports by lines of JSON on a pipe.
+
+use std::fs::File;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use super::Assignment;
+use crate::context::Context;
+use crate::outcome::{CaseError, Verdict, harness};
+use crate::suite;
+use crate::transcript::Transcript;
+
+/// What a case's process tells its supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A line of the wire.
+    Wire(String),
+    /// The case is over.
+    Verdict(EventVerdict),
+}
+
+/// A verdict as it crosses the pipe.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventVerdict {
+    /// The implementation did what is demanded.
+    Pass,
+    /// It did not.
+    Violation {
+        /// What is demanded.
+        expected: String,
+        /// What was seen.
+        observed: String,
+    },
+    /// The suite failed.
+    Harness(String),
+    /// The case does not apply.
+    NotApplicable(String),
+}
+
+/// Runs the case of `assignment` in this process and reports to `pipe`.
+pub fn run(assignment: Assignment, pipe: File) {
+    let pipe = Arc::new(Mutex::new(pipe));
+    let transcript = Transcript::new({
+        let pipe = pipe.clone();
+        move |line| send(&pipe, &Event::Wire(line.to_owned()))
+    });
+    let message = Arc::new(Mutex::new(String::new()));
+    std::panic::set_hook(Box::new({
+        let message = message.clone();
+        move |panic| {
+            if let Ok(mut message) = message.lock() {
+                *message = panic.to_string();
+            }
+        }
+    }));
+    let verdict = catch_unwind(AssertUnwindSafe(|| judge(assignment, transcript))).unwrap_or_else(|_| {
+        let message = message.lock().map(|message| message.clone()).unwrap_or_default();
+        Err(harness(format_args!(
+            "the case panicked, which is an error of the suite: {message}"
+        )))
+    });
+    let verdict = match verdict {
+        Ok(()) => EventVerdict::Pass,
+        Err(CaseError::Violation { expected, observed }) => EventVerdict::Violation { expected, observed },
+        Err(CaseError::Harness(what)) => EventVerdict::Harness(what),
+        Err(CaseError::NotApplicable(why)) => EventVerdict::NotApplicable(why),
+    };
+    send(&pipe, &Event::Verdict(verdict));
+}
+
+fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
+    let case =
+        suite::find(&assignment.case).ok_or_else(|| harness(format_args!("no case {}", assignment.case)))?;
+    let mut context = Context::new(case, assignment.settings, &assignment.directory, transcript)?;
+    std::env::set_current_dir(context.directory())?;
+    (case.run)(&mut context)
+}
+
+fn send(pipe: &Mutex<File>, event: &Event) {
+    let Ok(mut line) = serde_json::to_vec(event) else {
+        return;
+    };
+    line.push(b'\n');
+    let mut pipe = pipe.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // The supervisor reads until we end; where it is gone, this process is about to be killed.
+    let _ = pipe.write_all(&line);
+}

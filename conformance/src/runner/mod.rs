@@ -1,0 +1,28 @@
+//! The engine: a process tree of its own for each case, several at a time, and a stream of events.
+//!
+//! [`schedule`] hands cases to [`supervisor`] processes, each of which forks the [`body`] that runs the case
+//! and afterwards takes the [`census`] of what the case left behind.
+
+pub mod body;
+pub mod census;
+pub mod schedule;
+pub mod supervisor;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Settings;
+
+/// What a supervisor is told, as one line on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The case.
+    pub case: String,
+    /// An empty directory for it.
+    pub directory: PathBuf,
+    /// Whether the directory stays.
+    pub keep: bool,
+    /// What comes from the run.
+    pub settings: Settings,
+}

@@ -1,0 +1,287 @@
+//! Runs cases, several at a time, and tells what happens as a stream of events.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::Assignment;
+use crate::context::Settings;
+use crate::implementations::Implementations;
+use crate::outcome::{CaseResult, Outcome};
+use crate::suite::Case;
+
+/// The hidden subcommand under which this executable is a supervisor.
+pub const SUPERVISE: &str = "__supervise";
+
+/// How cases are run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is judged.
+    pub implementations: Implementations,
+    /// Seed of property cases.
+    pub seed: u64,
+    /// Examples of a property case.
+    pub property_cases: u32,
+    /// Multiplies every deadline.
+    pub timeout_scale: f64,
+    /// Cases at a time.
+    pub jobs: usize,
+    /// Whether the directories of cases stay.
+    pub keep: bool,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Event {
+    /// A case has started.
+    Started(&'static str),
+    /// A case has ended.
+    Finished(Box<CaseResult>),
+}
+
+/// What a run came to.
+pub struct Finished {
+    /// The results, in the order of the suite.
+    pub results: Vec<CaseResult>,
+    /// The signal that ended the run early.
+    pub interrupted: Option<i32>,
+    /// Where the directories of cases stay, where they do.
+    pub kept: Option<PathBuf>,
+}
+
+enum Message {
+    Event(Event),
+    Interrupted(i32),
+    WorkerDone,
+}
+
+/// The standard inputs of the supervisors at work. Closing one ends its case and everything that it started.
+type Leashes = Arc<Mutex<HashMap<usize, ChildStdin>>>;
+
+/// Runs `cases`; `tell` hears every event.
+///
+/// # Errors
+/// Where the run's directory cannot be made.
+pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> anyhow::Result<Finished> {
+    let run_directory = tempfile::Builder::new()
+        .prefix("conformance-")
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .context("a directory for the cases (is TMPDIR writable?)")?;
+    let settings = Settings {
+        implementations: options.implementations.clone(),
+        seed: options.seed,
+        property_cases: options.property_cases,
+        timeout_scale: options.timeout_scale,
+        probe_executable: install_probe(run_directory.path())?,
+    };
+    let (sender, receiver) = channel();
+    let leashes: Leashes = Arc::default();
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let signals_handle = signals.handle();
+    let signal_thread = std::thread::spawn({
+        let sender = sender.clone();
+        move || {
+            for signal in signals.forever() {
+                if sender.send(Message::Interrupted(signal)).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let queue = Arc::new(Mutex::new(
+        cases
+            .iter()
+            .copied()
+            .enumerate()
+            .collect::<std::collections::VecDeque<_>>(),
+    ));
+    let workers: Vec<_> = (0..options.jobs.max(1))
+        .map(|_| {
+            let worker = Worker {
+                queue: queue.clone(),
+                leashes: leashes.clone(),
+                settings: settings.clone(),
+                run_directory: run_directory.path().to_owned(),
+                keep: options.keep,
+                sender: sender.clone(),
+            };
+            std::thread::spawn(move || worker.work())
+        })
+        .collect();
+    let (mut results, interrupted) = collect(&receiver, workers.len(), &queue, &leashes, &mut tell);
+    for worker in workers {
+        worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("a worker thread of the runner panicked"))?;
+    }
+    signals_handle.close();
+    signal_thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the signal thread of the runner panicked"))?;
+    results.sort_by_key(|result| cases.iter().position(|case| case.id == result.id));
+    let kept = options.keep.then(|| run_directory.keep());
+    Ok(Finished {
+        results,
+        interrupted,
+        kept,
+    })
+}
+
+type Queue = Arc<Mutex<std::collections::VecDeque<(usize, Case)>>>;
+
+fn collect(
+    receiver: &Receiver<Message>,
+    workers: usize,
+    queue: &Queue,
+    leashes: &Leashes,
+    tell: &mut impl FnMut(&Event),
+) -> (Vec<CaseResult>, Option<i32>) {
+    let mut results = Vec::new();
+    let mut interrupted = None;
+    let mut at_work = workers;
+    while at_work > 0 {
+        // The sender in `run` lives until the end, so this ends only when all workers are done.
+        match receiver.recv() {
+            Ok(Message::Event(event)) => {
+                tell(&event);
+                if let Event::Finished(result) = event {
+                    results.push(*result);
+                }
+            }
+            Ok(Message::Interrupted(signal)) => {
+                interrupted = Some(signal);
+                lock(queue).clear();
+                lock(leashes).clear();
+            }
+            Ok(Message::WorkerDone) => at_work -= 1,
+            Err(_) => break,
+        }
+    }
+    (results, interrupted)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Puts this executable where cases can link to it as probe: on the file system of their directories.
+fn install_probe(directory: &Path) -> anyhow::Result<PathBuf> {
+    let executable = std::env::current_exe().context("the path of this executable (is /proc mounted?)")?;
+    let probe = directory.join("probe");
+    if std::fs::hard_link(&executable, &probe).is_err() {
+        // Another file system, or one without hard links.
+        std::fs::copy(&executable, &probe).context("a copy of this executable for the cases")?;
+    }
+    Ok(probe)
+}
+
+struct Worker {
+    queue: Queue,
+    leashes: Leashes,
+    settings: Settings,
+    run_directory: PathBuf,
+    keep: bool,
+    sender: Sender<Message>,
+}
+
+impl Worker {
+    fn work(self) {
+        loop {
+            let next = lock(&self.queue).pop_front();
+            let Some((index, case)) = next else { break };
+            self.send(Message::Event(Event::Started(case.id)));
+            match self.supervise(index, &case) {
+                Ok(Some(result)) => self.send(Message::Event(Event::Finished(Box::new(result)))),
+                Ok(None) => {}
+                Err(error) => {
+                    let result = CaseResult {
+                        id: case.id.to_owned(),
+                        outcome: Outcome::HarnessError,
+                        duration_ms: 0,
+                        expected: None,
+                        observed: Some(format!("{error:#}")),
+                        transcript: Vec::new(),
+                        stderr_tail: None,
+                    };
+                    self.send(Message::Event(Event::Finished(Box::new(result))));
+                }
+            }
+        }
+        self.send(Message::WorkerDone);
+    }
+
+    fn send(&self, message: Message) {
+        // The receiver lives until every worker is done.
+        let _ = self.sender.send(message);
+    }
+
+    /// Runs one case; none where the run was interrupted meanwhile.
+    fn supervise(&self, index: usize, case: &Case) -> anyhow::Result<Option<CaseResult>> {
+        if let Some(capability) = case.capability
+            && !self
+                .settings
+                .implementations
+                .capabilities
+                .iter()
+                .any(|named| named == capability)
+        {
+            return Ok(Some(not_applicable(case, capability)));
+        }
+        let assignment = Assignment {
+            case: case.id.to_owned(),
+            directory: self.run_directory.join(index.to_string()),
+            keep: self.keep,
+            settings: self.settings.clone(),
+        };
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("conformance")
+            .arg(SUPERVISE)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C.UTF-8")
+            .env("TMPDIR", &self.run_directory)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("a process for the case cannot be started")?;
+        let mut input = child.stdin.take().context("the supervisor's standard input")?;
+        let mut line = serde_json::to_vec(&assignment)?;
+        line.push(b'\n');
+        input.write_all(&line)?;
+        lock(&self.leashes).insert(index, input);
+        let output = child.stdout.take().context("the supervisor's standard output")?;
+        let mut answer = String::new();
+        BufReader::new(output).read_line(&mut answer)?;
+        let let_go = lock(&self.leashes).remove(&index);
+        let status = child.wait()?;
+        if answer.is_empty() {
+            if let_go.is_none() {
+                return Ok(None);
+            }
+            anyhow::bail!("the case's supervisor ended without a result: {status}");
+        }
+        Ok(Some(serde_json::from_str(&answer)?))
+    }
+}
+
+fn not_applicable(case: &Case, capability: &str) -> CaseResult {
+    CaseResult {
+        id: case.id.to_owned(),
+        outcome: Outcome::NotApplicable,
+        duration_ms: 0,
+        expected: None,
+        observed: Some(format!("the shim does not name the capability '{capability}'")),
+        transcript: Vec::new(),
+        stderr_tail: None,
+    }
+}

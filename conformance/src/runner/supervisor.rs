@@ -1,0 +1,288 @@
+//! One process a case that stands over it: deadline, crash, and what is left when it has ended.
+//!
+//! It is a subreaper, so everything that the case started and lost comes to it. Its standard input comes from
+//! the runner and ends with the runner, so that no case outlives the run, however the run ends.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{ForkResult, Pid};
+
+use super::body::{self, Event, EventVerdict};
+use super::{Assignment, census};
+use crate::outcome::{CaseResult, Outcome, harness};
+use crate::peer::process::{Ended, ProcessHandle};
+use crate::suite::{self, Case};
+
+/// Lines of the wire that are kept at each end of a long transcript.
+const TRANSCRIPT_LINES: usize = 150;
+
+/// Bytes of each standard error that a failure shows.
+const TAIL_BYTES: usize = 2_000;
+
+/// Entry of the supervisor process. Returns its exit status: 0 when a result has been written.
+pub fn main() -> i32 {
+    match supervise() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("conformance: supervisor: {error:#}");
+            3
+        }
+    }
+}
+
+fn supervise() -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut line = String::new();
+    // Unbuffered would be slow and buffered may swallow: the runner sends one line and then nothing.
+    io::stdin().lock().read_line(&mut line)?;
+    let assignment: Assignment = serde_json::from_str(&line)?;
+    let case = suite::find(&assignment.case).ok_or_else(|| anyhow::anyhow!("no case {}", assignment.case))?;
+    let directory = assignment.directory.clone();
+    let keep = assignment.keep;
+    let scale = assignment.settings.timeout_scale;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    std::fs::create_dir(&directory)?;
+
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // SAFETY: this process has one thread, so the child may do anything.
+    let body = match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            drop(reader);
+            detach_from_runner()?;
+            body::run(assignment, File::from(writer));
+            // No destructors and no handlers of the parent; the verdict is out.
+            // SAFETY: _exit takes an integer.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop(writer);
+    let deadline = Duration::from_secs(case.deadline_seconds).mul_f64(scale);
+    let mut watch = Watch {
+        reader: File::from(reader),
+        pending: Vec::new(),
+        transcript: Transcript::default(),
+    };
+    let seen = watch.until_over(body, started + deadline)?;
+    if matches!(seen, Seen::RunnerGone) {
+        census::kill_all_descendants().map_err(in_words)?;
+        remove(&directory, keep);
+        return Ok(());
+    }
+    let mut result = judge(&case, seen, deadline);
+    let survivors = census::end_of_all_descendants(census::GRACE.mul_f64(scale)).map_err(in_words)?;
+    let stray = census::stray_files(&directory.join("tmp"));
+    add_remains(&mut result, &survivors, &stray);
+    if !result.outcome.is_green() {
+        result.transcript = watch.transcript.into_lines();
+        result.stderr_tail = error_tail(&directory);
+    } else {
+        result.transcript = watch.transcript.into_lines();
+    }
+    result.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    remove(&directory, keep);
+    let mut output = serde_json::to_vec(&result)?;
+    output.push(b'\n');
+    io::stdout().lock().write_all(&output)?;
+    Ok(())
+}
+
+fn in_words(error: crate::outcome::CaseError) -> anyhow::Error {
+    anyhow::anyhow!("{error:?}")
+}
+
+/// The body must not hold the pipes of the supervisor, and dies with it.
+fn detach_from_runner() -> anyhow::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    Ok(())
+}
+
+/// How the body's run was seen to go.
+enum Seen {
+    Verdict(EventVerdict),
+    Crash(Ended),
+    Deadline,
+    RunnerGone,
+}
+
+struct Watch {
+    reader: File,
+    pending: Vec<u8>,
+    transcript: Transcript,
+}
+
+impl Watch {
+    /// Follows the body until its verdict and end, its crash, the deadline, or the end of the runner.
+    fn until_over(&mut self, body: Pid, deadline: Instant) -> anyhow::Result<Seen> {
+        let handle = ProcessHandle::open(body).map_err(in_words)?;
+        let handle = handle.ok_or_else(|| anyhow::anyhow!("the case's process vanished"))?;
+        let stdin = io::stdin();
+        let mut verdict = None;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                handle.signal(libc::SIGKILL).map_err(in_words)?;
+                handle.reap().map_err(in_words)?;
+                return Ok(Seen::Deadline);
+            }
+            let timeout = PollTimeout::from(u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX));
+            let mut set = [
+                PollFd::new(self.reader.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut set, timeout) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                other => other?,
+            };
+            if set[1].any().unwrap_or(false) {
+                return Ok(Seen::RunnerGone);
+            }
+            if !set[0].any().unwrap_or(false) {
+                continue;
+            }
+            let mut bytes = [0; 1 << 16];
+            let length = self.reader.read(&mut bytes)?;
+            if length == 0 {
+                let ended = handle.reap().map_err(in_words)?;
+                return Ok(verdict.map_or(Seen::Crash(ended), Seen::Verdict));
+            }
+            self.pending.extend_from_slice(&bytes[..length]);
+            while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                match serde_json::from_slice(&line)? {
+                    Event::Wire(line) => self.transcript.push(line),
+                    Event::Verdict(event) => verdict = Some(event),
+                }
+            }
+        }
+    }
+}
+
+fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
+    let (outcome, expected, observed) = match seen {
+        Seen::Verdict(EventVerdict::Pass) => (Outcome::Pass, None, None),
+        Seen::Verdict(EventVerdict::Violation { expected, observed }) => {
+            (Outcome::Fail, Some(expected), Some(observed))
+        }
+        Seen::Verdict(EventVerdict::Harness(what)) => (Outcome::HarnessError, None, Some(what)),
+        Seen::Verdict(EventVerdict::NotApplicable(why)) => (Outcome::NotApplicable, None, Some(why)),
+        Seen::Crash(ended) => {
+            let what = harness(format_args!(
+                "the case's process ended without a verdict: {ended}"
+            ));
+            (Outcome::HarnessError, None, Some(format!("{what:?}")))
+        }
+        Seen::Deadline => (
+            Outcome::Fail,
+            Some(format!("the case ends within its deadline of {deadline:?}")),
+            Some("it did not; the wire shows how far it came".to_owned()),
+        ),
+        Seen::RunnerGone => (
+            Outcome::HarnessError,
+            None,
+            Some("the run was interrupted".to_owned()),
+        ),
+    };
+    CaseResult {
+        id: case.id.to_owned(),
+        outcome,
+        duration_ms: 0,
+        expected,
+        observed,
+        transcript: Vec::new(),
+        stderr_tail: None,
+    }
+}
+
+/// What survived is a failure of a case that would have passed, and a remark on one that failed anyway.
+fn add_remains(result: &mut CaseResult, survivors: &[String], stray: &[String]) {
+    let mut remains = Vec::new();
+    if !survivors.is_empty() {
+        remains.push(format!("still running after the case: {}", survivors.join("; ")));
+    }
+    if !stray.is_empty() {
+        remains.push(format!("left in TMPDIR: {}", stray.join(", ")));
+    }
+    if remains.is_empty() {
+        return;
+    }
+    let remains = remains.join("\n");
+    if result.outcome == Outcome::Pass {
+        result.outcome = Outcome::Fail;
+        result.expected = Some("nothing is left of the case: no process, no file".to_owned());
+        result.observed = Some(remains);
+    } else if let Some(observed) = &mut result.observed {
+        *observed = format!("{observed}\n{remains}");
+    }
+}
+
+fn error_tail(directory: &std::path::Path) -> Option<String> {
+    let mut paths: Vec<_> = std::fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "stderr"))
+        .collect();
+    paths.sort();
+    let mut tail = String::new();
+    for path in paths {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        if bytes.is_empty() {
+            continue;
+        }
+        let start = bytes.len().saturating_sub(TAIL_BYTES);
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        tail.push_str(&format!(
+            "[{name}] {}\n",
+            String::from_utf8_lossy(&bytes[start..]).trim_end()
+        ));
+    }
+    (!tail.is_empty()).then(|| tail.trim_end().to_owned())
+}
+
+fn remove(directory: &std::path::Path, keep: bool) {
+    if keep {
+        return;
+    }
+    if let Err(error) = std::fs::remove_dir_all(directory) {
+        eprintln!("conformance: {}: cannot be removed: {error}", directory.display());
+    }
+}
+
+/// The first and the last lines of a wire.
+#[derive(Default)]
+struct Transcript {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    cut: usize,
+}
+
+impl Transcript {
+    fn push(&mut self, line: String) {
+        if self.first.len() < TRANSCRIPT_LINES {
+            self.first.push(line);
+            return;
+        }
+        self.last.push_back(line);
+        if self.last.len() > TRANSCRIPT_LINES {
+            self.last.pop_front();
+            self.cut += 1;
+        }
+    }
+
+    fn into_lines(self) -> Vec<String> {
+        let mut lines = self.first;
+        if self.cut > 0 {
+            lines.push(format!("… {} lines left out …", self.cut));
+        }
+        lines.extend(self.last);
+        lines
+    }
+}
