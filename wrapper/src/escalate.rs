@@ -60,16 +60,17 @@ pub fn escalate(stream: &mut Stream, escalation: RawFd) -> Result<Ending, Failur
 
 /// Ends the process as the child ended (`wrapper.escalate.status`, `wrapper.escalate.killed`).
 pub fn end_like_the_child(ending: Ending, file: &[u8]) -> ! {
-    if let Some(signal) = ending.signal {
+    if let Some(signal) = ending.signal.and_then(|signal| i32::try_from(signal).ok()) {
         die_by(signal);
-        sys::exit(128 + signal);
     }
     match u8::try_from(ending.exit_code) {
-        Ok(status) => sys::exit(status.into()),
-        Err(_) => {
+        // A child that was killed was no success, whatever the server says.
+        Ok(status) if status != 0 || ending.signal.is_none() => sys::exit(status.into()),
+        _ => {
             // Never modulo 256: that would make a success of 256.
+            let what = "the server's exit code for it is not a possible one";
             Failure {
-                what: "the server's exit code is not one from 0 to 255",
+                what,
                 detail: Detail::Number(ending.exit_code),
             }
             .report(file);
@@ -85,13 +86,16 @@ fn die_by(signal: i32) {
     if !signals::is_deadly(signal) {
         return;
     }
-    // The child has left a core file if one was wanted; the wrapper's own would hide it.
+    // The child has left a core file if one was wanted; the wrapper's own would hide it. The limit is for files, the
+    // flag for a program that takes core dumps.
     let core = Rlimit {
         current: Some(0),
         maximum: getrlimit(Resource::Core).maximum,
     };
     let _ = setrlimit(Resource::Core, core);
-    // SIGKILL has no disposition to reset. Every failure here ends in the status 128 + N.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // SIGKILL has no disposition to reset. After any failure here the exit code still tells.
     let _ = sys::reset_disposition(signal);
     let _ = sys::kill_self(signal);
     let _ = sys::set_mask(Set::default());

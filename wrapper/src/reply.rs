@@ -31,8 +31,8 @@ pub enum Progress {
 pub struct Ending {
     /// As the server sent it, whatever its size.
     pub exit_code: i64,
-    /// The signal that killed it, where the server says so (the *signals* extension).
-    pub signal: Option<i32>,
+    /// The signal that killed it, where the server says so (the *signals* extension); as it sent it too.
+    pub signal: Option<i64>,
 }
 
 /// Reads a decision: `{"action":"Run"}`, `{"action":"Escalate"}` or `{"action":{"Deny":{"reason":"text"}}}`.
@@ -67,12 +67,16 @@ pub fn progress(payload: &[u8]) -> Result<Progress, Malformed> {
             .ok_or(Malformed("the exit code is not a whole number"))?;
         let signal = match message.member("signal")? {
             Some(Value::Null) | None => None,
-            Some(value) => Some(signal_number(value)?),
+            Some(value) => Some(
+                value
+                    .as_integer()
+                    .ok_or(Malformed("the signal is not a whole number"))?,
+            ),
         };
         return Ok(Progress::Ended(Ending { exit_code, signal }));
     }
     match message.member("stopped")? {
-        Some(value) => Ok(Progress::Stopped(signal_number(value)?)),
+        Some(value) => Ok(Progress::Stopped(stop_signal(value)?)),
         None => Err(Malformed("it has no exit code")),
     }
 }
@@ -83,7 +87,7 @@ fn message(payload: &[u8]) -> Result<Object<'_>, Malformed> {
         .ok_or(Malformed("it is not an object"))
 }
 
-fn signal_number(value: Value<'_>) -> Result<i32, Malformed> {
+fn stop_signal(value: Value<'_>) -> Result<i32, Malformed> {
     value
         .as_integer()
         .and_then(|number| i32::try_from(number).ok())
@@ -203,9 +207,7 @@ mod tests {
             "{\"exit_code\":99999999999999999999}",
             "{\"exit_code\":0,\"exit_code\":1}",
             "{\"exit_code\":00}",
-            "{\"exit_code\":0,\"signal\":0}",
-            "{\"exit_code\":0,\"signal\":65}",
-            "{\"exit_code\":0,\"signal\":-9}",
+            "{\"exit_code\":0,\"signal\":9.5}",
             "{\"exit_code\":0,\"signal\":\"TERM\"}",
             "{\"signal\":15}",
             "{\"stopped\":0}",

@@ -43,11 +43,8 @@ fn operand<'a>(file: &'a CStr, space: &'a mut [u8; PATH_MAX + 2]) -> &'a CStr {
 
 /// Says why the file could not be executed, as a shell would have said it; the status.
 fn report(file: &CStr, error: Errno) -> i32 {
-    let status = if error == Errno::NOENT {
-        NOT_FOUND
-    } else {
-        CANNOT_EXECUTE
-    };
+    let missing = matches!(error, Errno::NOENT | Errno::NOTDIR);
+    let status = if missing { NOT_FOUND } else { CANNOT_EXECUTE };
     let mut message = Message::new();
     message.add_name(file.to_bytes());
     message.add(b": ");

@@ -42,24 +42,24 @@ impl Stream {
             None,
         )
         .map_err(Failure::system("cannot make a socket pair for the request"))?;
-        // The number must have been open before: otherwise the request would go to the wrapper itself.
-        let recycled = [&ours, &theirs]
-            .iter()
-            .any(|socket| socket.as_raw_fd() == escalation);
-        if recycled {
-            return Err(bad(NOT_OPEN));
-        }
         let no_room = Failure::system("cannot keep the request's sockets away from the standard streams");
         let ours = sys::above_standard(ours).map_err(&no_room)?;
         let theirs = sys::above_standard(theirs).map_err(&no_room)?;
+        // The number must have been open before: otherwise the handshake would go to the wrapper itself.
+        if [&ours, &theirs]
+            .iter()
+            .any(|socket| socket.as_raw_fd() == escalation)
+        {
+            return Err(bad(NOT_OPEN));
+        }
 
         send_with_descriptors(sys::inherited(escalation), &[0], &[theirs.as_fd()]).map_err(|error| {
             match error {
                 Errno::BADF => bad(NOT_OPEN),
                 Errno::NOTSOCK => bad("the descriptor that CODEX_ESCALATE_SOCKET names is not a socket"),
-                Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE => {
-                    Failure::new("nobody answers on the escalation socket any more; the session has ended")
-                }
+                Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE => Failure::new(
+                    "nobody serves the socket that CODEX_ESCALATE_SOCKET names; the session has ended",
+                ),
                 error => Failure {
                     what: "cannot send on the escalation socket",
                     detail: Detail::System(error),
@@ -92,11 +92,17 @@ impl Stream {
         pieces.flush()
     }
 
-    /// Sends a frame with descriptors on its first byte (`wire.fds`).
+    /// Sends a frame with descriptors on its first byte (`wire.fds`). A server that reads no more is no error here: it
+    /// may have sent the result already, and if it hasn't, reading that will tell.
     pub fn send_with_descriptors(&self, frame: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-        let failed = Failure::system("cannot send the descriptors to the server");
-        let sent = send_with_descriptors(self.socket.as_fd(), frame, descriptors).map_err(&failed)?;
-        send_all(self.socket.as_fd(), &frame[sent..]).map_err(failed)
+        let sent = send_with_descriptors(self.socket.as_fd(), frame, descriptors)
+            .and_then(|sent| send_all(self.socket.as_fd(), &frame[sent..]));
+        match sent {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(error) => Err(Failure::system("cannot send the descriptors to the server")(
+                error,
+            )),
+        }
     }
 
     /// Sends a small frame unless the socket is full; whether it was sent.
