@@ -1,1 +1,18 @@
 //! Reference server of shell escalation.
+
+mod execution;
+mod policy;
+mod protocol;
+mod server;
+mod session;
+mod stream;
+mod watch;
+
+pub use execution::{
+    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
+    StandardStreams,
+};
+pub use policy::{Action, Decision, EscalationPolicy, KeepEnv, PolicyError, PolicyRequest, loads_code};
+pub use protocol::encode_json_text;
+pub use server::{EscalateServer, ExecParams, ExecResult, Limits};
+pub use session::EscalationSession;

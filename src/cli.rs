@@ -1,0 +1,64 @@
+//! Command line: arguments, logging, and what each subcommand needs to run.
+
+mod open_files;
+mod shim;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Runs shells whose commands a policy decides about: each runs in place, outside of the sandbox, or not at all.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    /// What to log to standard error, as in RUST_LOG: a level, or targets with levels
+    #[arg(long, global = true, value_name = "FILTER", default_value = "off")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Speak the conformance suite's harness protocol on standard input and output
+    Shim,
+}
+
+/// Runs the program; the result is its exit status.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("shell-escalation: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::builder().parse(&arguments.log).with_context(|| {
+        format!(
+            "--log {}: not a log filter; try `info` or `shell_escalation=debug`",
+            arguments.log
+        )
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let inherited_open_files = open_files::raise();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let status = match arguments.command {
+        Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
+    };
+    // A thread may still wait for standard input.
+    runtime.shutdown_background();
+    status
+}

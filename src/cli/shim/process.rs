@@ -1,0 +1,155 @@
+//! Processes that the suite has started, and how they ended.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::rpc::RpcError;
+
+/// What a process is to be.
+#[derive(Deserialize)]
+pub(super) struct SpawnParams {
+    argv: Vec<String>,
+    cwd: PathBuf,
+    env: HashMap<String, String>,
+    stdin: Option<PathBuf>,
+    stdout: Option<PathBuf>,
+    stderr: Option<PathBuf>,
+}
+
+impl SpawnParams {
+    /// The command, with exactly this environment and these streams.
+    pub fn command(self) -> Result<Command, RpcError> {
+        let (program, arguments) = self
+            .argv
+            .split_first()
+            .ok_or_else(|| RpcError::invalid("argv is empty"))?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(&self.cwd)
+            .env_clear()
+            .envs(super::environment(self.env))
+            .stdin(stream(self.stdin.as_deref(), input)?)
+            .stdout(stream(self.stdout.as_deref(), output)?)
+            .stderr(stream(self.stderr.as_deref(), output)?);
+        Ok(command)
+    }
+}
+
+fn stream(path: Option<&Path>, open: impl FnOnce(&Path) -> std::io::Result<File>) -> Result<Stdio, RpcError> {
+    match path {
+        None => Ok(Stdio::null()),
+        Some(path) => {
+            let file =
+                open(path).map_err(|error| RpcError::failed(format!("{}: {error}", path.display())))?;
+            Ok(file.into())
+        }
+    }
+}
+
+fn input(path: &Path) -> std::io::Result<File> {
+    File::open(path)
+}
+
+fn output(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+}
+
+/// Gives a command these limits of open files in place of this process's.
+pub(super) fn limit_open_files(command: &mut Command, limits: Option<(u64, u64)>) {
+    let Some((soft, hard)) = limits else { return };
+    // SAFETY: between fork and exec only setrlimit(2) is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            let limits = libc::rlimit {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
+/// Children by pid. They end with the shim at the latest.
+#[derive(Default)]
+pub(super) struct Processes {
+    children: Mutex<HashMap<u32, watch::Receiver<Option<ExitStatus>>>>,
+    ended: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Processes {
+    pub async fn spawn(&self, command: Command) -> Result<Value, RpcError> {
+        let program = command.get_program().to_owned();
+        let spawning = tokio::task::spawn_blocking(move || {
+            tokio::process::Command::from(command).kill_on_drop(true).spawn()
+        });
+        let mut child = spawning
+            .await
+            .map_err(RpcError::failed)?
+            .map_err(|error| RpcError::failed(format!("{}: {error}", program.display())))?;
+        let pid = child
+            .id()
+            .ok_or_else(|| RpcError::failed("the child has no pid"))?;
+        let (sender, receiver) = watch::channel(None);
+        self.children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pid, receiver);
+        let ended = self.ended.clone();
+        self.tasks.spawn(async move {
+            let status = tokio::select! {
+                status = child.wait() => status,
+                () = ended.cancelled() => {
+                    let _ = child.start_kill();
+                    child.wait().await
+                }
+            };
+            match status {
+                Ok(status) => drop(sender.send_replace(Some(status))),
+                Err(error) => tracing::error!(pid, %error, "cannot wait for a child"),
+            }
+        });
+        Ok(json!({ "pid": pid }))
+    }
+
+    pub async fn wait(&self, pid: u32) -> Result<Value, RpcError> {
+        let receiver = self
+            .children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&pid)
+            .cloned();
+        let mut receiver = receiver.ok_or_else(|| RpcError::invalid(format!("there is no process {pid}")))?;
+        let status = receiver
+            .wait_for(Option::is_some)
+            .await
+            .map_err(RpcError::failed)?;
+        let status = status.ok_or_else(|| RpcError::failed("the process has no status"))?;
+        Ok(json!({"exit_code": status.code(), "signal": status.signal()}))
+    }
+
+    /// Kills and reaps what still runs.
+    pub async fn end(&self) {
+        self.ended.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,210 @@
+//! JSON-RPC 2.0, one message a line, requests in both directions.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as lines};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+/// A request of the other side; without an id it wants no answer.
+pub(super) struct Incoming {
+    pub id: Option<Value>,
+    pub method: String,
+    pub params: Value,
+}
+
+/// An error as the other side is told of it.
+#[derive(Debug)]
+pub(super) struct RpcError {
+    code: i32,
+    message: String,
+}
+
+impl RpcError {
+    pub fn unknown_method(method: &str) -> Self {
+        Self {
+            code: -32601,
+            message: format!("there is no method `{method}`"),
+        }
+    }
+
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self {
+            code: -32602,
+            message: message.to_string(),
+        }
+    }
+
+    /// The request was fine, but couldn't be carried out.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self {
+            code: -32000,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Reads the parameters of a method; unknown members are ignored.
+pub(super) fn params<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
+    serde_json::from_value(params).map_err(RpcError::invalid)
+}
+
+/// The other side: requests to it, and answers for it.
+pub(super) struct Peer {
+    output: lines::Sender<Output>,
+    next_id: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>,
+}
+
+enum Output {
+    Line(String),
+    /// Everything before it has been written.
+    Flushed(oneshot::Sender<()>),
+}
+
+impl Peer {
+    /// Starts reading standard input and writing standard output, each on a thread of its own: neither may hold up a
+    /// session. The channel closes at the end of input.
+    pub fn start() -> (Arc<Self>, mpsc::UnboundedReceiver<Incoming>) {
+        let (output, lines) = lines::channel();
+        let peer = Arc::new(Self {
+            output,
+            next_id: AtomicU64::new(1),
+            waiting: Mutex::default(),
+        });
+        let (requests, incoming) = mpsc::unbounded_channel();
+        std::thread::spawn(move || write_lines(&lines));
+        let reader = Arc::clone(&peer);
+        std::thread::spawn(move || reader.read_lines(&requests));
+        (peer, incoming)
+    }
+
+    /// Answers a request of the other side.
+    pub fn answer(&self, id: &Value, answer: Result<Value, RpcError>) {
+        let message = match answer {
+            Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+            Err(RpcError { code, message }) => {
+                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+            }
+        };
+        self.write(message.to_string());
+    }
+
+    /// Asks the other side. `params` is JSON text. Dropping the answer's receiver gives the question up.
+    pub fn ask(&self, method: &str, params: &str) -> (u64, oneshot::Receiver<Result<Value, String>>) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting().insert(id, sender);
+        self.write(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#
+        ));
+        (id, receiver)
+    }
+
+    /// Forgets a question whose answer nobody wants any more.
+    pub fn forget(&self, id: u64) -> bool {
+        self.waiting().remove(&id).is_some()
+    }
+
+    /// Tells the other side something that needs no answer.
+    pub fn notify(&self, method: &str, params: &Value) {
+        self.write(json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
+    }
+
+    /// Waits until everything said so far has been written.
+    pub async fn flush(&self) {
+        let (sender, flushed) = oneshot::channel();
+        if self.output.send(Output::Flushed(sender)).is_ok() {
+            // The writer is gone only when nobody reads.
+            let _ = flushed.await;
+        }
+    }
+
+    fn write(&self, line: String) {
+        // As above; the end of input follows, and with it the end of everything.
+        let _ = self.output.send(Output::Line(line));
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Value, String>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_lines(&self, requests: &mpsc::UnboundedSender<Incoming>) {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if line.trim().is_empty() {
+                continue;
+            }
+            match serde_json::from_str::<Value>(&line) {
+                Ok(message) => {
+                    if let Some(request) = self.sort(message)
+                        && requests.send(request).is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let error = RpcError {
+                        code: -32700,
+                        message: format!("not JSON: {error}"),
+                    };
+                    self.answer(&Value::Null, Err(error));
+                }
+            }
+        }
+    }
+
+    /// Requests go on; answers go to whoever asked.
+    fn sort(&self, mut message: Value) -> Option<Incoming> {
+        let id = message.get("id").cloned();
+        if let Some(method) = message.get("method").and_then(Value::as_str) {
+            let method = method.to_owned();
+            let params = message
+                .get_mut("params")
+                .map(Value::take)
+                .unwrap_or_else(|| json!({}));
+            return Some(Incoming { id, method, params });
+        }
+        let sender = id
+            .as_ref()
+            .and_then(Value::as_u64)
+            .and_then(|id| self.waiting().remove(&id));
+        let Some(sender) = sender else {
+            tracing::debug!(?id, "an answer to no question; it may have been given up");
+            return None;
+        };
+        let answer = match message.get("error") {
+            Some(error) => Err(error.to_string()),
+            None => message
+                .get_mut("result")
+                .map(Value::take)
+                .ok_or_else(|| "an answer without result".into()),
+        };
+        // Whoever asked may be gone.
+        let _ = sender.send(answer);
+        None
+    }
+}
+
+fn write_lines(lines: &lines::Receiver<Output>) {
+    let mut stdout = std::io::stdout().lock();
+    for output in lines {
+        match output {
+            Output::Line(mut line) => {
+                line.push('\n');
+                if stdout
+                    .write_all(line.as_bytes())
+                    .and_then(|()| stdout.flush())
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            Output::Flushed(sender) => drop(sender.send(())),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Reads what a process tree writes, without waiting for processes that keep the pipe open longer than they should.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+/// What is read of a shell: standard output and standard error, or nothing.
+#[derive(Debug)]
+pub(super) struct Captures(Option<(Capture, Capture)>);
+
+impl Captures {
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Captures both; the descriptors are the shell's standard output and standard error.
+    pub fn both() -> io::Result<(Self, [OwnedFd; 2])> {
+        let (stdout, stdout_end) = Capture::new()?;
+        let (stderr, stderr_end) = Capture::new()?;
+        Ok((Self(Some((stdout, stderr))), [stdout_end, stderr_end]))
+    }
+
+    /// Reads all that comes; completes only when reading fails. Cancel safe.
+    pub async fn read(&mut self) -> io::Error {
+        if let Some((stdout, stderr)) = &mut self.0
+            && let Err(error) = tokio::try_join!(stdout.read(), stderr.read())
+        {
+            return error;
+        }
+        // The shell may live on without its streams.
+        std::future::pending().await
+    }
+
+    /// Reads what is there and no longer waits for anybody. Whatever dead processes wrote is there.
+    pub fn finish(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        match self.0 {
+            Some((stdout, stderr)) => Ok((stdout.finish()?, stderr.finish()?)),
+            None => Ok((Vec::new(), Vec::new())),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Capture {
+    pipe: pipe::Receiver,
+    output: Vec<u8>,
+}
+
+impl Capture {
+    fn new() -> io::Result<(Self, OwnedFd)> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        let pipe = pipe::Receiver::from_owned_fd(reader)?;
+        Ok((
+            Self {
+                pipe,
+                output: Vec::new(),
+            },
+            writer,
+        ))
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        while self.pipe.read_buf(&mut self.output).await? > 0 {}
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<Vec<u8>> {
+        loop {
+            match self.pipe.try_read_buf(&mut self.output) {
+                Ok(0) => return Ok(self.output),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(self.output),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The ordinary executor: shells run as children of this machine, as this user, under a supervisor of their own.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+use super::capture::Captures;
+use super::program::{PinnedFile, open_directory};
+use super::supervisor::Placement;
+use super::tree::{Spawn, SpawnError, Tree};
+use super::{Ending, ShellCommand, ShellCommandExecutor, ShellOutput, StartFailure, TreeEvent};
+
+/// Where the standard streams of a one-shot command's shell lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StandardStreams {
+    /// Input from /dev/null; output and errors are collected and returned.
+    #[default]
+    Captured,
+    /// The host's own. The shell stays in the host's process group, so that a terminal takes it for the host.
+    Inherited,
+}
+
+/// Starts shells directly. When a shell ends, everything that it started and that still runs is killed.
+#[derive(Clone, Debug, Default)]
+pub struct LocalExecutor {
+    streams: StandardStreams,
+    open_files: Option<(u64, u64)>,
+}
+
+impl LocalExecutor {
+    /// An executor whose shells have these standard streams.
+    #[must_use]
+    pub fn new(streams: StandardStreams) -> Self {
+        Self {
+            streams,
+            open_files: None,
+        }
+    }
+
+    /// Gives shells these limits of open files (soft, hard) instead of the host's.
+    #[must_use]
+    pub fn open_files(mut self, limits: Option<(u64, u64)>) -> Self {
+        self.open_files = limits;
+        self
+    }
+}
+
+impl ShellCommandExecutor for LocalExecutor {
+    async fn run(&self, command: ShellCommand) -> io::Result<ShellOutput> {
+        let cancelled = command.cancelled.clone();
+        let (streams, mut captures) = self.standard_streams()?;
+        let open_files = self.open_files;
+        let placement = match self.streams {
+            StandardStreams::Captured => Placement::OwnGroup,
+            StandardStreams::Inherited => Placement::HostGroup,
+        };
+        let started = tokio::task::spawn_blocking(move || start(command, streams, placement, open_files));
+        let mut tree = started.await.map_err(io::Error::other)??;
+        let ended = tokio::select! {
+            ending = shell_end(&mut tree) => ending,
+            () = cancelled.cancelled() => Ok(Ending::Killed(libc::SIGKILL)),
+            error = captures.read() => Err(error),
+        };
+        // Everything that could still write is ended before the rest is read.
+        tree.end().await;
+        let (exit_code, signal) = match ended? {
+            Ending::Exited(code) => (code, None),
+            Ending::Killed(signal) => (128 + signal, Some(signal)),
+        };
+        let (stdout, stderr) = captures.finish()?;
+        Ok(ShellOutput {
+            exit_code,
+            signal,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+type Streams = Vec<(OwnedFd, RawFd)>;
+
+impl LocalExecutor {
+    fn standard_streams(&self) -> io::Result<(Streams, Captures)> {
+        match self.streams {
+            StandardStreams::Inherited => {
+                let mut streams = Vec::new();
+                for number in 0..=2 {
+                    // SAFETY: borrowed only to be duplicated; a closed number is an error of that call.
+                    let own = unsafe { BorrowedFd::borrow_raw(number) };
+                    match own.try_clone_to_owned() {
+                        Ok(copy) => streams.push((copy, number)),
+                        // What is closed here stays closed there.
+                        Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok((streams, Captures::none()))
+            }
+            StandardStreams::Captured => {
+                let null = File::open("/dev/null")?;
+                let (captures, [stdout, stderr]) = Captures::both()?;
+                Ok((vec![(null.into(), 0), (stdout, 1), (stderr, 2)], captures))
+            }
+        }
+    }
+}
+
+fn start(
+    command: ShellCommand,
+    mut streams: Streams,
+    placement: Placement,
+    open_files: Option<(u64, u64)>,
+) -> io::Result<Tree> {
+    let name = |error: &io::Error, path: &OsStr| {
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
+    let workdir = open_directory(command.workdir.as_os_str())
+        .map_err(|error| name(&error, command.workdir.as_os_str()))?;
+    let program = PinnedFile::open(workdir.as_fd(), command.program.as_os_str())
+        .map_err(|error| name(&error, command.program.as_os_str()))?;
+    let number = command.socket.number();
+    streams.push((command.socket.0, number));
+    let error_prefix = [
+        b"shell-escalation: ",
+        command.program.as_os_str().as_bytes(),
+        b": ",
+    ]
+    .concat();
+    Tree::spawn(Spawn {
+        program: Ok(program),
+        path: command.program.into(),
+        argv: command.argv,
+        env: command.env,
+        workdir: Ok(workdir),
+        umask: None,
+        open_files,
+        descriptors: streams,
+        placement,
+        error_prefix,
+    })
+    .map_err(|error| match error {
+        SpawnError::System(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
+    })
+}
+
+/// Waits for the shell itself, whatever it has left running.
+async fn shell_end(tree: &mut Tree) -> io::Result<Ending> {
+    loop {
+        match tree.next_event().await {
+            Some(TreeEvent::Ended(ending)) => return Ok(ending),
+            Some(TreeEvent::Failed(StartFailure { stage, errno })) => {
+                return Err(io::Error::new(
+                    io::Error::from(errno).kind(),
+                    format!("the shell could not be started ({stage:?}): {errno}"),
+                ));
+            }
+            Some(TreeEvent::Started(_) | TreeEvent::Stopped(_)) => {}
+            None => return Err(io::Error::other("the shell's supervisor was killed")),
+        }
+    }
+}

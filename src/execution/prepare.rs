@@ -1,0 +1,156 @@
+//! From a request to a child: what was decided is what runs.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::descriptor_map::{MapError, check_numbers};
+use super::program::{PinnedFile, identity_of, open_directory};
+use super::supervisor::{Identity, Placement};
+use super::tree::{Spawn, SpawnError, Stage, StartFailure, Tree, open_file_limit};
+use super::{PreparedExec, tree};
+use crate::protocol::Request;
+
+/// What the server saw of a request's files before the policy was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    file: std::ffi::OsString,
+    workdir: std::ffi::OsString,
+    program: Result<Identity, StartFailure>,
+    /// Device and inode; the rest of a directory may change.
+    directory: Result<((u32, u32), u64), StartFailure>,
+    /// The program's path without symbolic links.
+    pub canonical: Option<PathBuf>,
+}
+
+/// Why an escalated command isn't even tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0}")]
+    Descriptors(#[from] MapError),
+    #[error("{0}")]
+    Spawn(#[from] SpawnError),
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl Seen {
+    /// Looks at a request's program and working directory. Blocks as long as the file systems do.
+    ///
+    /// `resolved` is the absolute path that the policy will be asked about.
+    ///
+    /// # Errors
+    /// When `resolved` and the request's own words lead to different files: somebody is moving directories about.
+    pub fn look(request: &Request, resolved: &OsStr) -> Result<Self, Refusal> {
+        let workdir = open_workdir(&request.workdir);
+        let program = workdir
+            .as_ref()
+            .map_err(|failure| *failure)
+            .and_then(|directory| open_program(directory, &request.file));
+        if let (Ok(program), Ok(directory)) = (&program, &workdir)
+            && resolved != request.file
+        {
+            let by_path = PinnedFile::open(directory.as_fd(), resolved);
+            if !by_path.is_ok_and(|other| other.identity() == program.identity()) {
+                return Err(io::Error::other("the path to the program changes while it is looked at").into());
+            }
+        }
+        Ok(Self {
+            file: request.file.clone(),
+            workdir: request.workdir.clone(),
+            canonical: program.as_ref().ok().and_then(|program| program.canonical().ok()),
+            program: program.map(|program| program.identity()),
+            directory: workdir.and_then(|directory| place(&directory)),
+        })
+    }
+
+    /// Opens again what the decision was about; something else under the same name is a failed start.
+    fn reopen(
+        &self,
+        exec: &PreparedExec,
+    ) -> (Result<PinnedFile, StartFailure>, Result<OwnedFd, StartFailure>) {
+        let changed = StartFailure {
+            stage: Stage::Swapped,
+            errno: Errno::ESTALE,
+        };
+        let as_decided = exec.file == self.file && exec.workdir.as_os_str() == self.workdir;
+        let workdir = open_workdir(exec.workdir.as_os_str()).and_then(|directory| {
+            if as_decided && place(&directory)? != self.directory? {
+                Err(changed)
+            } else {
+                Ok(directory)
+            }
+        });
+        let program = workdir
+            .as_ref()
+            .map_err(|failure| *failure)
+            .and_then(
+                |directory| match (open_program(directory, &exec.file), self.program) {
+                    (Ok(pinned), _) if !as_decided => Ok(pinned),
+                    (Ok(pinned), Ok(decided)) if pinned.identity() == decided => Ok(pinned),
+                    (Ok(_), _) => Err(changed),
+                    (Err(failure), _) => Err(failure),
+                },
+            );
+        (program, workdir)
+    }
+}
+
+fn open_workdir(path: &OsStr) -> Result<OwnedFd, StartFailure> {
+    open_directory(path).map_err(|error| failure(Stage::Workdir, &error))
+}
+
+fn open_program(directory: &OwnedFd, file: &OsStr) -> Result<PinnedFile, StartFailure> {
+    PinnedFile::open(directory.as_fd(), file).map_err(|error| failure(Stage::Execute, &error))
+}
+
+fn place(directory: &OwnedFd) -> Result<((u32, u32), u64), StartFailure> {
+    let identity = identity_of(directory.as_fd()).map_err(|error| failure(Stage::Workdir, &error))?;
+    Ok((identity.device, identity.inode))
+}
+
+fn failure(stage: Stage, error: &io::Error) -> StartFailure {
+    StartFailure {
+        stage,
+        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+    }
+}
+
+/// Starts an escalated command with the descriptors that came with its request. Blocks for the start of a process.
+///
+/// # Errors
+/// When the descriptors' numbers are impossible, or the system has no room for another process: nothing was started.
+pub(crate) fn spawn_escalated(
+    exec: PreparedExec,
+    seen: &Seen,
+    numbers: &[i64],
+    descriptors: Vec<OwnedFd>,
+    open_files: Option<(u64, u64)>,
+) -> Result<Tree, Refusal> {
+    if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
+        return Err(MapError::TooMany(descriptors.len()).into());
+    }
+    let numbers = check_numbers(numbers, descriptors.len(), open_file_limit()?)?;
+    let (program, workdir) = seen.reopen(&exec);
+    let about = match (&program, &workdir) {
+        (_, Err(failure)) if failure.stage == Stage::Workdir => exec.workdir.as_os_str(),
+        _ => &exec.file,
+    };
+    let error_prefix = [b"shell-escalation: ", about.as_bytes(), b": "].concat();
+    Ok(tree::Tree::spawn(Spawn {
+        program,
+        path: exec.file,
+        argv: exec.argv,
+        env: exec.env,
+        workdir,
+        umask: exec.umask,
+        open_files,
+        descriptors: descriptors.into_iter().zip(numbers).collect(),
+        placement: Placement::OwnGroup,
+        error_prefix,
+    })?)
+}

@@ -1,0 +1,112 @@
+//! Opens programs and working directories as the kernel would, and remembers which file that was.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::supervisor::Identity;
+
+/// A file that was opened without reading it, and what it looked like then.
+#[derive(Debug)]
+pub(crate) struct PinnedFile {
+    descriptor: OwnedFd,
+    identity: Identity,
+}
+
+impl PinnedFile {
+    /// Opens `path`, relative to `directory`, following symbolic links but none of procfs's magic ones: those would name
+    /// something of this process.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
+        let descriptor = open_path(directory, path, 0)?;
+        let identity = identity_of(descriptor.as_fd())?;
+        Ok(Self { descriptor, identity })
+    }
+
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The absolute path without symbolic links, as the kernel knows it.
+    ///
+    /// # Errors
+    /// When /proc isn't there.
+    pub fn canonical(&self) -> io::Result<PathBuf> {
+        canonical(self.descriptor.as_fd())
+    }
+}
+
+/// Opens a directory to change into it later.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
+    // SAFETY: AT_FDCWD is what openat takes for "no directory"; it is never closed.
+    let nowhere = unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
+    let directory = open_path(nowhere, path, libc::O_DIRECTORY)?;
+    // `/proc/self` and its kin are ordinary links, and lead to this process instead of the one that asks.
+    let own = Path::new("/proc").join(std::process::id().to_string());
+    if path.as_bytes().starts_with(b"/proc") && canonical(directory.as_fd())?.starts_with(own) {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    Ok(directory)
+}
+
+/// What tells the file from others now.
+///
+/// # Errors
+/// What statx(2) says.
+pub(crate) fn identity_of(file: BorrowedFd<'_>) -> io::Result<Identity> {
+    // SAFETY: all-zero is a valid statx.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: an empty path with AT_EMPTY_PATH asks about the descriptor; `found` is written to.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_BASIC_STATS,
+            &raw mut found,
+        )
+    };
+    if result == 0 {
+        Ok(Identity::of(&found))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn canonical(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn open_path(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_bytes())?;
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((libc::O_PATH | libc::O_CLOEXEC | flags).cast_unsigned());
+    how.resolve = libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: path and `how` live across the call, and the size is that of `how`.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match i32::try_from(descriptor) {
+        // SAFETY: the call has just made it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,512 @@
+//! The host's handle on one process tree: starts the supervisor, hears from it, and ends it.
+
+use std::ffi::{CString, OsStr, OsString, c_char, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr;
+use std::sync::atomic::AtomicI32;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
+};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getpgrp};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::descriptor_map::{MapError, plan};
+use super::program::PinnedFile;
+use super::raw::{SUPERVISOR_MEMORY, clone_process};
+use super::supervisor::{
+    ENDED, FAILED_ERRNO, FAILED_STAGE, Identity, Job, Placement, STAGE_DESCRIPTORS, STAGE_EXECUTE,
+    STAGE_SUPERVISOR, STAGE_SWAPPED, STAGE_WORKDIR, STARTED, STOPPED, run,
+};
+use crate::watch::watch;
+
+/// Everything that a child is to have; nothing else reaches it.
+#[derive(Debug)]
+pub(crate) struct Spawn {
+    /// The program, opened before; or why that is impossible, which the supervisor then reports like a failed start.
+    pub program: Result<PinnedFile, StartFailure>,
+    /// Its name for what can't be executed by descriptor, relative to the working directory.
+    pub path: OsString,
+    pub argv: Vec<OsString>,
+    pub env: Vec<(OsString, OsString)>,
+    /// The working directory, opened with O_PATH, or why that is impossible.
+    pub workdir: Result<OwnedFd, StartFailure>,
+    pub umask: Option<u32>,
+    /// Soft and hard limit of open files, where they differ from the host's.
+    pub open_files: Option<(u64, u64)>,
+    /// Descriptors and their numbers in the child; the numbers are distinct and possible.
+    pub descriptors: Vec<(OwnedFd, RawFd)>,
+    pub placement: Placement,
+    /// What a line about a failed start begins with.
+    pub error_prefix: Vec<u8>,
+}
+
+/// Why there is no child.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    #[error("{0}")]
+    Descriptors(#[from] MapError),
+    #[error("an argument or variable contains NUL")]
+    Nul(#[from] std::ffi::NulError),
+    #[error("cannot start a process: {0}")]
+    System(#[from] io::Error),
+}
+
+impl From<Errno> for SpawnError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
+}
+
+/// What a supervisor says about its child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TreeEvent {
+    /// The child runs its program.
+    Started(Pid),
+    /// The child couldn't be started.
+    Failed(StartFailure),
+    /// The child has been stopped by that signal.
+    Stopped(i32),
+    /// The child has ended by itself or was killed.
+    Ended(Ending),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// At which step a start failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StartFailure {
+    pub stage: Stage,
+    pub errno: Errno,
+}
+
+/// The steps of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Supervisor,
+    Descriptors,
+    Workdir,
+    Swapped,
+    Execute,
+}
+
+impl Stage {
+    fn number(self) -> i32 {
+        match self {
+            Self::Supervisor => STAGE_SUPERVISOR,
+            Self::Descriptors => STAGE_DESCRIPTORS,
+            Self::Workdir => STAGE_WORKDIR,
+            Self::Swapped => STAGE_SWAPPED,
+            Self::Execute => STAGE_EXECUTE,
+        }
+    }
+
+    fn from_number(number: i32) -> Self {
+        match number {
+            STAGE_DESCRIPTORS => Self::Descriptors,
+            STAGE_WORKDIR => Self::Workdir,
+            STAGE_SWAPPED => Self::Swapped,
+            STAGE_EXECUTE => Self::Execute,
+            _ => Self::Supervisor,
+        }
+    }
+}
+
+/// A supervised process tree. Dropping it ends the whole tree.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    control: AsyncFd<OwnedFd>,
+    /// Taken when the supervisor has been reaped.
+    supervisor: Option<Supervisor>,
+    failed_stage: Option<Stage>,
+}
+
+/// The supervisor's process and the memory that it uses.
+#[derive(Debug)]
+struct Supervisor {
+    pid: Pid,
+    stacks: Stacks,
+    /// Freed when the child has started.
+    job: Option<Box<JobMemory>>,
+}
+
+/// What the job's pointers point to.
+struct JobMemory {
+    job: Job,
+    _strings: Vec<CString>,
+    _argv: Vec<*const c_char>,
+    _shell_argv: Vec<*const c_char>,
+    _envp: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers are to heap memory that the same value owns; nobody writes there but the supervisor, through atomics.
+unsafe impl Send for JobMemory {}
+// SAFETY: as above; there is no interior access through a shared reference.
+unsafe impl Sync for JobMemory {}
+
+impl std::fmt::Debug for JobMemory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("JobMemory").finish_non_exhaustive()
+    }
+}
+
+impl Tree {
+    /// Starts a supervisor with its child. Must be called within a tokio runtime; blocks for some ten microseconds.
+    ///
+    /// # Errors
+    /// When descriptors can't be mapped or no process can be made. What goes wrong later is an event.
+    pub fn spawn(spawn: Spawn) -> Result<Self, SpawnError> {
+        // In the order of the wire; the kernel keeps datagram boundaries and tells of the end.
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )?;
+        let host = pidfd_of_this_process()?;
+        let map: Vec<(RawFd, RawFd)> = spawn
+            .descriptors
+            .iter()
+            .map(|(from, to)| (from.as_raw_fd(), *to))
+            .collect();
+        let opened = spawn
+            .program
+            .as_ref()
+            .and_then(|program| Ok((program, spawn.workdir.as_ref()?)));
+        let (needed, identity) = match opened.map_err(|failure| *failure) {
+            Ok((program, workdir)) => (
+                vec![program.descriptor().as_raw_fd(), workdir.as_raw_fd()],
+                program.identity(),
+            ),
+            Err(_) => (Vec::new(), Identity::default()),
+        };
+        let (stage, errno) = match opened {
+            Ok(_) => (0, 0),
+            Err(failure) => (failure.stage.number(), failure.errno as i32),
+        };
+        let others = [theirs.as_raw_fd(), host.as_raw_fd()];
+        let plan = plan(&map, &needed, &others, open_file_limit()?)?;
+        let mut keep: Vec<RawFd> = map
+            .iter()
+            .map(|&(from, _)| from)
+            .chain(needed)
+            .chain(others)
+            .collect();
+        keep.sort_unstable();
+
+        let mut strings = Vec::new();
+        let mut pointers = |texts: Vec<Vec<u8>>| -> Result<Vec<*const c_char>, std::ffi::NulError> {
+            let mut list = Vec::with_capacity(texts.len() + 1);
+            for text in texts {
+                let text = CString::new(text)?;
+                // The bytes are on the heap: they stay where they are when the CString moves.
+                list.push(text.as_ptr());
+                strings.push(text);
+            }
+            list.push(ptr::null());
+            Ok(list)
+        };
+        let path = pointers(vec![spawn.path.as_bytes().to_vec()])?[0];
+        let argv = pointers(spawn.argv.into_iter().map(OsString::into_vec).collect())?;
+        let envp = pointers(spawn.env.iter().map(|(name, value)| entry(name, value)).collect())?;
+        let mut shell_argv = pointers(vec![b"/bin/sh".to_vec()])?;
+        shell_argv.pop();
+        shell_argv.push(path);
+        shell_argv.extend(argv.get(1..).unwrap_or(&[ptr::null()]));
+
+        let stacks = Stacks::new()?;
+        let job = Job {
+            control: theirs.as_raw_fd(),
+            host: host.as_raw_fd(),
+            keep,
+            steps: plan.steps,
+            program: plan.needed.first().copied().unwrap_or(-1),
+            identity,
+            path,
+            argv: argv.as_ptr(),
+            shell_argv: shell_argv.as_ptr(),
+            envp: envp.as_ptr(),
+            workdir: plan.needed.get(1).copied().unwrap_or(-1),
+            umask: spawn.umask,
+            open_files: spawn.open_files.map(|(soft, hard)| libc::rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            }),
+            placement: spawn.placement,
+            host_group: getpgrp().as_raw(),
+            error_output: map.iter().find(|&&(_, to)| to == 2).map_or(-1, |&(from, _)| from),
+            error_prefix: spawn.error_prefix,
+            child_stack_top: stacks.child_top(),
+            failed_stage: AtomicI32::new(stage),
+            failed_errno: AtomicI32::new(errno),
+        };
+        let job = Box::new(JobMemory {
+            job,
+            _strings: strings,
+            _argv: argv,
+            _shell_argv: shell_argv,
+            _envp: envp,
+        });
+        let control = watch(ours, Interest::READABLE | Interest::WRITABLE)?;
+        let pid = start_supervisor(&job.job, &stacks)?;
+        // Only now may the descriptors go: the supervisor has its own table from here on.
+        drop(spawn.descriptors);
+        let supervisor = Some(Supervisor {
+            pid,
+            stacks,
+            job: Some(job),
+        });
+        Ok(Self {
+            control,
+            supervisor,
+            failed_stage: None,
+        })
+    }
+
+    /// The next thing that happens; `None` when no process of the tree is left, and all are reaped. Cancel safe.
+    pub async fn next_event(&mut self) -> Option<TreeEvent> {
+        loop {
+            let [kind, value] = match self.receive().await {
+                Ok(Some(message)) => message,
+                // The supervisor has ended; an error can't be told from that.
+                Ok(None) | Err(_) => {
+                    self.reap().await;
+                    return None;
+                }
+            };
+            match kind {
+                STARTED => {
+                    if let Some(supervisor) = &mut self.supervisor {
+                        supervisor.job = None;
+                    }
+                    return Some(TreeEvent::Started(Pid::from_raw(value)));
+                }
+                FAILED_STAGE => {
+                    self.failed_stage = Some(Stage::from_number(value));
+                }
+                FAILED_ERRNO => {
+                    let stage = self.failed_stage.take().unwrap_or(Stage::Supervisor);
+                    return Some(TreeEvent::Failed(StartFailure {
+                        stage,
+                        errno: Errno::from_raw(value),
+                    }));
+                }
+                STOPPED => return Some(TreeEvent::Stopped(value)),
+                ENDED => {
+                    let ending = if libc::WIFSIGNALED(value) {
+                        Ending::Killed(libc::WTERMSIG(value))
+                    } else {
+                        Ending::Exited(libc::WEXITSTATUS(value))
+                    };
+                    return Some(TreeEvent::Ended(ending));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn receive(&self) -> io::Result<Option<[i32; 2]>> {
+        loop {
+            let mut ready = self.control.readable().await?;
+            let mut message = [0_u8; 8];
+            match recv(self.control.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {
+                    let [a, b, c, d, e, f, g, h] = message;
+                    return Ok(Some([
+                        i32::from_ne_bytes([a, b, c, d]),
+                        i32::from_ne_bytes([e, f, g, h]),
+                    ]));
+                }
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Sends a signal to the child's process group. A child that has ended is left alone.
+    pub fn signal(&self, signal: i32) {
+        // A full socket means that hundreds of signals wait already; a supervisor that is gone needs none.
+        let _ = send(
+            self.control.as_raw_fd(),
+            &signal.to_ne_bytes(),
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        );
+    }
+
+    /// Ends every process of the tree. [`Self::next_event`] tells when that is done.
+    pub fn kill(&self) {
+        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Write);
+    }
+
+    /// Ends the tree and waits until nothing of it is left.
+    pub async fn end(mut self) {
+        self.kill();
+        while self.next_event().await.is_some() {}
+    }
+
+    async fn reap(&mut self) {
+        let Some(supervisor) = self.supervisor.take() else {
+            return;
+        };
+        // It has closed its descriptors, so it is ending; but that may take a moment.
+        if let Err(supervisor) = supervisor.try_reap() {
+            let _ = tokio::task::spawn_blocking(move || supervisor.reap()).await;
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.kill();
+        drop(PendingReap(self.supervisor.take()));
+    }
+}
+
+/// Reaps on a thread of its own what nobody waited for, say because the runtime has ended.
+struct PendingReap(Option<Supervisor>);
+
+impl Drop for PendingReap {
+    fn drop(&mut self) {
+        let Some(supervisor) = self.0.take() else { return };
+        let Err(supervisor) = supervisor.try_reap() else {
+            return;
+        };
+        // Without a thread the memory must be left to the supervisor, which still uses it.
+        let supervisor = std::mem::ManuallyDrop::new(supervisor);
+        let _ = std::thread::Builder::new()
+            .name("reap-supervisor".into())
+            .spawn(move || std::mem::ManuallyDrop::into_inner(supervisor).reap());
+    }
+}
+
+impl Supervisor {
+    fn try_reap(self) -> Result<(), Self> {
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+        match waitpid(self.pid, Some(flags)) {
+            Ok(nix::sys::wait::WaitStatus::StillAlive) | Err(Errno::EINTR) => Err(self),
+            // ECHILD: the host reaps every child of any kind by itself.
+            Ok(_) | Err(_) => {
+                self.free();
+                Ok(())
+            }
+        }
+    }
+
+    fn reap(self) {
+        while waitpid(self.pid, Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
+        self.free();
+    }
+
+    /// Only for a supervisor that is gone.
+    fn free(self) {
+        self.stacks.unmap();
+    }
+}
+
+fn start_supervisor(job: &Job, stacks: &Stacks) -> Result<Pid, SpawnError> {
+    let argument: *const Job = job;
+    // No handler of the host may run in the supervisor, and nothing may kill it: it starts with all signals blocked.
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    // Exit signal 0: the host gets no SIGCHLD, and its own waitpid(-1) doesn't find the supervisor.
+    // SAFETY: job and stacks live until the supervisor is reaped, or until it has said that it needs the job no more;
+    // `run` keeps to what its module says.
+    let pid = unsafe {
+        clone_process(
+            SUPERVISOR_MEMORY,
+            stacks.supervisor_top(),
+            run,
+            argument.cast_mut().cast::<c_void>(),
+        )
+    };
+    mask.thread_set_mask()?;
+    match pid {
+        Ok(pid) => Ok(Pid::from_raw(pid as i32)),
+        Err(errno) => Err(Errno::from_raw(errno).into()),
+    }
+}
+
+fn entry(name: &OsStr, value: &OsStr) -> Vec<u8> {
+    [name.as_bytes(), b"=", value.as_bytes()].concat()
+}
+
+/// The soft limit of open files of this process.
+pub(crate) fn open_file_limit() -> io::Result<u64> {
+    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+    Ok(soft)
+}
+
+fn pidfd_of_this_process() -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    match RawFd::try_from(descriptor) {
+        // SAFETY: the call has just made it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The stacks of a supervisor and of its child until that executes, each above a page that can't be touched.
+#[derive(Debug)]
+struct Stacks {
+    base: ptr::NonNull<c_void>,
+}
+
+// SAFETY: just an address range that this value owns.
+unsafe impl Send for Stacks {}
+// SAFETY: as above; nothing is accessed through a shared reference.
+unsafe impl Sync for Stacks {}
+
+const GUARD: usize = 64 * 1024; // the largest page of any architecture
+const SUPERVISOR_STACK: usize = 64 * 1024;
+const CHILD_STACK: usize = 64 * 1024;
+const STACKS: usize = GUARD + CHILD_STACK + GUARD + SUPERVISOR_STACK;
+
+impl Stacks {
+    fn new() -> Result<Self, Errno> {
+        let size = std::num::NonZeroUsize::new(STACKS).expect("a constant");
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_STACK;
+        // SAFETY: a new mapping touches no existing memory.
+        let base =
+            unsafe { mmap_anonymous(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
+        let stacks = Self { base };
+        for guard in [0, GUARD + CHILD_STACK] {
+            // SAFETY: within the mapping that was just made.
+            let protected = unsafe { mprotect(base.byte_add(guard), GUARD, ProtFlags::PROT_NONE) };
+            if let Err(errno) = protected {
+                stacks.unmap();
+                return Err(errno);
+            }
+        }
+        Ok(stacks)
+    }
+
+    fn child_top(&self) -> *mut u8 {
+        // SAFETY: within the mapping.
+        unsafe { self.base.byte_add(GUARD + CHILD_STACK) }.as_ptr().cast()
+    }
+
+    fn supervisor_top(&self) -> *mut u8 {
+        // SAFETY: one past the mapping's end, as a stack's start is.
+        unsafe { self.base.byte_add(STACKS) }.as_ptr().cast()
+    }
+
+    /// Only for stacks that nobody runs on.
+    fn unmap(self) {
+        // SAFETY: the mapping is this value's own, and this is its last use.
+        let _ = unsafe { munmap(self.base, STACKS) };
+    }
+}

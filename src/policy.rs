@@ -1,0 +1,133 @@
+//! The question that every request is: may this program run, where, or not at all?
+
+mod environment;
+mod resolve;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use crate::protocol::Action;
+pub(crate) use environment::child_environment;
+pub use environment::{KeepEnv, loads_code};
+pub(crate) use resolve::resolve;
+
+/// What a policy is asked: the whole request. Everything in it was chosen by the sandboxed side; only `canonical` was
+/// found out by the server itself.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PolicyRequest {
+    /// Number of the session within this process.
+    pub session: u64,
+    /// Absolute path of the file that the kernel would execute: no `.`, no `..`, no `~` was expanded. Symbolic links are
+    /// resolved only where a `..` follows them.
+    pub program: PathBuf,
+    /// The same file's path without any symbolic link; `None` where there is no such file.
+    pub canonical: Option<PathBuf>,
+    /// Arguments, `argv[0]` included, as they came.
+    pub argv: Vec<OsString>,
+    /// Working directory, as it came.
+    pub workdir: PathBuf,
+    /// Environment of the program, as it came. An escalated child gets it without variables that load code, unless the
+    /// decision keeps them (see [`Decision::keeping_env`]).
+    pub env: Vec<(OsString, OsString)>,
+    /// Process that made the request stream, where the kernel knows it.
+    pub peer: Option<i32>,
+}
+
+/// A policy's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub(crate) action: Action,
+    pub(crate) keep_env: KeepEnv,
+    pub(crate) rule: Option<String>,
+}
+
+impl Decision {
+    fn new(action: Action) -> Self {
+        Self {
+            action,
+            keep_env: KeepEnv::default(),
+            rule: None,
+        }
+    }
+
+    /// The program runs where the shell runs.
+    #[must_use]
+    pub fn run() -> Self {
+        Self::new(Action::Run)
+    }
+
+    /// The server runs the program.
+    #[must_use]
+    pub fn escalate() -> Self {
+        Self::new(Action::Escalate)
+    }
+
+    /// The program doesn't run; the user is shown the reason.
+    #[must_use]
+    pub fn deny(reason: Option<String>) -> Self {
+        Self::new(Action::Deny { reason })
+    }
+
+    /// Lets variables that load code reach the escalated child.
+    #[must_use]
+    pub fn keeping_env(mut self, keep_env: KeepEnv) -> Self {
+        self.keep_env = keep_env;
+        self
+    }
+
+    /// Names the rule behind the decision, for logs.
+    #[must_use]
+    pub fn by_rule(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into());
+        self
+    }
+
+    /// What the wrapper is told.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+}
+
+/// Why a policy has no answer. The request's stream is closed and nothing runs.
+pub type PolicyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Decides about requests. Decisions may take as long as they like, and run concurrently; a future that is dropped is a
+/// decision that nobody wants any more.
+///
+/// A policy that errors or panics fails closed: the command runs nowhere.
+pub trait EscalationPolicy: Send + Sync + 'static {
+    /// Decides about one request.
+    fn decide(&self, request: &PolicyRequest) -> impl Future<Output = Result<Decision, PolicyError>> + Send;
+}
+
+/// [`EscalationPolicy`] as an object.
+pub(crate) trait AnyPolicy: Send + Sync {
+    fn decide<'a>(
+        &'a self,
+        request: &'a PolicyRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Decision, PolicyError>> + Send + 'a>>;
+}
+
+impl<P: EscalationPolicy> AnyPolicy for P {
+    fn decide<'a>(
+        &'a self,
+        request: &'a PolicyRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Decision, PolicyError>> + Send + 'a>> {
+        Box::pin(EscalationPolicy::decide(self, request))
+    }
+}
+
+impl fmt::Debug for dyn AnyPolicy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("EscalationPolicy")
+    }
+}
+
+/// All requests of a server ask the same policy.
+pub(crate) type SharedPolicy = Arc<dyn AnyPolicy>;

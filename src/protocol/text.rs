@@ -1,0 +1,140 @@
+//! Strings of the wire that carry any bytes but NUL (extension *bytes*).
+//!
+//! A byte that is not part of UTF-8 is written as the lone low surrogate `\udc00 + byte`: what Python calls
+//! surrogateescape.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fmt::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A name, argument or path from the wire: any bytes but NUL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WireText(OsString);
+
+impl WireText {
+    /// Whether there is not a single byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes as the operating system takes them.
+    #[must_use]
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+impl From<WireText> for OsString {
+    fn from(text: WireText) -> Self {
+        text.0
+    }
+}
+
+impl<'de> Deserialize<'de> for WireText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = WireText;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<WireText, E> {
+                decode(bytes).map(WireText).map_err(E::custom)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<WireText, E> {
+                self.visit_bytes(text.as_bytes())
+            }
+        }
+        // As bytes, serde_json gives lone surrogates in the three-byte form that UTF-8 proper forbids.
+        deserializer.deserialize_bytes(Text)
+    }
+}
+
+/// Turns escaped bytes (`ED B2 80` to `ED B3 BF`) into the bytes meant; refuses NUL and every other surrogate.
+fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
+    if bytes.contains(&0) {
+        return Err("NUL in a string");
+    }
+    if std::str::from_utf8(bytes).is_ok() {
+        return Ok(OsString::from_vec(bytes.to_vec()));
+    }
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = match (first, tail) {
+            (0xED, [middle @ 0xB2..=0xB3, last @ 0x80..=0xBF, after @ ..]) => {
+                decoded.push(((middle & 0x03) << 6) | (last & 0x3F));
+                after
+            }
+            (0xED, [0xA0..=0xBF, ..]) => return Err("a lone surrogate that stands for no byte"),
+            _ => {
+                decoded.push(first);
+                tail
+            }
+        };
+    }
+    if decoded.contains(&0) {
+        Err("NUL in a string")
+    } else {
+        Ok(OsString::from_vec(decoded))
+    }
+}
+
+/// Writes bytes as a JSON string token, those outside of UTF-8 as lone surrogates: the inverse of [`WireText`].
+#[must_use]
+pub fn encode_json_text(text: &OsStr) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for chunk in text.as_bytes().utf8_chunks() {
+        let quoted = serde_json::Value::from(chunk.valid()).to_string();
+        json.push_str(&quoted[1..quoted.len() - 1]);
+        for byte in chunk.invalid() {
+            write!(json, "\\udc{byte:02x}").expect("writing to a string");
+        }
+    }
+    json.push('"');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_but_nul_survive_the_wire(bytes in proptest::collection::vec(1_u8.., 0..64)) {
+            let text = OsString::from_vec(bytes);
+            let json = encode_json_text(&text);
+            let back: WireText = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(back.as_os_str(), &*text);
+        }
+    }
+
+    #[test]
+    fn low_surrogates_below_dc80_stand_for_no_byte() {
+        for json in [
+            r#""\udc00""#,
+            r#""\udc7f""#,
+            r#""\udd00""#,
+            r#""\ud800""#,
+            r#""\udfff""#,
+        ] {
+            assert!(serde_json::from_str::<WireText>(json).is_err(), "accepted {json}");
+        }
+    }
+
+    #[test]
+    fn a_surrogate_pair_is_one_character() {
+        let text: WireText = serde_json::from_str(r#""\ud83d\ude00""#).unwrap();
+        assert_eq!(text.as_os_str(), "😀");
+    }
+}

@@ -1,0 +1,98 @@
+//! The server: sessions, one-shot commands, and one worker for each request.
+
+mod handshake;
+mod limits;
+mod one_shot;
+mod request;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::execution::{LocalExecutor, SharedExecutor, ShellCommandExecutor};
+use crate::policy::{EscalationPolicy, SharedPolicy};
+use crate::session::EscalationSession;
+
+pub(crate) use handshake::Listener;
+pub use limits::Limits;
+pub use one_shot::{ExecParams, ExecResult};
+
+/// Decides about every command of the shells that it is given, and runs those that are to run outside.
+///
+/// All methods must be called within a tokio runtime with I/O and time enabled.
+#[derive(Debug)]
+pub struct EscalateServer {
+    shell: PathBuf,
+    wrapper: PathBuf,
+    settings: Arc<Settings>,
+}
+
+/// What all sessions of a server share.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub policy: SharedPolicy,
+    pub executor: SharedExecutor,
+    pub limits: Limits,
+}
+
+impl EscalateServer {
+    /// A server whose one-shot commands run in `shell`, and whose sessions name `wrapper` to their shells. Both must be
+    /// absolute; neither is looked at before it is needed.
+    #[must_use]
+    pub fn new(
+        shell: impl Into<PathBuf>,
+        wrapper: impl Into<PathBuf>,
+        policy: impl EscalationPolicy,
+    ) -> Self {
+        let settings = Settings {
+            policy: Arc::new(policy),
+            executor: Arc::new(LocalExecutor::default()),
+            limits: Limits::default(),
+        };
+        Self {
+            shell: shell.into(),
+            wrapper: wrapper.into(),
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// Starts shells, and prepares escalated commands, the host's own way. Sessions that exist keep what they have.
+    #[must_use]
+    pub fn with_executor(mut self, executor: impl ShellCommandExecutor) -> Self {
+        Arc::make_mut(&mut self.settings).executor = Arc::new(executor);
+        self
+    }
+
+    /// Sets other bounds than the default ones. Sessions that exist keep what they have.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        Arc::make_mut(&mut self.settings).limits = limits;
+        self
+    }
+
+    /// Starts a session for a shell that the caller starts. It ends when it is dropped, or when `parent` is cancelled.
+    ///
+    /// # Errors
+    /// When the system has no room for the session's sockets, or the wrapper's path is not UTF-8.
+    pub fn start_session(&self, parent: &CancellationToken) -> io::Result<EscalationSession> {
+        EscalationSession::start(Arc::clone(&self.settings), &self.wrapper, parent)
+    }
+
+    /// Runs one command to its end: `SHELL -lc COMMAND`, in a session of its own. When this returns, nothing of the command
+    /// is left. Cancelling `parent`, or dropping the future, kills everything.
+    ///
+    /// # Errors
+    /// When the shell couldn't be started.
+    pub async fn exec(&self, params: ExecParams, parent: &CancellationToken) -> io::Result<ExecResult> {
+        one_shot::exec(
+            &self.shell,
+            self.start_session(parent)?,
+            &self.settings,
+            params,
+            parent,
+        )
+        .await
+    }
+}

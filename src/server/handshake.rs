@@ -1,0 +1,239 @@
+//! Listens on a session's socket: each good datagram brings a request stream.
+//!
+//! Every process that inherited the socket can send anything here. A bad datagram is dropped, and costs nobody else.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::request;
+use crate::session::SessionCore;
+use crate::stream::ancillary::receive_with_descriptors;
+use crate::watch::watch;
+
+/// The accept loop of a session.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: AsyncFd<OwnedFd>,
+    session: Arc<SessionCore>,
+    idle: Arc<IdleStreams>,
+}
+
+impl Listener {
+    pub fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
+        let socket = watch(socket, Interest::READABLE)?;
+        let idle = Arc::new(IdleStreams::new(session.settings.limits.idle_streams));
+        Ok(Self {
+            socket,
+            session,
+            idle,
+        })
+    }
+
+    /// Serves until the session ends; then the socket closes, and with it every stream still queued in it.
+    pub async fn run(self) {
+        let ended = self.session.ended.clone();
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => {}
+            error = self.accept() => {
+                tracing::error!(session = self.session.id, %error, "the session's socket can't be watched");
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Error {
+        static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
+        loop {
+            let mut ready = match self.socket.readable().await {
+                Ok(ready) => ready,
+                Err(error) => return error,
+            };
+            // The content doesn't matter (`wire.handshake`).
+            let datagram = match receive_with_descriptors(self.socket.as_fd(), &mut [0; 1]) {
+                Ok(datagram) => datagram,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        tracing::warn!(session = self.session.id, %error, "receiving a handshake failed");
+                    }
+                    ready.clear_ready();
+                    continue;
+                }
+            };
+            if datagram.truncated {
+                tracing::warn!(
+                    session = self.session.id,
+                    "handshake dropped: no room for its descriptors"
+                );
+                continue;
+            }
+            let [stream] = match <[OwnedFd; 1]>::try_from(datagram.descriptors) {
+                Ok(stream) => stream,
+                Err(others) => {
+                    let count = others.len();
+                    tracing::warn!(
+                        session = self.session.id,
+                        count,
+                        "handshake dropped: not one descriptor"
+                    );
+                    continue;
+                }
+            };
+            if let Err(reason) = connected_unix_stream(&stream) {
+                tracing::warn!(session = self.session.id, reason, "handshake dropped");
+                continue;
+            }
+            let request = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
+            let peer = getsockopt(&stream, sockopt::PeerCredentials)
+                .ok()
+                .map(|credentials| credentials.pid());
+            let span = tracing::info_span!("request", session = self.session.id, request, peer);
+            let worker = request::serve(Arc::clone(&self.session), stream, peer, self.idle.enter());
+            self.session.tasks.spawn(worker.instrument(span));
+        }
+    }
+}
+
+/// Checks that a descriptor is a connected AF_UNIX stream, without touching any file system.
+fn connected_unix_stream(descriptor: &OwnedFd) -> Result<(), &'static str> {
+    match getsockopt(descriptor, sockopt::SockType) {
+        Ok(SockType::Stream) => {}
+        Ok(_) => return Err("the descriptor is a socket, but no stream"),
+        Err(Errno::ENOTSOCK) => return Err("the descriptor is no socket"),
+        Err(_) => return Err("the descriptor can't be asked what it is"),
+    }
+    // Fails for addresses of other families.
+    match getpeername::<UnixAddr>(descriptor.as_raw_fd()) {
+        Ok(_) => Ok(()),
+        Err(Errno::ENOTCONN) => Err("the socket is not connected"),
+        Err(_) => Err("the socket is not an AF_UNIX socket"),
+    }
+}
+
+/// The streams whose request hasn't come yet, oldest first.
+#[derive(Debug)]
+pub(super) struct IdleStreams {
+    most: usize,
+    streams: Mutex<VecDeque<(u64, CancellationToken)>>,
+    next: AtomicU64,
+}
+
+/// A stream's place among the idle ones; leaves it when dropped.
+#[derive(Debug)]
+pub(super) struct IdleStream {
+    all: Arc<IdleStreams>,
+    number: u64,
+    evicted: CancellationToken,
+}
+
+impl IdleStreams {
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            streams: Mutex::new(VecDeque::new()),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds one. Should that be too many, the oldest has to go: whoever floods loses first, since an honest request follows
+    /// its handshake at once.
+    pub fn enter(self: &Arc<Self>) -> IdleStream {
+        let stream = IdleStream {
+            all: Arc::clone(self),
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            evicted: CancellationToken::new(),
+        };
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.push_back((stream.number, stream.evicted.clone()));
+        if streams.len() > self.most
+            && let Some((_, oldest)) = streams.pop_front()
+        {
+            oldest.cancel();
+        }
+        stream
+    }
+}
+
+impl IdleStream {
+    /// Completes when the stream has to make room for others.
+    pub async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+}
+
+impl Drop for IdleStream {
+    fn drop(&mut self) {
+        let mut streams = self.all.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    #[test]
+    fn only_a_connected_unix_stream_is_a_request_stream() {
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        assert_eq!(connected_unix_stream(&stream.into()), Ok(()));
+
+        let folder = tempfile::tempdir().unwrap();
+        let tcp_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpStream::connect(tcp_listener.local_addr().unwrap()).unwrap();
+        let (pipe, _writer) = nix::unistd::pipe().unwrap();
+        let (datagram, _other) = UnixDatagram::pair().unwrap();
+        let epoll = nix::sys::epoll::Epoll::new(nix::sys::epoll::EpollCreateFlags::empty()).unwrap();
+        let wrong: Vec<(&str, OwnedFd)> = vec![
+            ("file", File::open("/etc/passwd").unwrap().into()),
+            ("directory", File::open("/").unwrap().into()),
+            ("device", File::open("/dev/null").unwrap().into()),
+            ("pipe", pipe),
+            ("epoll", epoll.0),
+            ("datagram", datagram.into()),
+            (
+                "listener",
+                UnixListener::bind(folder.path().join("s")).unwrap().into(),
+            ),
+            ("TCP listener", tcp_listener.into()),
+            ("TCP", tcp.into()),
+            (
+                "unconnected",
+                nix::sys::socket::socket(
+                    nix::sys::socket::AddressFamily::Unix,
+                    SockType::Stream,
+                    nix::sys::socket::SockFlag::empty(),
+                    None,
+                )
+                .unwrap(),
+            ),
+        ];
+        for (kind, descriptor) in wrong {
+            assert!(connected_unix_stream(&descriptor).is_err(), "accepted: {kind}");
+        }
+    }
+
+    #[test]
+    fn one_idle_stream_too_many_evicts_the_oldest() {
+        let idle = Arc::new(IdleStreams::new(2));
+        let first = idle.enter();
+        let second = idle.enter();
+        drop(second);
+        let third = idle.enter();
+        assert!(!first.evicted.is_cancelled());
+        let fourth = idle.enter();
+        assert!(first.evicted.is_cancelled());
+        assert!(!third.evicted.is_cancelled() && !fourth.evicted.is_cancelled());
+    }
+}

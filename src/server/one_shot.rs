@@ -1,0 +1,154 @@
+//! One-shot commands: a shell, a session for it, and their common end.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::execution::ShellCommand;
+use crate::session::EscalationSession;
+
+/// The exit code of a command that was killed because its time was over, as timeout(1) has it.
+const TIMED_OUT: i32 = 124;
+
+/// How long an executor may take to obey a cancellation before its future is dropped.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A one-shot command.
+#[derive(Clone, Debug)]
+pub struct ExecParams {
+    /// What the shell gets after `-lc`.
+    pub command: OsString,
+    /// Absolute working directory.
+    pub workdir: PathBuf,
+    /// The shell's whole environment; the session's overlay is merged over it.
+    pub env: Vec<(OsString, OsString)>,
+    /// Whether the shell is a login shell (`-lc`) or not (`-c`).
+    pub login: bool,
+    /// After this time everything is killed. Time spent on approvals doesn't count.
+    pub timeout: Option<Duration>,
+}
+
+impl ExecParams {
+    /// `command` in a login shell without a timeout, with this process's environment.
+    pub fn new(command: impl Into<OsString>, workdir: impl Into<PathBuf>) -> Self {
+        Self {
+            command: command.into(),
+            workdir: workdir.into(),
+            env: std::env::vars_os().collect(),
+            login: true,
+            timeout: None,
+        }
+    }
+}
+
+/// How a one-shot command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExecResult {
+    /// The shell's status, 0 to 255; 128 + N when it was killed by signal N; 124 at the timeout.
+    pub exit_code: i32,
+    /// The signal that killed the shell.
+    pub signal: Option<i32>,
+    /// All that was written to standard output, where the executor collects it.
+    pub stdout: Vec<u8>,
+    /// All that was written to standard error, where the executor collects it.
+    pub stderr: Vec<u8>,
+    /// From start to end.
+    pub duration: Duration,
+    /// Whether the command was killed because its time was over.
+    pub timed_out: bool,
+}
+
+pub(super) async fn exec(
+    shell: &Path,
+    session: EscalationSession,
+    settings: &Settings,
+    params: ExecParams,
+    parent: &CancellationToken,
+) -> io::Result<ExecResult> {
+    let started = Instant::now();
+    let socket = session
+        .take_client_socket()
+        .expect("a new session has its client's end");
+    let stop = parent.child_token();
+    let _stop_on_drop = stop.clone().drop_guard();
+    let command = ShellCommand {
+        program: shell.to_owned(),
+        argv: vec![
+            shell.into(),
+            OsString::from(if params.login { "-lc" } else { "-c" }),
+            params.command,
+        ],
+        workdir: params.workdir,
+        env: with_overlay(
+            params.env,
+            session
+                .env()
+                .iter()
+                .map(|(name, value)| (name.as_ref(), value.as_ref())),
+        ),
+        socket,
+        cancelled: stop.clone(),
+    };
+    let running = settings.executor.run(command);
+    tokio::pin!(running);
+    let time_over = async {
+        match params.timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let (output, timed_out) = tokio::select! {
+        output = &mut running => (output, false),
+        () = time_over => {
+            stop.cancel();
+            let output = tokio::time::timeout(GRACE, &mut running).await;
+            (output.unwrap_or_else(|_| Ok(crate::execution::ShellOutput::default())), true)
+        }
+    };
+    // Before anything is returned, an error included.
+    session.close().await;
+    let output = output?;
+    Ok(ExecResult {
+        exit_code: if timed_out { TIMED_OUT } else { output.exit_code },
+        signal: if timed_out { None } else { output.signal },
+        stdout: output.stdout,
+        stderr: output.stderr,
+        duration: started.elapsed(),
+        timed_out,
+    })
+}
+
+/// The environment with the overlay in place of variables of the same names.
+fn with_overlay<'a>(
+    mut env: Vec<(OsString, OsString)>,
+    overlay: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
+) -> Vec<(OsString, OsString)> {
+    for (name, value) in overlay {
+        env.retain(|(other, _)| other != name);
+        env.push((name.to_owned(), value.to_owned()));
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overlay_replaces_variables_of_the_same_name() {
+        let env = vec![("A".into(), "1".into()), ("EXEC_WRAPPER".into(), "/old".into())];
+        let merged = with_overlay(
+            env,
+            [(OsStr::new("EXEC_WRAPPER"), OsStr::new("/new"))].into_iter(),
+        );
+        assert_eq!(
+            merged,
+            [("A".into(), "1".into()), ("EXEC_WRAPPER".into(), "/new".into())]
+        );
+    }
+}

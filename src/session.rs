@@ -1,0 +1,156 @@
+//! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
+
+mod socket;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::execution::ClientSocket;
+use crate::server::{Listener, Settings};
+
+pub use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
+
+/// One session: as long as it lives, its shell's commands are decided about.
+///
+/// Dropping it, or cancelling its parent token, ends everything that belongs to it: pending decisions, escalated
+/// children with all their descendants, and the listener. The shell itself belongs to whoever started it.
+#[derive(Debug)]
+pub struct EscalationSession {
+    overlay: HashMap<String, String>,
+    /// Until the shell has been started.
+    client: Arc<Mutex<Option<OwnedFd>>>,
+    core: Arc<SessionCore>,
+}
+
+/// What the tasks of a session share.
+#[derive(Debug)]
+pub(crate) struct SessionCore {
+    pub id: u64,
+    pub settings: Arc<Settings>,
+    /// Cancelled when the session is to end, for whatever reason.
+    pub ended: CancellationToken,
+    /// Counts the tasks that still work for the session.
+    pub tasks: TaskTracker,
+    /// One permit for each request between its first message and its end.
+    pub open_requests: Arc<tokio::sync::Semaphore>,
+}
+
+impl EscalationSession {
+    /// Starts a session under `parent`. Neither the shell nor the wrapper is touched.
+    pub(crate) fn start(
+        settings: Arc<Settings>,
+        wrapper: &Path,
+        parent: &CancellationToken,
+    ) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let wrapper = wrapper.to_str().ok_or_else(|| {
+            let message = format!("the wrapper's path is not UTF-8: {}", wrapper.display());
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        })?;
+        let (server, client) = socket::pair()?;
+        let overlay = HashMap::from([
+            (SOCKET_VARIABLE.to_owned(), client.as_raw_fd().to_string()),
+            (EXEC_WRAPPER.to_owned(), wrapper.to_owned()),
+        ]);
+        let core = Arc::new(SessionCore {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            ended: parent.child_token(),
+            tasks: TaskTracker::new(),
+            open_requests: Arc::new(tokio::sync::Semaphore::new(settings.limits.open_requests)),
+            settings,
+        });
+        let listener = Listener::new(server, Arc::clone(&core))?;
+        core.tasks.spawn(listener.run());
+        tracing::debug!(session = core.id, "session started");
+        Ok(Self {
+            overlay,
+            client: Arc::new(Mutex::new(Some(client))),
+            core,
+        })
+    }
+
+    /// Number of the session within this process, as logs and [`PolicyRequest`](crate::PolicyRequest) have it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.core.id
+    }
+
+    /// The overlay: the variables to set in the shell's environment, and nothing else. They are of use only to a process that
+    /// inherits the session's socket (see [`Self::attach`]).
+    #[must_use]
+    pub fn env(&self) -> &HashMap<String, String> {
+        &self.overlay
+    }
+
+    /// Prepares `command` to start this session's shell: sets the overlay, and lets that child alone inherit the socket.
+    /// Here it stays close-on-exec at every moment. Call [`Self::close_client_socket`] when the command has been spawned.
+    ///
+    /// # Errors
+    /// When the socket has been closed already.
+    pub fn attach(&self, command: &mut std::process::Command) -> io::Result<()> {
+        use std::os::unix::process::CommandExt;
+        let number = self.client_number()?;
+        command.envs(&self.overlay);
+        let client = Arc::clone(&self.client);
+        // SAFETY: between fork and exec only fcntl(2) is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                // Keeps the session's socket open until the command is dropped, so that its number can't be another file's.
+                let _client = &client;
+                match libc::fcntl(number, libc::F_SETFD, 0) {
+                    -1 => Err(io::Error::last_os_error()),
+                    _ => Ok(()),
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Closes this process's copy of the client's end. To be called directly after the shell has been spawned: from then on
+    /// only the shell and its descendants hold it.
+    pub fn close_client_socket(&self) {
+        drop(self.take_client());
+    }
+
+    /// Ends the session and waits until nothing of it is left: every escalated process is dead and reaped.
+    pub async fn close(self) {
+        self.core.ended.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+
+    /// Hands the client's end over, for a shell that is started by an executor.
+    pub(crate) fn take_client_socket(&self) -> Option<ClientSocket> {
+        self.take_client().map(ClientSocket)
+    }
+
+    fn take_client(&self) -> Option<OwnedFd> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn client_number(&self) -> io::Result<RawFd> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = client.as_ref();
+        client.map(AsRawFd::as_raw_fd).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the session's client socket has been closed already",
+            )
+        })
+    }
+}
+
+impl Drop for EscalationSession {
+    fn drop(&mut self) {
+        self.core.ended.cancel();
+        self.core.tasks.close();
+        tracing::debug!(session = self.core.id, "session ended");
+    }
+}

@@ -1,0 +1,158 @@
+//! recvmsg(2) with descriptors that are owned, and close-on-exec, from the system call on.
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// The kernel sends at most so many descriptors with one message (SCM_MAX_FD), so the list can't be cut for lack of room.
+const MOST_DESCRIPTORS: usize = 253;
+
+// CMSG_SPACE is no constant function everywhere; this is its definition for 64-bit alignment, with room to spare.
+const CONTROL_BYTES: usize = 64 + MOST_DESCRIPTORS * size_of::<libc::c_int>();
+
+#[repr(align(16))]
+struct ControlBuffer(MaybeUninit<[u8; CONTROL_BYTES]>);
+
+/// What one call brought.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Bytes of data; 0 is the end of a stream, or an empty datagram.
+    pub bytes: usize,
+    /// Descriptors, in the order of the message.
+    pub descriptors: Vec<OwnedFd>,
+    /// The kernel had more descriptors than it could install.
+    pub truncated: bool,
+}
+
+/// Receives into `data` and takes whatever descriptors come along. Never blocks.
+pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, data: &mut [u8]) -> io::Result<Received> {
+    let mut control = ControlBuffer(MaybeUninit::uninit());
+    let mut part = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: data.len(),
+    };
+    // SAFETY: an all-zero msghdr is a valid one: no name, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = CONTROL_BYTES as _;
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    let received = loop {
+        // SAFETY: `message` points to live buffers of the lengths it says.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        if let Ok(bytes) = usize::try_from(received) {
+            break bytes;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    };
+    // First of all make every descriptor owned, so that no way out of here leaks one.
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has filled in `message`; the CMSG macros walk exactly what it wrote.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let numbers: *const libc::c_int = libc::CMSG_DATA(header).cast();
+                let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                for index in 0..bytes / size_of::<libc::c_int>() {
+                    let number = ptr::read_unaligned(numbers.add(index));
+                    descriptors.push(OwnedFd::from_raw_fd(number));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    let truncated = message.msg_flags & libc::MSG_CTRUNC != 0;
+    Ok(Received {
+        bytes: received,
+        descriptors,
+        truncated,
+    })
+}
+
+/// Receives data alone: without room for them the kernel installs no descriptor. Never blocks.
+pub(crate) fn receive(socket: BorrowedFd<'_>, data: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+        match nix::sys::socket::recv(socket.as_raw_fd(), data, flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use sendfd::SendWithFd;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    fn nulls(count: usize) -> (Vec<File>, Vec<i32>) {
+        let files: Vec<File> = (0..count).map(|_| File::open("/dev/null").unwrap()).collect();
+        let numbers = files.iter().map(AsRawFd::as_raw_fd).collect();
+        (files, numbers)
+    }
+
+    #[test]
+    fn descriptors_arrive_close_on_exec() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (_files, numbers) = nulls(3);
+        client.send_with_fd(b"x", &numbers).unwrap();
+        let mut data = [0; 4];
+        let received = receive_with_descriptors(server.as_fd(), &mut data).unwrap();
+        assert_eq!(
+            (received.bytes, received.descriptors.len(), received.truncated),
+            (1, 3, false)
+        );
+        for descriptor in &received.descriptors {
+            let flags = FdFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFD).unwrap());
+            assert!(flags.contains(FdFlag::FD_CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn a_datagram_with_the_most_descriptors_is_not_cut() {
+        let (client, server) = UnixDatagram::pair().unwrap();
+        let (_files, numbers) = nulls(MOST_DESCRIPTORS);
+        client.send_with_fd(b"", &numbers).unwrap();
+        let received = receive_with_descriptors(server.as_fd(), &mut [0; 1]).unwrap();
+        assert_eq!(
+            (received.bytes, received.descriptors.len()),
+            (0, MOST_DESCRIPTORS)
+        );
+        assert!(!received.truncated);
+    }
+
+    #[test]
+    fn without_room_no_descriptor_is_installed() {
+        let (client, server) = UnixStream::pair().unwrap();
+        // A pipe tells who holds its other end: with all writers gone it is at its end.
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        client.send_with_fd(b"x", &[writer.as_raw_fd()]).unwrap();
+        drop(writer);
+        assert_eq!(receive(server.as_fd(), &mut [0; 4]).unwrap(), 1);
+        assert_eq!(nix::unistd::read(&reader, &mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_empty_blocking_socket_does_not_block() {
+        let (_client, server) = socketpair(
+            AddressFamily::Unix,
+            SockType::Datagram,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        let error = receive_with_descriptors(server.as_fd(), &mut [0; 4]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}

@@ -1,0 +1,223 @@
+//! Cuts a byte stream into frames: a length of four bytes, little-endian, then the payload.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::ancillary::{receive, receive_with_descriptors};
+use super::{Frame, StreamError};
+
+const HEADER: usize = 4;
+
+/// The buffer of a frame starts with at most so much and doubles as data arrives: a length alone costs nothing.
+const FIRST_ALLOCATION: usize = 64 * 1024;
+
+/// What has come of the frame in the works. Never reads beyond the frame's end, since descriptors of the next message
+/// come with its first byte.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    limit: usize,
+    header: [u8; HEADER],
+    header_filled: usize,
+    /// Zeroed room for the payload, up to what has been grown so far.
+    payload: Vec<u8>,
+    payload_filled: usize,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl FrameReader {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            header: [0; HEADER],
+            header_filled: 0,
+            payload: Vec::new(),
+            payload_filled: 0,
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// Reads until a frame is complete (`Some`), the stream is at its end between two frames (`None`), or nothing is
+    /// there to be read (`WouldBlock`; call again, nothing is lost).
+    pub fn advance(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        with_descriptors: bool,
+    ) -> Result<Option<Frame>, StreamError> {
+        while self.header_filled < HEADER {
+            let room = &mut self.header[self.header_filled..];
+            let bytes = if with_descriptors && self.header_filled == 0 {
+                let received = receive_with_descriptors(socket, room)?;
+                if received.truncated {
+                    return Err(StreamError::DescriptorsLost);
+                }
+                self.descriptors = received.descriptors;
+                received.bytes
+            } else {
+                receive(socket, room)?
+            };
+            match bytes {
+                0 if self.header_filled == 0 => return Ok(None),
+                0 => {
+                    return Err(StreamError::Truncated {
+                        received: self.header_filled,
+                        expected: HEADER,
+                    });
+                }
+                bytes => self.header_filled += bytes,
+            }
+        }
+        let length = u32::from_le_bytes(self.header) as usize;
+        if length > self.limit {
+            return Err(StreamError::TooLong {
+                length,
+                limit: self.limit,
+            });
+        }
+        while self.payload_filled < length {
+            if self.payload_filled == self.payload.len() {
+                let grown = (2 * self.payload.len()).max(FIRST_ALLOCATION).min(length);
+                self.payload.resize(grown, 0);
+            }
+            match receive(socket, &mut self.payload[self.payload_filled..])? {
+                0 => {
+                    return Err(StreamError::Truncated {
+                        received: self.payload_filled,
+                        expected: length,
+                    });
+                }
+                bytes => self.payload_filled += bytes,
+            }
+        }
+        self.header_filled = 0;
+        self.payload_filled = 0;
+        Ok(Some(Frame {
+            payload: std::mem::take(&mut self.payload),
+            descriptors: std::mem::take(&mut self.descriptors),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sendfd::SendWithFd;
+    use std::fs::File;
+    use std::io::{self, Write};
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::unix::net::UnixStream;
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..], payload].concat()
+    }
+
+    fn would_block<T: std::fmt::Debug>(result: Result<T, StreamError>) -> bool {
+        matches!(result, Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_cut_anywhere_arrive_whole(
+            payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..5),
+            cuts in proptest::collection::vec(1_usize..50, 1..40),
+        ) {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            let mut reader = FrameReader::new(1000);
+            let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame(payload)).collect();
+            let mut rest = &bytes[..];
+            let mut cuts = cuts.into_iter().cycle();
+            let mut arrived = Vec::new();
+            while !rest.is_empty() {
+                let cut = cuts.next().unwrap().min(rest.len());
+                client.write_all(&rest[..cut]).unwrap();
+                rest = &rest[cut..];
+                loop {
+                    match reader.advance(server.as_fd(), false) {
+                        Ok(frame) => arrived.push(frame.unwrap().payload),
+                        other => { prop_assert!(would_block(other)); break; }
+                    }
+                }
+            }
+            prop_assert_eq!(arrived, payloads);
+        }
+    }
+
+    #[test]
+    fn joined_frames_keep_their_own_descriptors() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut reader = FrameReader::new(100);
+        let null = File::open("/dev/null").unwrap();
+        client.write_all(&frame(b"one")).unwrap();
+        client.send_with_fd(&frame(b"two"), &[null.as_raw_fd()]).unwrap();
+        client.write_all(&frame(b"three")).unwrap();
+        let counts: Vec<usize> = (0..3)
+            .map(|_| {
+                reader
+                    .advance(server.as_fd(), true)
+                    .unwrap()
+                    .unwrap()
+                    .descriptors
+                    .len()
+            })
+            .collect();
+        assert_eq!(counts, [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_anything_is_allocated() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut reader = FrameReader::new(1 << 24);
+        client.write_all(&[0xff; 4]).unwrap();
+        let error = reader.advance(server.as_fd(), false).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                StreamError::TooLong {
+                    length: 0xffff_ffff,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(reader.payload.capacity(), 0);
+    }
+
+    #[test]
+    fn an_announced_length_reserves_little() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut reader = FrameReader::new(1 << 24);
+        client.write_all(&(1_u32 << 24).to_le_bytes()).unwrap();
+        assert!(would_block(reader.advance(server.as_fd(), false)));
+        assert!(reader.payload.capacity() <= FIRST_ALLOCATION);
+    }
+
+    #[test]
+    fn the_end_inside_of_a_frame_is_an_error_and_between_frames_none() {
+        for sent in [&b"\x05"[..], b"\x05\0\0\0", b"\x05\0\0\0abcd"] {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            client.write_all(sent).unwrap();
+            drop(client);
+            let error = FrameReader::new(100).advance(server.as_fd(), false).unwrap_err();
+            assert!(matches!(error, StreamError::Truncated { .. }), "{error}");
+        }
+        let (client, server) = UnixStream::pair().unwrap();
+        drop(client);
+        assert!(
+            FrameReader::new(100)
+                .advance(server.as_fd(), false)
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn descriptors_of_a_frame_that_ends_early_are_closed() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (pipe, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        client.send_with_fd(b"\x05", &[writer.as_raw_fd()]).unwrap();
+        drop((writer, client));
+        let mut reader = FrameReader::new(100);
+        assert!(reader.advance(server.as_fd(), true).is_err());
+        drop(reader);
+        assert_eq!(nix::unistd::read(&pipe, &mut [0; 1]).unwrap(), 0);
+    }
+}

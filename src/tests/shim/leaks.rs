@@ -1,0 +1,122 @@
+//! Sockets, descriptors and processes, seen from outside.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::harness::Shim;
+use super::support::processes::{children, descriptors, eventually, gone_within};
+use super::support::wrapper::{null, pipe};
+
+fn sockets_of_shim(shim: &Shim) -> Vec<String> {
+    let found = descriptors(shim.child.id());
+    found
+        .into_iter()
+        .map(|(_, target)| target)
+        .filter(|target| target.starts_with("socket:"))
+        .collect()
+}
+
+#[test]
+fn only_the_shell_holds_the_client_of_its_session() {
+    let mut shim = Shim::start();
+    let (first, _) = shim.session("a");
+    let (second, _) = shim.session("b");
+    let unrelated = shim
+        .call(
+            "process/spawn",
+            &json!({"argv": ["/bin/sleep", "600"], "cwd": "/", "env": {}}),
+        )
+        .unwrap();
+    let of = |pid: i32| -> Vec<String> {
+        let found = descriptors(u32::try_from(pid).unwrap());
+        found
+            .into_iter()
+            .map(|(_, target)| target)
+            .filter(|target| target.starts_with("socket:"))
+            .collect()
+    };
+    let (first, second) = (of(first), of(second));
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_ne!(first, second);
+    assert!(of(i32::try_from(unrelated["pid"].as_i64().unwrap()).unwrap()).is_empty());
+    let shim_holds = sockets_of_shim(&shim);
+    assert!(!shim_holds.contains(&first[0]) && !shim_holds.contains(&second[0]));
+}
+
+#[test]
+fn nothing_is_left_of_many_requests() {
+    let mut shim = Shim::start();
+    let (_, client) = shim.session("s");
+    let before = (
+        descriptors(shim.child.id()).len(),
+        children(shim.child.id()).len(),
+    );
+    for round in 0..100 {
+        let mut stream = client.request(&["/bin/true"]);
+        let (id, _) = shim.question();
+        let action = ["run", "escalate", "deny"][round % 3];
+        shim.decide(id, &json!({"action": action}));
+        stream.receive();
+        if action == "escalate" && round % 2 == 0 {
+            stream.send_descriptors(&[(&null(), 0)]);
+            assert_eq!(stream.receive(), json!({"exit_code": 0}));
+        }
+    }
+    eventually("descriptors and children are as before", || {
+        (
+            descriptors(shim.child.id()).len(),
+            children(shim.child.id()).len(),
+        ) == before
+    });
+}
+
+#[test]
+fn a_killed_server_takes_fifty_trees_along_within_a_second() {
+    let mut shim = Shim::start();
+    let (shell, client) = shim.session("s");
+    let null = null();
+    let script =
+        "echo $$; setsid sh -c 'echo $$; sleep 600 & echo $!; trap : HUP TERM; echo done; wait' & wait";
+    let mut trees = Vec::new();
+    for _ in 0..50 {
+        let mut stream = client.request(&["/bin/sh", "-c", script]);
+        shim.escalate();
+        assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+        let (reader, writer) = pipe();
+        stream.send_descriptors(&[(&null, 0), (&writer, 1)]);
+        trees.push((stream, reader));
+    }
+    let mut pids: Vec<i32> = Vec::new();
+    let mut streams = Vec::new();
+    for (stream, reader) in trees {
+        streams.push(stream);
+        let lines = BufReader::new(reader)
+            .lines()
+            .map(Result::unwrap)
+            .take_while(|line| line != "done");
+        pids.extend(lines.map(|line| line.parse::<i32>().unwrap()));
+    }
+    assert_eq!(pids.len(), 150);
+    // The shell belongs to whoever had it started.
+    let supervisors: Vec<i32> = children(shim.child.id())
+        .into_iter()
+        .filter(|&pid| pid != shell)
+        .collect();
+    assert_eq!(supervisors.len(), 50);
+    shim.child.kill().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(1);
+    for pid in pids.into_iter().chain(supervisors) {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        assert!(gone_within(pid, left), "{pid} lives on");
+    }
+    for mut stream in streams {
+        assert_eq!(stream.try_receive(), None);
+    }
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(shell),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+}
