@@ -1,0 +1,72 @@
+# The project's commands. `make` alone prints them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+# The shells that the suite judges in `make conformance`, and in which order they are built.
+SHELLS := bash-5.3 bash-5.2 zsh-5.9
+ifdef SHELL_ONLY
+SHELLS := $(SHELL_ONLY)
+endif
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+CONFORMANCE := $(TARGET)/release/conformance
+SERVER := $(TARGET)/release/shell-escalation
+WRAPPER := $(TARGET)/wrapper/execve-wrapper
+LEVEL ?= hardened
+# More options for the suite, such as ARGUMENTS="--only 'wrapper.deny.*' --trace".
+ARGUMENTS ?=
+
+.PHONY: help conformance test shells reference suite lint clean prerequisites
+
+help:
+	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report"
+	@echo "make test         all tests"
+	@echo "make shells       only build the patched shells (SHELL_ONLY=bash-5.3 for one)"
+	@echo "make reference    only build the reference server and wrapper"
+	@echo "make suite        only build the suite"
+	@echo "make lint         formatting and clippy, warnings denied"
+	@echo "make clean        remove everything that was built"
+
+conformance: shells reference suite
+	@status=0; \
+	for shell in $(SHELLS); do \
+	    echo "== $$shell, level $(LEVEL)"; \
+	    started=$$(date +%s); \
+	    $(CONFORMANCE) run --level $(LEVEL) --shell "target/shells/$$shell/bin/$${shell%-*}" \
+	        --wrapper $(WRAPPER) --server "$(abspath $(SERVER)) shim" $(ARGUMENTS) || status=$$?; \
+	    echo "== $$shell took $$(( $$(date +%s) - started )) s"; \
+	done; \
+	exit $$status
+
+test: prerequisites shells reference
+	cargo test --quiet --workspace --doc
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	    echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
+	else \
+	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --lib --bins --tests; \
+	fi
+
+shells: prerequisites
+	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done
+
+reference: prerequisites
+	cargo build --quiet --release --package shell-escalation
+	cargo build --quiet --profile wrapper --package execve-wrapper
+
+suite: prerequisites
+	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
+
+lint: prerequisites
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+clean:
+	cargo clean --quiet
+	rm -rf target
+
+# Says in one line what the machine lacks. patches/build-shell checks what the shells' sources need.
+prerequisites:
+	@missing=; \
+	for tool in cargo:rustup cc:gcc patch:patch xz:xz-utils tar:tar sha256sum:coreutils; do \
+	    command -v $${tool%%:*} >/dev/null 2>&1 || missing="$$missing $${tool#*:}"; \
+	done; \
+	[ -z "$$missing" ] || { echo "make: missing on this machine:$$missing (Debian: apt-get install$$missing)" >&2; exit 1; }

@@ -1,0 +1,382 @@
+//! The command line from outside: exit statuses, reports, and errors that tell what to do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn conformance() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    command.timeout(Duration::from_secs(120));
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// An executable text in a fresh folder.
+fn script(content: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("script");
+    fs::write(&path, content).expect("a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    (folder, path)
+}
+
+#[test]
+fn nothing_to_judge_is_a_usage_error() {
+    let output = conformance().arg("run").assert().code(2).get_output().clone();
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: nothing to judge: name at least one of --shell PATH, --wrapper PATH, --server COMMAND
+");
+}
+
+#[test]
+fn a_wrapper_that_does_not_exist_is_a_usage_error() {
+    let output = conformance()
+        .args(["run", "--wrapper", "/nonexistent"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --wrapper /nonexistent: cannot be judged: No such file or directory (os error 2)
+");
+}
+
+#[test]
+fn a_folder_and_a_plain_file_cannot_be_judged() {
+    let output = conformance()
+        .args(["run", "--shell", "/"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert!(
+        text(&output.stderr).contains("--shell /: not a file"),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = conformance()
+        .args(["run", "--shell", "/etc/passwd"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert!(
+        text(&output.stderr).contains("not executable"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_glob_that_matches_nothing_names_the_nearest_id() {
+    let output = conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--only",
+            "wrapper.deny.mesage/with-reason",
+        ])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert!(text(&output.stderr).contains("the nearest id is wrapper.deny.message/with-reason"));
+}
+
+#[test]
+fn unknown_options_and_levels_are_usage_errors() {
+    conformance()
+        .args(["run", "--wrapper", "/bin/true", "--level", "soft"])
+        .assert()
+        .code(2);
+    conformance()
+        .args(["run", "--wrapper", "/bin/true", "--shard", "5/4"])
+        .assert()
+        .code(2);
+    conformance()
+        .args(["run", "--wrapper", "/bin/true", "--timeout-scale", "0"])
+        .assert()
+        .code(2);
+    conformance().args(["run", "--colour"]).assert().code(2);
+    conformance().assert().code(2);
+}
+
+#[test]
+fn a_shim_that_never_answers_is_a_harness_error_with_its_last_words() {
+    let (_folder, path) = script("#!/bin/sh\necho 'cannot find my licence' >&2\ncat >/dev/null\n");
+    let output = conformance()
+        .args(["run", "--timeout-scale", "0.1", "--server"])
+        .arg(&path)
+        .assert()
+        .code(3)
+        .get_output()
+        .clone();
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("does not answer `initialize`") && error.contains("cannot find my licence"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_shim_that_dies_at_once_is_a_harness_error_at_once() {
+    conformance()
+        .args(["run", "--server", "/bin/false"])
+        .timeout(Duration::from_secs(5))
+        .assert()
+        .code(3);
+}
+
+#[test]
+fn a_wrapper_that_does_nothing_fails_and_the_report_says_why() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let report = folder.path().join("report.json");
+    let output = conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--only",
+            "wrapper.deny.*",
+            "--level",
+            "core",
+            "--seed",
+            "7",
+            "--json",
+        ])
+        .arg(&report)
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let shown = text(&output.stdout);
+    for part in [
+        "FAIL: wrapper.deny.message/with-reason",
+        "requirement",
+        "expected",
+        "observed",
+        "again",
+        "seed 7",
+    ] {
+        assert!(shown.contains(part), "{part} is missing: {shown}");
+    }
+    let report: Value = serde_json::from_slice(&fs::read(report).expect("the report")).expect("JSON");
+    assert_eq!(report["format"], 1);
+    assert_eq!(report["level"], "core");
+    assert_eq!(report["seed"], 7);
+    assert_eq!(report["shard"], "1/1");
+    assert_eq!(report["summary"]["pass"], 0);
+    let cases = report["cases"].as_array().expect("cases");
+    assert_eq!(report["summary"]["fail"], cases.len());
+    let first = &cases[0];
+    assert_eq!(first["outcome"], "fail");
+    assert_eq!(first["role"], "wrapper");
+    assert_eq!(
+        first["requirement"],
+        first["id"]
+            .as_str()
+            .and_then(|id| id.split_once('/'))
+            .expect("an id")
+            .0
+    );
+    assert!(
+        first["reproduce"]
+            .as_str()
+            .is_some_and(|command| command.starts_with("conformance case wrapper.deny"))
+    );
+}
+
+#[test]
+fn the_json_report_can_go_to_standard_output_alone() {
+    let output = conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--only",
+            "wrapper.deny.status/*",
+            "--json",
+            "-",
+        ])
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let report: Value = serde_json::from_slice(&output.stdout).expect("nothing but JSON on standard output");
+    assert_eq!(report["suite"]["name"], "shell-escalation-conformance");
+    assert!(text(&output.stderr).contains("failed"));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_said_before_the_run() {
+    let output = conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--json",
+            "/nonexistent/report.json",
+        ])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert_eq!(text(&output.stdout), "");
+    assert!(text(&output.stderr).contains("--json /nonexistent/report.json: cannot be written"));
+}
+
+#[test]
+fn the_case_command_runs_one_case_with_its_wire() {
+    let output = conformance()
+        .args(["case", "wrapper.deny.status/is-one", "--wrapper", "/bin/true"])
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    assert!(
+        text(&output.stdout).contains("the shell calls /bin/true"),
+        "{}",
+        text(&output.stdout)
+    );
+    conformance()
+        .args(["case", "wrapper.deny.status/is-one", "--shell", "/bin/true"])
+        .assert()
+        .code(2);
+    conformance()
+        .args(["case", "wrapper.deny.status/is-on", "--wrapper", "/bin/true"])
+        .assert()
+        .code(2);
+}
+
+#[test]
+fn a_baseline_turns_known_failures_green_and_is_strict() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let baseline = folder.path().join("known.toml");
+    let run = |more: &[&str]| {
+        let mut command = conformance();
+        command
+            .args(["run", "--wrapper", "/bin/true", "--only", "wrapper.deny.status/*"])
+            .args(more);
+        command
+    };
+    let path = baseline.to_str().expect("a path in UTF-8");
+    run(&["--write-baseline", path]).assert().code(1);
+    let written = fs::read_to_string(&baseline).expect("a baseline");
+    assert!(
+        written.contains("case = \"wrapper.deny.status/is-one\""),
+        "{written}"
+    );
+
+    let refused = run(&["--baseline", path]).assert().code(2).get_output().clone();
+    assert!(
+        text(&refused.stderr).contains("empty reason"),
+        "{}",
+        text(&refused.stderr)
+    );
+
+    let filled = written
+        .replace("reason = \"\"", "reason = \"does nothing\"")
+        .replace("issue = \"\"", "issue = \"1\"");
+    fs::write(&baseline, &filled).expect("a baseline");
+    let expected = run(&["--baseline", path]).assert().code(0).get_output().clone();
+    assert!(text(&expected.stdout).contains("failed as expected"));
+
+    fs::write(&baseline, filled.replace("status/is-one", "status/is-won")).expect("a baseline");
+    let unknown = run(&["--baseline", path]).assert().code(2).get_output().clone();
+    assert!(text(&unknown.stderr).contains("the nearest is 'wrapper.deny.status/is-one'"));
+}
+
+#[test]
+fn list_and_explain_speak_from_the_requirements() {
+    let list = conformance()
+        .args(["list", "--json"])
+        .assert()
+        .code(0)
+        .get_output()
+        .clone();
+    let list: Value = serde_json::from_slice(&list.stdout).expect("JSON");
+    assert!(list.as_array().is_some_and(|cases| {
+        cases
+            .iter()
+            .any(|case| case["id"] == "wrapper.deny.status/is-one")
+    }));
+    let output = conformance()
+        .args(["explain", "wrapper.deny.status"])
+        .assert()
+        .code(0)
+        .get_output()
+        .clone();
+    insta::assert_snapshot!(text(&output.stdout).split("\nbroken").next().expect("a part"));
+    conformance()
+        .args(["explain", "wrapper.deny.statu"])
+        .assert()
+        .code(2);
+}
+
+#[test]
+fn a_closed_standard_output_ends_the_run_without_a_panic() {
+    use std::process::Stdio;
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .args(["run", "--wrapper", "/bin/true", "--only", "wrapper.deny.*"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a run");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A wrapper that never ends and that moved its child into a session of its own.
+    let (_script_folder, wrapper) = script("#!/bin/sh\nsetsid sleep 1000 &\nexec sleep 1000\n");
+    let report = folder.path().join("report.json");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .args([
+            "run",
+            "--jobs",
+            "1",
+            "--only",
+            "wrapper.deny.*",
+            "--timeout-scale",
+            "0.2",
+            "--wrapper",
+        ])
+        .arg(&wrapper)
+        .arg("--json")
+        .arg(&report)
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a run");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut first = String::new();
+    output.read_line(&mut first).expect("the first finished case");
+    assert!(first.contains("fail"), "{first}");
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("a signal");
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("the rest");
+    assert_eq!(child.wait().expect("its end").code(), Some(130));
+    assert!(rest.contains("interrupted by signal 2"), "{rest}");
+    let report: Value = serde_json::from_slice(&fs::read(&report).expect("the report")).expect("JSON");
+    assert!(!report["cases"].as_array().expect("cases").is_empty());
+    let sleepers: Vec<_> = conformance::peer::process::all()
+        .into_iter()
+        .filter(|process| process.state != 'Z')
+        .filter_map(|process| fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())
+        .filter(|directory| directory.starts_with(folder.path()))
+        .collect();
+    assert!(sleepers.is_empty(), "still running in {sleepers:?}");
+}
