@@ -1,6 +1,8 @@
 //! Command line: arguments, logging, and what each subcommand needs to run.
 
+mod locate;
 mod open_files;
+mod run;
 mod shim;
 
 use std::process::ExitCode;
@@ -22,6 +24,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a command in a patched shell under a policy file, and exit with its status
+    Run(run::Run),
+    /// Start an interactive patched shell under a policy file
+    Shell(run::Shell),
     /// Speak the conformance suite's harness protocol on standard input and output
     Shim,
 }
@@ -56,6 +62,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let status = match arguments.command {
+        Command::Run(run) => runtime.block_on(run.serve(inherited_open_files)),
+        Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
         Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
     };
     // A thread may still wait for standard input.

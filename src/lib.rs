@@ -12,7 +12,10 @@ pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
     StandardStreams,
 };
-pub use policy::{Action, Decision, EscalationPolicy, KeepEnv, PolicyError, PolicyRequest, loads_code};
+pub use policy::{
+    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, NobodyThere, PolicyError, PolicyFile,
+    PolicyFileError, PolicyRequest, loads_code,
+};
 pub use protocol::encode_json_text;
 pub use server::{EscalateServer, ExecParams, ExecResult, Limits};
-pub use session::EscalationSession;
+pub use session::{EscalationSession, Stopped};

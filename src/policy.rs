@@ -1,6 +1,8 @@
 //! The question that every request is: may this program run, where, or not at all?
 
+mod approval;
 mod environment;
+mod file;
 mod resolve;
 
 use std::ffi::OsString;
@@ -10,9 +12,13 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::session::{Stopped, Stopwatch};
+
 pub use crate::protocol::Action;
+pub use approval::{Approval, Approver, NobodyThere};
 pub(crate) use environment::child_environment;
 pub use environment::{KeepEnv, loads_code};
+pub use file::{PolicyFile, PolicyFileError};
 pub(crate) use resolve::resolve;
 
 /// What a policy is asked: the whole request. Everything in it was chosen by the sandboxed side; only `canonical` was
@@ -36,6 +42,14 @@ pub struct PolicyRequest {
     pub env: Vec<(OsString, OsString)>,
     /// Process that made the request stream, where the kernel knows it.
     pub peer: Option<i32>,
+    pub(crate) clock: Arc<Stopwatch>,
+}
+
+impl PolicyRequest {
+    /// Stops the clock of a one-shot command's timeout while the returned value lives, say because a person is being asked.
+    pub fn stop_the_clock(&self) -> Stopped {
+        self.clock.hold()
+    }
 }
 
 /// A policy's answer.

@@ -1,6 +1,7 @@
 //! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
 
 mod socket;
+mod stopwatch;
 
 use std::collections::HashMap;
 use std::io;
@@ -16,6 +17,8 @@ use crate::execution::ClientSocket;
 use crate::server::{Listener, Settings};
 
 pub use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
+pub use stopwatch::Stopped;
+pub(crate) use stopwatch::Stopwatch;
 
 /// One session: as long as it lives, its shell's commands are decided about.
 ///
@@ -40,6 +43,8 @@ pub(crate) struct SessionCore {
     pub tasks: TaskTracker,
     /// One permit for each request between its first message and its end.
     pub open_requests: Arc<tokio::sync::Semaphore>,
+    /// The clock of a one-shot command's timeout.
+    pub clock: Arc<Stopwatch>,
 }
 
 impl EscalationSession {
@@ -64,6 +69,7 @@ impl EscalationSession {
             ended: parent.child_token(),
             tasks: TaskTracker::new(),
             open_requests: Arc::new(tokio::sync::Semaphore::new(settings.limits.open_requests)),
+            clock: Stopwatch::start(),
             settings,
         });
         let listener = Listener::new(server, Arc::clone(&core))?;
@@ -124,6 +130,11 @@ impl EscalationSession {
         self.core.ended.cancel();
         self.core.tasks.close();
         self.core.tasks.wait().await;
+    }
+
+    /// The clock that approvals stop.
+    pub(crate) fn clock(&self) -> Arc<Stopwatch> {
+        Arc::clone(&self.core.clock)
     }
 
     /// Hands the client's end over, for a shell that is started by an executor.

@@ -20,13 +20,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A one-shot command.
 #[derive(Clone, Debug)]
 pub struct ExecParams {
-    /// What the shell gets after `-lc`.
-    pub command: OsString,
+    /// What the shell gets after `-lc`; `None` for an interactive shell.
+    pub command: Option<OsString>,
     /// Absolute working directory.
     pub workdir: PathBuf,
     /// The shell's whole environment; the session's overlay is merged over it.
     pub env: Vec<(OsString, OsString)>,
-    /// Whether the shell is a login shell (`-lc`) or not (`-c`).
+    /// Whether the shell is a login shell (`-lc`, `-il`) or not (`-c`, `-i`).
     pub login: bool,
     /// After this time everything is killed. Time spent on approvals doesn't count.
     pub timeout: Option<Duration>,
@@ -36,7 +36,15 @@ impl ExecParams {
     /// `command` in a login shell without a timeout, with this process's environment.
     pub fn new(command: impl Into<OsString>, workdir: impl Into<PathBuf>) -> Self {
         Self {
-            command: command.into(),
+            command: Some(command.into()),
+            ..Self::interactive(workdir)
+        }
+    }
+
+    /// An interactive login shell; it needs an executor whose standard streams lead to a terminal.
+    pub fn interactive(workdir: impl Into<PathBuf>) -> Self {
+        Self {
+            command: None,
             workdir: workdir.into(),
             env: std::env::vars_os().collect(),
             login: true,
@@ -76,13 +84,19 @@ pub(super) async fn exec(
         .expect("a new session has its client's end");
     let stop = parent.child_token();
     let _stop_on_drop = stop.clone().drop_guard();
+    let options = match (&params.command, params.login) {
+        (Some(_), true) => "-lc",
+        (Some(_), false) => "-c",
+        (None, true) => "-il",
+        (None, false) => "-i",
+    };
+    let argv = [shell.into(), options.into()]
+        .into_iter()
+        .chain(params.command)
+        .collect();
     let command = ShellCommand {
         program: shell.to_owned(),
-        argv: vec![
-            shell.into(),
-            OsString::from(if params.login { "-lc" } else { "-c" }),
-            params.command,
-        ],
+        argv,
         workdir: params.workdir,
         env: with_overlay(
             params.env,
@@ -96,9 +110,10 @@ pub(super) async fn exec(
     };
     let running = settings.executor.run(command);
     tokio::pin!(running);
+    let clock = session.clock();
     let time_over = async {
         match params.timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
+            Some(timeout) => clock.reaches(timeout).await,
             None => std::future::pending().await,
         }
     };

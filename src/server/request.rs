@@ -103,6 +103,7 @@ impl Worker {
             workdir: PathBuf::from(&request.workdir),
             env: request.env.clone(),
             peer: self.peer,
+            clock: Arc::clone(&session.clock),
         });
         let decision = tokio::select! {
             biased;

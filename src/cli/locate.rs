@@ -1,0 +1,58 @@
+//! Finds the patched shell and the wrapper.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// Patched shells of this project, in the order of preference.
+const BUILT: [&str; 3] = ["bash-5.3/bin/bash", "bash-5.2/bin/bash", "zsh-5.9/bin/zsh"];
+
+/// The shell: as given, from SHELL_ESCALATION_SHELL, or beside this program.
+pub(super) fn shell(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let beside = |folder: &Path| {
+        let mut found = vec![folder.join("bash"), folder.join("zsh")];
+        // Where `make shells` puts them, seen from `target/release`.
+        if let Some(target) = folder.parent() {
+            found.extend(BUILT.map(|shell| target.join("shells").join(shell)));
+        }
+        found
+    };
+    find("shell", "--shell", "SHELL_ESCALATION_SHELL", given, beside)
+}
+
+/// The wrapper: as given, from SHELL_ESCALATION_WRAPPER, or beside this program.
+pub(super) fn wrapper(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let beside = |folder: &Path| vec![folder.join("execve-wrapper")];
+    find("wrapper", "--wrapper", "SHELL_ESCALATION_WRAPPER", given, beside)
+}
+
+fn find(
+    what: &str,
+    option: &str,
+    variable: &str,
+    given: Option<PathBuf>,
+    beside: impl Fn(&Path) -> Vec<PathBuf>,
+) -> anyhow::Result<PathBuf> {
+    let named = match given {
+        Some(path) => Some((option, path)),
+        None => env::var_os(variable).map(|path| (variable, PathBuf::from(path))),
+    };
+    if let Some((source, path)) = named {
+        let path = std::path::absolute(&path).with_context(|| format!("{source} {}", path.display()))?;
+        if !path.is_file() {
+            bail!("{source} {}: there is no such {what}", path.display());
+        }
+        return Ok(path);
+    }
+    let program = env::current_exe().context("cannot find this program's own folder")?;
+    let candidates = beside(program.parent().context("this program has no folder")?);
+    if let Some(found) = candidates.iter().find(|path| path.is_file()) {
+        return Ok(found.clone());
+    }
+    let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
+    bail!(
+        "there is no {what}: name one by {option} or {variable} (looked for {})",
+        looked.join(", ")
+    )
+}

@@ -1,0 +1,170 @@
+//! `run` and `shell`: a one-shot command, or an interactive shell, under a policy file.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use nix::unistd::{getpgrp, tcsetpgrp};
+use shell_escalation::{
+    EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, StandardStreams,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::locate;
+
+/// What `run` and `shell` have in common.
+#[derive(Args)]
+pub(super) struct Environment {
+    /// Policy file (TOML) that decides about every command
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one beside this program]
+    #[arg(long, value_name = "PATH")]
+    shell: Option<PathBuf>,
+    /// Wrapper that the shell executes for every command [default: SHELL_ESCALATION_WRAPPER, then
+    /// `execve-wrapper` beside this program]
+    #[arg(long, value_name = "PATH")]
+    wrapper: Option<PathBuf>,
+    /// Start the shell as no login shell
+    #[arg(long)]
+    no_login: bool,
+}
+
+/// Runs one command and exits with its status.
+#[derive(Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    environment: Environment,
+    /// Kill everything after this many seconds; approvals don't count
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// The command, as the shell reads it; several arguments are joined by blanks
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Starts an interactive shell and exits with its status.
+#[derive(Args)]
+pub(super) struct Shell {
+    #[command(flatten)]
+    environment: Environment,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "expected a number of seconds, say 2.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+impl Run {
+    pub async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+        let command = self.command.join(&OsString::from(" "));
+        let mut params = ExecParams::new(command, std::env::current_dir().context("current directory")?);
+        params.timeout = self.timeout;
+        self.environment.exec(params, inherited_open_files).await
+    }
+}
+
+impl Shell {
+    pub async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(
+            std::io::stdin().is_terminal(),
+            "`shell` needs a terminal as standard input; try `run`"
+        );
+        let params = ExecParams::interactive(std::env::current_dir().context("current directory")?);
+        self.environment.exec(params, inherited_open_files).await
+    }
+}
+
+impl Environment {
+    async fn exec(
+        self,
+        mut params: ExecParams,
+        inherited_open_files: Option<(u64, u64)>,
+    ) -> anyhow::Result<ExitCode> {
+        params.login = !self.no_login;
+        let shell = locate::shell(self.shell)?;
+        let wrapper = locate::wrapper(self.wrapper)?;
+        let policy = PolicyFile::read(&self.policy)?;
+        let mut limits = Limits::default();
+        limits.child_open_files = inherited_open_files;
+        let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
+        let server = EscalateServer::new(shell, wrapper, policy)
+            .with_limits(limits)
+            .with_executor(executor);
+
+        let parent = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        // The terminal sends these to the shell as well, and it is for the shell to obey.
+        let _interrupt = signal(SignalKind::interrupt())?;
+        let _quit = signal(SignalKind::quit())?;
+        let running = server.exec(params, &parent);
+        tokio::pin!(running);
+        let (result, told) = tokio::select! {
+            result = &mut running => (result, None),
+            _ = terminate.recv() => {
+                parent.cancel();
+                (running.await, Some(Signal::SIGTERM))
+            }
+            _ = hang_up.recv() => {
+                parent.cancel();
+                (running.await, Some(Signal::SIGHUP))
+            }
+        };
+        take_terminal_back();
+        let result = result.context("cannot run the shell")?;
+        if let Some(signal) = told {
+            return die_by(signal);
+        }
+        status_of(&result)
+    }
+}
+
+/// An interactive shell that was killed leaves its terminal to a process group that is gone.
+fn take_terminal_back() {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        // SAFETY: ignoring a signal needs no handler; whoever isn't in the foreground would be stopped otherwise.
+        let ignored = unsafe { nix::sys::signal::signal(Signal::SIGTTOU, SigHandler::SigIgn) };
+        // The terminal may be gone, or not ours.
+        if ignored.is_ok() {
+            let _ = tcsetpgrp(&stdin, getpgrp());
+        }
+    }
+}
+
+fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
+    if result.timed_out {
+        eprintln!("shell-escalation: the command was killed at its timeout");
+    }
+    match result.signal.map(Signal::try_from) {
+        Some(Ok(signal)) => die_by(signal),
+        // Real-time signals have no name here; their status is the usual one.
+        Some(Err(_)) | None => Ok(ExitCode::from(
+            u8::try_from(result.exit_code).context("status beyond 255")?,
+        )),
+    }
+}
+
+/// Ends this process as the shell ended, so that whoever waits for it sees the same.
+fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    if signal != Signal::SIGKILL && signal != Signal::SIGSTOP {
+        // SAFETY: the default action is no handler.
+        unsafe { sigaction(signal, &default) }?;
+    }
+    SigSet::from(signal).thread_unblock()?;
+    raise(signal)?;
+    // Ignored by default: then the number has to do.
+    Ok(ExitCode::from(128 + signal as u8))
+}
