@@ -14,12 +14,15 @@ WRAPPER := $(TARGET)/wrapper/execve-wrapper
 LEVEL ?= hardened
 # More options for the suite, such as ARGUMENTS="--only 'wrapper.deny.*' --trace".
 ARGUMENTS ?=
+# Samples of each subject of a benchmark.
+RUNS ?= 400
 
-.PHONY: help conformance test shells reference suite lint clean prerequisites
+.PHONY: help conformance test bench shells reference suite lint clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report"
 	@echo "make test         all tests"
+	@echo "make bench        measure the reference wrapper against baselines (RUNS=400)"
 	@echo "make shells       only build the patched shells (SHELL_ONLY=bash-5.3 for one)"
 	@echo "make reference    only build the reference server and wrapper"
 	@echo "make suite        only build the suite"
@@ -44,6 +47,9 @@ test: prerequisites shells reference
 	else \
 	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --lib --bins --tests; \
 	fi
+
+bench: reference suite
+	$(CONFORMANCE) bench --wrapper $(WRAPPER) --runs $(RUNS)
 
 shells: prerequisites
 	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done

@@ -46,6 +46,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Run one case with its wire and output shown
     Case(Box<CaseArguments>),
+    /// Measure what a wrapper costs, against baselines in the same run
+    Bench(BenchArguments),
 }
 
 /// What is judged.
@@ -145,6 +147,30 @@ pub struct CaseArguments {
     pub trying: Trying,
 }
 
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// The wrapper
+    #[arg(long, value_name = "PATH")]
+    pub wrapper: PathBuf,
+    /// Another wrapper, measured in the same rounds; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub compare: Vec<PathBuf>,
+    /// Samples of each subject
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = at_least_one)]
+    pub runs: usize,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a number from 1 on".to_owned()),
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let value: f64 = text
         .parse()
@@ -193,6 +219,7 @@ pub fn main() -> i32 {
         Command::List(arguments) => commands::list::list(&arguments),
         Command::Explain(arguments) => commands::explain::explain(&arguments),
         Command::Case(arguments) => commands::case::case(&arguments),
+        Command::Bench(arguments) => commands::bench::bench(&arguments),
     };
     result.unwrap_or_else(|error| {
         if error

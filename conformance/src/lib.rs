@@ -7,6 +7,7 @@
 //! Nothing here depends on the reference implementation: the suite knows paths and bytes.
 
 pub mod baseline;
+pub mod bench;
 pub mod breath;
 pub mod cases;
 pub mod command_line;

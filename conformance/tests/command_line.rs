@@ -380,3 +380,18 @@ fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
         .collect();
     assert!(sleepers.is_empty(), "still running in {sleepers:?}");
 }
+
+#[test]
+fn a_benchmark_refuses_to_measure_what_does_not_do_its_work() {
+    let output = conformance()
+        .args(["bench", "--wrapper", "/bin/true", "--runs", "1"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("instead of status 1: judge it with `conformance run` first"),
+        "{error}"
+    );
+}
