@@ -10,6 +10,7 @@ const PROFILE: &str = "wrapper";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/start/layout.ld");
     println!("cargo::rustc-check-cfg=cfg(freestanding)");
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let supported = variable("CARGO_CFG_TARGET_OS") == "linux"
@@ -23,16 +24,15 @@ fn main() {
         return;
     }
     println!("cargo::rustc-cfg=freestanding");
+    let layout = format!("-Wl,-T,{}/src/start/layout.ld", variable("CARGO_MANIFEST_DIR"));
     for argument in [
         // Our own start, no library, no loader, and an address that needs no relocation.
         "-nostartfiles",
         "-nostdlib",
         "-static",
         "-no-pie",
-        // Fewer pages to map: each costs as much as a system call.
         "-Wl,--build-id=none",
-        "-Wl,-z,norelro",
-        "-Wl,-z,noseparate-code",
+        &layout,
     ] {
         println!("cargo::rustc-link-arg-bin=execve-wrapper={argument}");
     }

@@ -9,6 +9,8 @@ pub const STATUS: i32 = 1;
 
 /// Writes the message of a denial. Control characters of the reason, newline and tab aside, are shown and not obeyed
 /// (`wrapper.deny.control`).
+// Never inlined: the message's memory on the stack would cost every run a page.
+#[inline(never)]
 pub fn report(reason: Option<Text<'_>>) {
     let mut message = Message::new();
     message.add(b"Execution denied");

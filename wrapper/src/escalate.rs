@@ -10,30 +10,31 @@ use rustix::process::Signal;
 
 use crate::descriptors::Inherited;
 use crate::failure::{CANNOT_EXECUTE, Detail, Failure};
-use crate::frame::{self, HEADER};
-use crate::output::{Decimal, Output};
+use crate::frame;
+use crate::output::Full;
 use crate::reply::{self, Ending, Progress};
+use crate::request;
 use crate::signals::{self, FORWARDED, Set};
 use crate::stream::Stream;
 use crate::sys;
 
+/// Room for a frame of numbers: with 16 of ten digits each it takes some 200 bytes.
+const SMALL: usize = 256;
+
 /// Sends the descriptors and waits for the child's end.
+// Never inlined: its memory on the stack would cost a Run a page.
+#[inline(never)]
 pub fn escalate(stream: &mut Stream, escalation: RawFd) -> Result<Ending, Failure> {
     let inherited = Inherited::collect(escalation)?;
     // Before the child can exist, so that no signal for it is lost.
     let mut forwarding = Forwarding::start();
-    let mut frame = SmallFrame::new();
-    frame.add(b"{\"fds\":[");
-    for (index, &number) in inherited.numbers().iter().enumerate() {
-        frame.add(if index == 0 { b"" } else { b"," });
-        frame.add(Decimal::new(number.into()).bytes());
-    }
-    frame.add(if forwarding.is_some() {
-        b"],\"signals\":true}"
-    } else {
-        b"]}"
-    });
-    stream.send_with_descriptors(frame.finish(), &inherited.borrowed()[..inherited.numbers().len()])?;
+    let numbers = inherited.numbers();
+    let mut space = [0; SMALL];
+    let frame = frame::compose(&mut space, |output| {
+        request::write_descriptors(output, numbers, forwarding.is_some())
+    })
+    .map_err(|Full| Failure::new("the descriptors' numbers do not fit into their message"))?;
+    stream.send_with_descriptors(frame, &inherited.borrowed()[..numbers.len()])?;
     inherited.close_all_but_stderr();
 
     loop {
@@ -156,8 +157,10 @@ impl Forwarding {
                 });
             }
         }
-        let [server, _] = polled.map(|polled| polled.revents());
-        self.collect();
+        let [server, signals] = polled.map(|polled| polled.revents());
+        if !signals.is_empty() {
+            self.collect();
+        }
         self.send_pending(stream);
         Ok(server.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
     }
@@ -186,11 +189,12 @@ impl Forwarding {
 
     fn send_pending(&mut self, stream: &Stream) {
         for signal in self.pending.iter() {
-            let mut frame = SmallFrame::new();
-            frame.add(b"{\"signal\":");
-            frame.add(Decimal::new(signal.into()).bytes());
-            frame.add(b"}");
-            match stream.try_send(frame.finish()) {
+            let mut space = [0; SMALL];
+            // A frame of 17 bytes always fits.
+            let Ok(frame) = frame::compose(&mut space, |output| request::write_signal(output, signal)) else {
+                return;
+            };
+            match stream.try_send(frame) {
                 Ok(true) => self.pending = self.pending.without(Set::only(signal)),
                 // Full: poll tells when there is room.
                 Ok(false) => return,
@@ -218,43 +222,5 @@ impl Forwarding {
             let _ = sys::kill_self(Signal::STOP.as_raw());
         }
         self.pending = self.pending.with(earlier);
-    }
-}
-
-/// A frame with a payload of a few numbers.
-struct SmallFrame {
-    bytes: [u8; 256],
-    filled: usize,
-}
-
-impl SmallFrame {
-    fn new() -> Self {
-        Self {
-            bytes: [0; 256],
-            filled: HEADER,
-        }
-    }
-
-    fn add(&mut self, text: &[u8]) {
-        let Ok(()) = self.put(text);
-    }
-
-    /// The whole frame.
-    fn finish(&mut self) -> &[u8] {
-        if let Some(header) = frame::header(self.filled - HEADER) {
-            self.bytes[..HEADER].copy_from_slice(&header);
-        }
-        &self.bytes[..self.filled]
-    }
-}
-
-impl Output for SmallFrame {
-    type Error = core::convert::Infallible;
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-        // 16 numbers of ten digits and their frame are 200 bytes.
-        self.bytes[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
-        self.filled += bytes.len();
-        Ok(())
     }
 }

@@ -64,6 +64,9 @@ impl Failure {
     }
 
     /// Says on standard error what went wrong with the command of that name.
+    // Never inlined: the message's memory on the stack would cost every run a page.
+    #[cold]
+    #[inline(never)]
     pub fn report(&self, file: &[u8]) {
         let mut message = Message::new();
         message.add(b"execve-wrapper: ");

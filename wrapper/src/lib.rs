@@ -13,6 +13,11 @@
 //! a mapping of its own.
 #![cfg_attr(not(test), no_std)]
 
+// Part of the start without the C library, and here only to be tested.
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[path = "start/memory.rs"]
+mod memory;
+
 pub mod arguments;
 pub mod deny;
 pub mod descriptors;

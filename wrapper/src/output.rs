@@ -24,6 +24,45 @@ impl Output for Count {
     }
 }
 
+/// What was to be written is larger than the buffer that it was to be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// Writes to memory of a fixed size.
+pub struct Buffer<'a> {
+    bytes: &'a mut [u8],
+    filled: usize,
+}
+
+impl<'a> Buffer<'a> {
+    /// A buffer whose first `skipped` bytes are left as they are. `bytes` has at least as many.
+    pub fn new(bytes: &'a mut [u8], skipped: usize) -> Self {
+        Self {
+            bytes,
+            filled: skipped,
+        }
+    }
+
+    /// What has been skipped and written.
+    pub fn filled(self) -> &'a mut [u8] {
+        &mut self.bytes[..self.filled]
+    }
+}
+
+impl Output for Buffer<'_> {
+    type Error = Full;
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let room = self
+            .bytes
+            .get_mut(self.filled..self.filled + bytes.len())
+            .ok_or(Full)?;
+        room.copy_from_slice(bytes);
+        self.filled += bytes.len();
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 impl Output for Vec<u8> {
     type Error = Infallible;
@@ -70,6 +109,17 @@ impl Decimal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_takes_what_fits_and_nothing_of_what_does_not() {
+        let mut memory = [b'-'; 6];
+        let mut buffer = Buffer::new(&mut memory, 2);
+        assert_eq!(buffer.put(b"abc"), Ok(()));
+        assert_eq!(buffer.put(b"de"), Err(Full));
+        assert_eq!(buffer.put(b"f"), Ok(()));
+        assert_eq!(buffer.put(b""), Ok(()));
+        assert_eq!(buffer.filled(), b"--abcf");
+    }
 
     #[test]
     fn decimals_are_written_like_the_standard_library_writes_them() {

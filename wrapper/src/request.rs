@@ -1,4 +1,5 @@
-//! The question to the server: what shall become of this command?
+//! What the wrapper says to the server: the question what shall become of this command, and after Escalate the
+//! descriptors and the signals for the child.
 
 use crate::json::{write_number, write_string};
 use crate::output::{Count, Output};
@@ -64,6 +65,26 @@ where
     }
 }
 
+/// Writes the message that goes with descriptors: the numbers that they shall have in the child, and whether the
+/// wrapper forwards signals (the *signals* extension).
+pub fn write_descriptors<O: Output>(output: &mut O, numbers: &[i32], signals: bool) -> Result<(), O::Error> {
+    output.put(b"{\"fds\":[")?;
+    let mut separator: &[u8] = b"";
+    for &number in numbers {
+        output.put(separator)?;
+        write_number(output, number.into())?;
+        separator = b",";
+    }
+    output.put(if signals { b"],\"signals\":true}" } else { b"]}" })
+}
+
+/// Writes the message that forwards a signal to the child (the *signals* extension).
+pub fn write_signal<O: Output>(output: &mut O, signal: i32) -> Result<(), O::Error> {
+    output.put(b"{\"signal\":")?;
+    write_number(output, signal.into())?;
+    output.put(b"}")
+}
+
 /// Name and value of an entry that the server is told of. The variables of the wrapper itself are not: what the server
 /// executes is no longer the wrapper's. An entry without `=` has no name and so can't be told.
 fn variable(entry: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -120,6 +141,25 @@ mod tests {
             String::from_utf8(written(b"f", &[], &environment)).unwrap(),
             r#"{"file":"f","argv":[],"workdir":"/tmp","env":{"EXEC_WRAPPER2":"kept","A":"1"},"umask":18}"#
         );
+    }
+
+    #[test]
+    fn the_messages_after_escalate_are_those_of_the_specification() {
+        let mut output = Vec::new();
+        let Ok(()) = write_descriptors(&mut output, &[0, 1, 2], true);
+        let Ok(()) = write_descriptors(&mut output, &[], false);
+        let Ok(()) = write_signal(&mut output, 15);
+        assert_eq!(
+            String::from_utf8(output).unwrap(),
+            r#"{"fds":[0,1,2],"signals":true}{"fds":[]}{"signal":15}"#
+        );
+    }
+
+    #[test]
+    fn sixteen_of_the_largest_numbers_fit_into_256_bytes() {
+        let mut output = Vec::new();
+        let Ok(()) = write_descriptors(&mut output, &[i32::MAX; 16], true);
+        assert!(output.len() + 4 <= 256);
     }
 
     proptest! {

@@ -18,16 +18,24 @@ const PATH_MAX: usize = 4096;
 pub fn run(command: Command) -> i32 {
     let file = command.file();
     let environment = command.environment();
-    let mut error = sys::execve(file, command.argv(), environment);
-    if error == Errno::NOEXEC {
-        // A text without `#!`: a shell runs it, as execvp(3) says (`wrapper.run.script-bare`).
-        let mut space = [0; PATH_MAX + 2];
-        let script = operand(file, &mut space);
-        // SAFETY: `space` outlives the call of execve, and nothing reads the arguments after that has failed.
-        let script: &'static CStr = unsafe { &*core::ptr::from_ref(script) };
-        error = sys::execve(SHELL, command.into_script_arguments(SHELL, script), environment);
-    }
+    let error = match sys::execve(file, command.argv(), environment) {
+        Errno::NOEXEC => run_by_shell(command),
+        error => error,
+    };
     report(file, error)
+}
+
+/// Executes a text without `#!`: a shell runs it, as execvp(3) says (`wrapper.run.script-bare`).
+// Never inlined: the larger stack would cost every run a page.
+#[cold]
+#[inline(never)]
+fn run_by_shell(command: Command) -> Errno {
+    let environment = command.environment();
+    let mut space = [0; PATH_MAX + 2];
+    let script = operand(command.file(), &mut space);
+    // SAFETY: `space` outlives the call of execve, and nothing reads the arguments after that has failed.
+    let script: &'static CStr = unsafe { &*core::ptr::from_ref(script) };
+    sys::execve(SHELL, command.into_script_arguments(SHELL, script), environment)
 }
 
 /// The path in a form that a shell takes for no option.
@@ -42,6 +50,8 @@ fn operand<'a>(file: &'a CStr, space: &'a mut [u8; PATH_MAX + 2]) -> &'a CStr {
 }
 
 /// Says why the file could not be executed, as a shell would have said it; the status.
+#[cold]
+#[inline(never)]
 fn report(file: &CStr, error: Errno) -> i32 {
     let missing = matches!(error, Errno::NOENT | Errno::NOTDIR);
     let status = if missing { NOT_FOUND } else { CANNOT_EXECUTE };

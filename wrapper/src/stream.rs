@@ -79,11 +79,17 @@ impl Stream {
         A: Iterator<Item = &'a [u8]> + Clone,
         E: Iterator<Item = &'a [u8]> + Clone,
     {
-        let header = frame::header(request.length()).ok_or(Failure::new(
+        let socket = self.socket.as_fd();
+        if let Ok(frame) = frame::compose(self.buffer, |output| request.write(output)) {
+            return send_request(socket, frame);
+        }
+        // It's larger than the buffer: measured first, since its length comes first, and then sent in pieces.
+        let header = frame::header(request.length());
+        let header = header.ok_or(Failure::new(
             "arguments and environment are too large for a request",
         ))?;
         let mut pieces = Pieces {
-            socket: self.socket.as_fd(),
+            socket,
             buffer: self.buffer,
             filled: 0,
         };
@@ -206,6 +212,18 @@ impl AsFd for Stream {
     }
 }
 
+fn send_request(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Failure> {
+    send_all(socket, bytes).map_err(|error| match error {
+        Errno::PIPE | Errno::CONNRESET => {
+            Failure::new("the server closed the request stream before it had read the request")
+        }
+        error => Failure {
+            what: "cannot send the request",
+            detail: Detail::System(error),
+        },
+    })
+}
+
 /// A frame on its way out, a buffer at a time, however large it is.
 struct Pieces<'a> {
     socket: BorrowedFd<'a>,
@@ -215,15 +233,7 @@ struct Pieces<'a> {
 
 impl Pieces<'_> {
     fn flush(&mut self) -> Result<(), Failure> {
-        send_all(self.socket, &self.buffer[..self.filled]).map_err(|error| match error {
-            Errno::PIPE | Errno::CONNRESET => {
-                Failure::new("the server closed the request stream before it had read the request")
-            }
-            error => Failure {
-                what: "cannot send the request",
-                detail: Detail::System(error),
-            },
-        })?;
+        send_request(self.socket, &self.buffer[..self.filled])?;
         self.filled = 0;
         Ok(())
     }

@@ -29,10 +29,7 @@ enum Verdict {
 /// Asks the server what becomes of the command, and sees to it. `buffer` has [`BUFFER_SIZE`] bytes or more.
 pub fn main(arguments: Strings, environment: Strings, buffer: &'static mut [u8]) -> ! {
     let Some(command) = Command::new(arguments, environment) else {
-        let mut message = Message::new();
-        message
-            .add(b"usage: execve-wrapper FILE ARGV0 [ARGUMENT...] (called by a shell, in place of execve)\n");
-        message.send();
+        report_usage();
         sys::exit(USAGE);
     };
     let file = command.file().to_bytes();
@@ -47,13 +44,23 @@ pub fn main(arguments: Strings, environment: Strings, buffer: &'static mut [u8])
     }
 }
 
+#[cold]
+#[inline(never)]
+fn report_usage() {
+    let mut message = Message::new();
+    message.add(b"usage: execve-wrapper FILE ARGV0 [ARGUMENT...] (called by a shell, in place of execve)\n");
+    message.send();
+}
+
 fn decide(command: &Command, buffer: &'static mut [u8]) -> Result<Verdict, Failure> {
     let escalation = escalation_socket(command.environment())?;
-    let mut path = [0; PATH_MAX];
+    // The path stands at the buffer's start, where a request of common size shares its page.
+    let length = working_directory(&mut buffer[..PATH_MAX])?;
+    let (workdir, buffer) = buffer.split_at_mut(length);
     let request = Request {
         file: command.file().to_bytes(),
         argv: command.argv().iter(),
-        workdir: working_directory(&mut path)?,
+        workdir,
         environment: command.environment().iter(),
         umask: umask(),
     };
@@ -88,17 +95,17 @@ fn escalation_socket(environment: Strings) -> Result<RawFd, Failure> {
     })
 }
 
-fn working_directory(buffer: &mut [u8]) -> Result<&[u8], Failure> {
+/// Puts the working directory's path into `buffer`; its length in bytes.
+fn working_directory(buffer: &mut [u8]) -> Result<usize, Failure> {
     let length =
         sys::current_directory(buffer).map_err(Failure::system("cannot tell the working directory"))?;
-    let path = &buffer[..length];
     // "(unreachable)" stands before a path outside the process's root.
-    if path.first() != Some(&b'/') {
+    if buffer[..length].first() != Some(&b'/') {
         return Err(Failure::new(
             "the working directory cannot be reached from the root",
         ));
     }
-    Ok(path)
+    Ok(length)
 }
 
 /// The file mode creation mask, which can only be read by setting it. Nothing is created meanwhile.

@@ -10,8 +10,10 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// (the *bytes* extension), so that nothing is altered on the way (`wire.bytes`).
 pub fn write_string<O: Output>(output: &mut O, bytes: &[u8]) -> Result<(), O::Error> {
     output.put(b"\"")?;
-    // Nearly every string is valid as a whole, and the check for that is much faster than going by chunks.
-    if let Ok(text) = core::str::from_utf8(bytes) {
+    // Nearly every string is plain as a whole, and of the others nearly every one is valid.
+    if plain_prefix(bytes, |byte| special(byte) | !byte.is_ascii()) == bytes.len() {
+        output.put(bytes)?;
+    } else if let Ok(text) = core::str::from_utf8(bytes) {
         write_valid(output, text)?;
     } else {
         for chunk in bytes.utf8_chunks() {
@@ -32,7 +34,7 @@ pub fn write_number<O: Output>(output: &mut O, number: i64) -> Result<(), O::Err
 fn write_valid<O: Output>(output: &mut O, text: &str) -> Result<(), O::Error> {
     let mut rest = text.as_bytes();
     loop {
-        let plain = plain_prefix(rest);
+        let plain = plain_prefix(rest, special);
         let (unescaped, special) = rest.split_at(plain);
         if !unescaped.is_empty() {
             output.put(unescaped)?;
@@ -51,14 +53,12 @@ fn write_valid<O: Output>(output: &mut O, text: &str) -> Result<(), O::Error> {
     }
 }
 
-/// How many bytes from the start need no escape. Blocks first: the compiler makes vector instructions of them.
-fn plain_prefix(bytes: &[u8]) -> usize {
-    let (blocks, _) = bytes.as_chunks::<16>();
-    let clean = blocks
-        .iter()
-        .take_while(|block| !block.iter().fold(false, |found, &byte| found | special(byte)))
-        .count()
-        * 16;
+/// How many bytes from the start aren't special. Blocks first: the compiler makes vector instructions of them.
+fn plain_prefix(bytes: &[u8], special: impl Fn(u8) -> bool + Copy) -> usize {
+    const BLOCK: usize = 16;
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let has_special = |block: &[u8; BLOCK]| block.iter().fold(false, |found, &byte| found | special(byte));
+    let clean = BLOCK * blocks.iter().take_while(|block| !has_special(block)).count();
     let tail = &bytes[clean..];
     clean + tail.iter().position(|&byte| special(byte)).unwrap_or(tail.len())
 }
