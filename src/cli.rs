@@ -1,5 +1,6 @@
 //! Command line: arguments, logging, and what each subcommand needs to run.
 
+mod approve;
 mod locate;
 mod open_files;
 mod run;
@@ -32,6 +33,9 @@ enum Command {
     Shim,
 }
 
+/// The status when this program itself fails, as timeout(1) and env(1) have it: a command's status says nothing about us.
+const OWN_FAILURE: u8 = 125;
+
 /// Runs the program; the result is its exit status.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -39,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             eprintln!("shell-escalation: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(OWN_FAILURE)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reference server of shell escalation.
 
+mod audit;
 mod execution;
 mod policy;
 mod protocol;
@@ -8,6 +9,7 @@ mod session;
 mod stream;
 mod watch;
 
+pub use audit::AuditLog;
 pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
     StandardStreams,

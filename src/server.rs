@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::AuditLog;
 use crate::execution::{LocalExecutor, SharedExecutor, ShellCommandExecutor};
 use crate::policy::{EscalationPolicy, SharedPolicy};
 use crate::session::EscalationSession;
@@ -35,6 +36,7 @@ pub(crate) struct Settings {
     pub policy: SharedPolicy,
     pub executor: SharedExecutor,
     pub limits: Limits,
+    pub audit: Option<Arc<AuditLog>>,
 }
 
 impl EscalateServer {
@@ -50,6 +52,7 @@ impl EscalateServer {
             policy: Arc::new(policy),
             executor: Arc::new(LocalExecutor::default()),
             limits: Limits::default(),
+            audit: None,
         };
         Self {
             shell: shell.into(),
@@ -69,6 +72,13 @@ impl EscalateServer {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         Arc::make_mut(&mut self.settings).limits = limits;
+        self
+    }
+
+    /// Writes a line for each request to `log`. Sessions that exist keep what they have.
+    #[must_use]
+    pub fn with_audit(mut self, log: AuditLog) -> Self {
+        Arc::make_mut(&mut self.settings).audit = Some(Arc::new(log));
         self
     }
 

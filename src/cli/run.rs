@@ -12,11 +12,12 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::unistd::{getpgrp, tcsetpgrp};
 use shell_escalation::{
-    EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, StandardStreams,
+    AuditLog, EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, StandardStreams,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::approve::TerminalApprover;
 use super::locate;
 
 /// What `run` and `shell` have in common.
@@ -32,6 +33,9 @@ pub(super) struct Environment {
     /// `execve-wrapper` beside this program]
     #[arg(long, value_name = "PATH")]
     wrapper: Option<PathBuf>,
+    /// Append a line of JSON for each request to this file
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
     /// Start the shell as no login shell
     #[arg(long)]
     no_login: bool,
@@ -93,13 +97,17 @@ impl Environment {
         params.login = !self.no_login;
         let shell = locate::shell(self.shell)?;
         let wrapper = locate::wrapper(self.wrapper)?;
-        let policy = PolicyFile::read(&self.policy)?;
+        let policy = PolicyFile::read(&self.policy)?.with_approver(TerminalApprover::new(params.env.clone()));
         let mut limits = Limits::default();
         limits.child_open_files = inherited_open_files;
         let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
-        let server = EscalateServer::new(shell, wrapper, policy)
+        let mut server = EscalateServer::new(shell, wrapper, policy)
             .with_limits(limits)
             .with_executor(executor);
+        if let Some(path) = &self.audit {
+            let log = AuditLog::open(path).with_context(|| format!("--audit {}", path.display()))?;
+            server = server.with_audit(log);
+        }
 
         let parent = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;

@@ -97,7 +97,8 @@ impl Listener {
                 .ok()
                 .map(|credentials| credentials.pid());
             let span = tracing::info_span!("request", session = self.session.id, request, peer);
-            let worker = request::serve(Arc::clone(&self.session), stream, peer, self.idle.enter());
+            let session = Arc::clone(&self.session);
+            let worker = request::serve(session, stream, request, peer, self.idle.enter());
             self.session.tasks.spawn(worker.instrument(span));
         }
     }

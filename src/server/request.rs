@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handshake::IdleStream;
+use crate::audit::Entry;
 use crate::execution::{
     Ending, PreparedExec, Refusal, Seen, Stage, StartFailure, Tree, TreeEvent, spawn_escalated,
 };
@@ -52,16 +53,28 @@ enum RequestError {
 }
 
 /// Serves one request stream to its end.
-pub(super) async fn serve(session: Arc<SessionCore>, stream: OwnedFd, peer: Option<i32>, idle: IdleStream) {
-    match Worker::new(session, stream, peer) {
-        Err(error) => tracing::warn!(%error, "request stream can't be watched"),
-        Ok(worker) => match worker.serve(idle).await {
-            Ok(()) => {}
-            Err(error @ (RequestError::SessionEnded | RequestError::WrapperGone)) => {
-                tracing::debug!(%error, "request ended early");
-            }
-            Err(error) => tracing::warn!(%error, "request closed"),
-        },
+pub(super) async fn serve(
+    session: Arc<SessionCore>,
+    stream: OwnedFd,
+    number: u64,
+    peer: Option<i32>,
+    idle: IdleStream,
+) {
+    let audit = session.settings.audit.clone();
+    let mut entry = Entry::new(number);
+    let served = match Worker::new(session, stream, peer) {
+        Ok(worker) => worker.serve(idle, &mut entry).await,
+        Err(error) => Err(StreamError::from(error).into()),
+    };
+    match &served {
+        Ok(()) => {}
+        Err(error @ (RequestError::SessionEnded | RequestError::WrapperGone)) => {
+            tracing::debug!(%error, "request ended early");
+        }
+        Err(error) => tracing::warn!(%error, "request closed"),
+    }
+    if let Some(audit) = audit {
+        audit.write(&entry, served.err().map(|error| error.to_string()));
     }
 }
 
@@ -81,7 +94,7 @@ impl Worker {
         })
     }
 
-    async fn serve(mut self, idle: IdleStream) -> Result<(), RequestError> {
+    async fn serve(mut self, idle: IdleStream, entry: &mut Entry) -> Result<(), RequestError> {
         let session = Arc::clone(&self.session);
         let frame = tokio::select! {
             biased;
@@ -95,23 +108,34 @@ impl Worker {
 
         let looking = tokio::task::spawn_blocking(move || look(&frame.payload));
         let (request, program, seen) = looking.await.map_err(|_| RequestError::WorkerPanicked)??;
+        let Request {
+            file,
+            argv,
+            workdir,
+            env,
+            umask,
+        } = request;
         let question = Arc::new(PolicyRequest {
             session: session.id,
             program,
             canonical: seen.canonical.clone(),
-            argv: request.argv.clone(),
-            workdir: PathBuf::from(&request.workdir),
-            env: request.env.clone(),
+            argv,
+            workdir: workdir.into(),
+            env,
             peer: self.peer,
             clock: Arc::clone(&session.clock),
         });
+        if session.settings.audit.is_some() {
+            entry.asked(&question);
+        }
         let decision = tokio::select! {
             biased;
             () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
             () = self.stream.closed() => return Err(RequestError::WrapperGone),
-            decision = self.decide(question) => decision?,
+            decision = self.decide(&question) => decision?,
         };
-        tracing::info!(program = ?request.file, action = ?decision.action, rule = decision.rule, "decided");
+        tracing::info!(program = ?question.program, action = ?decision.action, rule = decision.rule, "decided");
+        entry.decided(&decision);
         let reply = Reply {
             action: decision.action.clone(),
         };
@@ -128,8 +152,19 @@ impl Worker {
             () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
             frame = self.message(true) => frame?,
         };
-        let (tree, signals) = self.start(request, &decision, seen, frame).await?;
-        self.attend(tree, signals).await
+        let PolicyRequest {
+            argv, workdir, env, ..
+        } = Arc::unwrap_or_clone(question);
+        let env = child_environment(env, &decision.keep_env);
+        let exec = PreparedExec {
+            file,
+            argv,
+            workdir,
+            env,
+            umask,
+        };
+        let (tree, signals) = self.start(exec, seen, frame).await?;
+        self.attend(tree, signals, entry).await
     }
 
     /// The next message of a wrapper that has no reason to take its time.
@@ -160,8 +195,8 @@ impl Worker {
     }
 
     /// Asks the policy in a task of its own, so that a panic ends there.
-    async fn decide(&self, question: Arc<PolicyRequest>) -> Result<Decision, RequestError> {
-        let policy = Arc::clone(&self.session.settings.policy);
+    async fn decide(&self, question: &Arc<PolicyRequest>) -> Result<Decision, RequestError> {
+        let (policy, question) = (Arc::clone(&self.session.settings.policy), Arc::clone(question));
         let task = tokio::spawn(async move { policy.decide(&question).await });
         match AbortOnDropHandle::new(task).await {
             Ok(decision) => decision.map_err(RequestError::Policy),
@@ -171,19 +206,12 @@ impl Worker {
 
     async fn start(
         &self,
-        request: Request,
-        decision: &Decision,
+        exec: PreparedExec,
         seen: Seen,
         frame: Frame,
     ) -> Result<(Tree, bool), RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
-        let exec = PreparedExec {
-            file: request.file,
-            argv: request.argv,
-            workdir: PathBuf::from(request.workdir),
-            env: child_environment(request.env, &decision.keep_env),
-            umask: request.umask,
-        };
+
         let settings = &self.session.settings;
         let exec = tokio::select! {
             biased;
@@ -201,7 +229,7 @@ impl Worker {
     }
 
     /// Stays with the child: passes signals on, reports stops and the end, and ends the tree with its owner.
-    async fn attend(mut self, mut tree: Tree, signals: bool) -> Result<(), RequestError> {
+    async fn attend(mut self, mut tree: Tree, signals: bool, entry: &mut Entry) -> Result<(), RequestError> {
         let ended = self.session.ended.clone();
         let result = loop {
             let event = tokio::select! {
@@ -246,6 +274,7 @@ impl Worker {
                 None => return Err(RequestError::SupervisorLost),
             }
         };
+        entry.result = Some(result);
         let told = self.tell(&result).await;
         let Self { session, stream, .. } = self;
         drop(stream);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use shell_escalation::Decision;
 
-use super::support::processes::{children, gone_within};
+use super::support::processes::{children, gone_within, with_marker};
 use super::support::wrapper::{Stream, null, pipe};
 use super::{Always, Asking, Fixture, blocking, start};
 
@@ -115,6 +115,32 @@ async fn a_child_that_ended_leaves_its_processes_to_the_session() {
     .await;
     fixture.session.close().await;
     assert!(gone_within(pid, Duration::ZERO));
+}
+
+/// Two lines of processes, each of which starts its successor in a session of its own and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_run_away_by_forking_are_caught() {
+    let fixture = start(Always::new(Decision::escalate()));
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("run-away");
+    std::fs::write(&script, "#!/bin/sh\nsetsid \"$0\" &\n[ $1 ] && \"$0\" &\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let marker = script.to_str().unwrap().to_owned();
+    let running = marker.clone();
+    let session = blocking(move || {
+        let null = null();
+        let mut stream = fixture
+            .client
+            .escalate(&[&running, "two"], &[(&null, 0), (&null, 1), (&null, 2)]);
+        assert_eq!(stream.receive(), json!({"exit_code": 0}));
+        assert!(!with_marker(&running).is_empty() || !with_marker(&running).is_empty());
+        fixture.session
+    })
+    .await;
+    tokio::time::timeout(SOON, session.close())
+        .await
+        .expect("still running away");
+    assert_eq!(with_marker(&marker), [0_i32; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

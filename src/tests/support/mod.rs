@@ -2,5 +2,6 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod chain;
 pub mod processes;
 pub mod wrapper;

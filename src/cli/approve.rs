@@ -1,0 +1,210 @@
+//! Asks for approval on the terminal.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use shell_escalation::{Approval, Approver, PolicyError, PolicyRequest};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
+
+/// One question at a time, on the controlling terminal.
+pub(super) struct TerminalApprover {
+    /// What the shell was given: differences from it are shown.
+    environment: BTreeMap<OsString, OsString>,
+    turn: Mutex<()>,
+}
+
+impl TerminalApprover {
+    pub fn new(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self {
+            environment: environment.into_iter().collect(),
+            turn: Mutex::new(()),
+        }
+    }
+}
+
+impl Approver for TerminalApprover {
+    async fn approve(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Approval, PolicyError> {
+        let _turn = self.turn.lock().await;
+        let Ok(mut terminal) = Terminal::open() else {
+            let reason = "needs approval, and there is no terminal to ask on".to_owned();
+            return Ok(Approval::No { reason: Some(reason) });
+        };
+        terminal.say(&question(request, reason, &self.environment))?;
+        loop {
+            terminal.say("Let it run outside? [y]es, [n]o, [a]lways in this session: ")?;
+            match terminal.line().await?.as_deref().map(str::trim) {
+                Some("y" | "yes") => return Ok(Approval::Yes),
+                Some("a" | "always") => return Ok(Approval::Always),
+                Some("n" | "no") | None => {
+                    return Ok(Approval::No {
+                        reason: Some("not approved".to_owned()),
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// The controlling terminal, in the foreground as long as this lives.
+struct Terminal {
+    file: AsyncFd<File>,
+    /// The process group to give the terminal back to.
+    foreground: Option<Pid>,
+}
+
+impl Terminal {
+    fn open() -> io::Result<Self> {
+        // An open file description of its own: O_NONBLOCK here is nobody else's.
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/tty")?;
+        // SAFETY: a File has the same open descriptor from its making to its drop.
+        let file = unsafe { AsyncFd::register_with_interest(options, Interest::READABLE) }?;
+        let foreground = tcgetpgrp(file.get_ref()).ok().filter(|&group| group != getpgrp());
+        if foreground.is_some() {
+            // Whoever isn't in the foreground is stopped for reading, and for saying who shall be.
+            // SAFETY: ignoring a signal needs no handler.
+            unsafe { signal(Signal::SIGTTOU, SigHandler::SigIgn) }?;
+            tcsetpgrp(file.get_ref(), getpgrp())?;
+        }
+        Ok(Self { file, foreground })
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        self.file.get_mut().write_all(text.as_bytes())
+    }
+
+    /// The next line, or `None` at the end of input.
+    async fn line(&mut self) -> io::Result<Option<String>> {
+        let mut line = Vec::new();
+        loop {
+            let mut ready = self.file.readable_mut().await?;
+            let mut byte = [0];
+            match ready.get_inner_mut().read(&mut byte) {
+                Ok(0) => return Ok(None),
+                Ok(_) if byte == [b'\n'] => return Ok(Some(String::from_utf8_lossy(&line).into_owned())),
+                Ok(_) => line.push(byte[0]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(foreground) = self.foreground {
+            // The group may be gone; then the shell takes its terminal back.
+            let _ = tcsetpgrp(self.file.get_ref().as_fd(), foreground);
+        }
+    }
+}
+
+/// What a person needs to know to answer. Everything in it was chosen by the sandboxed side, so nothing reaches the terminal
+/// as it came.
+fn question(
+    request: &PolicyRequest,
+    reason: Option<&str>,
+    environment: &BTreeMap<OsString, OsString>,
+) -> String {
+    let mut text = String::from("\nA command asks to run outside of the sandbox:\n");
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<12}{value}");
+    };
+    line("program", shown(request.program.as_os_str()));
+    if let Some(canonical) = request
+        .canonical
+        .as_deref()
+        .filter(|path| *path != request.program)
+    {
+        line("really", shown(canonical.as_os_str()));
+    }
+    line(
+        "arguments",
+        request
+            .argv
+            .iter()
+            .map(|argument| shown(argument))
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
+    line("folder", shown(request.workdir.as_os_str()));
+    let differences = differences(&request.env, environment);
+    for (index, difference) in differences.iter().enumerate() {
+        line(if index == 0 { "environment" } else { "" }, difference.clone());
+    }
+    if let Some(reason) = reason {
+        line("because", reason.to_owned());
+    }
+    text
+}
+
+/// How an environment differs from what the shell was given, name by name.
+fn differences(env: &[(OsString, OsString)], base: &BTreeMap<OsString, OsString>) -> Vec<String> {
+    let env: BTreeMap<&OsStr, &OsStr> = env
+        .iter()
+        .map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+        .collect();
+    let mut found = Vec::new();
+    for (name, value) in &env {
+        let value = if is_secret(name) {
+            "(hidden)".to_owned()
+        } else {
+            shown(value)
+        };
+        match base.get(*name) {
+            Some(before) if before.as_os_str() == env[name] => {}
+            Some(_) => found.push(format!("changed {}={value}", shown(name))),
+            None => found.push(format!("added   {}={value}", shown(name))),
+        }
+    }
+    let gone = base.keys().filter(|name| !env.contains_key(name.as_os_str()));
+    found.extend(gone.map(|name| format!("removed {}", shown(name))));
+    found
+}
+
+fn is_secret(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Printable, on one line, in quotes where blanks or other characters would mislead, and not too long.
+fn shown(text: &OsStr) -> String {
+    const LONGEST: usize = 200;
+    let text = text.to_string_lossy();
+    let plain = |character: char| character.is_ascii_alphanumeric() || "_-./,:=+@%~^".contains(character);
+    let mut shown = if !text.is_empty() && text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("\"{}\"", text.escape_debug().map(visible).collect::<String>())
+    };
+    if shown.chars().count() > LONGEST {
+        shown = shown.chars().take(LONGEST).chain("… (cut)".chars()).collect();
+    }
+    shown
+}
+
+/// `escape_debug` leaves characters that change the direction of text.
+fn visible(character: char) -> String {
+    match character {
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
+            character.escape_unicode().to_string()
+        }
+        _ => character.to_string(),
+    }
+}

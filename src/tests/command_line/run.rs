@@ -1,0 +1,301 @@
+//! `run`: statuses, ends and errors.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use assert_cmd::assert::OutputAssertExt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::support::chain;
+use super::support::processes::gone_within;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    command
+        .env_remove("SHELL_ESCALATION_SHELL")
+        .env_remove("SHELL_ESCALATION_WRAPPER");
+    command
+}
+
+/// `run` with a policy and a shell that hands lines to the wrapper.
+fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
+    let file = folder.path().join("policy.toml");
+    std::fs::write(&file, policy).unwrap();
+    let mut run = program();
+    run.args(["run", "--no-login", "--policy"]).arg(file);
+    run.arg("--shell")
+        .arg(chain::shell(folder.path()))
+        .arg("--wrapper")
+        .arg(chain::wrapper());
+    run.args(["--", command]);
+    run
+}
+
+fn stock(command: &str) -> Command {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
+    let mut run = program();
+    run.args([
+        "run",
+        "--policy",
+        policy,
+        "--shell",
+        "/bin/sh",
+        "--no-login",
+        "--wrapper",
+    ])
+    .arg(chain::wrapper());
+    run.args(["--", command]);
+    run
+}
+
+#[test]
+fn the_status_is_the_command_s() {
+    for status in [0, 1, 7, 126, 127, 255] {
+        stock(&format!("exit {status}")).assert().code(status);
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL, Signal::SIGPIPE] {
+        let status = stock(&format!("kill -{} $$", signal as i32)).status().unwrap();
+        assert_eq!(status.signal(), Some(signal as i32));
+    }
+}
+
+#[test]
+fn arguments_are_joined_and_streams_are_inherited() {
+    let mut run = stock("read line; echo \"$line\"; echo err >&2");
+    run.arg("; echo more")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = run.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"in\n").unwrap();
+    child
+        .wait_with_output()
+        .unwrap()
+        .assert()
+        .success()
+        .stdout("in\nmore\n")
+        .stderr("err\n");
+}
+
+#[test]
+fn the_policy_file_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "default = \"run\"\n[[rule]]\nprogram = \"/bin/sh\"\naction = \"escalate\"\n\
+                  [[rule]]\nprogram = \"rm\"\naction = \"deny\"\nreason = \"use the trash\"\n";
+    let lines = "/bin/echo echo runs\n/bin/sh sh -c 'echo ${EXEC_WRAPPER-outside}'\n/bin/rm rm x";
+    run(&folder, policy, lines)
+        .assert()
+        .code(1)
+        .stdout("runs\noutside\n")
+        .stderr("Execution denied: use the trash\n");
+    // Without a person to ask, the answer is no.
+    let output = run(&folder, "default = \"prompt\"", "/bin/echo echo");
+    let mut detached = Command::new("setsid");
+    detached
+        .arg("--wait")
+        .arg(output.get_program())
+        .args(output.get_args());
+    detached
+        .assert()
+        .code(1)
+        .stderr("Execution denied: needs approval, and there is no terminal to ask on\n");
+}
+
+#[test]
+fn the_audit_log_has_a_line_for_each_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit");
+    let mut run = run(
+        &folder,
+        "default = \"escalate\"",
+        "/bin/sh sh -c 'exit 3'\n/bin/echo echo hi",
+    );
+    let command = run
+        .get_args()
+        .map(Into::into)
+        .collect::<Vec<std::ffi::OsString>>();
+    run = program();
+    run.args(&command[..1])
+        .arg("--audit")
+        .arg(&log)
+        .args(&command[1..]);
+    run.assert().success().stdout("hi\n");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["program"], "/bin/sh");
+    assert_eq!(lines[0]["decision"], "escalate");
+    assert_eq!(lines[0]["rule"], "default");
+    assert_eq!(lines[0]["result"], serde_json::json!({"exit_code": 3}));
+    assert!(lines[0]["peer"].is_u64() && lines[0]["error"].is_null());
+    assert_eq!(lines[1]["argv"], serde_json::json!(["echo", "hi"]));
+}
+
+#[test]
+fn at_the_timeout_everything_is_killed() {
+    let mut run = stock("echo $$; setsid sleep 600 & echo $!; wait");
+    let arguments: Vec<std::ffi::OsString> = run.get_args().map(Into::into).collect();
+    run = program();
+    run.args(&arguments[..1])
+        .args(["--timeout", "0.3"])
+        .args(&arguments[1..]);
+    let output = run.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "shell-escalation: the command was killed at its timeout\n"
+    );
+    assert_eq!(output.status.code(), Some(124));
+    for pid in String::from_utf8(output.stdout).unwrap().lines() {
+        assert!(gone_within(pid.parse().unwrap(), Duration::ZERO));
+    }
+}
+
+/// Starts a command that tells two pids, one with a session of its own, and waits.
+fn waiting() -> (std::process::Child, Vec<i32>) {
+    let mut child = stock("echo $$; setsid sleep 600 & echo $!; wait")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let pids = lines.take(2).map(|line| line.unwrap().parse().unwrap()).collect();
+    (child, pids)
+}
+
+#[test]
+fn a_terminated_run_ends_everything_and_then_itself() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let (mut child, pids) = waiting();
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
+        for pid in pids {
+            assert!(gone_within(pid, Duration::ZERO));
+        }
+    }
+}
+
+#[test]
+fn a_killed_run_takes_everything_along() {
+    let (mut child, pids) = waiting();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for pid in pids {
+        assert!(gone_within(pid, Duration::from_secs(1)), "{pid} lives on");
+    }
+}
+
+#[test]
+fn errors_say_what_happened_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.toml");
+    std::fs::write(
+        &broken,
+        "default = \"run\"\n\n[[rule]]\nprogram = \"git\"\naction = \"allow\"\n",
+    )
+    .unwrap();
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
+    let cases: [&[&str]; 9] = [
+        &[
+            "run",
+            "--policy",
+            broken.to_str().unwrap(),
+            "--shell",
+            "/bin/sh",
+            "--wrapper",
+            "/bin/true",
+            "--",
+            "true",
+        ],
+        &[
+            "run",
+            "--policy",
+            "/no/policy.toml",
+            "--shell",
+            "/bin/sh",
+            "--wrapper",
+            "/bin/true",
+            "--",
+            "true",
+        ],
+        &[
+            "run",
+            "--policy",
+            good,
+            "--shell",
+            "/no/shell",
+            "--wrapper",
+            "/bin/true",
+            "--",
+            "true",
+        ],
+        &[
+            "run",
+            "--policy",
+            good,
+            "--shell",
+            "/bin/sh",
+            "--wrapper",
+            "/no/wrapper",
+            "--",
+            "true",
+        ],
+        &["run", "--policy", good, "--timeout", "soon", "--", "true"],
+        &["run", "--policy", good],
+        &["run", "--", "true"],
+        &["--log", "=!", "shim"],
+        &["shell", "--policy", good],
+    ];
+    let shown = |arguments: &[&str]| {
+        let output = program().args(arguments).stdin(Stdio::null()).output().unwrap();
+        assert!(output.stdout.is_empty());
+        let text = String::from_utf8(output.stderr).unwrap();
+        let text = text.replace(folder.path().to_str().unwrap(), "FOLDER");
+        let arguments = arguments
+            .join(" ")
+            .replace(folder.path().to_str().unwrap(), "FOLDER");
+        let arguments = arguments.replace(env!("CARGO_MANIFEST_DIR"), "PROJECT");
+        format!(
+            "$ shell-escalation {arguments}\n{text}[{}]\n\n",
+            output.status.code().unwrap()
+        )
+    };
+    insta::assert_snapshot!(cases.map(shown).concat());
+}
+
+#[test]
+fn a_wrapper_is_looked_for_beside_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("shell-escalation");
+    std::fs::copy(env!("CARGO_BIN_EXE_shell-escalation"), &copy).unwrap();
+    let good = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml"));
+    let run = || {
+        let mut run = Command::new(&copy);
+        run.env_remove("SHELL_ESCALATION_SHELL")
+            .env_remove("SHELL_ESCALATION_WRAPPER");
+        run.arg("run")
+            .arg("--policy")
+            .arg(good)
+            .args(["--no-login", "--", "/bin/echo echo found"]);
+        run
+    };
+    let text = String::from_utf8(run().output().unwrap().stderr).unwrap();
+    assert!(
+        text.starts_with("shell-escalation: there is no shell: name one by --shell or"),
+        "{text}"
+    );
+    std::fs::rename(chain::shell(folder.path()), folder.path().join("bash")).unwrap();
+    let text = String::from_utf8(run().output().unwrap().stderr).unwrap();
+    assert!(
+        text.starts_with("shell-escalation: there is no wrapper: name one by --wrapper or"),
+        "{text}"
+    );
+    std::fs::copy(chain::wrapper(), folder.path().join("execve-wrapper")).unwrap();
+    run().assert().success().stdout("found\n");
+}

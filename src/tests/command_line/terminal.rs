@@ -1,0 +1,111 @@
+//! On a terminal: approvals, an interactive shell, and the terminal's end.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rexpect::session::{PtySession, spawn_command};
+
+use super::support::chain;
+use super::support::processes::gone_within;
+
+const PATIENCE: Option<u64> = Some(20_000);
+
+fn prompting(folder: &tempfile::TempDir, command: &str) -> PtySession {
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "default = \"prompt\"\n").unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    run.args(["run", "--no-login", "--policy"]).arg(policy);
+    run.arg("--shell")
+        .arg(chain::shell(folder.path()))
+        .arg("--wrapper")
+        .arg(chain::wrapper());
+    run.args(["--", command]).env("ADDED", "1");
+    spawn_command(run, PATIENCE).unwrap()
+}
+
+#[test]
+fn a_person_is_asked_and_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = ":export ADDED=2 NEW=3\n/bin/echo echo 'first one'\n/bin/echo echo second\n/bin/echo echo second\n/bin/echo echo third";
+    let mut terminal = prompting(&folder, lines);
+    terminal.exp_string("program     /bin/echo").unwrap();
+    terminal.exp_string("arguments   echo \"first one\"").unwrap();
+    terminal.exp_string("changed ADDED=2").unwrap();
+    terminal.exp_string("added   NEW=3").unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_line("perhaps").unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_line("y").unwrap();
+    terminal.exp_string("first one\r\n").unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_line("a").unwrap();
+    terminal.exp_string("second\r\n").unwrap();
+    terminal.exp_string("second\r\n").unwrap();
+    terminal.exp_string("arguments   echo third").unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_line("n").unwrap();
+    terminal.exp_string("Execution denied: not approved").unwrap();
+    terminal.exp_eof().unwrap();
+}
+
+/// An interactive shell of the system: unpatched, but with job control.
+fn interactive() -> PtySession {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
+    let mut shell = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    shell.args([
+        "shell",
+        "--policy",
+        policy,
+        "--shell",
+        "/bin/bash",
+        "--no-login",
+        "--wrapper",
+    ]);
+    shell
+        .arg(chain::wrapper())
+        .env("PS1", "ready> ")
+        .env("HOME", "/nonexistent");
+    let mut terminal = spawn_command(shell, PATIENCE).unwrap();
+    terminal
+        .send_line("PS1='re''ady> '; unset PROMPT_COMMAND")
+        .unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    terminal
+}
+
+#[test]
+fn an_interactive_shell_has_its_terminal() {
+    let mut terminal = interactive();
+    terminal.send_line("tty && echo $((40+2))").unwrap();
+    terminal.exp_string("/dev/pts/").unwrap();
+    terminal.exp_string("42").unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    // Interrupting a command leaves the shell alone; so does stopping one.
+    terminal
+        .send_line("sh -c 'echo be\"\"gun; exec sleep 600'")
+        .unwrap();
+    terminal.exp_string("begun").unwrap();
+    terminal.send_control('c').unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    terminal.send_line("echo $((128+2))-$?").unwrap();
+    terminal.exp_string("130-130").unwrap();
+    terminal.send_line("exit 5").unwrap();
+    let status = format!("{:?}", terminal.process().wait().unwrap());
+    assert!(
+        status.starts_with("Exited(") && status.ends_with(", 5)"),
+        "{status}"
+    );
+}
+
+#[test]
+fn the_end_of_the_terminal_is_the_end_of_everything() {
+    let mut terminal = interactive();
+    terminal
+        .send_line("setsid sh -c 'echo pid=$$; exec sleep 600' &")
+        .unwrap();
+    let (_, pid) = terminal.exp_regex("pid=[0-9]+").unwrap();
+    let pid = pid.trim_start_matches("pid=").parse().unwrap();
+    assert!(!gone_within(pid, Duration::ZERO));
+    drop(terminal);
+    assert!(gone_within(pid, Duration::from_secs(10)));
+}

@@ -1,0 +1,139 @@
+//! Approvals: who is asked, what is remembered, and how the clock stands still meanwhile.
+
+use std::time::Duration;
+
+use shell_escalation::{
+    Approval, Approver, EscalateServer, ExecParams, ExecResult, PolicyError, PolicyFile, PolicyRequest,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::support::chain;
+
+/// An approver whose questions the test answers.
+struct Asking(mpsc::UnboundedSender<oneshot::Sender<Approval>>);
+
+impl Approver for Asking {
+    async fn approve(&self, _: &PolicyRequest, _: Option<&str>) -> Result<Approval, PolicyError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer)?;
+        Ok(answered.await?)
+    }
+}
+
+type Questions = mpsc::UnboundedReceiver<oneshot::Sender<Approval>>;
+
+/// A one-shot command, every command of which needs approval; lines that begin with `:` don't.
+async fn exec(command: &str, timeout: Option<Duration>, answer: impl AsyncFnOnce(Questions)) -> ExecResult {
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, questions) = mpsc::unbounded_channel();
+    let policy = PolicyFile::parse("default = \"prompt\"")
+        .unwrap()
+        .with_approver(Asking(sender));
+    let server = EscalateServer::new(chain::shell(folder.path()), chain::wrapper(), policy);
+    let mut params = ExecParams::new(command, "/");
+    params.timeout = timeout;
+    let parent = CancellationToken::new();
+    let (result, ()) = tokio::join!(server.exec(params, &parent), answer(questions));
+    result.unwrap()
+}
+
+fn output(result: &ExecResult) -> &str {
+    std::str::from_utf8(&result.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn yes_is_for_once_and_no_has_a_reason() {
+    let result = exec(
+        "/bin/echo echo hi\n/bin/echo echo hi",
+        None,
+        async |mut questions| {
+            questions.recv().await.unwrap().send(Approval::Yes).unwrap();
+            let no = Approval::No {
+                reason: Some("not twice".into()),
+            };
+            questions.recv().await.unwrap().send(no).unwrap();
+        },
+    )
+    .await;
+    assert_eq!(output(&result), "hi\n");
+    assert_eq!(result.stderr, b"Execution denied: not twice\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn always_is_for_the_same_program_with_the_same_arguments() {
+    let result = exec(
+        "/bin/echo echo a\n/bin/echo echo a\n/bin/echo echo b",
+        None,
+        async |mut questions| {
+            questions.recv().await.unwrap().send(Approval::Always).unwrap();
+            // The second isn't asked about, the third is.
+            questions
+                .recv()
+                .await
+                .unwrap()
+                .send(Approval::No { reason: None })
+                .unwrap();
+        },
+    )
+    .await;
+    assert_eq!(
+        (output(&result), &*result.stderr),
+        ("a\na\n", &b"Execution denied\n"[..])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_spent_on_approval_does_not_count() {
+    let limit = Duration::from_millis(400);
+    // Two overlapping approvals; the clock stands from the first question to the last answer.
+    let command = ":\"$EXEC_WRAPPER\" /bin/echo echo a & \"$EXEC_WRAPPER\" /bin/echo echo b; wait";
+    let result = exec(command, Some(limit), async |mut questions| {
+        let first = questions.recv().await.unwrap();
+        let second = questions.recv().await.unwrap();
+        tokio::time::sleep(2 * limit).await;
+        first.send(Approval::Yes).unwrap();
+        tokio::time::sleep(2 * limit).await;
+        second.send(Approval::Yes).unwrap();
+    })
+    .await;
+    assert!(!result.timed_out, "{result:?}");
+    assert_eq!(output(&result).len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_around_an_approval_counts() {
+    let limit = Duration::from_millis(400);
+    let result = exec(
+        "/bin/echo echo a\n:sleep 600",
+        Some(limit),
+        async |mut questions| {
+            let question = questions.recv().await.unwrap();
+            tokio::time::sleep(2 * limit).await;
+            question.send(Approval::Yes).unwrap();
+        },
+    )
+    .await;
+    assert!(result.timed_out && result.duration > 3 * limit, "{result:?}");
+    assert_eq!(output(&result), "a\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_withdrawn_with_its_session() {
+    let parent = CancellationToken::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, mut questions) = mpsc::unbounded_channel();
+    let policy = PolicyFile::parse("default = \"prompt\"")
+        .unwrap()
+        .with_approver(Asking(sender));
+    let server = EscalateServer::new(chain::shell(folder.path()), chain::wrapper(), policy);
+    let (result, ()) = tokio::join!(
+        server.exec(ExecParams::new("/bin/echo echo", "/"), &parent),
+        async {
+            let mut question = questions.recv().await.unwrap();
+            parent.cancel();
+            question.closed().await;
+        }
+    );
+    assert_eq!(result.unwrap().exit_code, 137);
+}
