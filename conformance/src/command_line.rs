@@ -46,6 +46,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Run one case with its wire and output shown
     Case(Box<CaseArguments>),
+    /// Set the JSON reports of several runs side by side
+    Compare(CompareArguments),
     /// Measure what a wrapper costs, against baselines in the same run
     Bench(BenchArguments),
 }
@@ -114,6 +116,15 @@ pub struct RunArguments {
     /// Write the JSON report; - is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the JUnit XML report; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the report as TAP 14; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub tap: Option<PathBuf>,
+    /// Write the report as one HTML page; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Print the wire of every case, not only of failed ones
     #[arg(long)]
     pub trace: bool,
@@ -145,6 +156,17 @@ pub struct CaseArguments {
     /// How the case is tried.
     #[command(flatten)]
     pub trying: Trying,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Reports that `conformance run --json FILE` wrote
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// Write the matrix as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Options of `bench`.
@@ -219,6 +241,7 @@ pub fn main() -> i32 {
         Command::List(arguments) => commands::list::list(&arguments),
         Command::Explain(arguments) => commands::explain::explain(&arguments),
         Command::Case(arguments) => commands::case::case(&arguments),
+        Command::Compare(arguments) => commands::compare::compare(&arguments),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod case;
+pub mod compare;
 pub mod explain;
 pub mod list;
 pub mod run;

@@ -12,7 +12,7 @@ use super::prepare;
 use crate::baseline::Baseline;
 use crate::command_line::{RunArguments, status};
 use crate::outcome::Outcome;
-use crate::report::{Run, human, json};
+use crate::report::{Run, html, human, json, junit, tap};
 use crate::runner::schedule::{self, Event};
 use crate::suite::Selection;
 
@@ -36,11 +36,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         .transpose()?
         .unwrap_or_default();
     // Opened before the run: that a report cannot be written must not be found out after it.
-    let json_output = arguments
-        .json
-        .as_deref()
-        .map(|path| ReportFile::create("--json", path))
-        .transpose()?;
+    let outputs = outputs(arguments)?;
     let options = prepare(&arguments.judged, &arguments.trying, jobs)?;
     let selection = Selection {
         level: arguments.level,
@@ -50,8 +46,8 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         roles: options.implementations.roles(),
     };
     let cases = selection.apply()?;
-    let json_on_stdout = json_output.as_ref().is_some_and(ReportFile::is_standard_output);
-    let mut listener = Listener::new(cases.len(), arguments.trace, json_on_stdout);
+    let report_on_stdout = outputs.iter().any(|(_, file)| file.is_standard_output());
+    let mut listener = Listener::new(cases.len(), arguments.trace, report_on_stdout);
     let started = Instant::now();
     let finished = schedule::run(&cases, &options, |event| listener.hear(event, &baseline))?;
     listener.done();
@@ -70,8 +66,8 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         results,
         duration: started.elapsed(),
     };
-    if let Some(output) = json_output {
-        output.write(&serde_json::to_string_pretty(&json::report(&run)?)?)?;
+    for (form, file) in outputs {
+        file.write(&form.text(&run)?)?;
     }
     listener.say(&human::summary(&run))?;
     if let Some(kept) = finished.kept {
@@ -104,6 +100,49 @@ fn exit_status(run: &Run) -> i32 {
     } else {
         status::EXPECTED
     }
+}
+
+/// The form of a report.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Junit,
+    Tap,
+    Html,
+}
+
+impl Form {
+    fn text(self, run: &Run) -> anyhow::Result<String> {
+        Ok(match self {
+            Form::Json => serde_json::to_string_pretty(&json::report(run)?)?,
+            Form::Junit => junit::report(run)?,
+            Form::Tap => tap::report(run),
+            Form::Html => html::report(&json::report(run)?)?,
+        })
+    }
+}
+
+fn outputs(arguments: &RunArguments) -> anyhow::Result<Vec<(Form, ReportFile<'_>)>> {
+    let wanted = [
+        (Form::Json, "--json", &arguments.json),
+        (Form::Junit, "--junit", &arguments.junit),
+        (Form::Tap, "--tap", &arguments.tap),
+        (Form::Html, "--html", &arguments.html),
+    ];
+    let outputs = wanted
+        .into_iter()
+        .filter_map(|(form, option, path)| Some((form, option, path.as_deref()?)))
+        .map(|(form, option, path)| Ok((form, ReportFile::create(option, path)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if outputs
+        .iter()
+        .filter(|(_, file)| file.is_standard_output())
+        .count()
+        > 1
+    {
+        bail!("only one report can go to standard output (-); name files for the others");
+    }
+    Ok(outputs)
 }
 
 /// A report's destination: a file, or standard output for `-`.
@@ -147,8 +186,9 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(cases: usize, trace: bool, json_on_stdout: bool) -> Listener {
-        let terminal = std::io::stderr().is_terminal() && (json_on_stdout || std::io::stdout().is_terminal());
+    fn new(cases: usize, trace: bool, report_on_stdout: bool) -> Listener {
+        let terminal =
+            std::io::stderr().is_terminal() && (report_on_stdout || std::io::stdout().is_terminal());
         let bar = terminal.then(|| {
             let bar = ProgressBar::new(cases as u64);
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
@@ -159,7 +199,7 @@ impl Listener {
         Listener {
             bar,
             trace,
-            to_standard_error: json_on_stdout,
+            to_standard_error: report_on_stdout,
             broken: None,
         }
     }

@@ -1,7 +1,11 @@
-//! Reports of a run: for people on the terminal, and for programs as JSON.
+//! Reports of a run: for people on the terminal and in a browser, for programs as JSON, JUnit XML and TAP.
 
+pub mod html;
 pub mod human;
 pub mod json;
+pub mod junit;
+pub mod matrix;
+pub mod tap;
 
 use std::time::Duration;
 

@@ -1,0 +1,23 @@
+//! `conformance compare A.json B.json …`: several runs side by side.
+
+use std::io::Write;
+
+use anyhow::Context as _;
+
+use crate::command_line::{CompareArguments, status};
+use crate::report::html;
+use crate::report::matrix::Matrix;
+
+/// Prints the matrix, and writes it as HTML where that is wanted.
+///
+/// # Errors
+/// Reports that cannot be read, or a page that cannot be written.
+pub fn compare(arguments: &CompareArguments) -> anyhow::Result<i32> {
+    let matrix = Matrix::read(&arguments.reports)?;
+    if let Some(path) = &arguments.html {
+        std::fs::write(path, html::matrix(&matrix)?)
+            .with_context(|| format!("--html {}: cannot be written", path.display()))?;
+    }
+    std::io::stdout().lock().write_all(matrix.text().as_bytes())?;
+    Ok(status::EXPECTED)
+}

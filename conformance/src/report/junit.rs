@@ -1,0 +1,64 @@
+//! The JUnit report, as the usual CI viewers read it. Its counts equal those of the JSON report.
+//!
+//! JUnit knows passed, failed, error and skipped: an unexpected pass is a failure, an expected failure and a
+//! case that does not apply are skipped with the reason, and a harness error is an error.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::Run;
+use crate::outcome::{CaseResult, Outcome};
+use crate::requirements::Role;
+use crate::suite;
+
+/// The report of a run, a test suite a role.
+///
+/// # Errors
+/// Where it cannot be written as XML, which none of ours can be.
+pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
+    let mut report = Report::new(env!("CARGO_PKG_NAME"));
+    report.set_time(run.duration);
+    for role in Role::ALL {
+        let mut test_suite = TestSuite::new(role.to_string());
+        test_suite.add_property(("level", run.level.to_string().as_str()));
+        test_suite.add_property(("seed", run.seed.to_string().as_str()));
+        for result in &run.results {
+            if suite::find(&result.id).is_some_and(|case| case.role == role) {
+                test_suite.add_test_case(test_case(run, result));
+            }
+        }
+        if !test_suite.test_cases.is_empty() {
+            report.add_test_suite(test_suite);
+        }
+    }
+    report.to_string()
+}
+
+fn test_case(run: &Run, result: &CaseResult) -> TestCase {
+    let (requirement, variation) = result.id.split_once('/').unwrap_or((&result.id, ""));
+    let status = match result.outcome {
+        Outcome::Pass => TestCaseStatus::success(),
+        Outcome::Fail | Outcome::UnexpectedPass => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        Outcome::HarnessError => TestCaseStatus::non_success(NonSuccessKind::Error),
+        Outcome::ExpectedFail | Outcome::NotApplicable => TestCaseStatus::skipped(),
+    };
+    let mut test_case = TestCase::new(variation, status);
+    test_case.set_classname(requirement);
+    test_case.set_time(Duration::from_millis(result.duration_ms));
+    if result.outcome != Outcome::Pass {
+        test_case.status.set_type(result.outcome.to_string());
+        test_case
+            .status
+            .set_message(result.observed.clone().unwrap_or_default());
+        if !result.outcome.is_green() {
+            test_case
+                .status
+                .set_description(super::human::failure(run, result));
+        }
+    }
+    if let Some(tail) = &result.stderr_tail {
+        test_case.set_system_err(tail.clone());
+    }
+    test_case
+}

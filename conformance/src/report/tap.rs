@@ -1,0 +1,46 @@
+//! The report as TAP 14, a line a case; known failures are TODO, cases that do not apply are SKIP.
+
+use std::fmt::Write as _;
+
+use super::Run;
+use crate::outcome::Outcome;
+
+/// The report of a run.
+pub fn report(run: &Run) -> String {
+    let mut text = String::from("TAP version 14\n");
+    let _ = writeln!(text, "1..{}", run.results.len());
+    for (index, result) in run.results.iter().enumerate() {
+        let ok = match result.outcome {
+            Outcome::Pass | Outcome::NotApplicable => "ok",
+            // TAP's own word for a known failure: not ok, with a TODO directive.
+            Outcome::Fail | Outcome::ExpectedFail | Outcome::UnexpectedPass | Outcome::HarnessError => {
+                "not ok"
+            }
+        };
+        let directive = match result.outcome {
+            Outcome::ExpectedFail => " # TODO known failure",
+            Outcome::NotApplicable => " # SKIP does not apply",
+            _ => "",
+        };
+        let _ = writeln!(text, "{ok} {} - {}{directive}", index + 1, result.id);
+        if result.outcome == Outcome::Pass {
+            continue;
+        }
+        let _ = writeln!(text, "  ---");
+        member(&mut text, "outcome", &result.outcome.to_string());
+        let _ = writeln!(text, "  duration_ms: {}", result.duration_ms);
+        for (name, value) in [("expected", &result.expected), ("observed", &result.observed)] {
+            if let Some(value) = value {
+                member(&mut text, name, value);
+            }
+        }
+        member(&mut text, "reproduce", &run.reproduce(&result.id));
+        let _ = writeln!(text, "  ...");
+    }
+    text
+}
+
+/// A member of the YAML block. JSON strings are YAML's double-quoted ones.
+fn member(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "  {name}: {}", serde_json::Value::from(value));
+}

@@ -1,0 +1,157 @@
+//! The reports of one run agree with each other, and several runs stand side by side.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn conformance() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    command.timeout(Duration::from_secs(120));
+    command
+}
+
+/// A run of /bin/true as wrapper, with every report in `folder`.
+fn run_with_reports(folder: &Path) {
+    conformance()
+        .current_dir(folder)
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--only",
+            "wrapper.deny.*",
+            "--level",
+            "core",
+            "--seed",
+            "7",
+        ])
+        .args([
+            "--json",
+            "report.json",
+            "--junit",
+            "report.xml",
+            "--tap",
+            "report.tap",
+            "--html",
+            "report.html",
+        ])
+        .assert()
+        .code(1);
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).expect("a report")
+}
+
+#[test]
+fn all_reports_of_a_run_count_the_same() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run_with_reports(folder.path());
+    let json: Value = serde_json::from_str(&read(folder.path(), "report.json")).expect("JSON");
+    let cases = json["cases"].as_array().expect("cases");
+    let failed = json["summary"]["fail"].as_u64().expect("a number");
+    assert_eq!(failed as usize, cases.len());
+
+    let junit = read(folder.path(), "report.xml");
+    assert!(
+        junit.contains(&format!(
+            "tests=\"{failed}\" skipped=\"0\" failures=\"{failed}\" errors=\"0\""
+        )),
+        "{junit}"
+    );
+    assert_eq!(junit.matches("<testcase ").count(), cases.len());
+
+    let tap = read(folder.path(), "report.tap");
+    assert!(
+        tap.starts_with(&format!("TAP version 14\n1..{failed}\n")),
+        "{tap}"
+    );
+    assert_eq!(
+        tap.lines().filter(|line| line.starts_with("not ok ")).count(),
+        cases.len()
+    );
+
+    let html = read(folder.path(), "report.html");
+    assert_eq!(html.matches("data-outcome=\"fail\"").count(), cases.len());
+    for case in cases {
+        let id = case["id"].as_str().expect("an id").replace('/', "&#x2f;");
+        assert!(html.contains(&id), "{id} is not in the page");
+    }
+}
+
+#[test]
+fn the_html_report_needs_no_network_and_escapes_what_it_shows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run_with_reports(folder.path());
+    let html = read(folder.path(), "report.html");
+    for part in ["src=", "href=", "url(", "@import", "http:", "https:"] {
+        assert!(
+            !html.contains(part),
+            "the page refers to something outside: {part}"
+        );
+    }
+    let hostile = serde_json::json!({
+        "implementations": {"wrapper": {"path": "<script>alert(1)</script>"}},
+        "level": "core", "seed": 1, "shard": "1/1", "duration_ms": 5, "suite": {"name": "s", "version": "1"},
+        "summary": {"pass": 0, "fail": 1},
+        "cases": [{
+            "id": "wrapper.deny.status/is-one", "requirement": "wrapper.deny.status", "level": "core",
+            "role": "wrapper", "outcome": "fail", "duration_ms": 1, "expected": "<b>", "observed": "</dl><script>",
+            "transcript": ["1.0 ms <-- stream: <img onerror=x>"], "stderr_tail": null, "reproduce": "conformance case",
+        }],
+    });
+    let page = conformance::report::html::report(&hostile).expect("a page");
+    for part in ["<script>alert", "<b>", "</dl><script>", "<img"] {
+        assert!(!page.contains(part), "{part} is not escaped");
+    }
+}
+
+#[test]
+fn runs_stand_side_by_side() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run_with_reports(folder.path());
+    fs::copy(
+        folder.path().join("report.json"),
+        folder.path().join("other.json"),
+    )
+    .expect("a copy");
+    let output = conformance()
+        .current_dir(folder.path())
+        .args(["compare", "report.json", "other.json", "--html", "matrix.html"])
+        .assert()
+        .code(0)
+        .get_output()
+        .clone();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("[1] report\n[2] other\n"), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("wrapper.deny.status ") && line.ends_with("0/1      0/1")),
+        "{text}"
+    );
+    assert!(read(folder.path(), "matrix.html").contains("wrapper.deny.status"));
+
+    fs::write(folder.path().join("other.json"), "{}").expect("a file");
+    let refused = conformance()
+        .current_dir(folder.path())
+        .args(["compare", "other.json"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no report of this suite"));
+}
+
+#[test]
+fn only_one_report_can_go_to_standard_output() {
+    let output = conformance()
+        .args(["run", "--wrapper", "/bin/true", "--json", "-", "--tap", "-"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("only one report can go to standard output"));
+}
