@@ -48,6 +48,8 @@ enum Command {
     Case(Box<CaseArguments>),
     /// Set the JSON reports of several runs side by side
     Compare(CompareArguments),
+    /// Look at the machine and at the first breath of what is named
+    Doctor(Judged),
     /// Measure what a wrapper costs, against baselines in the same run
     Bench(BenchArguments),
 }
@@ -242,6 +244,7 @@ pub fn main() -> i32 {
         Command::Explain(arguments) => commands::explain::explain(&arguments),
         Command::Case(arguments) => commands::case::case(&arguments),
         Command::Compare(arguments) => commands::compare::compare(&arguments),
+        Command::Doctor(judged) => commands::doctor::doctor(&judged),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -395,3 +395,28 @@ fn a_benchmark_refuses_to_measure_what_does_not_do_its_work() {
         "{error}"
     );
 }
+
+#[test]
+fn the_doctor_finds_a_healthy_machine_and_an_implementation_that_cannot_breathe() {
+    let output = conformance().arg("doctor").assert().code(0).get_output().clone();
+    assert!(
+        text(&output.stdout).contains("good  kernel: "),
+        "{}",
+        text(&output.stdout)
+    );
+    let output = conformance()
+        .args(["doctor", "--server", "/bin/false", "--wrapper", "/etc/passwd"])
+        .assert()
+        .code(3)
+        .get_output()
+        .clone();
+    let shown = text(&output.stdout);
+    assert!(
+        shown.contains("BAD   --server: ") && shown.contains("does not answer `initialize`"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("BAD   --wrapper: --wrapper /etc/passwd: not executable"),
+        "{shown}"
+    );
+}

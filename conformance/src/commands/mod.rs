@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod case;
 pub mod compare;
+pub mod doctor;
 pub mod explain;
 pub mod list;
 pub mod run;

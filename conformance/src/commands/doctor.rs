@@ -1,0 +1,196 @@
+//! `conformance doctor`: looks at the machine and at an implementation's first breath, and says what is wrong
+//! before two hundred failures do.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use super::INITIALIZE_PATIENCE;
+use crate::breath;
+use crate::command_line::{Judged, status};
+use crate::implementations::Implementations;
+use crate::peer::launch::Launch;
+use crate::peer::process::ProcessHandle;
+
+/// Oldest kernel that has all that the suite uses: pidfd_open (5.3), close_range with CLOSE_RANGE_CLOEXEC (5.11).
+const OLDEST_KERNEL: (u32, u32) = (5, 11);
+
+/// Descriptors that a case may need at once.
+const DESCRIPTORS: u64 = 1024;
+
+/// What an examination found.
+enum Finding {
+    /// As it should be.
+    Good(String),
+    /// Some cases will not say what they could.
+    Weak(String),
+    /// Cases cannot be judged.
+    Bad(String),
+}
+
+/// Examines and prints.
+///
+/// # Errors
+/// Where standard output cannot be written.
+pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
+    let mut findings = vec![
+        ("kernel", kernel()),
+        ("/proc", proc()),
+        ("descriptors", descriptors()),
+        ("temporary folder", temporary_folder()),
+        ("seccomp", seccomp()),
+        ("terminals", terminals()),
+        ("baselines of bench", baselines()),
+    ];
+    for (name, path) in [("--shell", &judged.shell), ("--wrapper", &judged.wrapper)] {
+        if let Some(path) = path {
+            findings.push((name, named(name, path)));
+        }
+    }
+    if let Some(command) = &judged.server {
+        findings.push(("--server", server(command)));
+    }
+    let mut output = std::io::stdout().lock();
+    let mut bad = false;
+    for (name, finding) in findings {
+        let (word, text) = match finding {
+            Finding::Good(text) => ("good", text),
+            Finding::Weak(text) => ("weak", text),
+            Finding::Bad(text) => {
+                bad = true;
+                ("BAD", text)
+            }
+        };
+        writeln!(output, "{word:<5} {name}: {text}")?;
+    }
+    Ok(if bad { status::HARNESS } else { status::EXPECTED })
+}
+
+fn kernel() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (major, minor) = OLDEST_KERNEL;
+    if version >= OLDEST_KERNEL {
+        Finding::Good(release.to_owned())
+    } else {
+        Finding::Bad(format!(
+            "{release:?}: Linux {major}.{minor} or newer is needed (pidfd_open, close_range)"
+        ))
+    }
+}
+
+fn proc() -> Finding {
+    match ProcessHandle::open(nix::unistd::getpid()) {
+        Ok(Some(_)) if crate::peer::process::state(std::process::id() as i32).is_some() => {
+            match fs::read_dir("/proc/1/fd") {
+                Ok(_) => Finding::Good("mounted, descriptors of all processes can be seen".to_owned()),
+                Err(_) => Finding::Weak(
+                    "descriptors of other users' processes are hidden; only one's own are searched"
+                        .to_owned(),
+                ),
+            }
+        }
+        _ => Finding::Bad("not mounted, or pidfd_open is refused: mount it, or leave the sandbox".to_owned()),
+    }
+}
+
+fn descriptors() -> Finding {
+    match nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) if soft >= DESCRIPTORS => Finding::Good(format!("{soft} may be open")),
+        Ok((soft, _)) => Finding::Bad(format!("only {soft} may be open: ulimit -n {DESCRIPTORS}")),
+        Err(error) => Finding::Bad(format!("the limit cannot be read: {error}")),
+    }
+}
+
+fn temporary_folder() -> Finding {
+    let folder = match tempfile::Builder::new().prefix("conformance-").tempdir() {
+        Ok(folder) => folder,
+        Err(error) => {
+            return Finding::Bad(format!(
+                "cannot be made: {error} (is TMPDIR set to a writable folder?)"
+            ));
+        }
+    };
+    let script = folder.path().join("script");
+    let made = fs::write(&script, "#!/bin/sh\nexit 0\n")
+        .and_then(|()| fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)));
+    match made.and_then(|()| Command::new(&script).status()) {
+        Ok(status) if status.success() => Finding::Good(folder.path().display().to_string()),
+        Ok(status) => Finding::Bad(format!("a program there ended with {status}")),
+        Err(error) => Finding::Bad(format!(
+            "programs there cannot be executed: {error} (mounted noexec? set TMPDIR)"
+        )),
+    }
+}
+
+fn seccomp() -> Finding {
+    // A filter of one instruction: everything is allowed.
+    let allow = libc::sock_filter {
+        code: 0x06,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    };
+    let launched = Launch::new("/bin/true", "/").filter(vec![allow]).start();
+    match launched.and_then(|mut process| process.wait("a filtered process", INITIALIZE_PATIENCE)) {
+        Ok(_) => Finding::Good("filters can be installed".to_owned()),
+        Err(error) => Finding::Bad(format!(
+            "filters cannot be installed, so sandboxes cannot be played: {error:?}"
+        )),
+    }
+}
+
+fn terminals() -> Finding {
+    match nix::pty::openpty(None, None) {
+        Ok(_) => Finding::Good("pseudo-terminals can be opened".to_owned()),
+        Err(error) => Finding::Bad(format!(
+            "pseudo-terminals cannot be opened: {error} (is /dev/pts mounted?)"
+        )),
+    }
+}
+
+fn baselines() -> Finding {
+    match tempfile::tempdir()
+        .map_err(anyhow::Error::from)
+        .and_then(|folder| {
+            let programs = crate::bench::programs::Programs::write(folder.path())?;
+            Ok(Command::new(&programs.nothing).status()?)
+        }) {
+        Ok(status) if status.success() => Finding::Good("run".to_owned()),
+        Ok(status) => Finding::Weak(format!("end with {status}")),
+        Err(error) => Finding::Weak(format!("{error:#}")),
+    }
+}
+
+fn named(option: &str, path: &Path) -> Finding {
+    let shell = (option == "--shell").then_some(path);
+    let wrapper = (option == "--wrapper").then_some(path);
+    match Implementations::named(shell, wrapper, None).and_then(|mut named| {
+        named.ask_shell_version()?;
+        Ok(named)
+    }) {
+        Ok(named) => Finding::Good(named.shell_version.unwrap_or_else(|| path.display().to_string())),
+        Err(error) => Finding::Bad(format!("{error:#}")),
+    }
+}
+
+fn server(command: &str) -> Finding {
+    let breath = Implementations::named(None, None, Some(command)).and_then(|mut named| {
+        breath::initialize_server(&mut named, INITIALIZE_PATIENCE)?;
+        Ok(named)
+    });
+    match breath {
+        Ok(named) => Finding::Good(format!(
+            "{} {}, capabilities: {}",
+            named.server_name.unwrap_or_default(),
+            named.server_version.unwrap_or_default(),
+            named.capabilities.join(" ")
+        )),
+        Err(error) => Finding::Bad(format!("{error:#}")),
+    }
+}
