@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use local::{LocalExecutor, StandardStreams};
 pub(crate) use prepare::{Refusal, Seen, spawn_escalated};
-pub(crate) use tree::{Ending, Stage, StartFailure, Tree, TreeEvent};
+pub(crate) use tree::{Ending, Stage, StartFailure, Tree, TreeEvent, open_file_limit};
 
 /// An escalated command as it is about to be executed: what a [`ShellCommandExecutor`] may still change.
 #[derive(Clone, Debug, PartialEq, Eq)]

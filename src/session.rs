@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::execution::ClientSocket;
 use crate::server::{Listener, Settings};
+use crate::stream::Budget;
 
 pub use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
 pub use stopwatch::Stopped;
@@ -43,6 +44,8 @@ pub(crate) struct SessionCore {
     pub tasks: TaskTracker,
     /// One permit for each request between its first message and its end.
     pub open_requests: Arc<tokio::sync::Semaphore>,
+    /// Memory that open requests may take.
+    pub memory: Budget,
     /// The clock of a one-shot command's timeout.
     pub clock: Arc<Stopwatch>,
 }
@@ -69,6 +72,7 @@ impl EscalationSession {
             ended: parent.child_token(),
             tasks: TaskTracker::new(),
             open_requests: Arc::new(tokio::sync::Semaphore::new(settings.limits.open_requests)),
+            memory: Budget::new(settings.limits.request_memory),
             clock: Stopwatch::start(),
             settings,
         });

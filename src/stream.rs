@@ -1,6 +1,7 @@
 //! The request stream: frames in both directions, descriptors with the one message that has some.
 
 pub(crate) mod ancillary;
+mod budget;
 mod frame;
 
 use std::io;
@@ -12,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::watch::watch;
+pub(crate) use budget::{Budget, Share};
 use frame::FrameReader;
 
 /// Why a request stream can't go on.
@@ -33,6 +35,9 @@ pub enum StreamError {
         /// The server's limit in bytes.
         limit: usize,
     },
+    /// The requests of the session take as much memory as they may.
+    #[error("the open requests of the session leave no memory for a frame of {0} bytes")]
+    NoMemory(usize),
     /// The kernel couldn't hand over all descriptors, say because the process has too many open.
     #[error("not all descriptors of a message could be received")]
     DescriptorsLost,
@@ -47,6 +52,8 @@ pub(crate) struct Frame {
     pub payload: Vec<u8>,
     /// Descriptors that came with the frame's first byte; always empty where none were expected.
     pub descriptors: Vec<OwnedFd>,
+    /// What the payload takes of the session's memory.
+    pub share: Share,
 }
 
 /// The server's end of one wrapper's stream.
@@ -59,15 +66,15 @@ pub(crate) struct RequestStream {
 }
 
 impl RequestStream {
-    /// Takes the stream; `limit` is the longest payload in bytes.
+    /// Takes the stream; `limit` is the longest payload in bytes, `budget` what all streams of the session may take.
     ///
     /// # Errors
     /// When the descriptor can't be watched by the runtime.
-    pub fn new(socket: OwnedFd, limit: usize) -> io::Result<Self> {
+    pub fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
             socket,
-            reader: FrameReader::new(limit),
+            reader: FrameReader::new(limit, budget.share()),
         })
     }
 
@@ -119,6 +126,17 @@ impl RequestStream {
         Ok(())
     }
 
+    /// Throws away what nobody will read. A stream that is closed with unread data looks broken to the peer instead of ended.
+    pub fn drain(&self) {
+        let mut nowhere = [0; 4096];
+        // Whoever sends more than that has other plans than to read the end.
+        for _ in 0..16 {
+            if !matches!(ancillary::receive(self.socket.as_fd(), &mut nowhere), Ok(1..)) {
+                return;
+            }
+        }
+    }
+
     /// Completes when the peer has closed its end, or can't send any more; unread data doesn't hide it.
     pub async fn closed(&self) {
         loop {
@@ -146,7 +164,10 @@ mod tests {
 
     fn pair(limit: usize) -> (UnixStream, RequestStream) {
         let (client, server) = UnixStream::pair().unwrap();
-        (client, RequestStream::new(server.into(), limit).unwrap())
+        (
+            client,
+            RequestStream::new(server.into(), limit, &Budget::new(1 << 20)).unwrap(),
+        )
     }
 
     #[tokio::test]
@@ -184,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_is_one_frame() {
         let (client, stream) = pair(100);
-        let mut peer = RequestStream::new(client.into(), 100).unwrap();
+        let mut peer = RequestStream::new(client.into(), 100, &Budget::new(1 << 20)).unwrap();
         stream.send(&serde_json::json!({"exit_code": 3})).await.unwrap();
         drop(stream);
         assert_eq!(

@@ -134,7 +134,10 @@ pub(crate) fn spawn_escalated(
     if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
         return Err(MapError::TooMany(descriptors.len()).into());
     }
-    let numbers = check_numbers(numbers, descriptors.len(), open_file_limit()?)?;
+    // What the child itself couldn't open is no number for it, even if this process may use it.
+    let limit = open_file_limit()?;
+    let limit = open_files.map_or(limit, |(soft, _)| soft.min(limit));
+    let numbers = check_numbers(numbers, descriptors.len(), limit)?;
     let (program, workdir) = seen.reopen(&exec);
     let about = match (&program, &workdir) {
         (_, Err(failure)) if failure.stage == Stage::Workdir => exec.workdir.as_os_str(),

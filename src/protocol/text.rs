@@ -88,7 +88,7 @@ fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
     }
 }
 
-/// Writes bytes as a JSON string token, those outside of UTF-8 as lone surrogates: the inverse of [`WireText`].
+/// Writes bytes as a JSON string token, those outside of UTF-8 as lone surrogates: as names and arguments travel.
 #[must_use]
 pub fn encode_json_text(text: &OsStr) -> String {
     let mut json = String::with_capacity(text.len() + 2);

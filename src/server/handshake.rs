@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::request;
+use crate::execution::open_file_limit;
 use crate::session::SessionCore;
 use crate::stream::ancillary::receive_with_descriptors;
 use crate::watch::watch;
@@ -31,7 +32,11 @@ pub(crate) struct Listener {
 impl Listener {
     pub fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE)?;
-        let idle = Arc::new(IdleStreams::new(session.settings.limits.idle_streams));
+        // Others need descriptors, too.
+        let quarter = usize::try_from(open_file_limit()? / 4).unwrap_or(usize::MAX);
+        let idle = Arc::new(IdleStreams::new(
+            session.settings.limits.idle_streams.min(quarter),
+        ));
         Ok(Self {
             socket,
             session,

@@ -12,10 +12,13 @@ pub struct Limits {
     /// Time from a handshake to the end of its request, and from `Escalate` to the end of the descriptor message.
     /// Default: 30 seconds. Decisions and children take as long as they take.
     pub message_time: Duration,
-    /// Streams whose request has not come yet; one more closes the oldest of them. Default: 256.
+    /// Streams whose request has not come yet; one more closes the oldest of them. Never more than a quarter of the
+    /// process's limit of open files. Default: 256.
     pub idle_streams: usize,
     /// Requests that are being decided about or whose processes run; one more is closed at once. Default: 1024.
     pub open_requests: usize,
+    /// Bytes that the payloads of all open requests take together; a frame that would take more is closed. Default: 256 MiB.
+    pub request_memory: usize,
     /// Limit of open files (soft, hard) that escalated children get. Default: the server's own, as it is.
     pub child_open_files: Option<(u64, u64)>,
 }
@@ -27,6 +30,7 @@ impl Default for Limits {
             message_time: Duration::from_secs(30),
             idle_streams: 256,
             open_requests: 1024,
+            request_memory: 256 * 1024 * 1024,
             child_open_files: None,
         }
     }

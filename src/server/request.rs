@@ -86,7 +86,7 @@ struct Worker {
 
 impl Worker {
     fn new(session: Arc<SessionCore>, stream: OwnedFd, peer: Option<i32>) -> std::io::Result<Self> {
-        let stream = RequestStream::new(stream, session.settings.limits.frame)?;
+        let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory)?;
         Ok(Self {
             session,
             stream,
@@ -106,7 +106,13 @@ impl Worker {
         let _permit = permit.map_err(|_| RequestError::TooManyRequests)?;
         drop(idle);
 
-        let looking = tokio::task::spawn_blocking(move || look(&frame.payload));
+        // Counted as long as the request's texts live, roughly.
+        let Frame {
+            payload,
+            share: memory,
+            ..
+        } = frame;
+        let looking = tokio::task::spawn_blocking(move || look(&payload));
         let (request, program, seen) = looking.await.map_err(|_| RequestError::WorkerPanicked)??;
         let Request {
             file,
@@ -164,6 +170,7 @@ impl Worker {
             umask,
         };
         let (tree, signals) = self.start(exec, seen, frame).await?;
+        drop(memory);
         self.attend(tree, signals, entry).await
     }
 
@@ -276,6 +283,7 @@ impl Worker {
         };
         entry.result = Some(result);
         let told = self.tell(&result).await;
+        self.stream.drain();
         let Self { session, stream, .. } = self;
         drop(stream);
         // What the child left running may run until its session ends.

@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::ancillary::{receive, receive_with_descriptors};
-use super::{Frame, StreamError};
+use super::{Frame, Share, StreamError};
 
 const HEADER: usize = 4;
 
@@ -21,10 +21,11 @@ pub(super) struct FrameReader {
     payload: Vec<u8>,
     payload_filled: usize,
     descriptors: Vec<OwnedFd>,
+    share: Share,
 }
 
 impl FrameReader {
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, share: Share) -> Self {
         Self {
             limit,
             header: [0; HEADER],
@@ -32,6 +33,7 @@ impl FrameReader {
             payload: Vec::new(),
             payload_filled: 0,
             descriptors: Vec::new(),
+            share,
         }
     }
 
@@ -75,6 +77,9 @@ impl FrameReader {
         while self.payload_filled < length {
             if self.payload_filled == self.payload.len() {
                 let grown = (2 * self.payload.len()).max(FIRST_ALLOCATION).min(length);
+                if !self.share.grow(grown - self.payload.len()) {
+                    return Err(StreamError::NoMemory(length));
+                }
                 self.payload.resize(grown, 0);
             }
             match receive(socket, &mut self.payload[self.payload_filled..])? {
@@ -92,12 +97,14 @@ impl FrameReader {
         Ok(Some(Frame {
             payload: std::mem::take(&mut self.payload),
             descriptors: std::mem::take(&mut self.descriptors),
+            share: self.share.take(),
         }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Budget;
     use super::*;
     use proptest::prelude::*;
     use sendfd::SendWithFd;
@@ -105,6 +112,10 @@ mod tests {
     use std::io::{self, Write};
     use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::net::UnixStream;
+
+    fn reader(limit: usize) -> FrameReader {
+        FrameReader::new(limit, Budget::new(1 << 20).share())
+    }
 
     fn frame(payload: &[u8]) -> Vec<u8> {
         [&u32::try_from(payload.len()).unwrap().to_le_bytes()[..], payload].concat()
@@ -121,7 +132,7 @@ mod tests {
             cuts in proptest::collection::vec(1_usize..50, 1..40),
         ) {
             let (mut client, server) = UnixStream::pair().unwrap();
-            let mut reader = FrameReader::new(1000);
+            let mut reader = reader(1000);
             let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame(payload)).collect();
             let mut rest = &bytes[..];
             let mut cuts = cuts.into_iter().cycle();
@@ -144,7 +155,7 @@ mod tests {
     #[test]
     fn joined_frames_keep_their_own_descriptors() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let mut reader = FrameReader::new(100);
+        let mut reader = reader(100);
         let null = File::open("/dev/null").unwrap();
         client.write_all(&frame(b"one")).unwrap();
         client.send_with_fd(&frame(b"two"), &[null.as_raw_fd()]).unwrap();
@@ -165,7 +176,7 @@ mod tests {
     #[test]
     fn a_length_over_the_limit_is_refused_before_anything_is_allocated() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let mut reader = FrameReader::new(1 << 24);
+        let mut reader = reader(1 << 24);
         client.write_all(&[0xff; 4]).unwrap();
         let error = reader.advance(server.as_fd(), false).unwrap_err();
         assert!(
@@ -184,7 +195,7 @@ mod tests {
     #[test]
     fn an_announced_length_reserves_little() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let mut reader = FrameReader::new(1 << 24);
+        let mut reader = reader(1 << 24);
         client.write_all(&(1_u32 << 24).to_le_bytes()).unwrap();
         assert!(would_block(reader.advance(server.as_fd(), false)));
         assert!(reader.payload.capacity() <= FIRST_ALLOCATION);
@@ -196,17 +207,12 @@ mod tests {
             let (mut client, server) = UnixStream::pair().unwrap();
             client.write_all(sent).unwrap();
             drop(client);
-            let error = FrameReader::new(100).advance(server.as_fd(), false).unwrap_err();
+            let error = reader(100).advance(server.as_fd(), false).unwrap_err();
             assert!(matches!(error, StreamError::Truncated { .. }), "{error}");
         }
         let (client, server) = UnixStream::pair().unwrap();
         drop(client);
-        assert!(
-            FrameReader::new(100)
-                .advance(server.as_fd(), false)
-                .unwrap()
-                .is_none()
-        );
+        assert!(reader(100).advance(server.as_fd(), false).unwrap().is_none());
     }
 
     #[test]
@@ -215,9 +221,20 @@ mod tests {
         let (pipe, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
         client.send_with_fd(b"\x05", &[writer.as_raw_fd()]).unwrap();
         drop((writer, client));
-        let mut reader = FrameReader::new(100);
+        let mut reader = reader(100);
         assert!(reader.advance(server.as_fd(), true).is_err());
         drop(reader);
         assert_eq!(nix::unistd::read(&pipe, &mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_frame_beyond_the_session_s_memory_is_refused_as_it_grows() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut reader = FrameReader::new(1 << 20, Budget::new(100_000).share());
+        client.write_all(&(200_000_u32).to_le_bytes()).unwrap();
+        assert!(would_block(reader.advance(server.as_fd(), false)));
+        client.write_all(&[b' '; 70_000]).unwrap();
+        let error = reader.advance(server.as_fd(), false).unwrap_err();
+        assert!(matches!(error, StreamError::NoMemory(200_000)), "{error}");
     }
 }

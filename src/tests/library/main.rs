@@ -5,6 +5,7 @@ mod support;
 
 mod approvals;
 mod children;
+mod hostile;
 mod one_shot;
 mod requests;
 mod teardown;

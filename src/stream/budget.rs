@@ -1,0 +1,76 @@
+//! Memory that the requests of a session may take together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What is left of a session's memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget(Arc<AtomicUsize>);
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Nothing yet, to be grown.
+    pub fn share(&self) -> Share {
+        Share {
+            budget: self.clone(),
+            bytes: 0,
+        }
+    }
+}
+
+/// What one request has of the budget; gives it back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Share {
+    /// Takes more bytes; false when there are not so many left.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let left = &self.budget.0;
+        let taken = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+            left.checked_sub(bytes)
+        });
+        if taken.is_ok() {
+            self.bytes += bytes;
+        }
+        taken.is_ok()
+    }
+
+    /// Hands over what was taken, and starts anew.
+    pub fn take(&mut self) -> Self {
+        let empty = self.budget.share();
+        std::mem::replace(self, empty)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_can_be_taken_again() {
+        let budget = Budget::new(100);
+        let mut first = budget.share();
+        assert!(first.grow(60) && first.grow(40) && !first.grow(1));
+        let mut second = budget.share();
+        assert!(!second.grow(1));
+        let taken = first.take();
+        drop(first);
+        assert!(!second.grow(1));
+        drop(taken);
+        assert!(second.grow(100));
+    }
+}
