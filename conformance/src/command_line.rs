@@ -60,6 +60,10 @@ pub struct Judged {
     /// The patched shell
     #[arg(long, value_name = "PATH")]
     pub shell: Option<PathBuf>,
+    /// The stock shell of the same version, the measure of "as the stock shell"; without it, the shell
+    /// itself with interception off is
+    #[arg(long, value_name = "PATH")]
+    pub stock_shell: Option<PathBuf>,
     /// The wrapper
     #[arg(long, value_name = "PATH")]
     pub wrapper: Option<PathBuf>,

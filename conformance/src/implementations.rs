@@ -16,6 +16,8 @@ pub struct Implementations {
     pub shell: Option<PathBuf>,
     /// First line of its `--version`.
     pub shell_version: Option<String>,
+    /// The stock shell of the same version, where one is at hand.
+    pub stock_shell: Option<PathBuf>,
     /// The wrapper.
     pub wrapper: Option<PathBuf>,
     /// The shim's command line.
@@ -86,6 +88,15 @@ impl Implementations {
         roles
     }
 
+    /// Names the stock shell that the shell under test is compared with.
+    ///
+    /// # Errors
+    /// Where it cannot be executed.
+    pub fn with_stock_shell(mut self, path: Option<&Path>) -> anyhow::Result<Implementations> {
+        self.stock_shell = path.map(|path| executable("--stock-shell", path)).transpose()?;
+        Ok(self)
+    }
+
     /// Asks the shell for its version, which the report shows.
     ///
     /// # Errors
@@ -115,6 +126,9 @@ impl Implementations {
         };
         if let Some(path) = &self.shell {
             push("--shell", &path.to_string_lossy());
+        }
+        if let Some(path) = &self.stock_shell {
+            push("--stock-shell", &path.to_string_lossy());
         }
         if let Some(path) = &self.wrapper {
             push("--wrapper", &path.to_string_lossy());

@@ -40,7 +40,8 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         judged.wrapper.as_deref(),
         judged.server.as_deref(),
     );
-    let mut implementations = Implementations::named(shell, wrapper, server)?;
+    let mut implementations =
+        Implementations::named(shell, wrapper, server)?.with_stock_shell(judged.stock_shell.as_deref())?;
     implementations.ask_shell_version()?;
     breath::initialize_server(
         &mut implementations,

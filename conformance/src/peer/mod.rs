@@ -6,6 +6,7 @@
 //! with, and [`recorder`] is the recording wrapper for shells.
 
 pub mod decider;
+pub mod dialect;
 pub mod launch;
 pub mod process;
 pub mod program;

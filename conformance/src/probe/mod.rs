@@ -4,6 +4,7 @@
 //! everything it inherited, then either acts by the plan alone, or connects to the case and obeys ([`remote`]).
 //! With a plan that says so it is the recording wrapper for shells ([`record`]).
 
+pub mod instructions;
 pub mod plan;
 pub mod record;
 pub mod remote;
@@ -44,6 +45,11 @@ fn follow(plan: &Plan, report: report::Report) -> std::io::Result<i32> {
                 let mut bytes = Vec::new();
                 std::io::stdin().lock().read_to_end(&mut bytes)?;
                 std::io::stdout().lock().write_all(&bytes)?;
+            }
+            Act::Arguments => {
+                if let Some(status) = instructions::follow(&report.arguments)? {
+                    return Ok(status);
+                }
             }
             Act::Signal(signal) => {
                 std::io::stdout().flush()?;

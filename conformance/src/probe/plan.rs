@@ -33,6 +33,8 @@ pub enum Act {
     Signal(i32),
     /// Exits with this status.
     Exit(i32),
+    /// Does what its arguments say, in their order (see [`super::instructions`]).
+    Arguments,
 }
 
 /// The path of the plan for the probe at `executable`.
@@ -61,7 +63,8 @@ pub fn beside_executable() -> Option<Plan> {
     }
 }
 
-fn executed_name() -> Option<PathBuf> {
+/// The name that execve(2) was called with (AT_EXECFN).
+pub fn executed_name() -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     // SAFETY: getauxval(3) reads the auxiliary vector; AT_EXECFN is a C string that lives as long as the process.
     let name = unsafe {

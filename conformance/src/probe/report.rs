@@ -26,6 +26,8 @@ pub struct Report {
     pub foreground_group: Option<i32>,
     /// /proc/self/exe.
     pub executable: Vec<u8>,
+    /// The path that execve(2) was called with, as it was given (AT_EXECFN).
+    pub executed_name: Vec<u8>,
     /// The argument vector, argv[0] included.
     pub arguments: Vec<Vec<u8>>,
     /// The environment's entries as they stand in memory.
@@ -162,6 +164,9 @@ pub fn take() -> Report {
             .unwrap_or_default()
             .into_os_string()
             .into_vec(),
+        executed_name: super::plan::executed_name()
+            .map(|path| path.into_os_string().into_vec())
+            .unwrap_or_default(),
         arguments: std::env::args_os().map(OsString::into_vec).collect(),
         environment: environment(),
         directory: nix::unistd::getcwd()

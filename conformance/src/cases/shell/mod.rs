@@ -1,6 +1,32 @@
 //! Cases that judge a patched shell: the suite is wrapper and server.
+//!
+//! Each file begins with its table; [`support`] has what several of them need.
+
+mod support;
+
+pub mod argv;
+pub mod builtin;
+pub mod contexts;
+pub mod env;
+pub mod fds;
+pub mod file;
+pub mod off;
+pub mod pid;
+pub mod status;
+pub mod wrap;
 
 use crate::suite::Case;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[];
+pub const TABLES: &[&[Case]] = &[
+    wrap::CASES,
+    file::CASES,
+    argv::CASES,
+    env::CASES,
+    off::CASES,
+    contexts::CASES,
+    builtin::CASES,
+    fds::CASES,
+    status::CASES,
+    pid::CASES,
+];
