@@ -76,3 +76,7 @@ prerequisites:
 	    command -v $${tool%%:*} >/dev/null 2>&1 || missing="$$missing $${tool#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { echo "make: missing on this machine:$$missing (Debian: apt-get install$$missing)" >&2; exit 1; }
+
+# Prints a variable of this file, for tests.
+print-%:
+	@echo "$($*)"
