@@ -1,6 +1,8 @@
 //! Cases about the wire: the suite speaks it to wrappers and to servers.
 
+pub mod wrapper_frames;
+
 use crate::suite::Case;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[];
+pub const TABLES: &[&[Case]] = &[wrapper_frames::CASES];

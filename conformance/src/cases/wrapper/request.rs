@@ -1,0 +1,300 @@
+//! The request: one a run, verbatim, and as long as it takes.
+
+use std::os::unix::fs::symlink;
+
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{Verdict, violation};
+use crate::peer::decider::{ESCALATION_DESCRIPTOR, WrapperCall};
+use crate::peer::program::Program;
+use crate::requirements::{Level, Role};
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new("wrapper.request/members", Role::Wrapper, Level::Core, members),
+    Case::new(
+        "wrapper.request/relative-file",
+        Role::Wrapper,
+        Level::Core,
+        relative_file,
+    ),
+    Case::new(
+        "wrapper.request/file-without-slash",
+        Role::Wrapper,
+        Level::Core,
+        file_without_slash,
+    ),
+    Case::new(
+        "wrapper.request/unusual-arguments",
+        Role::Wrapper,
+        Level::Core,
+        unusual_arguments,
+    ),
+    Case::new(
+        "wrapper.request/ten-thousand-arguments",
+        Role::Wrapper,
+        Level::Core,
+        ten_thousand_arguments,
+    ),
+    Case::new(
+        "wrapper.request/environment-without-the-three",
+        Role::Wrapper,
+        Level::Core,
+        environment,
+    ),
+    Case::new(
+        "wrapper.request/environment-keeps-similar-names",
+        Role::Wrapper,
+        Level::Core,
+        similar_names,
+    ),
+    Case::new(
+        "wrapper.request/environment-of-one-mebibyte",
+        Role::Wrapper,
+        Level::Core,
+        large_environment,
+    ),
+    Case::new(
+        "wrapper.request/physical-working-directory",
+        Role::Wrapper,
+        Level::Core,
+        physical_directory,
+    ),
+    Case::new("wrapper.request/once", Role::Wrapper, Level::Core, once),
+    Case::new(
+        "wrapper.request/other-socket-numbers",
+        Role::Wrapper,
+        Level::Core,
+        other_socket_numbers,
+    ),
+    Case::new(
+        "wrapper.waits/until-it-is-decided",
+        Role::Wrapper,
+        Level::Core,
+        waits,
+    ),
+];
+
+/// The request has file, argv, workdir and env, as received.
+fn members(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let mut wrapper = WrapperCall::new(context, &program.path, ["zero", "one", "two"])?
+        .variable("GREETING", "hello world")
+        .start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::equal("file", program.text(), request.file()?)?;
+    expect::equal("argv", vec!["zero", "one", "two"], request.arguments()?)?;
+    expect::equal(
+        "workdir",
+        context.work_directory().to_str(),
+        Some(request.directory()?),
+    )?;
+    expect::equal(
+        "GREETING in env",
+        Some("hello world"),
+        request.variable("GREETING")?,
+    )?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// A relative FILE with a slash stays relative.
+fn relative_file(context: &mut Context) -> Verdict {
+    file_verbatim(context, "./sub/../program")
+}
+
+/// A FILE without a slash is not searched in PATH.
+fn file_without_slash(context: &mut Context) -> Verdict {
+    file_verbatim(context, "program")
+}
+
+fn file_verbatim(context: &Context, file: &str) -> Verdict {
+    let mut wrapper = WrapperCall::new(context, file, ["x"])?.start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::equal("file", file, request.file()?)?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// Empty strings, blanks, newlines, quotes, globs, escapes and characters beyond ASCII arrive as they are.
+fn unusual_arguments(context: &mut Context) -> Verdict {
+    let arguments = [
+        "",
+        " ",
+        "a b",
+        "\n",
+        "\t\r",
+        "\"'`",
+        "*?[a]",
+        "$HOME \\n",
+        "ü–😀",
+        "\u{1}\u{1f}\u{7f}",
+        "\u{ffff}",
+        "",
+    ];
+    let mut wrapper = WrapperCall::new(context, "/bin/program", arguments)?.start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::equal("argv", arguments.as_slice(), request.arguments()?.as_slice())?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// 10,000 arguments arrive, and reach the command.
+fn ten_thousand_arguments(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let arguments: Vec<String> = (0..10_000).map(|index| format!("argument-{index}")).collect();
+    let mut wrapper = WrapperCall::new(context, &program.path, &arguments)?.start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::that(
+        request.arguments()? == arguments,
+        "argv verbatim, 10,000 strings",
+        "something else",
+    )?;
+    stream.run()?;
+    wrapper.finish()?.expect_status(0)?;
+    expect::that(
+        program.only_start()?.argument_text() == arguments,
+        "the command has all arguments",
+        "it has others",
+    )
+}
+
+/// env is the environment without the three variables of the wrapper.
+fn environment(context: &mut Context) -> Verdict {
+    let call = WrapperCall::new(context, "/bin/program", ["program"])?
+        .variable("EMPTY", "")
+        .variable("EQUALS", "a=b=c")
+        .variable("QUOTES", "\"\\\n")
+        .variable("BASH_EXEC_WRAPPER", "/some/wrapper");
+    let mut wrapper = call.start()?;
+    let (mut stream, request) = wrapper.request()?;
+    let mut names: Vec<&str> = request.environment()?.into_iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    expect::equal(
+        "names in env",
+        vec!["EMPTY", "EQUALS", "PATH", "QUOTES", "TMPDIR"],
+        names,
+    )?;
+    expect::equal("EMPTY", Some(""), request.variable("EMPTY")?)?;
+    expect::equal("EQUALS", Some("a=b=c"), request.variable("EQUALS")?)?;
+    expect::equal("QUOTES", Some("\"\\\n"), request.variable("QUOTES")?)?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// Only the three names are left out, not those that begin or end like them.
+fn similar_names(context: &mut Context) -> Verdict {
+    let similar = [
+        "EXEC_WRAPPER_",
+        "MY_EXEC_WRAPPER",
+        "EXEC_WRAPPE",
+        "CODEX_ESCALATE_SOCKET2",
+        "exec_wrapper",
+    ];
+    let mut call = WrapperCall::new(context, "/bin/program", ["program"])?;
+    for name in similar {
+        call = call.variable(name, "kept");
+    }
+    let mut wrapper = call.start()?;
+    let (mut stream, request) = wrapper.request()?;
+    for name in similar {
+        expect::equal(name, Some("kept"), request.variable(name)?)?;
+    }
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// An environment of 1 MiB arrives whole.
+fn large_environment(context: &mut Context) -> Verdict {
+    let mut call = WrapperCall::new(context, "/bin/program", ["program"])?;
+    let value = |index: usize| format!("{index:04}").repeat(4096);
+    for index in 0..64 {
+        call = call.variable(format!("LARGE_{index}"), value(index));
+    }
+    let mut wrapper = call.start()?;
+    let (mut stream, request) = wrapper.request()?;
+    for index in 0..64 {
+        let name = format!("LARGE_{index}");
+        let whole = request.variable(&name)? == Some(value(index).as_str());
+        expect::that(whole, format_args!("{name}, 16 KiB, verbatim"), "something else")?;
+    }
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// workdir is the directory's own name, whatever PWD says and whichever symbolic link leads there.
+fn physical_directory(context: &mut Context) -> Verdict {
+    let link = context.path("link");
+    symlink(context.work_directory(), &link)?;
+    let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?
+        .directory(&link)
+        .variable("PWD", "/elsewhere")
+        .start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::equal(
+        "workdir",
+        context.work_directory().to_str(),
+        Some(request.directory()?),
+    )?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// One handshake and one request a run, whatever is decided.
+fn once(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    for decision in 0..3 {
+        let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        match decision {
+            0 => stream.run()?,
+            1 => stream.deny(None)?,
+            _ => {
+                stream.escalate()?;
+                stream.result(0)?;
+            }
+        }
+        wrapper.finish()?;
+        wrapper.expect_no_handshake()?;
+    }
+    Ok(())
+}
+
+/// The escalation socket may have any number.
+fn other_socket_numbers(context: &mut Context) -> Verdict {
+    for number in [3, 4, 9, 10, 63, 255] {
+        let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?
+            .socket_number(number)
+            .start()?;
+        let (mut stream, _) = wrapper.request()?;
+        stream.deny(Some("seen"))?;
+        wrapper.finish()?.expect_status(1)?;
+    }
+    Ok(())
+}
+
+/// Nothing but the decision ends the wait: a second wrapper that is decided meanwhile shows that time has passed.
+fn waits(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let mut patient = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+    let (mut stream, _) = patient.request()?;
+    // The delay is the input here, not a wait for a result: a wrapper with a timeout of its own gives up in it.
+    let pause = context.scaled(std::time::Duration::from_secs(3));
+    if patient.process.handle().ended_within(pause)? {
+        return Err(violation(
+            "the wrapper waits for the decision",
+            patient.finish()?.ended,
+        ));
+    }
+    program.expect_not_started()?;
+    stream.run()?;
+    patient.finish()?.expect_status(0)?;
+    let started = program.only_start()?;
+    let number = ESCALATION_DESCRIPTOR.to_string();
+    expect::equal(
+        "CODEX_ESCALATE_SOCKET",
+        Some(number.into_bytes()),
+        started.variable("CODEX_ESCALATE_SOCKET"),
+    )
+}

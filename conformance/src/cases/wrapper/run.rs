@@ -1,0 +1,224 @@
+//! Run: the wrapper becomes the command.
+
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::Verdict;
+use crate::peer::decider::{ESCALATION_DESCRIPTOR, WrapperCall};
+use crate::peer::process::Ended;
+use crate::peer::program::Program;
+use crate::probe::plan::Act;
+use crate::requirements::{Level, Role};
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new(
+        "wrapper.run/same-process",
+        Role::Wrapper,
+        Level::Core,
+        same_process,
+    ),
+    Case::new(
+        "wrapper.run/arguments-and-directory",
+        Role::Wrapper,
+        Level::Core,
+        arguments_and_directory,
+    ),
+    Case::new(
+        "wrapper.run/environment-untouched",
+        Role::Wrapper,
+        Level::Core,
+        environment_untouched,
+    ),
+    Case::new(
+        "wrapper.run/socket-stays-usable",
+        Role::Wrapper,
+        Level::Core,
+        socket_stays_usable,
+    ),
+    Case::new(
+        "wrapper.run/standard-streams",
+        Role::Wrapper,
+        Level::Core,
+        standard_streams,
+    ),
+    Case::new(
+        "wrapper.run/every-status",
+        Role::Wrapper,
+        Level::Core,
+        every_status,
+    ),
+    Case::new(
+        "wrapper.run/killed-by-signal",
+        Role::Wrapper,
+        Level::Core,
+        killed_by_signal,
+    ),
+    Case::new("wrapper.run/a-script", Role::Wrapper, Level::Core, a_script),
+    Case::new(
+        "wrapper.run/relative-file",
+        Role::Wrapper,
+        Level::Core,
+        relative_file,
+    ),
+];
+
+/// The command has the wrapper's pid: it is executed, not spawned.
+fn same_process(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+    let pid = wrapper.process.pid.as_raw();
+    let (mut stream, _) = wrapper.request()?;
+    program.expect_not_started()?;
+    stream.run()?;
+    wrapper.finish()?.expect_status(0)?;
+    let report = program.only_start()?;
+    expect::equal("the command's pid", pid, report.pid)?;
+    expect::equal("the command's parent", std::process::id() as i32, report.parent)
+}
+
+/// ARGV, argv[0] included, and the working directory are the wrapper's.
+fn arguments_and_directory(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let arguments = ["another name", "", "a b", "*", "ü"];
+    let mut wrapper = WrapperCall::new(context, &program.path, arguments)?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    stream.run()?;
+    wrapper.finish()?.expect_status(0)?;
+    let report = program.only_start()?;
+    expect::equal(
+        "argv",
+        arguments.map(str::to_owned).to_vec(),
+        report.argument_text(),
+    )?;
+    let directory = context.work_directory().to_string_lossy().into_owned();
+    expect::equal(
+        "directory",
+        directory,
+        String::from_utf8_lossy(&report.directory).into_owned(),
+    )
+}
+
+/// The command's environment is the wrapper's own, in the same order, its variables included.
+fn environment_untouched(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?
+        .variable("ZULU", "1")
+        .variable("ALPHA", "")
+        .variable("BASH_EXEC_WRAPPER", "/some/wrapper")
+        .start()?;
+    let (mut stream, _) = wrapper.request()?;
+    stream.run()?;
+    wrapper.finish()?.expect_status(0)?;
+    let environment: Vec<String> = program
+        .only_start()?
+        .environment
+        .iter()
+        .map(|entry| String::from_utf8_lossy(entry).into_owned())
+        .collect();
+    let wrapper_path = context.wrapper()?.display().to_string();
+    let expected = vec![
+        "PATH=/usr/bin:/bin".to_owned(),
+        format!("TMPDIR={}", context.temporary_directory().display()),
+        format!("EXEC_WRAPPER={wrapper_path}"),
+        format!("CODEX_ESCALATE_SOCKET={ESCALATION_DESCRIPTOR}"),
+        "ZULU=1".to_owned(),
+        "ALPHA=".to_owned(),
+        "BASH_EXEC_WRAPPER=/some/wrapper".to_owned(),
+    ];
+    expect::equal("the command's environment", expected, environment)
+}
+
+/// The command can call the wrapper again over the same socket, as a nested shell does.
+fn socket_stays_usable(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let wrapper_path = context.wrapper()?.to_owned();
+    // The wrapper runs itself, which is the plainest nested caller.
+    let arguments = [
+        wrapper_path.as_os_str(),
+        program.path.as_os_str(),
+        "inner".as_ref(),
+    ];
+    let mut wrapper = WrapperCall::new(context, &wrapper_path, arguments)?.start()?;
+    let (mut outer, _) = wrapper.request()?;
+    outer.run()?;
+    let (mut inner, request) = wrapper.request()?;
+    expect::equal("file of the inner request", program.text(), request.file()?)?;
+    inner.run()?;
+    wrapper.finish()?.expect_status(0)?;
+    expect::equal(
+        "argv of the command",
+        vec!["inner".to_owned()],
+        program.only_start()?.argument_text(),
+    )
+}
+
+/// What the command writes goes where the wrapper's streams go, and nothing else does.
+fn standard_streams(context: &mut Context) -> Verdict {
+    let acts = [
+        Act::Output(b"to output\n".to_vec()),
+        Act::Error(b"to error\n".to_vec()),
+    ];
+    let program = Program::new(context, "program", acts)?;
+    let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    stream.run()?;
+    let finished = wrapper.finish()?;
+    expect::equal("standard output", "to output\n", &*finished.output_text())?;
+    expect::equal("standard error", "to error\n", &*finished.error_text())
+}
+
+/// The command's status is the wrapper's, from 0 to 255.
+fn every_status(context: &mut Context) -> Verdict {
+    for status in [0, 1, 2, 64, 101, 126, 127, 128, 129, 255] {
+        let program = Program::new(context, &format!("exits-{status}"), [Act::Exit(status)])?;
+        let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        stream.run()?;
+        wrapper.finish()?.expect_status(status)?;
+    }
+    Ok(())
+}
+
+/// A command that a signal kills looks killed.
+fn killed_by_signal(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "dies", [Act::Signal(libc::SIGTERM)])?;
+    let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    stream.run()?;
+    expect::equal(
+        "the command's end",
+        Ended::Killed(libc::SIGTERM),
+        wrapper.finish()?.ended,
+    )
+}
+
+/// A `#!` script is executed by its interpreter.
+fn a_script(context: &mut Context) -> Verdict {
+    let script = context.write_file("work/script", b"#!/bin/sh\necho \"$0:$1\"\nexit 7\n", 0o755)?;
+    let mut wrapper = WrapperCall::new(context, &script, ["name", "argument"])?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    stream.run()?;
+    let finished = wrapper.finish()?;
+    expect::equal(
+        "standard output",
+        format!("{}:argument\n", script.display()),
+        finished.output_text(),
+    )?;
+    finished.expect_status(7)
+}
+
+/// A relative FILE is executed from the working directory, not searched.
+fn relative_file(context: &mut Context) -> Verdict {
+    for file in ["program", "./program"] {
+        let path = context.work_directory().join("program");
+        let _ = std::fs::remove_file(&path);
+        let program = Program::at(context, &path, [])?;
+        let mut wrapper = WrapperCall::new(context, file, ["program"])?.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        stream.run()?;
+        wrapper.finish()?.expect_status(0)?;
+        program.only_start()?;
+    }
+    Ok(())
+}
