@@ -41,11 +41,14 @@ pub fn escalate(stream: &mut Stream, escalation: RawFd) -> Result<Ending, Failur
         while let Some(payload) = stream.next_frame()? {
             match reply::progress(payload).map_err(Failure::malformed("the server's result is malformed"))? {
                 Progress::Ended(ending) => return Ok(ending),
-                Progress::Stopped(signal) => {
-                    if let Some(forwarding) = &mut forwarding {
-                        forwarding.stop(signal);
+                Progress::Stopped(signal) => match &mut forwarding {
+                    Some(forwarding) => forwarding.stop(signal),
+                    None => {
+                        return Err(Failure::new(
+                            "the server reports a stop that it was not to report",
+                        ));
                     }
-                }
+                },
             }
         }
         // Without forwarding read(2) alone waits, and signals have their default actions.
@@ -162,7 +165,8 @@ impl Forwarding {
             self.collect();
         }
         self.send_pending(stream);
-        Ok(server.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+        // An error too is for the next read to tell.
+        Ok(server.intersects(!PollFlags::OUT))
     }
 
     /// Takes the signals that have arrived.

@@ -13,6 +13,11 @@
 //! a mapping of its own.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "this wrapper is written for Linux: other systems have no signalfd(2), and keep descriptors differently"
+);
+
 // Part of the start without the C library, and here only to be tested.
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[path = "start/memory.rs"]

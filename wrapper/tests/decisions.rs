@@ -50,10 +50,12 @@ fn a_denial_keeps_its_status_when_nobody_can_read_it() {
     let session = Session::new();
     let mut command = session.command(&["/bin/true"]);
     close(&mut command, &[2]);
-    assert_status(
-        decided(&session, command, r#"{"action":{"Deny":{"reason":"x"}}}"#).status,
-        1,
-    );
+    let child = spawn(command);
+    let mut request = session.accept();
+    request.send(r#"{"action":{"Deny":{"reason":"x"}}}"#);
+    assert_status(finish(child).status, 1);
+    // Had the stream taken number 2, the message would be there.
+    request.wait_for_end();
 
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = session.command(&["/bin/true"]);

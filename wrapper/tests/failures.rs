@@ -17,10 +17,7 @@ fn started_with(variable: Option<&str>, prepare: impl Fn(&mut Command)) -> Outpu
     if let Some(value) = variable {
         command.env("CODEX_ESCALATE_SOCKET", value);
     }
-    before_exec(&mut command, || {
-        // SAFETY: between fork and execve only system calls are made.
-        unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
-    });
+    isolate(&mut command);
     prepare(&mut command);
     finish(spawn(command))
 }

@@ -53,10 +53,7 @@ impl Session {
             .env("CODEX_ESCALATE_SOCKET", SOCKET.to_string())
             .env("EXEC_WRAPPER", "/w")
             .env("BASH_EXEC_WRAPPER", "/w");
-        before_exec(command, || {
-            // SAFETY: between fork and execve only system calls are made.
-            unsafe { nix::libc::close_range(3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC as i32) };
-        });
+        isolate(command);
         inherit(command, &self.client, SOCKET);
     }
 
@@ -160,6 +157,18 @@ pub fn before_exec(command: &mut Command, action: impl Fn() + Send + Sync + 'sta
             Ok(())
         })
     };
+}
+
+/// Makes that command inherit nothing but the standard streams and what is put there afterwards, and lets it live no
+/// longer than the test that starts it.
+pub fn isolate(command: &mut Command) {
+    before_exec(command, || {
+        // SAFETY: between fork and execve only system calls are made.
+        unsafe {
+            nix::libc::close_range(3, u32::MAX, nix::libc::CLOSE_RANGE_CLOEXEC as i32);
+            nix::libc::prctl(nix::libc::PR_SET_PDEATHSIG, nix::libc::SIGKILL);
+        };
+    });
 }
 
 /// Makes that command start with these descriptors closed.
