@@ -182,6 +182,24 @@ pub fn descendants(root: i32) -> Vec<ProcessState> {
         .collect()
 }
 
+/// Looks again and again until `look` is true; false at the deadline.
+///
+/// Only for what the kernel tells nobody: that a zombie was reaped, that a descriptor was closed, that a process
+/// stopped. Everything else has an event to wait for.
+pub fn eventually(patience: Duration, mut look: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if look() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        // A short rest, so that the one who is looked at gets the processor.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A process in words, for reports.
 pub fn describe(pid: Pid) -> String {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -240,6 +240,25 @@ impl Probe {
         }
     }
 
+    /// Waits for the answer to an order that was [sent](Self::send) before.
+    ///
+    /// # Errors
+    /// A violation where it failed or where no answer comes.
+    pub fn answer_to_earlier_order(&mut self) -> Verdict {
+        match self.answer()? {
+            Answer::Failed(errno) => Err(violation(
+                "the order succeeds in the program",
+                nix::errno::Errno::from_raw(errno),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection, to wait for it together with something else.
+    pub fn connection(&self) -> &UnixStream {
+        &self.stream
+    }
+
     /// Orders something without waiting: exits and deaths have no answer.
     pub fn send(&mut self, order: &Order) -> Verdict {
         let mut line = serde_json::to_vec(order)?;

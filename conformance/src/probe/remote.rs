@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sendfd::SendWithFd;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,24 @@ pub enum Order {
     Ignore(i32),
     /// Sends a signal: to a process, a group (negative) or its own group (0).
     Kill(i32, i32),
+    /// Becomes another user and group, as programs with other credentials do. Needs privilege.
+    ChangeUser(u32),
+    /// Forks again and again and lets the parent exit, so many times; the last one stays. No answer: the
+    /// connection ends when the last one has ended.
+    Flee {
+        /// How many processes follow each other.
+        generations: u32,
+        /// Each of them starts a session of its own.
+        new_session: bool,
+    },
+    /// Forks so many children as fast as it can; all of them stay, as does the process itself. No answer: the
+    /// connection ends when the last of them has ended.
+    Breed {
+        /// How many children.
+        children: u32,
+        /// Each of them starts a session of its own.
+        new_session: bool,
+    },
     /// Changes the working directory.
     ChangeDirectory(String),
     /// Dies by a signal.
@@ -95,6 +113,14 @@ pub fn obey(socket: &Path, report: Report) -> io::Result<i32> {
         match order {
             Order::Exit(status) => return Ok(status),
             Order::Die(signal) => die_by(signal),
+            Order::Flee {
+                generations,
+                new_session,
+            } => match flee(generations, new_session)? {},
+            Order::Breed {
+                children,
+                new_session,
+            } => match breed(children, new_session)? {},
             Order::Watch(numbers) => {
                 signals = Some(watch(&numbers)?);
                 answer(&mut stream, &Answer::Done)?;
@@ -137,7 +163,8 @@ pub fn die_by(signal: i32) -> ! {
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-        libc::raise(signal);
+        // Not raise(3), which refuses the two signals that the C library keeps for itself.
+        libc::kill(libc::getpid(), signal);
         libc::_exit(99)
     }
 }
@@ -179,15 +206,59 @@ fn wait(stream: &UnixStream, signals: &mut Option<SignalFd>) -> io::Result<bool>
 }
 
 fn watch(numbers: &[i32]) -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for number in numbers {
-        set.add(Signal::try_from(*number)?);
-    }
+    // SAFETY: an all-zero sigset_t is valid, and sigemptyset and sigaddset only write to it. Numbers rather than
+    // nix's signals, which know no real-time ones.
+    let set = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in numbers {
+            if libc::sigaddset(&raw mut set, *number) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        SigSet::from_sigset_t_unchecked(set)
+    };
     set.thread_block()?;
     Ok(SignalFd::with_flags(
         &set,
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
     )?)
+}
+
+/// So many processes one after the other; the last one stays.
+fn flee(generations: u32, new_session: bool) -> io::Result<std::convert::Infallible> {
+    use nix::unistd::{ForkResult, fork, setsid};
+    for _ in 0..generations {
+        // SAFETY: the probe has one thread, so the child may do anything; _exit takes an integer.
+        unsafe {
+            if let ForkResult::Parent { .. } = fork()? {
+                libc::_exit(0);
+            }
+        }
+        if new_session {
+            setsid()?;
+        }
+    }
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// So many children, all of which stay.
+fn breed(children: u32, new_session: bool) -> io::Result<std::convert::Infallible> {
+    use nix::unistd::{ForkResult, fork, setsid};
+    for _ in 0..children {
+        // SAFETY: the probe has one thread, so the child may do anything.
+        if let ForkResult::Child = unsafe { fork()? } {
+            if new_session {
+                setsid()?;
+            }
+            break;
+        }
+    }
+    loop {
+        nix::unistd::pause();
+    }
 }
 
 /// True in the new process.
@@ -252,15 +323,25 @@ fn carry_out(order: &Order, stream: &UnixStream) -> io::Result<Answer> {
         }
         Order::Ignore(signal) => {
             // SAFETY: SIG_IGN is no handler.
-            unsafe {
-                nix::sys::signal::signal(Signal::try_from(*signal)?, nix::sys::signal::SigHandler::SigIgn)?
-            };
+            if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
         }
         Order::Kill(pid, signal) => {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::try_from(*signal)?)?;
+            // SAFETY: kill(2) takes two integers.
+            nix::errno::Errno::result(unsafe { libc::kill(*pid, *signal) })?;
+        }
+        Order::ChangeUser(id) => {
+            nix::unistd::setgid(nix::unistd::Gid::from_raw(*id))?;
+            nix::unistd::setuid(nix::unistd::Uid::from_raw(*id))?;
         }
         Order::ChangeDirectory(path) => nix::unistd::chdir(path.as_str())?,
-        Order::Watch(_) | Order::Fork { .. } | Order::Die(_) | Order::Exit(_) => {
+        Order::Watch(_)
+        | Order::Fork { .. }
+        | Order::Flee { .. }
+        | Order::Breed { .. }
+        | Order::Die(_)
+        | Order::Exit(_) => {
             unreachable!("handled where the connection is at hand: {}", stream.as_raw_fd())
         }
     }
