@@ -7,7 +7,9 @@ use super::remote;
 /// Follows the arguments after argv[0] in their order; gives the status of an `exit:`.
 ///
 /// - `out:TEXT` and `err:TEXT` write TEXT and a newline to standard output or error;
-/// - `copy` copies standard input to standard output until its end;
+/// - `copy` copies standard input to standard output until its end, `line` its first line;
+/// - `flood` writes lines until that fails;
+/// - `pattern:N` writes N bytes of a fixed pattern, `sum` reads to the end and prints a checksum and a count;
 /// - `exit:N` exits, `die:N` dies by signal N.
 ///
 /// # Errors
@@ -39,6 +41,36 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
                     output.write_all(&bytes[..length])?;
                 }
             }
+            b"line" => {
+                // Byte by byte: what follows belongs to the next reader.
+                let mut byte = [0];
+                while io::stdin().lock().read(&mut byte)? == 1 {
+                    output.write_all(&byte)?;
+                    if byte == *b"\n" {
+                        break;
+                    }
+                }
+            }
+            b"flood" => loop {
+                output.write_all(&b"y\n".repeat(4096))?;
+            },
+            b"pattern" => {
+                for block in pattern(number(rest)? as usize) {
+                    output.write_all(&block)?;
+                }
+            }
+            b"sum" => {
+                let mut sum = Checksum::default();
+                let mut bytes = [0; 1 << 16];
+                loop {
+                    let length = io::stdin().lock().read(&mut bytes)?;
+                    if length == 0 {
+                        break;
+                    }
+                    sum.add(&bytes[..length]);
+                }
+                writeln!(output, "{sum}")?;
+            }
             b"exit" => {
                 output.flush()?;
                 return Ok(Some(number(rest)?));
@@ -55,6 +87,56 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
     }
     output.flush()?;
     Ok(None)
+}
+
+/// The blocks of a pattern of so many bytes, none of which equals its neighbours.
+fn pattern(length: usize) -> impl Iterator<Item = Vec<u8>> {
+    const BLOCK: usize = 1 << 16;
+    (0..length.div_ceil(BLOCK)).map(move |block| {
+        let size = BLOCK.min(length - block * BLOCK);
+        (0..size)
+            .map(|index| (index as u8).wrapping_mul(31) ^ block as u8)
+            .collect()
+    })
+}
+
+/// What `sum` prints for a pattern of so many bytes that has arrived whole and in order.
+pub fn checksum_of_pattern(length: usize) -> String {
+    let mut sum = Checksum::default();
+    for block in pattern(length) {
+        sum.add(&block);
+    }
+    sum.to_string()
+}
+
+/// A checksum that knows the order of bytes (FNV-1a), and their number.
+struct Checksum {
+    hash: u64,
+    count: u64,
+}
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Checksum {
+            hash: 0xcbf2_9ce4_8422_2325,
+            count: 0,
+        }
+    }
+}
+
+impl Checksum {
+    fn add(&mut self, bytes: &[u8]) {
+        self.count += bytes.len() as u64;
+        self.hash = bytes.iter().fold(self.hash, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    }
+}
+
+impl std::fmt::Display for Checksum {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:016x} {}", self.hash, self.count)
+    }
 }
 
 fn number(text: &[u8]) -> io::Result<i32> {
