@@ -1,0 +1,160 @@
+//! Becomes an escalated child: descriptors, signals, directory, program. Runs in a process with one thread.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, Pid, fork};
+
+use crate::parcel::Parcel;
+
+/// Forks the child; the descriptors are closed here afterwards.
+pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
+    // SAFETY: a keeper has one thread, so the child may do anything.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            // Here too: a signal for the group may come before the child has run.
+            let _ = nix::unistd::setpgid(child, child);
+            Ok(child)
+        }
+        ForkResult::Child => {
+            let errno = become_the_program(parcel, descriptors);
+            refuse(parcel, errno)
+        }
+    }
+}
+
+/// Why there is no program, on the requester's standard error, and the status that says so.
+fn refuse(parcel: &Parcel, errno: Errno) -> ! {
+    let status = match errno {
+        Errno::ENOENT | Errno::ENOTDIR => 127,
+        _ => 126,
+    };
+    if parcel.numbers.contains(&2) {
+        let name = String::from_utf8_lossy(&parcel.shown);
+        eprintln!("cannot execute {name}: {}", errno.desc());
+    }
+    // SAFETY: _exit(2) takes an integer.
+    unsafe { libc::_exit(status) }
+}
+
+/// Returns only where it failed.
+fn become_the_program(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> Errno {
+    match prepare(parcel, descriptors) {
+        Err(errno) => errno,
+        Ok(()) => execute(parcel),
+    }
+}
+
+fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
+    // Its own group, and nothing of the server's signals.
+    // SAFETY: signal(2), sigprocmask(2) and setpgid(2) on integers and a local set.
+    unsafe {
+        libc::setpgid(0, 0);
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    place(descriptors, &parcel.numbers)?;
+    if let Some(umask) = parcel.umask {
+        // SAFETY: umask(2) takes an integer.
+        unsafe { libc::umask(umask) };
+    }
+    if let Some(errno) = parcel.doomed {
+        return Err(Errno::from_raw(errno));
+    }
+    nix::unistd::chdir(&*parcel.directory)?;
+    // What was decided on is what must be here now.
+    if let [directory, file] = parcel.identities[..] {
+        let same = |path: &[u8], identity| {
+            let found = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path)));
+            found.map(|found| (found.dev(), found.ino()) == identity)
+        };
+        let checked = [(&b"."[..], directory), (&parcel.file[..], file)];
+        for (path, identity) in checked {
+            match same(path, identity) {
+                Ok(true) => {}
+                Ok(false) => return Err(Errno::ESTALE),
+                Err(error) => return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives each descriptor its number, in two phases, and lets nothing else cross the execve.
+fn place(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
+    let mut parked = Vec::new();
+    for descriptor in descriptors {
+        parked.push(park(descriptor.as_raw_fd(), numbers)?);
+        drop(descriptor);
+    }
+    // Standard streams that are not mapped are closed; all else that is open goes with the execve.
+    let mut wanted = numbers.to_vec();
+    wanted.sort_unstable();
+    let mut start = 0;
+    for number in wanted.iter().copied().chain([-1]) {
+        let end = if number < 0 {
+            u32::MAX
+        } else {
+            (number as u32).wrapping_sub(1)
+        };
+        if number != start as i32 {
+            // SAFETY: close_range(2) takes integers; what it marks is closed by execve.
+            unsafe { libc::syscall(libc::SYS_close_range, start, end, libc::CLOSE_RANGE_CLOEXEC) };
+        }
+        start = (number + 1) as u32;
+    }
+    for (source, number) in parked.into_iter().zip(numbers) {
+        // SAFETY: dup2(2) takes integers; whatever had the number is ours to replace, as nobody runs after us.
+        Errno::result(unsafe { libc::dup2(source, *number) })?;
+    }
+    Ok(())
+}
+
+/// A copy at a number that nobody wants.
+fn park(descriptor: RawFd, numbers: &[i32]) -> nix::Result<RawFd> {
+    let mut from = 3;
+    loop {
+        // SAFETY: fcntl(2) takes integers.
+        let copy = Errno::result(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, from) })?;
+        if !numbers.contains(&copy) {
+            return Ok(copy);
+        }
+        // It stays open, so that its number is not given again; dup2 replaces it.
+        from = copy + 1;
+    }
+}
+
+/// Executes as execvp(3) does: a text without `#!` by the shell. Returns only where it failed.
+fn execute(parcel: &Parcel) -> Errno {
+    let strings = |list: &[Vec<u8>]| -> Vec<CString> {
+        list.iter()
+            .map(|item| CString::new(item.as_slice()).unwrap_or_default())
+            .collect()
+    };
+    let file = CString::new(parcel.file.as_slice()).unwrap_or_default();
+    let arguments = strings(&parcel.arguments);
+    let environment = strings(&parcel.environment);
+    let Err(errno) = nix::unistd::execve(&file, &arguments, &environment);
+    if errno != Errno::ENOEXEC {
+        return errno;
+    }
+    let mut words = vec![c"/bin/sh".to_owned(), file];
+    words.extend(arguments.into_iter().skip(1));
+    let Err(errno) = nix::unistd::execve(c"/bin/sh", &words, &environment);
+    errno
+}
+
+/// Keeps a number open for good, in a process that is about to execute.
+#[allow(dead_code, reason = "for faults that leak")]
+pub fn forget(descriptor: OwnedFd) -> RawFd {
+    descriptor.into_raw_fd()
+}

@@ -1,0 +1,304 @@
+//! Keepers: one small process for each escalated tree, so that the tree can be ended whole, whatever it does and
+//! however the server ends.
+//!
+//! A keeper is a subreaper: whoever of the tree loses its parent becomes its child. It ends the tree when its line
+//! to the server ends. Keepers are forked from the nursery, a process that was forked when the server had one
+//! thread and no session, so nothing of the server is in them.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{ForkResult, Pid, fork};
+use serde_json::{Value, json};
+
+use crate::child;
+use crate::events;
+use crate::parcel::Parcel;
+use crate::stream::{self, FrameReader, Progress};
+
+/// The server's line to the process that forks keepers.
+pub struct Nursery(UnixStream);
+
+/// Forks the nursery. The calling process must have one thread.
+pub fn start_nursery() -> io::Result<Nursery> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // SAFETY: this process has one thread, so the child may do anything.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(Nursery(ours)),
+        ForkResult::Child => {
+            drop(ours);
+            let status = i32::from(nursery(theirs).is_err());
+            std::process::exit(status);
+        }
+    }
+}
+
+impl Nursery {
+    /// A keeper that starts `parcel` with `descriptors`; gives the line to it.
+    pub fn keep(&self, parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let rights = [theirs.as_raw_fd()];
+        nix::sys::socket::sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[io::IoSlice::new(&[0])],
+            &[nix::sys::socket::ControlMessage::ScmRights(&rights)],
+            nix::sys::socket::MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        drop(theirs);
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        stream::send(&ours, &stream::frame(&parcel.encode()), &borrowed)?;
+        Ok(ours)
+    }
+}
+
+/// What a keeper says.
+#[derive(Debug)]
+pub enum News {
+    /// The child has ended.
+    Ended {
+        /// What a shell would show.
+        exit_code: i32,
+        /// The signal that killed it.
+        signal: Option<i32>,
+    },
+    /// The child was stopped by this signal.
+    Stopped(i32),
+}
+
+/// Reads a keeper's message.
+pub fn news(payload: &[u8]) -> io::Result<News> {
+    let message: Value = serde_json::from_slice(payload)?;
+    let integer = |name: &str| message[name].as_i64().map(|value| value as i32);
+    if let Some(signal) = integer("stopped") {
+        return Ok(News::Stopped(signal));
+    }
+    let exit_code = integer("exit_code").ok_or(io::ErrorKind::InvalidData)?;
+    Ok(News::Ended {
+        exit_code,
+        signal: integer("signal"),
+    })
+}
+
+/// What a keeper is told.
+pub fn order(line: &UnixStream, order: &Value) -> io::Result<()> {
+    stream::send(line, &stream::frame(order.to_string().as_bytes()), &[])
+}
+
+/// Receives lines and forks a keeper for each, until the server is gone.
+fn nursery(requests: UnixStream) -> io::Result<()> {
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    drop(null);
+    // Keepers that have ended are nobody's zombies.
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::SA_NOCLDWAIT, SigSet::empty());
+    // SAFETY: SIG_IGN is no handler.
+    unsafe { sigaction(Signal::SIGCHLD, &ignore)? };
+    // A group of its own: the server's is not theirs to share.
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    loop {
+        let flags = PollFlags::POLLIN;
+        events::wait([(requests.as_fd(), flags)], None)?;
+        let mut held = Vec::new();
+        let mut byte = [0];
+        match stream::receive(&requests, &mut byte, &mut held) {
+            Err(nix::errno::Errno::EAGAIN) => continue,
+            // The server is gone.
+            Err(nix::errno::Errno::ECONNRESET) => return Ok(()),
+            Ok(received) if received.length == 0 => return Ok(()),
+            other => _ = other?,
+        }
+        let Some(line) = held.pop() else { continue };
+        // SAFETY: this process has one thread, so the child may do anything.
+        if let ForkResult::Child = unsafe { fork() }? {
+            drop(requests);
+            let status = i32::from(
+                Keeper::new(UnixStream::from(line))
+                    .and_then(Keeper::keep)
+                    .is_err(),
+            );
+            std::process::exit(status);
+        }
+    }
+}
+
+/// In place of a child that has ended.
+const ENDED: Pid = Pid::from_raw(-1);
+
+/// Whether there is anybody to keep.
+#[derive(PartialEq, Eq)]
+enum Left {
+    Nobody,
+    Somebody,
+}
+
+/// The process that keeps one tree.
+struct Keeper {
+    line: Arc<UnixStream>,
+    reader: FrameReader,
+    children: SignalFd,
+    child: Option<Pid>,
+}
+
+impl Keeper {
+    fn new(line: UnixStream) -> io::Result<Keeper> {
+        nix::sys::prctl::set_child_subreaper(true)?;
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: SIG_DFL is no handler.
+        unsafe { sigaction(Signal::SIGCHLD, &default)? };
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGCHLD);
+        set.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let line = Arc::new(line);
+        Ok(Keeper {
+            reader: FrameReader::new(line.clone()),
+            line,
+            children: SignalFd::with_flags(&set, flags)?,
+            child: None,
+        })
+    }
+
+    fn keep(mut self) -> io::Result<()> {
+        loop {
+            let [line, _] = events::wait(
+                [
+                    (self.line.as_fd(), PollFlags::POLLIN),
+                    (self.children.as_fd(), PollFlags::POLLIN),
+                ],
+                None,
+            )?;
+            while self.children.read_signal()?.is_some() {}
+            if self.look_at_children()? == Left::Nobody {
+                return Ok(());
+            }
+            if line.is_empty() {
+                continue;
+            }
+            loop {
+                match self.reader.advance()? {
+                    Progress::Pending => break,
+                    Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
+                    Progress::Frame(frame) if self.child.is_none() => {
+                        let parcel = Parcel::decode(&frame.payload)?;
+                        // Forked with the descriptors, which are then closed here.
+                        self.child = Some(child::start(&parcel, frame.descriptors)?);
+                    }
+                    Progress::Frame(frame) => {
+                        let order: Value = serde_json::from_slice(&frame.payload)?;
+                        if order["release"] == json!(true) {
+                            return Ok(());
+                        }
+                        self.signal(order["signal"].as_i64().unwrap_or_default())?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A signal for the child's group. Numbers that are no signal reach nobody.
+    fn signal(&mut self, number: i64) -> io::Result<()> {
+        let group = match self.child {
+            Some(child) if child.as_raw() > 0 => child.as_raw(),
+            _ => return Ok(()),
+        };
+        if (1..=64).contains(&number) {
+            // SAFETY: kill(2) takes integers. A group that is gone is no error of ours.
+            unsafe { libc::kill(-group, number as i32) };
+        }
+        Ok(())
+    }
+
+    /// Reaps whoever has ended, and tells the server about the child itself.
+    fn look_at_children(&mut self) -> io::Result<Left> {
+        loop {
+            let mut status = 0;
+            let flags = libc::WNOHANG | libc::WUNTRACED;
+            // SAFETY: waitpid(2) writes one int through the pointer.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+            if pid <= 0 {
+                let nobody = pid < 0 && self.child == Some(ENDED);
+                return Ok(if nobody { Left::Nobody } else { Left::Somebody });
+            }
+            if self.child != Some(Pid::from_raw(pid)) {
+                continue;
+            }
+            let message = if libc::WIFSTOPPED(status) {
+                json!({"stopped": libc::WSTOPSIG(status)})
+            } else if libc::WIFSIGNALED(status) {
+                let signal = libc::WTERMSIG(status);
+                json!({"exit_code": 128 + signal, "signal": signal})
+            } else {
+                json!({"exit_code": libc::WEXITSTATUS(status)})
+            };
+            if !libc::WIFSTOPPED(status) {
+                // Its number may be given to somebody else from now on.
+                self.child = Some(ENDED);
+            }
+            // A server that has gone is seen as the end of the line.
+            let _ = order(&self.line, &message);
+        }
+    }
+
+    /// Kills every descendant until there is none.
+    fn end_the_tree(&mut self) -> io::Result<()> {
+        loop {
+            for pid in descendants() {
+                // SAFETY: kill(2) takes integers; only this process reaps them, or their parent does, and then they
+                // are gone.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            loop {
+                // SAFETY: waitpid(2) with a null status writes nothing.
+                let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+                match pid {
+                    0 => break,
+                    -1 if nix::errno::Errno::last() == nix::errno::Errno::ECHILD => return Ok(()),
+                    _ => {}
+                }
+            }
+            // The next end of a child, or a moment later: one that was forked while the list was read is on no list.
+            let moment = Instant::now() + Duration::from_millis(5);
+            events::wait([(self.children.as_fd(), PollFlags::POLLIN)], Some(moment))?;
+            while self.children.read_signal()?.is_some() {}
+        }
+    }
+}
+
+/// All processes that descend from this one.
+fn descendants() -> Vec<i32> {
+    let parents: std::collections::HashMap<i32, i32> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent = stat[stat.rfind(')')? + 2..].split(' ').nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let own = std::process::id() as i32;
+    let descends = |pid: i32| {
+        let mut ancestor = pid;
+        for _ in 0..parents.len() {
+            match parents.get(&ancestor) {
+                Some(parent) if *parent == own => return true,
+                Some(parent) => ancestor = *parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    parents.keys().copied().filter(|pid| descends(*pid)).collect()
+}

@@ -1,0 +1,43 @@
+//! A compact server of shell escalation with its shim, right in everything unless it is told to be wrong.
+//!
+//! It is how the suite's own cases are judged: each fault must be caught by a case of its requirement, and without
+//! a fault, or with a mere variant, everything must pass. It shares no code with the suite or with a real server.
+//!
+//! The way of a request: `handshake` (datagram) → `worker` (request stream) → `messages` (JSON and bytes) →
+//! `program` (which file) → `rpc` (the question) → `keeper` and `child` (the escalated tree).
+
+mod child;
+mod events;
+mod faults;
+mod handshake;
+mod keeper;
+mod messages;
+mod methods;
+mod oneshot;
+mod parcel;
+mod program;
+mod rpc;
+mod session;
+mod spawn;
+mod stream;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    faults::choose(faults::Options::parse());
+    if faults::unusual(faults::Variant::SlowStart) {
+        std::thread::sleep(std::time::Duration::from_millis(700));
+    }
+    // Before there is a second thread: what is forked later from it may do anything.
+    let served = keeper::start_nursery().and_then(methods::serve);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("faulty-shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! The messages of the wire: strict JSON, texts as bytes, unknown members ignored.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value, json};
+
+use crate::faults::{Variant, unusual};
+
+/// Why a message is refused.
+#[derive(Debug)]
+pub struct Malformed(pub String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Names and values.
+pub type Pairings = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A request, all texts as the bytes that they stand for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The program, as given to the wrapper.
+    pub file: Vec<u8>,
+    /// argv.
+    pub arguments: Vec<Vec<u8>>,
+    /// The working directory.
+    pub directory: Vec<u8>,
+    /// Names and values.
+    pub environment: Pairings,
+    /// The umask.
+    pub umask: Option<u32>,
+}
+
+/// A descriptor message.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// The numbers, in the order of the descriptors.
+    pub numbers: Vec<i128>,
+    /// Whether the wrapper announced *signals*.
+    pub signals: bool,
+}
+
+/// Reads a request.
+pub fn request(payload: &[u8]) -> Result<Request, Malformed> {
+    let mut file = None;
+    let mut arguments = None;
+    let mut directory = None;
+    let mut environment = None;
+    let mut umask = None;
+    members(payload, |name, value| {
+        match name {
+            b"file" => file = Some(value.text()?),
+            b"argv" => arguments = Some(value.texts()?),
+            b"workdir" => directory = Some(value.text()?),
+            b"env" => environment = Some(value.pairs()?),
+            b"umask" if !unusual(Variant::Plain) => umask = Some(value.integer()?),
+            _ => value.ignore()?,
+        }
+        Ok(())
+    })?;
+    let request = Request {
+        file: file.ok_or_else(|| missing("file"))?,
+        arguments: arguments.ok_or_else(|| missing("argv"))?,
+        directory: directory.ok_or_else(|| missing("workdir"))?,
+        environment: environment.ok_or_else(|| missing("env"))?,
+        umask: umask.map(checked_umask).transpose()?,
+    };
+    if !request.directory.starts_with(b"/") {
+        return Err(Malformed("workdir is no absolute path".to_owned()));
+    }
+    Ok(request)
+}
+
+fn checked_umask(value: i128) -> Result<u32, Malformed> {
+    u32::try_from(value)
+        .ok()
+        .filter(|value| *value <= 0o777)
+        .ok_or_else(|| Malformed(format!("umask {value} is none")))
+}
+
+/// Reads a descriptor message.
+pub fn descriptors(payload: &[u8]) -> Result<Descriptors, Malformed> {
+    let mut numbers = None;
+    let mut signals = false;
+    members(payload, |name, value| {
+        match name {
+            b"fds" => numbers = Some(value.integers()?),
+            b"signals" if !unusual(Variant::Plain) => signals = value.boolean()?,
+            _ => value.ignore()?,
+        }
+        Ok(())
+    })?;
+    Ok(Descriptors {
+        numbers: numbers.ok_or_else(|| missing("fds"))?,
+        signals,
+    })
+}
+
+/// Reads a signal frame.
+pub fn signal(payload: &[u8]) -> Result<i128, Malformed> {
+    let mut signal = None;
+    members(payload, |name, value| {
+        match name {
+            b"signal" => signal = Some(value.integer()?),
+            _ => value.ignore()?,
+        }
+        Ok(())
+    })?;
+    signal.ok_or_else(|| missing("signal"))
+}
+
+fn missing(name: &str) -> Malformed {
+    Malformed(format!("no member {name}"))
+}
+
+/// A decision as a payload.
+pub fn decision(action: Value) -> Vec<u8> {
+    encode(json!({ "action": action }))
+}
+
+/// A result as a payload.
+pub fn result(exit_code: i32, signal: Option<i32>) -> Vec<u8> {
+    let mut message = json!({ "exit_code": exit_code });
+    if let Some(signal) = signal
+        && !unusual(Variant::Plain)
+    {
+        message["signal"] = json!(signal);
+    }
+    encode(message)
+}
+
+/// A stopped message as a payload.
+pub fn stopped(signal: i32) -> Vec<u8> {
+    encode(json!({ "stopped": signal }))
+}
+
+fn encode(mut message: Value) -> Vec<u8> {
+    if unusual(Variant::ExtraMembers)
+        && let Some(members) = message.as_object_mut()
+    {
+        let known = std::mem::take(members);
+        members.insert("before".to_owned(), json!([null, {"action": "Run"}]));
+        members.extend(known);
+        members.insert(
+            "after".to_owned(),
+            json!({"exit_code": "none", "deep": [[[1e99]]]}),
+        );
+    }
+    let mut text = message.to_string();
+    if unusual(Variant::Pretty) {
+        text = format!(
+            " \t{}\r\n ",
+            serde_json::to_string_pretty(&message).unwrap_or(text)
+        );
+    }
+    if unusual(Variant::Escaped) {
+        text = escaped(&text);
+    }
+    text.into_bytes()
+}
+
+/// The same JSON with each character of its strings that is no ASCII escaped, and the letter `e` too.
+fn escaped(text: &str) -> String {
+    let mut inside = false;
+    let mut after_backslash = false;
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '"' if !after_backslash => inside = !inside,
+            'e' if inside && !after_backslash => {
+                out.push_str("\\u0065");
+                continue;
+            }
+            character if inside && !character.is_ascii() => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                }
+                continue;
+            }
+            _ => {}
+        }
+        after_backslash = character == '\\' && !after_backslash;
+        out.push(character);
+    }
+    out
+}
+
+/// Bytes as JSON text by the *bytes* extension, quotes included: for the policy.
+pub fn json_text(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let valid = Value::from(chunk.valid()).to_string();
+        text.push_str(&valid[1..valid.len() - 1]);
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\udc{byte:02x}"));
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// Calls `member` for each member of the one object that `payload` is.
+fn members(
+    payload: &[u8],
+    member: impl FnMut(&[u8], &mut dyn MemberValue) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    // serde_json takes strings as bytes without looking; a payload is UTF-8 as a whole.
+    std::str::from_utf8(payload).map_err(|error| Malformed(error.to_string()))?;
+    let mut reader = serde_json::Deserializer::from_slice(payload);
+    reader
+        .deserialize_map(Members { member })
+        .and_then(|()| reader.end())
+        .map_err(|error| Malformed(error.to_string()))
+}
+
+struct Members<F> {
+    member: F,
+}
+
+impl<'de, F> Visitor<'de> for Members<F>
+where
+    F: FnMut(&[u8], &mut dyn MemberValue) -> Result<(), Malformed>,
+{
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(AnyText)? {
+            let mut value = Next {
+                map: &mut map,
+                _life: std::marker::PhantomData,
+            };
+            (self.member)(&name, &mut value).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+/// The value of the member at hand; exactly one of these is called.
+pub trait MemberValue {
+    fn text(&mut self) -> Result<Vec<u8>, Malformed>;
+    fn texts(&mut self) -> Result<Vec<Vec<u8>>, Malformed>;
+    fn pairs(&mut self) -> Result<Pairings, Malformed>;
+    fn integer(&mut self) -> Result<i128, Malformed>;
+    fn integers(&mut self) -> Result<Vec<i128>, Malformed>;
+    fn boolean(&mut self) -> Result<bool, Malformed>;
+    fn ignore(&mut self) -> Result<(), Malformed>;
+}
+
+struct Next<'a, 'de, A: MapAccess<'de>> {
+    map: &'a mut A,
+    _life: std::marker::PhantomData<&'de ()>,
+}
+
+impl<'de, A: MapAccess<'de>> Next<'_, 'de, A> {
+    fn seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Malformed> {
+        self.map
+            .next_value_seed(seed)
+            .map_err(|error| Malformed(error.to_string()))
+    }
+
+    fn value<T: serde::Deserialize<'de>>(&mut self) -> Result<T, Malformed> {
+        self.seed(std::marker::PhantomData)
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MemberValue for Next<'_, 'de, A> {
+    fn text(&mut self) -> Result<Vec<u8>, Malformed> {
+        self.seed(Text)
+    }
+    fn texts(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
+        self.seed(Texts)
+    }
+    fn pairs(&mut self) -> Result<Pairings, Malformed> {
+        self.seed(Pairs)
+    }
+    fn integer(&mut self) -> Result<i128, Malformed> {
+        self.value()
+    }
+    fn integers(&mut self) -> Result<Vec<i128>, Malformed> {
+        self.value()
+    }
+    fn boolean(&mut self) -> Result<bool, Malformed> {
+        self.value()
+    }
+    fn ignore(&mut self) -> Result<(), Malformed> {
+        self.value::<IgnoredAny>().map(drop)
+    }
+}
+
+/// A member's name: any text at all.
+struct AnyText;
+
+/// A text of a request: bytes by the extension, without NUL.
+struct Text;
+
+/// A list of texts.
+struct Texts;
+
+/// An object of texts.
+struct Pairs;
+
+struct TextVisitor {
+    strict: bool,
+}
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        if !self.strict {
+            return Ok(bytes.to_vec());
+        }
+        decoded(bytes).map_err(E::custom)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for AnyText {
+    type Value = Vec<u8>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_bytes(TextVisitor { strict: false })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Vec<u8>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_bytes(TextVisitor { strict: true })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Texts {
+    type Value = Vec<Vec<u8>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<Vec<u8>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element_seed(Text)? {
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Pairs {
+    type Value = Pairings;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Pairings;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        let mut names = BTreeSet::new();
+        while let Some(name) = map.next_key_seed(Text)? {
+            let value = map.next_value_seed(Text)?;
+            if name.is_empty() || name.contains(&b'=') || !names.insert(name.clone()) {
+                return Err(A::Error::custom(
+                    "a name in env that no variable can have, or twice",
+                ));
+            }
+            pairs.push((name, value));
+        }
+        Ok(pairs)
+    }
+}
+
+/// The bytes that a text stands for. Lone surrogates come as serde_json encodes them: three bytes from 0xed.
+fn decoded(text: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        match (first, after) {
+            (0, _) => return Err("a NUL"),
+            (0xed, [second @ 0xa0..=0xbf, third, after @ ..]) => {
+                let low = (u32::from(*second & 0x3f) << 6) | u32::from(*third & 0x3f);
+                let byte = (0xd000 | low).saturating_sub(0xdc00);
+                if !(0x80..=0xff).contains(&byte) || unusual(Variant::Plain) {
+                    return Err("a lone surrogate that stands for no byte");
+                }
+                bytes.push(byte as u8);
+                rest = after;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,187 @@
+//! One-shots: a session around one command of a shell.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::PollFlags;
+use serde_json::{Value, json};
+
+use crate::events;
+use crate::keeper::{self, News};
+use crate::methods::Server;
+use crate::parcel::Parcel;
+use crate::session::Session;
+use crate::spawn;
+use crate::stream::{FrameReader, Progress};
+
+/// The params of `exec`.
+pub struct Wanted {
+    session: String,
+    shell: String,
+    wrapper: String,
+    command: String,
+    directory: String,
+    variables: Vec<(String, String)>,
+    login: bool,
+    timeout: Option<Duration>,
+}
+
+impl Wanted {
+    /// From JSON.
+    pub fn read(params: &Value) -> Result<Wanted, String> {
+        let text = |name: &str| {
+            let text = params[name].as_str().map(str::to_owned);
+            text.ok_or_else(|| format!("no {name}, a text"))
+        };
+        Ok(Wanted {
+            session: text("session")?,
+            shell: text("shell")?,
+            wrapper: text("wrapper")?,
+            command: text("command")?,
+            directory: text("workdir")?,
+            variables: spawn::variables(&params["env"])?,
+            login: params["login"].as_bool().unwrap_or(true),
+            timeout: params["timeout_ms"].as_u64().map(Duration::from_millis),
+        })
+    }
+}
+
+/// A stream of the shell, as far as it has been read.
+struct Output {
+    pipe: Option<File>,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn new() -> io::Result<(Output, OwnedFd)> {
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let pipe = Some(File::from(reader));
+        Ok((
+            Output {
+                pipe,
+                bytes: Vec::new(),
+            },
+            writer,
+        ))
+    }
+
+    /// Takes what is there.
+    fn drain(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        match pipe.read_to_end(&mut self.bytes) {
+            Ok(_) => self.pipe = None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Runs a one-shot to its end.
+pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
+    let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
+    let session = Session::start(server, &wanted.session, &wanted.wrapper)?;
+    let finished = run_in(server, wanted, &session, deadline);
+    session.close();
+    finished
+}
+
+fn run_in(
+    server: &Arc<Server>,
+    wanted: &Wanted,
+    session: &Session,
+    deadline: Option<Instant>,
+) -> io::Result<Value> {
+    let (mut stdout, stdout_writer) = Output::new()?;
+    let (mut stderr, stderr_writer) = Output::new()?;
+    let client = session.take_client().ok_or(io::ErrorKind::NotFound)?;
+    let descriptors = vec![
+        File::open("/dev/null")?.into(),
+        stdout_writer,
+        stderr_writer,
+        client,
+    ];
+    let line = Arc::new(server.nursery.keep(&shell(wanted, session), descriptors)?);
+    let mut keeper = FrameReader::new(line.clone());
+    let mut ended = None;
+    let mut timed_out = false;
+    while ended.is_none() && !timed_out {
+        let quiet = (line.as_fd(), PollFlags::empty());
+        let output = |output: &'_ Output| output.pipe.as_ref().map(|_| PollFlags::POLLIN);
+        let (first, second) = (output(&stdout), output(&stderr));
+        let wanted = [
+            (line.as_fd(), PollFlags::POLLIN),
+            first.map_or(quiet, |flags| (stdout.pipe.as_ref().unwrap().as_fd(), flags)),
+            second.map_or(quiet, |flags| (stderr.pipe.as_ref().unwrap().as_fd(), flags)),
+        ];
+        let came = events::wait(wanted, deadline)?;
+        timed_out = came.iter().all(PollFlags::is_empty);
+        stdout.drain()?;
+        stderr.drain()?;
+        if !came[0].is_empty() {
+            match keeper.advance()? {
+                Progress::Frame(frame) => {
+                    if let News::Ended { exit_code, .. } = keeper::news(&frame.payload)? {
+                        ended = Some(exit_code);
+                    }
+                }
+                Progress::Pending => {}
+                Progress::End | Progress::TooLong(_) => {
+                    return Err(io::Error::other("the keeper of the shell is gone"));
+                }
+            }
+        }
+    }
+    session.close();
+    if timed_out {
+        // The end of the line ends the shell's tree; its keeper closes it when all are gone.
+        line.shutdown(std::net::Shutdown::Write)?;
+        loop {
+            events::wait([(line.as_fd(), PollFlags::POLLIN)], None)?;
+            if let Progress::End = keeper.advance()? {
+                break;
+            }
+        }
+    } else {
+        // What the shell left in the background is not ours to end.
+        keeper::order(&line, &json!({"release": true}))?;
+    }
+    stdout.drain()?;
+    stderr.drain()?;
+    Ok(json!({
+        "exit_code": ended.unwrap_or(124),
+        "stdout": String::from_utf8_lossy(&stdout.bytes),
+        "stderr": String::from_utf8_lossy(&stderr.bytes),
+        "timed_out": timed_out,
+    }))
+}
+
+fn shell(wanted: &Wanted, session: &Session) -> Parcel {
+    let mut variables = wanted.variables.clone();
+    spawn::merge(&mut variables, session.overlay());
+    let number = session
+        .overlay()
+        .iter()
+        .find(|(name, _)| name == "CODEX_ESCALATE_SOCKET")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(-1);
+    let option = if wanted.login { "-lc" } else { "-c" };
+    let words = [&wanted.shell, option, &wanted.command];
+    Parcel {
+        file: wanted.shell.clone().into_bytes(),
+        shown: wanted.shell.clone().into_bytes(),
+        directory: wanted.directory.clone().into_bytes(),
+        arguments: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        environment: variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}").into_bytes())
+            .collect(),
+        numbers: vec![0, 1, 2, number],
+        ..Parcel::default()
+    }
+}

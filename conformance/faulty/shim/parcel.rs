@@ -1,0 +1,104 @@
+//! What a keeper is told to start: encoded between two of our own processes, so any encoding will do.
+
+use std::io;
+
+/// A child to start.
+#[derive(Clone, Debug, Default)]
+pub struct Parcel {
+    /// What execve(2) gets: as the requester wrote it, relative to the directory.
+    pub file: Vec<u8>,
+    /// The name in messages.
+    pub shown: Vec<u8>,
+    /// Where it runs.
+    pub directory: Vec<u8>,
+    /// argv.
+    pub arguments: Vec<Vec<u8>>,
+    /// `NAME=value` entries.
+    pub environment: Vec<Vec<u8>>,
+    /// The number of each descriptor that comes along.
+    pub numbers: Vec<i32>,
+    /// Device and inode of the directory and the file, once for each that must be the same at the start.
+    pub identities: Vec<(u64, u64)>,
+    /// The umask, where the request has one.
+    pub umask: Option<u32>,
+    /// It is known already that the file cannot be opened, with this errno.
+    pub doomed: Option<i32>,
+}
+
+impl Parcel {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in [&self.file, &self.shown, &self.directory] {
+            put(&mut bytes, part);
+        }
+        for list in [&self.arguments, &self.environment] {
+            number(&mut bytes, list.len() as u64);
+            for item in list {
+                put(&mut bytes, item);
+            }
+        }
+        number(&mut bytes, self.numbers.len() as u64);
+        for item in &self.numbers {
+            number(&mut bytes, *item as u64);
+        }
+        number(&mut bytes, self.identities.len() as u64);
+        for (device, inode) in &self.identities {
+            number(&mut bytes, *device);
+            number(&mut bytes, *inode);
+        }
+        number(&mut bytes, self.umask.map_or(u64::MAX, u64::from));
+        number(&mut bytes, self.doomed.map_or(0, |errno| errno as u64));
+        bytes
+    }
+
+    /// From bytes.
+    pub fn decode(bytes: &[u8]) -> io::Result<Parcel> {
+        let mut reader = Reader(bytes);
+        Ok(Parcel {
+            file: reader.bytes()?,
+            shown: reader.bytes()?,
+            directory: reader.bytes()?,
+            arguments: reader.list(Reader::bytes)?,
+            environment: reader.list(Reader::bytes)?,
+            numbers: reader.list(|reader| Ok(reader.number()? as i32))?,
+            identities: reader.list(|reader| Ok((reader.number()?, reader.number()?)))?,
+            umask: u32::try_from(reader.number()?).ok(),
+            doomed: Some(reader.number()? as i32).filter(|errno| *errno != 0),
+        })
+    }
+}
+
+fn number(bytes: &mut Vec<u8>, value: u64) {
+    bytes.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put(bytes: &mut Vec<u8>, part: &[u8]) {
+    number(bytes, part.len() as u64);
+    bytes.extend_from_slice(part);
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> io::Result<u64> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.0 = rest;
+        Ok(u64::from_le_bytes(*head))
+    }
+
+    fn bytes(&mut self) -> io::Result<Vec<u8>> {
+        let length = self.number()? as usize;
+        let (head, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.0 = rest;
+        Ok(head.to_vec())
+    }
+
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> io::Result<T>) -> io::Result<Vec<T>> {
+        let length = self.number()?;
+        (0..length).map(|_| item(self)).collect()
+    }
+}

@@ -1,0 +1,62 @@
+//! Which file a request means: one answer for the policy and for execve(2).
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::fstat;
+
+use crate::messages::Request;
+
+/// A file that is open, with its device and inode.
+pub type Found = (OwnedFd, (u64, u64));
+
+/// What a request would execute.
+pub struct Program {
+    /// The absolute path for the policy.
+    pub path: Vec<u8>,
+    /// Device and inode of the directory and the file, or why one of them cannot be opened. The descriptors stay
+    /// open until the child has been started: an inode that is open is not given to another file.
+    pub found: Result<[Found; 2], Errno>,
+}
+
+/// Looks at the file system as it is now.
+pub fn find(request: &Request) -> Program {
+    let path = absolute(&request.file, &request.directory);
+    let found = identity(&request.directory, OFlag::O_DIRECTORY)
+        .and_then(|directory| Ok([directory, identity(&path, OFlag::empty())?]));
+    Program { path, found }
+}
+
+/// Opens without following the names that mean something else in each process, such as /proc/self/exe.
+fn identity(path: &[u8], kind: OFlag) -> nix::Result<Found> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | kind)
+        .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let name = std::ffi::OsStr::from_bytes(path);
+    let descriptor = openat2(nix::fcntl::AT_FDCWD, name, how)?;
+    debug_assert!(descriptor.as_raw_fd() > 2);
+    let stat = fstat(&descriptor)?;
+    Ok((descriptor, (stat.st_dev, stat.st_ino)))
+}
+
+/// `file` seen from `directory`, without `.` components. `..` stays: only the kernel knows where it leads.
+fn absolute(file: &[u8], directory: &[u8]) -> Vec<u8> {
+    let whole = if file.starts_with(b"/") {
+        file.to_vec()
+    } else {
+        [directory, b"/", file].concat()
+    };
+    let mut path = Vec::new();
+    for component in whole.split(|byte| *byte == b'/') {
+        if !component.is_empty() && component != b"." {
+            path.push(b'/');
+            path.extend_from_slice(component);
+        }
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
+}

@@ -1,0 +1,158 @@
+//! JSON-RPC over standard input and output, in both directions.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::faults::{Variant, chat, unusual};
+use crate::messages::{Request, json_text};
+use crate::session::{Answer, Session, Ticket, lock};
+
+/// Our side of the harness protocol.
+#[derive(Default)]
+pub struct Rpc {
+    next: AtomicU64,
+    pending: Mutex<HashMap<u64, Arc<Ticket>>>,
+}
+
+/// What a method gives.
+pub type Outcome = Result<Value, (i64, String)>;
+
+/// A request of the suite.
+pub struct Call {
+    /// Its id.
+    pub id: Value,
+    /// Its method.
+    pub method: String,
+    /// Its params.
+    pub params: Value,
+}
+
+impl Rpc {
+    /// Reads until the end of standard input; answers go to their questions, calls to `serve`, which says whether
+    /// to go on.
+    pub fn read_all(&self, mut serve: impl FnMut(Call) -> bool) -> io::Result<()> {
+        for line in io::stdin().lock().split(b'\n') {
+            let message: Value = serde_json::from_slice(&line?)?;
+            match message["method"].as_str() {
+                Some(method) => {
+                    let call = Call {
+                        id: message["id"].clone(),
+                        method: method.to_owned(),
+                        params: message["params"].clone(),
+                    };
+                    if !serve(call) {
+                        return Ok(());
+                    }
+                }
+                None => self.take_answer(&message),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the policy; the answer will ring the ticket's bell.
+    pub fn ask(
+        &self,
+        session: &Session,
+        ticket: &Arc<Ticket>,
+        request: &Request,
+        program: &[u8],
+    ) -> io::Result<u64> {
+        let id = self.next.fetch_add(1, Ordering::SeqCst) + 1;
+        lock(&self.pending).insert(id, ticket.clone());
+        let list = |texts: &[Vec<u8>]| {
+            let texts: Vec<String> = texts.iter().map(|text| json_text(text)).collect();
+            format!("[{}]", texts.join(","))
+        };
+        let environment: Vec<String> = request
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{}:{}", json_text(name), json_text(value)))
+            .collect();
+        let params = format!(
+            r#"{{"session":{},"program":{},"argv":{},"workdir":{},"env":{{{}}}}}"#,
+            Value::from(session.name.as_str()),
+            json_text(program),
+            list(&request.arguments),
+            json_text(&request.directory),
+            environment.join(",")
+        );
+        write_line(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"policy/decide","params":{params}}}"#
+        ))?;
+        Ok(id)
+    }
+
+    /// The answer to a question is not wanted any more.
+    pub fn withdraw(&self, session: &str, question: u64) {
+        if lock(&self.pending).remove(&question).is_none() {
+            return;
+        }
+        let params = json!({"session": session, "id": question});
+        // A suite that has gone is seen by the reader.
+        let _ = write_line(
+            &json!({"jsonrpc": "2.0", "method": "policy/cancelled", "params": params}).to_string(),
+        );
+    }
+
+    /// Answers a call.
+    pub fn reply(&self, id: &Value, outcome: Outcome) {
+        let message = match outcome {
+            Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+            Err((code, message)) => {
+                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+            }
+        };
+        chat(format_args!("answering {message}"));
+        if unusual(Variant::OutOfOrder) {
+            // One that comes later may overtake.
+            let pause = id.as_u64().unwrap_or_default() * 7 % 4 * 10;
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(pause));
+                let _ = write_line(&message.to_string());
+            });
+            return;
+        }
+        self.write(&message);
+    }
+
+    /// Writes a message now.
+    pub fn write(&self, message: &Value) {
+        // A suite that has gone is seen by the reader.
+        let _ = write_line(&message.to_string());
+    }
+
+    fn take_answer(&self, message: &Value) {
+        let Some(ticket) = message["id"]
+            .as_u64()
+            .and_then(|id| lock(&self.pending).remove(&id))
+        else {
+            chat(format_args!("a late answer: {message}"));
+            return;
+        };
+        *lock(&ticket.answer) = Some(decision(message));
+        ticket.bell.ring();
+    }
+}
+
+fn decision(message: &Value) -> Answer {
+    let result = &message["result"];
+    match (result["action"].as_str(), &result["reason"]) {
+        (Some("run"), _) => Answer::Run,
+        (Some("escalate"), _) => Answer::Escalate,
+        (Some("deny"), Value::Null) => Answer::Deny(None),
+        (Some("deny"), Value::String(reason)) => Answer::Deny(Some(reason.clone())),
+        _ => Answer::Failed(message.to_string()),
+    }
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    output.write_all(b"\n")?;
+    output.flush()
+}

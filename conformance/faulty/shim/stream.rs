@@ -1,0 +1,200 @@
+//! Frames on a stream: a length in little-endian, a payload, descriptors with the first byte.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use crate::faults::{Fault, Variant, broken, unusual};
+
+/// The longest payload that is read.
+const PAYLOAD_LIMIT: usize = 32 << 20;
+
+/// Room for descriptors: more than the kernel passes in one message (SCM_MAX_FD is 253).
+const DESCRIPTOR_ROOM: usize = 256;
+
+/// The most bytes that are read at once; memory grows with what has come.
+const CHUNK: usize = 64 << 10;
+
+/// What one frame brought.
+pub struct Frame {
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// The descriptors, all close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+    /// The kernel had more descriptors than it could give.
+    pub truncated: bool,
+}
+
+/// What a look at the stream gave.
+pub enum Progress {
+    /// A whole frame.
+    Frame(Frame),
+    /// Nothing more for now.
+    Pending,
+    /// The peer has closed its end.
+    End,
+    /// A length over the limit.
+    TooLong(usize),
+}
+
+/// The receiving side of a stream. It never reads beyond the frame that it is at, since a read could otherwise
+/// bring descriptors of the next one.
+pub struct FrameReader {
+    socket: Arc<UnixStream>,
+    buffer: Vec<u8>,
+    held: Vec<OwnedFd>,
+    truncated: bool,
+}
+
+impl FrameReader {
+    /// Reads from `socket`.
+    pub fn new(socket: Arc<UnixStream>) -> FrameReader {
+        FrameReader {
+            socket,
+            buffer: Vec::new(),
+            held: Vec::new(),
+            truncated: false,
+        }
+    }
+
+    /// Takes what has come, without waiting.
+    pub fn advance(&mut self) -> io::Result<Progress> {
+        loop {
+            let wanted = match self.announced() {
+                None => 4 - self.buffer.len(),
+                Some(length) if length > PAYLOAD_LIMIT => return Ok(Progress::TooLong(length)),
+                Some(length) if self.buffer.len() == 4 + length => {
+                    return Ok(Progress::Frame(self.take_frame()));
+                }
+                Some(length) => 4 + length - self.buffer.len(),
+            };
+            let start = self.buffer.len();
+            self.buffer.resize(start + wanted.min(CHUNK), 0);
+            let received = receive(&*self.socket, &mut self.buffer[start..], &mut self.held);
+            let length = received.as_ref().map_or(0, |received| received.length);
+            self.buffer.truncate(start + length);
+            match received {
+                Ok(received) => self.truncated |= received.truncated,
+                Err(Errno::EAGAIN) => return Ok(Progress::Pending),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::ECONNRESET) => return Ok(Progress::End),
+                Err(error) => return Err(error.into()),
+            }
+            if length == 0 {
+                return Ok(Progress::End);
+            }
+        }
+    }
+
+    fn announced(&self) -> Option<usize> {
+        let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(length) as usize)
+    }
+
+    fn take_frame(&mut self) -> Frame {
+        let mut payload = std::mem::take(&mut self.buffer);
+        payload.drain(..4);
+        Frame {
+            payload,
+            descriptors: std::mem::take(&mut self.held),
+            truncated: std::mem::take(&mut self.truncated),
+        }
+    }
+}
+
+/// What one call of recvmsg(2) gave.
+pub struct Received {
+    /// Bytes.
+    pub length: usize,
+    /// The kernel had more descriptors than it could give.
+    pub truncated: bool,
+}
+
+/// Receives without waiting; descriptors go to `held`, close-on-exec from their first moment.
+///
+/// Not nix's recvmsg: where the kernel ran out of descriptors half-way, that one does not give those it made.
+pub fn receive(socket: &impl AsFd, bytes: &mut [u8], held: &mut Vec<OwnedFd>) -> nix::Result<Received> {
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut control = nix::cmsg_space!([RawFd; DESCRIPTOR_ROOM]);
+    // SAFETY: an all-zero msghdr is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = control.capacity();
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    // SAFETY: the message points to buffers of ours of the lengths it says, and they outlive the call.
+    let length = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let length = Errno::result(length)? as usize;
+    // SAFETY: the kernel has filled the control buffer and its length; CMSG_* walk it within that length, and the
+    // descriptors in it are new and nobody else's.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let size = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for index in 0..size / size_of::<RawFd>() {
+                    held.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Ok(Received {
+        length,
+        truncated: message.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
+/// Sends bytes, `descriptors` with the first one; waits where the peer is slow.
+pub fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let mut control: &[ControlMessage<'_>] = if numbers.is_empty() { &[] } else { &rights };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[IoSlice::new(rest)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
+            Ok(length) => rest = &rest[length..],
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        control = &[];
+    }
+    Ok(())
+}
+
+/// The bytes of a frame.
+pub fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Sends a message of the wire to a wrapper.
+pub fn send_message(socket: &UnixStream, payload: &[u8]) -> io::Result<()> {
+    let mut bytes = frame(payload);
+    if broken(Fault::LengthBigEndian) {
+        bytes[..4].reverse();
+    }
+    if broken(Fault::LengthCountsItself) {
+        bytes[..4].copy_from_slice(&(payload.len() as u32 + 4).to_le_bytes());
+    }
+    if unusual(Variant::Bytewise) {
+        return bytes.chunks(1).try_for_each(|byte| send(socket, byte, &[]));
+    }
+    send(socket, &bytes, &[])
+}
