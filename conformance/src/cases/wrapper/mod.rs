@@ -1,7 +1,9 @@
 //! Cases that judge a wrapper: the suite is shell and server.
 
+pub mod attributes;
 pub mod deny;
 pub mod escalate;
+pub mod fail_closed;
 pub mod request;
 pub mod run;
 pub mod usage;
@@ -13,6 +15,8 @@ pub const TABLES: &[&[Case]] = &[
     usage::CASES,
     request::CASES,
     run::CASES,
+    attributes::CASES,
     deny::CASES,
     escalate::CASES,
+    fail_closed::CASES,
 ];
