@@ -115,6 +115,12 @@ impl<'a> WrapperCall<'a> {
         &self.server_end
     }
 
+    /// The server's end that belongs to another client's end.
+    pub fn server_end(mut self, socket: UnixDatagram) -> Self {
+        self.server_end = socket;
+        self
+    }
+
     /// Changes how the process is launched: descriptors, signals, limits, directory and so on.
     pub fn launched(mut self, change: impl FnOnce(Launch) -> Launch) -> Self {
         self.launch = change(self.launch);
@@ -272,6 +278,17 @@ impl WrapperRun {
         Ok(RequestStream {
             frames: FrameStream::new(socket, "request stream", self.transcript.clone(), self.patience),
         })
+    }
+
+    /// Takes one datagram off the escalation socket, whatever it is.
+    pub fn skip_datagram(&self) -> Verdict {
+        let server_end = self
+            .server_end
+            .as_ref()
+            .ok_or_else(|| harness("the escalation socket has been closed"))?;
+        receive_handshake(server_end, Instant::now())?
+            .map(drop)
+            .ok_or_else(|| harness("no datagram to skip"))
     }
 
     /// Demands that no handshake has been sent.

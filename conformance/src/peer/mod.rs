@@ -7,6 +7,7 @@
 
 pub mod decider;
 pub mod dialect;
+pub mod filter;
 pub mod launch;
 pub mod process;
 pub mod program;

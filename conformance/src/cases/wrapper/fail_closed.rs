@@ -450,7 +450,7 @@ fn bytes_of(text: &str) -> Result<Vec<u8>, CaseError> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(position) = rest.find('\\') {
-        bytes.extend_from_slice(rest[..position].as_bytes());
+        bytes.extend_from_slice(&rest.as_bytes()[..position]);
         let escape = rest
             .get(position + 1..position + 2)
             .ok_or_else(|| harness("an escape at the end"))?;

@@ -6,6 +6,8 @@ pub mod escalate;
 pub mod fail_closed;
 pub mod request;
 pub mod run;
+pub mod signals;
+pub mod surroundings;
 pub mod usage;
 
 use crate::suite::Case;
@@ -18,5 +20,7 @@ pub const TABLES: &[&[Case]] = &[
     attributes::CASES,
     deny::CASES,
     escalate::CASES,
+    signals::CASES,
     fail_closed::CASES,
+    surroundings::CASES,
 ];
