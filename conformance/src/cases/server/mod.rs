@@ -1,25 +1,27 @@
 //! Cases that judge a server through its shim: the suite is shell and wrapper.
 
-pub mod child_signals;
-pub mod descriptor_map;
-pub mod end_of_file;
-pub mod environment;
-pub mod escalated;
-pub mod signal_frame;
-pub mod spawn_error;
-pub mod stopped;
-pub mod umask;
+pub mod concurrent;
+pub mod decision;
+pub mod escalate;
+pub mod exec;
+pub mod handshake;
+pub mod overlay;
+pub mod policy;
+pub mod scene;
+pub mod sessions;
+pub mod socket;
 
 use crate::suite::Case;
 
 /// The tables of this area.
 pub const TABLES: &[&[Case]] = &[
-    environment::CASES,
-    descriptor_map::CASES,
-    end_of_file::CASES,
-    child_signals::CASES,
-    spawn_error::CASES,
-    umask::CASES,
-    signal_frame::CASES,
-    stopped::CASES,
+    overlay::CASES,
+    socket::CASES,
+    sessions::CASES,
+    policy::CASES,
+    decision::CASES,
+    handshake::CASES,
+    concurrent::CASES,
+    escalate::CASES,
+    exec::CASES,
 ];

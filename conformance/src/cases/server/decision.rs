@@ -1,0 +1,209 @@
+//! The decision as the server sends it, and what it does and doesn't do then.
+
+use serde_json::json;
+
+use super::scene::{Scene, core, hardened, null};
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{Verdict, violation};
+use crate::peer::program::{ConnectedProgram, Program};
+use crate::peer::shim::Answer;
+use crate::peer::wire::Received;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    core("server.decision/run", run),
+    core("server.decision/escalate", escalate),
+    core("server.decision/deny-with-a-reason", deny_with_a_reason),
+    core("server.decision/deny-without-a-reason", deny_without_a_reason),
+    core("server.decision/long-reason", long_reason),
+    core("server.decision/asked-once", asked_once),
+    core("server.decision/not-remembered", not_remembered),
+    core("server.decision/deny-executes-nothing", deny_executes_nothing),
+    hardened(
+        "server.decision/a-second-request-on-a-stream",
+        a_second_request_on_a_stream,
+    ),
+];
+
+/// Run is told, the stream is closed, and the server itself executes nothing.
+fn run(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = Program::new(context, "program", [])?;
+    let request = scene.request(program.text(), &["program"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Run)?;
+    requester.expect_action(&json!("Run"))?;
+    requester.frames.expect_end("after Run nothing more is said")?;
+    scene.sentinel()?;
+    program.expect_not_started()?;
+    scene.end()
+}
+
+/// Escalate is told, and nothing starts before the descriptor message is there.
+fn escalate(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let request = scene.request(program.text(), &["program"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Escalate)?;
+    requester.expect_action(&json!("Escalate"))?;
+    scene.sentinel()?;
+    program.expect_no_start()?;
+    scene.expect_nothing_yet(&requester, "the server waits for the descriptor message")?;
+    let null = null()?;
+    requester.send_descriptors(&[(0, &null), (1, &null), (2, &null)])?;
+    let mut probe = program.accept("the escalated child")?;
+    probe.send(&crate::probe::remote::Order::Exit(0))?;
+    requester.expect_exit_code(0)?;
+    scene.end()
+}
+
+fn expect_denial(scene: &mut Scene, reason: Option<&str>) -> Verdict {
+    let request = scene.request("/bin/x", &["x"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Deny(reason.map(str::to_owned)))?;
+    requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
+    requester.frames.expect_end("after Deny nothing more is said")
+}
+
+/// The policy's reason arrives as the policy gave it.
+fn deny_with_a_reason(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let reasons = [
+        "no",
+        "not on a Sunday",
+        " blanks at both ends ",
+        "two\nlines\n",
+        "quotes \" and \\ and \t and \u{1b}[31m",
+        "ü–😀 \u{2028}",
+        "null",
+        "{\"action\":\"Run\"}",
+    ];
+    for reason in reasons {
+        expect_denial(&mut scene, Some(reason))?;
+    }
+    scene.end()
+}
+
+/// Where the policy gave no reason, the reason is null.
+fn deny_without_a_reason(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    expect_denial(&mut scene, None)?;
+    scene.end()
+}
+
+/// A reason of 100 KiB arrives whole.
+fn long_reason(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let reason: String = (0..)
+        .map(|line| format!("{line}: because\n"))
+        .take(8_000)
+        .collect();
+    expect_denial(&mut scene, Some(&reason))?;
+    scene.end()
+}
+
+/// Twenty requests are twenty questions.
+fn asked_once(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    for answer in [Answer::Run, Answer::Deny(None)].iter().cycle().take(20) {
+        let request = scene.request("/bin/x", &["x"]);
+        let (mut requester, decision) = scene.ask(&request)?;
+        decision.answer(answer)?;
+        requester.frames.expect_frame("a decision")?;
+        requester
+            .frames
+            .expect_end("after Run and Deny nothing more is said")?;
+    }
+    // Its question is the next one: nothing was asked twice.
+    scene.sentinel()?;
+    scene.shim.expect_no_decision()?;
+    scene.end()
+}
+
+/// The same request again is a new question, with an answer of its own.
+fn not_remembered(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    for (answer, action) in [
+        (Answer::Run, json!("Run")),
+        (
+            Answer::Deny(Some("now".to_owned())),
+            json!({"Deny": {"reason": "now"}}),
+        ),
+        (Answer::Run, json!("Run")),
+        (Answer::Deny(None), json!({"Deny": {"reason": null}})),
+    ] {
+        let request = scene.request("/bin/x", &["x", "y"]);
+        let (mut requester, decision) = scene.ask(&request)?;
+        decision.answer(&answer)?;
+        requester.expect_action(&action)?;
+    }
+    scene.end()
+}
+
+/// After Deny nothing is executed, also if the wrapper sends descriptors nevertheless.
+fn deny_executes_nothing(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = Program::new(context, "program", [])?;
+    let request = scene.request(program.text(), &["program"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Deny(Some("no".to_owned())))?;
+    requester.expect_action(&json!({"Deny": {"reason": "no"}}))?;
+    let null = null()?;
+    // The server may have closed its end already.
+    let message = crate::peer::wire::frame(br#"{"fds":[0]}"#);
+    let _ = requester
+        .frames
+        .try_send_bytes(&message, &[std::os::fd::AsRawFd::as_raw_fd(&null)]);
+    requester.frames.expect_end("after Deny nothing more is said")?;
+    scene.sentinel()?;
+    program.expect_not_started()?;
+    scene.end()
+}
+
+/// A second request on a stream doesn't change what was decided on: the first one runs, or nothing.
+fn a_second_request_on_a_stream(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let decided = Program::new(context, "decided", [])?;
+    let other = Program::new(context, "other", [])?;
+    let request = scene.request(decided.text(), &["decided"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    requester.request(&scene.request(other.text(), &["decided"]))?;
+    // What comes while the policy is deciding is there before the answer.
+    let mut second = scene.session.socket.open()?;
+    second.request(&scene.request("/bin/x", &["sentinel"]))?;
+    let sentinel = scene.shim.next_decision()?;
+    expect::equal(
+        "argv of the sentinel",
+        vec!["sentinel"],
+        sentinel.question.arguments.clone(),
+    )?;
+    sentinel.answer(&Answer::Run)?;
+    second.expect_action(&json!("Run"))?;
+    decision.answer(&Answer::Escalate)?;
+    let null = null()?;
+    match requester.frames.receive()? {
+        Received::End { .. } => {}
+        Received::Frame(frame) => {
+            expect::equal("the decision", json!("Escalate"), frame.json()?["action"].clone())?;
+            let message = crate::peer::wire::frame(br#"{"fds":[0]}"#);
+            let _ = requester
+                .frames
+                .try_send_bytes(&message, &[std::os::fd::AsRawFd::as_raw_fd(&null)]);
+            if let Received::Silence { .. } = requester.frames.receive()? {
+                return Err(violation(
+                    "the result of what was decided on, or the end of the stream",
+                    "neither",
+                ));
+            }
+        }
+        Received::Silence { .. } => {
+            return Err(violation("the decision, or the end of the stream", "neither"));
+        }
+    }
+    scene.sentinel()?;
+    other.expect_not_started()?;
+    scene.end()
+}

@@ -1,0 +1,112 @@
+//! Handshakes that are none: dropped, closed, and the next one is served.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use serde_json::json;
+
+use super::scene::{Scene, core, objects, watched_pipes};
+use crate::context::Context;
+use crate::outcome::Verdict;
+use crate::peer::shim::Answer;
+use crate::peer::wire::FrameStream;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    core("server.handshake.bad/no-descriptor", no_descriptor),
+    core("server.handshake.bad/several-descriptors", several_descriptors),
+    core("server.handshake.bad/several-streams", several_streams),
+    core("server.handshake.bad/fifty-in-a-row", fifty_in_a_row),
+    core(
+        "server.handshake.bad/while-others-are-pending",
+        while_others_are_pending,
+    ),
+];
+
+/// A datagram without a descriptor is dropped.
+fn no_descriptor(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    scene.session.socket.datagram(&[0], &[])?;
+    scene.sentinel()?;
+    scene.session.socket.datagram(&[0; 100], &[])?;
+    scene.sentinel()?;
+    scene.end()
+}
+
+/// A datagram with several descriptors is dropped, and the server keeps none of them.
+fn several_descriptors(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    for count in [2, 3, 16] {
+        let (watch, pipes) = watched_pipes(count)?;
+        scene.session.socket.datagram(&[0], &objects(&pipes))?;
+        drop(pipes);
+        watch.expect_closed("the server", scene.patience())?;
+        scene.sentinel()?;
+    }
+    scene.end()
+}
+
+/// Two good streams in one datagram: neither is served.
+fn several_streams(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let request = scene.request("/bin/x", &["x"]).value();
+    let mut ours = Vec::new();
+    let mut theirs: Vec<OwnedFd> = Vec::new();
+    for name in ["first stream", "second stream"] {
+        let (our_end, their_end) = UnixStream::pair()?;
+        let mut frames = FrameStream::new(our_end, name, context.transcript.clone(), context.patience());
+        frames.send_json(&request)?;
+        ours.push(frames);
+        theirs.push(their_end.into());
+    }
+    scene.session.socket.datagram(&[0], &objects(&theirs))?;
+    drop(theirs);
+    for frames in &mut ours {
+        frames.expect_end("it came with another descriptor in one datagram")?;
+    }
+    // Its question is the next one: there was none about the two.
+    scene.sentinel()?;
+    scene.end()
+}
+
+/// Fifty bad datagrams, a good request after each, and as many once more in one go.
+fn fifty_in_a_row(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let (watch, pipes) = watched_pipes(3)?;
+    for round in 0..50 {
+        if round % 2 == 0 {
+            scene.session.socket.datagram(&[0], &[])?;
+        } else {
+            scene.session.socket.datagram(&[0], &objects(&pipes))?;
+        }
+        let request = scene.request("/bin/x", &["x", &round.to_string()]);
+        let (mut requester, decision) = scene.ask(&request)?;
+        decision.answer(&Answer::Run)?;
+        requester.expect_action(&json!("Run"))?;
+    }
+    for _ in 0..50 {
+        scene.session.socket.datagram(&[0], &objects(&pipes))?;
+    }
+    drop(pipes);
+    scene.sentinel()?;
+    watch.expect_closed("the server", scene.patience())?;
+    scene.end()
+}
+
+/// Bad datagrams disturb neither a pending decision nor its answer.
+fn while_others_are_pending(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let request = scene.request("/bin/x", &["pending"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    let (watch, pipes) = watched_pipes(2)?;
+    for _ in 0..5 {
+        scene.session.socket.datagram(&[0], &[])?;
+        scene.session.socket.datagram(&[0], &objects(&pipes))?;
+    }
+    drop(pipes);
+    watch.expect_closed("the server", scene.patience())?;
+    decision.answer(&Answer::Deny(Some("late".to_owned())))?;
+    requester.expect_action(&json!({"Deny": {"reason": "late"}}))?;
+    scene.end()
+}

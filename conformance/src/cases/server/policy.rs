@@ -1,0 +1,171 @@
+//! What the policy is asked: the program, argv and working directory of the request.
+
+use serde_json::json;
+
+use super::scene::{Scene, core};
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::Verdict;
+use crate::peer::requester::RequestMessage;
+use crate::peer::shim::Answer;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    core("server.policy.input/absolute-file", absolute_file),
+    core("server.policy.input/relative-file", relative_file),
+    core("server.policy.input/dot-components", dot_components),
+    core("server.policy.input/no-search-in-path", no_search_in_path),
+    core("server.policy.input/argv-verbatim", argv_verbatim),
+    core(
+        "server.policy.input/ten-thousand-arguments",
+        ten_thousand_arguments,
+    ),
+    core("server.policy.input/workdir-verbatim", workdir_verbatim),
+    core("server.policy.input/missing-file", missing_file),
+];
+
+/// Sends a request and demands that the policy gets `program`, and argv and workdir as sent.
+fn expect_question(scene: &mut Scene, request: &RequestMessage, program: &str) -> Verdict {
+    let sent = request.value();
+    let mut requester = scene.session.socket.open()?;
+    requester.request(request)?;
+    let decision = scene.shim.next_decision()?;
+    let what = format!("program, for file {} in {}", sent["file"], sent["workdir"]);
+    expect::equal(&what, program, &*decision.question.program)?;
+    expect::equal("argv", &sent["argv"], &json!(decision.question.arguments))?;
+    expect::equal("workdir", &sent["workdir"], &json!(decision.question.directory))?;
+    decision.answer(&Answer::Deny(None))?;
+    requester.expect_action(&json!({"Deny": {"reason": null}}))
+}
+
+/// An absolute file without dots and links arrives as it is, whatever argv says.
+fn absolute_file(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let file = context.write_file("programs/tool", b"#!/bin/sh\n", 0o755)?;
+    let file = file.to_string_lossy().into_owned();
+    for arguments in [&["tool"][..], &["-other", "a", "b"], &["/bin/sh", "-c", "x"]] {
+        let request = scene.request(&file, arguments);
+        expect_question(&mut scene, &request, &file)?;
+    }
+    scene.end()
+}
+
+/// A relative file is resolved against the request's working directory, not the server's.
+fn relative_file(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let directory = scene.directory.clone();
+    for (name, place) in [("p", "work"), ("s/p", "work"), ("p", "."), ("s/p", ".")] {
+        context.write_file(&format!("{place}/{name}"), b"#!/bin/sh\n", 0o755)?;
+    }
+    for file in ["p", "s/p"] {
+        let request = scene.request(file, &["p"]);
+        expect_question(&mut scene, &request, &format!("{directory}/{file}"))?;
+    }
+    // The same file name in another directory of the same session.
+    let other = format!("{directory}/s");
+    let request = RequestMessage::new("p", &["p"], &other);
+    expect_question(&mut scene, &request, &format!("{other}/p"))?;
+    scene.end()
+}
+
+/// Components that are `.` are removed, wherever they are.
+fn dot_components(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let directory = scene.directory.clone();
+    context.write_file("work/s/p", b"#!/bin/sh\n", 0o755)?;
+    context.write_file("work/p", b"#!/bin/sh\n", 0o755)?;
+    let table = [
+        ("./p", "p"),
+        ("././p", "p"),
+        ("s/./p", "s/p"),
+        ("./s/././p", "s/p"),
+    ];
+    for (file, program) in table {
+        let request = scene.request(file, &["p"]);
+        expect_question(&mut scene, &request, &format!("{directory}/{program}"))?;
+    }
+    let request = scene.request(&format!("{directory}/./s/./p"), &["p"]);
+    expect_question(&mut scene, &request, &format!("{directory}/s/p"))?;
+    let request = RequestMessage::new("./p", &["p"], &format!("{directory}/."));
+    expect_question(&mut scene, &request, &format!("{directory}/p"))?;
+    scene.end()
+}
+
+/// A file without a slash is one of the working directory, also where PATH has one of that name.
+fn no_search_in_path(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let directory = scene.directory.clone();
+    context.write_file("work/sh", b"#!/bin/sh\n", 0o755)?;
+    let request = scene.request("sh", &["sh"]).variable("PATH", "/usr/bin:/bin");
+    expect_question(&mut scene, &request, &format!("{directory}/sh"))?;
+    scene.end()
+}
+
+/// Each argument as it was sent: empty ones, blanks, newlines, Unicode.
+fn argv_verbatim(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let file = "/bin/sh";
+    let lists: [&[&str]; 5] = [
+        &["sh"],
+        &["", "", ""],
+        &[
+            "-sh",
+            " leading and trailing ",
+            "a\nb\tc\r",
+            "\u{1}\u{7f}\u{2028}",
+        ],
+        &["sh", "*", "~", "$HOME", "--", "\\", "\"quoted\"", "'"],
+        &["sh", "ü–😀", "\u{feff}", "é", "e\u{301}", "\u{fffd}"],
+    ];
+    for arguments in lists {
+        let mut requester = scene.session.socket.open()?;
+        requester.request(&scene.request(file, arguments))?;
+        let decision = scene.shim.next_decision()?;
+        expect::equal("argv", arguments, &*decision.question.arguments)?;
+        decision.answer(&Answer::Deny(None))?;
+        requester.expect_action(&json!({"Deny": {"reason": null}}))?;
+    }
+    scene.end()
+}
+
+/// Ten thousand arguments, each of them, in order.
+fn ten_thousand_arguments(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let words: Vec<String> = (0..10_000).map(|number| format!("argument {number}")).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut requester = scene.session.socket.open()?;
+    requester.request(&scene.request("/bin/sh", &words))?;
+    let decision = scene.shim.next_decision()?;
+    expect::equal("argv", &*words, &*decision.question.arguments)?;
+    decision.answer(&Answer::Deny(None))?;
+    requester.expect_action(&json!({"Deny": {"reason": null}}))?;
+    scene.end()
+}
+
+/// The working directory as it was sent: through a link, with blanks, with dots, or absent.
+fn workdir_verbatim(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let directory = scene.directory.clone();
+    std::fs::create_dir(format!("{directory}/a b ü"))?;
+    std::os::unix::fs::symlink(format!("{directory}/a b ü"), format!("{directory}/link"))?;
+    for name in ["a b ü", "link", "./link/.", "a b ü/..", "absent"] {
+        let workdir = format!("{directory}/{name}");
+        let mut requester = scene.session.socket.open()?;
+        requester.request(&RequestMessage::new("/bin/sh", &["sh"], &workdir))?;
+        let decision = scene.shim.next_decision()?;
+        expect::equal("workdir", &*workdir, &*decision.question.directory)?;
+        decision.answer(&Answer::Deny(None))?;
+        requester.expect_action(&json!({"Deny": {"reason": null}}))?;
+    }
+    scene.end()
+}
+
+/// The policy is asked about a file that doesn't exist too: it may be visible in the sandbox only.
+fn missing_file(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let directory = scene.directory.clone();
+    let request = scene.request("missing", &["missing"]);
+    expect_question(&mut scene, &request, &format!("{directory}/missing"))?;
+    scene.end()
+}
