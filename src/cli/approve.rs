@@ -8,11 +8,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::sys::signal::{SigHandler, Signal, killpg, signal};
+use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 use shell_escalation::{Approval, Approver, PolicyError, PolicyRequest};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::Mutex;
 
 /// One question at a time, on the controlling terminal.
@@ -38,10 +39,25 @@ impl Approver for TerminalApprover {
             let reason = "needs approval, and there is no terminal to ask on".to_owned();
             return Ok(Approval::No { reason: Some(reason) });
         };
+        if terminal.is_background(request.peer) {
+            // Its shell reads from the terminal, and would get the answer.
+            let reason = "needs approval, and runs in the background".to_owned();
+            return Ok(Approval::No { reason: Some(reason) });
+        }
+        // Meanwhile the terminal's signals come here, and are for whoever waits for the answer.
+        terminal.take()?;
+        let mut interrupted = tokio::signal::unix::signal(SignalKind::interrupt())?;
         terminal.say(&question(request, reason, &self.environment))?;
         loop {
             terminal.say("Let it run outside? [y]es, [n]o, [a]lways in this session: ")?;
-            match terminal.line().await?.as_deref().map(str::trim) {
+            let line = tokio::select! {
+                line = terminal.line() => line?,
+                _ = interrupted.recv() => {
+                    terminal.interrupt();
+                    return Ok(Approval::No { reason: Some("interrupted".to_owned()) });
+                }
+            };
+            match line.as_deref().map(str::trim) {
                 Some("y" | "yes") => return Ok(Approval::Yes),
                 Some("a" | "always") => return Ok(Approval::Always),
                 Some("n" | "no") | None => {
@@ -72,14 +88,40 @@ impl Terminal {
             .open("/dev/tty")?;
         // SAFETY: a File has the same open descriptor from its making to its drop.
         let file = unsafe { AsyncFd::register_with_interest(options, Interest::READABLE) }?;
-        let foreground = tcgetpgrp(file.get_ref()).ok().filter(|&group| group != getpgrp());
+        Ok(Self {
+            file,
+            foreground: None,
+        })
+    }
+
+    /// Whether a process is known not to be in the terminal's foreground.
+    fn is_background(&self, process: Option<i32>) -> bool {
+        let group = process.and_then(|process| getpgid(Some(Pid::from_raw(process))).ok());
+        let foreground = tcgetpgrp(self.file.get_ref()).ok();
+        matches!((group, foreground), (Some(group), Some(foreground)) if group != foreground)
+    }
+
+    /// Takes the foreground, so that reading doesn't stop this process.
+    fn take(&mut self) -> io::Result<()> {
+        let foreground = tcgetpgrp(self.file.get_ref())
+            .ok()
+            .filter(|&group| group != getpgrp());
         if foreground.is_some() {
             // Whoever isn't in the foreground is stopped for reading, and for saying who shall be.
             // SAFETY: ignoring a signal needs no handler.
             unsafe { signal(Signal::SIGTTOU, SigHandler::SigIgn) }?;
-            tcsetpgrp(file.get_ref(), getpgrp())?;
+            tcsetpgrp(self.file.get_ref(), getpgrp())?;
         }
-        Ok(Self { file, foreground })
+        self.foreground = foreground;
+        Ok(())
+    }
+
+    /// Passes an interrupt on to those who had the terminal before.
+    fn interrupt(&self) {
+        if let Some(foreground) = self.foreground {
+            // A group that is gone needs no signal.
+            let _ = killpg(foreground, Signal::SIGINT);
+        }
     }
 
     fn say(&mut self, text: &str) -> io::Result<()> {
@@ -106,7 +148,9 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if let Some(foreground) = self.foreground {
+        // A shell whose job has ended meanwhile has taken the terminal back by itself.
+        let ours = tcgetpgrp(self.file.get_ref()).is_ok_and(|group| group == getpgrp());
+        if let (true, Some(foreground)) = (ours, self.foreground) {
             // The group may be gone; then the shell takes its terminal back.
             let _ = tcsetpgrp(self.file.get_ref().as_fd(), foreground);
         }
