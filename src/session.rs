@@ -44,6 +44,8 @@ pub(crate) struct SessionCore {
     pub tasks: TaskTracker,
     /// One permit for each request between its first message and its end.
     pub open_requests: Arc<tokio::sync::Semaphore>,
+    /// One permit for each child that has ended and left processes running.
+    pub left_running: tokio::sync::Semaphore,
     /// Memory that open requests may take.
     pub memory: Budget,
     /// The clock of a one-shot command's timeout.
@@ -72,6 +74,7 @@ impl EscalationSession {
             ended: parent.child_token(),
             tasks: TaskTracker::new(),
             open_requests: Arc::new(tokio::sync::Semaphore::new(settings.limits.open_requests)),
+            left_running: tokio::sync::Semaphore::new(settings.limits.left_running),
             memory: Budget::new(settings.limits.request_memory),
             clock: Stopwatch::start(),
             settings,

@@ -10,21 +10,32 @@ const BUILT: [&str; 3] = ["bash-5.3/bin/bash", "bash-5.2/bin/bash", "zsh-5.9/bin
 
 /// The shell: as given, from SHELL_ESCALATION_SHELL, or beside this program.
 pub(super) fn shell(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    let beside = |folder: &Path| {
-        let mut found = vec![folder.join("bash"), folder.join("zsh")];
-        // Where `make shells` puts them, seen from `target/release`.
-        if let Some(target) = folder.parent() {
-            found.extend(BUILT.map(|shell| target.join("shells").join(shell)));
-        }
-        found
-    };
-    find("shell", "--shell", "SHELL_ESCALATION_SHELL", given, beside)
+    find("shell", "--shell", "SHELL_ESCALATION_SHELL", given, shells_beside)
+}
+
+/// Where a shell could be, seen from the folder of this program.
+fn shells_beside(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.join("bash"), folder.join("zsh")];
+    // Where `make shells` puts them, seen from `target/release`.
+    if let Some(target) = folder.parent() {
+        found.extend(BUILT.map(|shell| target.join("shells").join(shell)));
+    }
+    found
+}
+
+fn wrappers_beside(folder: &Path) -> Vec<PathBuf> {
+    vec![folder.join("execve-wrapper")]
 }
 
 /// The wrapper: as given, from SHELL_ESCALATION_WRAPPER, or beside this program.
 pub(super) fn wrapper(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    let beside = |folder: &Path| vec![folder.join("execve-wrapper")];
-    find("wrapper", "--wrapper", "SHELL_ESCALATION_WRAPPER", given, beside)
+    find(
+        "wrapper",
+        "--wrapper",
+        "SHELL_ESCALATION_WRAPPER",
+        given,
+        wrappers_beside,
+    )
 }
 
 fn find(
@@ -47,12 +58,42 @@ fn find(
     }
     let program = env::current_exe().context("cannot find this program's own folder")?;
     let candidates = beside(program.parent().context("this program has no folder")?);
+    first(&candidates).with_context(|| format!("there is no {what}: name one by {option} or {variable}"))
+}
+
+fn first(candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
     if let Some(found) = candidates.iter().find(|path| path.is_file()) {
         return Ok(found.clone());
     }
     let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
-    bail!(
-        "there is no {what}: name one by {option} or {variable} (looked for {})",
-        looked.join(", ")
-    )
+    bail!("looked for {}", looked.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shells_and_wrappers_are_looked_for_beside_the_program() {
+        let target = tempfile::tempdir().unwrap();
+        let folder = target.path().join("release");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(target.path().join("shells/bash-5.2/bin")).unwrap();
+        let error = first(&shells_beside(&folder)).unwrap_err().to_string();
+        assert!(
+            error.contains("release/bash, ") && error.contains("shells/bash-5.3/bin/bash, "),
+            "{error}"
+        );
+        let built = target.path().join("shells/bash-5.2/bin/bash");
+        std::fs::write(&built, "").unwrap();
+        assert_eq!(first(&shells_beside(&folder)).unwrap(), built);
+        std::fs::write(folder.join("bash"), "").unwrap();
+        assert_eq!(first(&shells_beside(&folder)).unwrap(), folder.join("bash"));
+        assert!(first(&wrappers_beside(&folder)).is_err());
+        std::fs::write(folder.join("execve-wrapper"), "").unwrap();
+        assert_eq!(
+            first(&wrappers_beside(&folder)).unwrap(),
+            folder.join("execve-wrapper")
+        );
+    }
 }

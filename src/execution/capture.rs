@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::unistd::{pipe2, read};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -69,13 +70,28 @@ impl Capture {
     }
 
     fn finish(mut self) -> io::Result<Vec<u8>> {
+        let mut chunk = [0; 64 * 1024];
         loop {
-            match self.pipe.try_read_buf(&mut self.output) {
-                Ok(0) => return Ok(self.output),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(self.output),
-                Err(error) => return Err(error),
+            // Not by the runtime's leave: it may not have noticed yet that there is something to read.
+            match read(&self.pipe, &mut chunk) {
+                Ok(0) | Err(Errno::EAGAIN) => return Ok(self.output),
+                Ok(bytes) => self.output.extend_from_slice(&chunk[..bytes]),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_before_the_end_is_complete_though_the_pipe_is_held_open() {
+        let (captures, [stdout, stderr]) = Captures::both().unwrap();
+        nix::unistd::write(&stdout, b"out").unwrap();
+        nix::unistd::write(&stderr, b"err").unwrap();
+        assert_eq!(captures.finish().unwrap(), (b"out".to_vec(), b"err".to_vec()));
     }
 }

@@ -364,7 +364,9 @@ impl Tree {
         };
         // It has closed its descriptors, so it is ending; but that may take a moment.
         if let Err(supervisor) = supervisor.try_reap() {
-            let _ = tokio::task::spawn_blocking(move || supervisor.reap()).await;
+            // A runtime that ends drops the closure instead of calling it.
+            let pending = PendingReap(Some(supervisor));
+            let _ = tokio::task::spawn_blocking(move || pending.now()).await;
         }
     }
 }
@@ -378,6 +380,14 @@ impl Drop for Tree {
 
 /// Reaps on a thread of its own what nobody waited for, say because the runtime has ended.
 struct PendingReap(Option<Supervisor>);
+
+impl PendingReap {
+    fn now(mut self) {
+        if let Some(supervisor) = self.0.take() {
+            supervisor.reap();
+        }
+    }
+}
 
 impl Drop for PendingReap {
     fn drop(&mut self) {

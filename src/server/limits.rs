@@ -17,6 +17,9 @@ pub struct Limits {
     pub idle_streams: usize,
     /// Requests that are being decided about or whose processes run; one more is closed at once. Default: 1024.
     pub open_requests: usize,
+    /// Escalated children that have ended and left descendants running; those of one more are killed at its end.
+    /// Default: 1024.
+    pub left_running: usize,
     /// Bytes that the payloads of all open requests take together; a frame that would take more is closed. Default: 256 MiB.
     pub request_memory: usize,
     /// Limit of open files (soft, hard) that escalated children get. Default: the server's own, as it is.
@@ -30,6 +33,7 @@ impl Default for Limits {
             message_time: Duration::from_secs(30),
             idle_streams: 256,
             open_requests: 1024,
+            left_running: 1024,
             request_memory: 256 * 1024 * 1024,
             child_open_files: None,
         }

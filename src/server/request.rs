@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handshake::IdleStream;
@@ -103,7 +104,7 @@ impl Worker {
             frame = self.message(false) => frame?,
         };
         let permit = Arc::clone(&session.open_requests).try_acquire_owned();
-        let _permit = permit.map_err(|_| RequestError::TooManyRequests)?;
+        let permit = permit.map_err(|_| RequestError::TooManyRequests)?;
         drop(idle);
 
         // Counted as long as the request's texts live, roughly.
@@ -145,14 +146,14 @@ impl Worker {
         let reply = Reply {
             action: decision.action.clone(),
         };
+        // Whoever has heard the answer may ask again at once.
+        let permit = (decision.action == Action::Escalate).then_some(permit);
         tokio::select! {
             biased;
             () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
             sent = self.in_time(self.stream.send(&reply)) => sent?,
         }
-        if decision.action != Action::Escalate {
-            return Ok(());
-        }
+        let Some(permit) = permit else { return Ok(()) };
         let frame = tokio::select! {
             biased;
             () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
@@ -171,7 +172,7 @@ impl Worker {
         };
         let (tree, signals) = self.start(exec, seen, frame).await?;
         drop(memory);
-        self.attend(tree, signals, entry).await
+        self.attend(tree, signals, permit, entry).await
     }
 
     /// The next message of a wrapper that has no reason to take its time.
@@ -236,7 +237,13 @@ impl Worker {
     }
 
     /// Stays with the child: passes signals on, reports stops and the end, and ends the tree with its owner.
-    async fn attend(mut self, mut tree: Tree, signals: bool, entry: &mut Entry) -> Result<(), RequestError> {
+    async fn attend(
+        mut self,
+        mut tree: Tree,
+        signals: bool,
+        permit: OwnedSemaphorePermit,
+        entry: &mut Entry,
+    ) -> Result<(), RequestError> {
         let ended = self.session.ended.clone();
         let result = loop {
             let event = tokio::select! {
@@ -282,11 +289,17 @@ impl Worker {
             }
         };
         entry.result = Some(result);
+        drop(permit);
         let told = self.tell(&result).await;
         self.stream.drain();
         let Self { session, stream, .. } = self;
         drop(stream);
-        // What the child left running may run until its session ends.
+        // What the child left running may run until its session ends, unless that gets too much.
+        let Ok(_left_running) = session.left_running.try_acquire() else {
+            tracing::warn!("too many processes left running: killing those of this request");
+            tree.end().await;
+            return told;
+        };
         loop {
             tokio::select! {
                 biased;

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -267,35 +266,4 @@ fn errors_say_what_happened_and_what_to_do() {
         )
     };
     insta::assert_snapshot!(cases.map(shown).concat());
-}
-
-#[test]
-fn a_wrapper_is_looked_for_beside_the_program() {
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("shell-escalation");
-    std::fs::copy(env!("CARGO_BIN_EXE_shell-escalation"), &copy).unwrap();
-    let good = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml"));
-    let run = || {
-        let mut run = Command::new(&copy);
-        run.env_remove("SHELL_ESCALATION_SHELL")
-            .env_remove("SHELL_ESCALATION_WRAPPER");
-        run.arg("run")
-            .arg("--policy")
-            .arg(good)
-            .args(["--no-login", "--", "/bin/echo echo found"]);
-        run
-    };
-    let text = String::from_utf8(run().output().unwrap().stderr).unwrap();
-    assert!(
-        text.starts_with("shell-escalation: there is no shell: name one by --shell or"),
-        "{text}"
-    );
-    std::fs::rename(chain::shell(folder.path()), folder.path().join("bash")).unwrap();
-    let text = String::from_utf8(run().output().unwrap().stderr).unwrap();
-    assert!(
-        text.starts_with("shell-escalation: there is no wrapper: name one by --wrapper or"),
-        "{text}"
-    );
-    std::fs::copy(chain::wrapper(), folder.path().join("execve-wrapper")).unwrap();
-    run().assert().success().stdout("found\n");
 }

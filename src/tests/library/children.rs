@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,6 +10,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use shell_escalation::{Decision, KeepEnv};
 
+use super::support::chain::script as script_file;
+use super::support::processes::eventually;
 use super::support::wrapper::{Stream, null, pipe, read_all, request};
 use super::{Always, Fixture, blocking, start};
 
@@ -254,9 +257,7 @@ async fn scripts_run_with_and_without_an_interpreter_line() {
             ("with", "#!/bin/sh -e\necho $0 $1\n"),
             ("without", "echo $0 $1\n"),
         ] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+            script_file(&folder.path().join(name), content);
             let file = format!("./{name}");
             let request = json!({"file": file, "argv": ["x", "y z"], "workdir": folder.path(), "env": {}});
             assert_eq!(
@@ -309,7 +310,7 @@ async fn signal_frames_reach_the_group() {
                       while :; do wait && exit; done";
         let mut stream = fixture.client.escalate(&["/bin/sh", "-c", script], &[(&null, 0), (&writer, 1), (&null, 2)]);
         drop(writer);
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader)).map(Result::unwrap);
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
         assert_eq!(lines.next().as_deref(), Some("ready"));
         stream.send(&json!({"signal": 15}));
         let mut heard = [lines.next().unwrap(), lines.next().unwrap()];
@@ -321,13 +322,13 @@ async fn signal_frames_reach_the_group() {
     .await;
 }
 
-fn stopping(fixture: &Fixture, announced: bool) -> Stream {
+fn stopping(fixture: &Fixture) -> Stream {
     let null = null();
     let mut stream = fixture
         .client
         .request(&["/bin/sh", "-c", "kill -STOP $$; kill -TSTP $$; exit 5"]);
     assert_eq!(stream.receive(), json!({"action": "Escalate"}));
-    stream.send_with(&json!({"fds": [0], "signals": announced}), &[(&null, 0)]);
+    stream.send_with(&json!({"fds": [0], "signals": true}), &[(&null, 0)]);
     stream
 }
 
@@ -335,7 +336,7 @@ fn stopping(fixture: &Fixture, announced: bool) -> Stream {
 async fn stops_are_told_to_wrappers_that_announce_signals() {
     let fixture = escalating();
     blocking(move || {
-        let mut stream = stopping(&fixture, true);
+        let mut stream = stopping(&fixture);
         assert_eq!(stream.receive(), json!({"stopped": 19}));
         stream.send(&json!({"signal": 18}));
         assert_eq!(stream.receive(), json!({"stopped": 20}));
@@ -349,9 +350,21 @@ async fn stops_are_told_to_wrappers_that_announce_signals() {
 async fn stops_are_not_told_to_others() {
     let fixture = escalating();
     blocking(move || {
-        let mut stream = stopping(&fixture, false);
-        stream.send(&json!({"signal": 9}));
-        assert_eq!(stream.receive(), json!({"exit_code": 137, "signal": 9}));
+        let (reader, writer) = pipe();
+        let null = null();
+        let script = "echo $$; kill -STOP $$; exit 5";
+        let mut stream = fixture
+            .client
+            .escalate(&["/bin/sh", "-c", script], &[(&null, 0), (&writer, 1)]);
+        drop(writer);
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).unwrap();
+        let stat = format!("/proc/{}/stat", line.trim());
+        eventually("it has stopped", || {
+            std::fs::read_to_string(&stat).unwrap().contains(") T ")
+        });
+        stream.send(&json!({"signal": 18}));
+        assert_eq!(stream.receive(), json!({"exit_code": 5}));
     })
     .await;
 }
@@ -403,6 +416,36 @@ async fn a_program_swapped_after_the_decision_does_not_run() {
             assert_eq!(stream.receive(), json!({"exit_code": 126}));
             assert!(read_all(reader).ends_with("the program changed between decision and execution\n"));
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_working_directory_swapped_after_the_decision_is_not_entered() {
+    let fixture = escalating();
+    blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let workdir = folder.path().join("work");
+        for (name, says) in [("work", "decided"), ("other", "swapped")] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            script_file(
+                &folder.path().join(name).join("tool"),
+                &format!("#!/bin/sh\necho {says}\n"),
+            );
+        }
+        // The same program, so that only the directory differs.
+        std::fs::remove_file(folder.path().join("other/tool")).unwrap();
+        std::fs::hard_link(workdir.join("tool"), folder.path().join("other/tool")).unwrap();
+        let (reader, writer) = pipe();
+        let mut stream = fixture.client.connect();
+        stream.send(&json!({"file": "./tool", "argv": ["tool"], "workdir": workdir, "env": {}}));
+        assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+        std::fs::rename(&workdir, folder.path().join("moved")).unwrap();
+        std::fs::rename(folder.path().join("other"), &workdir).unwrap();
+        stream.send_descriptors(&[(&writer, 1), (&writer, 2)]);
+        drop(writer);
+        assert_eq!(stream.receive(), json!({"exit_code": 126}));
+        assert!(read_all(reader).ends_with("changed between decision and execution\n"));
     })
     .await;
 }

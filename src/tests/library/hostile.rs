@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 use shell_escalation::{Decision, EscalateServer, Limits, encode_json_text};
 
+use super::support::chain::script;
 use super::support::wrapper::{frame, null, pipe, read_all};
 use super::{Always, Fixture, blocking, start, start_with};
 
@@ -168,8 +169,7 @@ async fn bytes_that_are_no_utf8_reach_policy_and_child() {
 
 /// A script that says its name, in a place.
 fn tool(path: &std::path::Path, says: &str) {
-    std::fs::write(path, format!("#!/bin/sh\necho {says}\n")).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    script(path, &format!("#!/bin/sh\necho {says}\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use shell_escalation::{Decision, EscalateServer, ExecParams, ExecResult};
 use tokio_util::sync::CancellationToken;
 
 use super::Always;
+use super::support::chain::script;
 use super::support::processes::gone_within;
 
 fn server() -> EscalateServer {
@@ -67,8 +68,7 @@ async fn a_login_shell_is_the_default() {
     assert_eq!(result.exit_code, 0);
     let folder = tempfile::tempdir().unwrap();
     let shell = folder.path().join("shell");
-    std::fs::write(&shell, "#!/bin/sh\necho \"$@\"\n").unwrap();
-    std::fs::set_permissions(&shell, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script(&shell, "#!/bin/sh\necho \"$@\"\n");
     for (login, expected) in [(true, "-lc x y\n"), (false, "-c x y\n")] {
         let server = EscalateServer::new(&shell, "/no/wrapper", Always::new(Decision::run()));
         let mut params = command("x y");

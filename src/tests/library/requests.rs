@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use shell_escalation::{Decision, EscalateServer, Limits};
 
-use super::support::wrapper::{null, request};
+use super::support::wrapper::{frame, null, request};
 use super::{Always, Asking, blocking, start, start_with};
 use std::fs::File;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +83,17 @@ async fn bad_handshakes_cost_nobody_but_their_sender() {
             let mut stream = fixture.client.request(&["/bin/true"]);
             assert_eq!(stream.receive(), json!({"action": "Run"}));
         }
+        // A stream, connected, but not of this machine alone.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        fixture.client.send(&[0], &[ours.as_raw_fd()]).unwrap();
+        drop(ours);
+        let asking = frame(request(&["/bin/true"]).to_string().as_bytes());
+        std::io::Write::write_all(&mut theirs, &asking).unwrap();
+        let mut answer = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut theirs, &mut answer);
+        assert_eq!(answer, b"");
     })
     .await;
 }

@@ -135,7 +135,7 @@ impl Drop for Shim {
 }
 
 /// Takes a copy of another process's descriptor.
-fn descriptor_of(pid: i32, number: i32) -> OwnedFd {
+pub fn descriptor_of(pid: i32, number: i32) -> OwnedFd {
     // SAFETY: integers only.
     let copy = unsafe {
         let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::harness::Shim;
+use super::harness::{Shim, descriptor_of};
 use super::support::processes::{children, descriptors, eventually, gone_within};
 use super::support::wrapper::{null, pipe};
 
@@ -70,6 +70,35 @@ fn nothing_is_left_of_many_requests() {
             children(shim.child.id()).len(),
         ) == before
     });
+}
+
+/// Say a host that forks without executing: its child has everything that the host has.
+#[test]
+fn a_killed_server_is_noticed_even_if_somebody_holds_its_sockets() {
+    let mut shim = Shim::start();
+    let (shell, client) = shim.session("s");
+    let mut stream = client.request(&["/bin/sh", "-c", "echo $$; sleep 600"]);
+    shim.escalate();
+    assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+    let (reader, writer) = pipe();
+    stream.send_descriptors(&[(&null(), 0), (&writer, 1)]);
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).unwrap();
+    let pid = shim.child.id();
+    let held: Vec<_> = descriptors(pid)
+        .into_iter()
+        .filter(|(_, target)| target.starts_with("socket:"))
+        .map(|(number, _)| descriptor_of(i32::try_from(pid).unwrap(), number))
+        .collect();
+    assert!(held.len() >= 3, "session, request and supervisor");
+    shim.child.kill().unwrap();
+    assert!(gone_within(line.trim().parse().unwrap(), Duration::from_secs(1)));
+    drop(held);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(shell),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 #[test]

@@ -1,7 +1,26 @@
 //! A shell and a wrapper to go with the server: enough of a chain to try one-shot commands without a patched shell.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Writes an executable script. Another process does it: a descriptor that is open for writing here could be caught by the
+/// fork of some other test, and the script couldn't be executed ("text file busy") until that has executed.
+pub fn script(path: &Path, content: &str) {
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(content.as_bytes())
+        .unwrap();
+    assert!(writer.wait().unwrap().success());
+}
 
 /// The example `minimal-wrapper`, which is built together with the tests.
 pub fn wrapper() -> PathBuf {
@@ -20,7 +39,9 @@ pub fn wrapper() -> PathBuf {
 /// with a colon, it runs itself.
 pub fn shell(folder: &Path) -> PathBuf {
     let shell = folder.join("shell");
-    let script = "#!/bin/sh\n\
+    script(
+        &shell,
+        "#!/bin/sh\n\
         printf '%s\\n' \"$2\" > \"$0.$$\"\n\
         while IFS= read -r line <&9; do\n\
           case $line in\n\
@@ -28,8 +49,7 @@ pub fn shell(folder: &Path) -> PathBuf {
             :*) eval \"${line#:}\";;\n\
             *) eval \"set -- $line\"; \"$EXEC_WRAPPER\" \"$@\";;\n\
           esac\n\
-        done 9< \"$0.$$\"\n";
-    std::fs::write(&shell, script).unwrap();
-    std::fs::set_permissions(&shell, PermissionsExt::from_mode(0o755)).unwrap();
+        done 9< \"$0.$$\"\n",
+    );
     shell
 }
