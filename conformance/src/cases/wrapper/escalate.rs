@@ -215,7 +215,9 @@ fn shared_offset(context: &mut Context) -> Verdict {
         |escalation| {
             let mut theirs = File::from(escalation.descriptor(0)?.try_clone()?);
             let mut byte = [0];
-            theirs.read_exact(&mut byte)?;
+            theirs
+                .read_exact(&mut byte)
+                .map_err(|error| crate::outcome::violation("descriptor 0 can be read", error))?;
             expect::equal("the byte at the wrapper's offset", b'3', byte[0])?;
             let mut ours = ours;
             expect::equal(

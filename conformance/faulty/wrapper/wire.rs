@@ -1,0 +1,458 @@
+//! The wire: handshake, frames, and bytes that are no UTF-8.
+
+use std::os::fd::RawFd;
+
+use serde_json::Value;
+
+use crate::fail_closed;
+use crate::faults::Faults;
+use crate::run;
+
+/// Payload bytes that are accepted.
+const LIMIT: usize = 16 << 20;
+
+/// Marks, in strings on their way into JSON, a byte that is no UTF-8: this character and then the byte as U+00XX.
+/// A private use character that real strings of the cases do not hold.
+const MARK: char = '\u{10fffd}';
+
+/// The escalation socket's number, checked.
+pub fn escalation_socket(faults: &Faults) -> RawFd {
+    let Some(value) = std::env::var_os("CODEX_ESCALATE_SOCKET") else {
+        fail_closed(faults, "CODEX_ESCALATE_SOCKET is not set");
+    };
+    let text = value.to_string_lossy();
+    let number = if faults.has("number-read-leniently") {
+        text.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+            .parse()
+            .ok()
+    } else {
+        text.parse::<RawFd>()
+            .ok()
+            .filter(|number| *number >= 0 && !text.starts_with('+'))
+    };
+    let Some(number) = number else {
+        fail_closed(
+            faults,
+            &format!(
+                "CODEX_ESCALATE_SOCKET is no descriptor number: {}",
+                text.escape_debug()
+            ),
+        );
+    };
+    if faults.has("socket-made-nonblocking") {
+        // SAFETY: fcntl on a number fails with EBADF where it is closed.
+        unsafe { libc::fcntl(number, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) };
+    }
+    if faults.has("socket-made-blocking") {
+        // SAFETY: as above.
+        unsafe { libc::fcntl(number, libc::F_SETFL, libc::O_RDWR) };
+    }
+    number
+}
+
+/// A request stream.
+pub struct Stream {
+    faults: &'static Faults,
+    socket: RawFd,
+    buffer: Vec<u8>,
+    other_end: Option<RawFd>,
+    deadline: i32,
+}
+
+/// Makes a pair and sends its other end.
+pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
+    // The process has one call; a leaked copy lives as long as it.
+    let faults: &'static Faults = Box::leak(Box::new(Faults::from_name(
+        format!("x--{}", faults.name()).as_bytes(),
+    )));
+    let kind = match () {
+        () if faults.has("handshake-datagram-pair") => libc::SOCK_DGRAM,
+        () if faults.has("stream-leaks-into-the-command") => libc::SOCK_STREAM,
+        () => libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+    };
+    let mut pair = [0; 2];
+    // SAFETY: socketpair writes two descriptors.
+    if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) } < 0 {
+        fail_closed(faults, "no socket pair");
+    }
+    // Never on 0, 1 or 2, where the command's streams may be missing.
+    let command = if faults.has("stream-leaks-into-the-command") {
+        libc::F_DUPFD
+    } else {
+        libc::F_DUPFD_CLOEXEC
+    };
+    for end in pair.iter_mut().filter(|end| **end < 3) {
+        // SAFETY: fcntl and close on descriptors of ours.
+        unsafe {
+            let low = *end;
+            *end = libc::fcntl(low, command, 3);
+            libc::close(low);
+        }
+    }
+    if faults.has("handshake-by-sendto-first") {
+        // SAFETY: sendto reads nothing of length 0; sandboxes refuse it, and this wrapper gives up then.
+        if unsafe { libc::sendto(pair[0], [0_u8].as_ptr().cast(), 0, 0, std::ptr::null(), 0) } < 0 {
+            fail_closed(faults, "sendto is refused");
+        }
+    }
+    let byte = if faults.has("handshake-byte-1") { 1 } else { 0 };
+    let bytes: &[u8] = match () {
+        () if faults.has("handshake-two-bytes") => &[0, 0],
+        () => &[byte],
+    };
+    let descriptors: &[RawFd] = match () {
+        () if faults.has("handshake-two-descriptors") => &[pair[1], pair[0]],
+        () if faults.has("handshake-without-descriptor") => &[],
+        () => &[pair[1]],
+    };
+    loop {
+        match send_with(escalation, bytes, descriptors, libc::MSG_DONTWAIT) {
+            Ok(_) => break,
+            Err(libc::EAGAIN | libc::ETOOMANYREFS) if !faults.has("full-socket-fails") => {
+                // SAFETY: usleep takes an integer. POLLOUT would come later than room does.
+                unsafe { libc::usleep(2_000) };
+            }
+            Err(_) => fail_closed(faults, "nobody listens on the escalation socket"),
+        }
+    }
+    let other_end = if faults.has("other-end-kept") {
+        Some(pair[1])
+    } else {
+        // SAFETY: a descriptor of ours.
+        unsafe { libc::close(pair[1]) };
+        None
+    };
+    Stream {
+        faults,
+        socket: pair[0],
+        buffer: Vec::new(),
+        other_end,
+        deadline: -1,
+    }
+}
+
+/// Bytes as a string for [`Stream::send_request`]: what is no UTF-8 is marked.
+pub fn placeholder_text(faults: &Faults, bytes: &[u8]) -> String {
+    if faults.has("bytes-replaced") {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            if faults.has("variant-core-only") {
+                fail_closed(faults, "bytes that are no UTF-8 cannot be sent");
+            }
+            if faults.has("bytes-dropped") {
+                continue;
+            }
+            text.push(MARK);
+            let byte = if faults.has("bytes-as-latin-1") {
+                *byte & 0x7f | 0x80
+            } else {
+                *byte
+            };
+            text.push(char::from(byte));
+        }
+    }
+    text
+}
+
+impl Stream {
+    /// Gives up after so many milliseconds without a word.
+    pub fn give_up_after(&mut self, milliseconds: i32) {
+        self.deadline = milliseconds;
+    }
+
+    /// Sends the request.
+    pub fn send_request(&mut self, request: &Value) {
+        let faults = self.faults;
+        let mut payload = if faults.has("variant-pretty-json") {
+            format!("{request:#}\n ")
+        } else {
+            request.to_string()
+        };
+        let mut marked = String::new();
+        let mut characters = payload.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                MARK => {
+                    let byte = characters.next().map_or(0, u32::from);
+                    let base = if faults.has("bytes-as-latin-1") { 0 } else { 0xdc00 };
+                    marked.push_str(&format!("\\u{:04x}", base + byte));
+                }
+                character if faults.has("variant-escaped-non-ascii") && !character.is_ascii() => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        marked.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
+                character => marked.push(character),
+            }
+        }
+        payload = marked;
+        let mut payload = payload.into_bytes();
+        if faults.has("trailing-newline-uncounted") {
+            self.send_frame(&payload, &[]);
+            self.write(b"\n", &[]);
+            return;
+        }
+        if faults.has("request-no-utf8") {
+            payload.push(b' ');
+            let at = payload.len() - 1;
+            payload[at] = 0xff;
+        }
+        self.send_frame(&payload, &[]);
+    }
+
+    /// Sends a frame, descriptors with its first byte.
+    pub fn send_frame(&mut self, payload: &[u8], descriptors: &[RawFd]) {
+        let faults = self.faults;
+        let payload = if faults.has("request-cut-at-64-kib") {
+            &payload[..payload.len().min(65_536)]
+        } else {
+            payload
+        };
+        let length = match () {
+            () if faults.has("length-in-characters") => {
+                String::from_utf8_lossy(payload).chars().count() as u32
+            }
+            () if faults.has("length-includes-itself") => payload.len() as u32 + 4,
+            () => payload.len() as u32,
+        };
+        let length = if faults.has("length-big-endian") {
+            length.to_be_bytes()
+        } else {
+            length.to_le_bytes()
+        };
+        let bytes = [&length[..], payload].concat();
+        if faults.has("descriptors-with-the-payload") && !descriptors.is_empty() {
+            self.write(&bytes[..4], &[]);
+            self.write(&bytes[4..], descriptors);
+        } else if faults.has("descriptors-one-by-one") && !descriptors.is_empty() {
+            for (byte, descriptor) in bytes.iter().zip(descriptors) {
+                self.write(&[*byte], &[*descriptor]);
+            }
+            self.write(&bytes[descriptors.len()..], &[]);
+        } else if faults.has("variant-byte-by-byte") {
+            for (index, byte) in bytes.iter().enumerate() {
+                self.write(&[*byte], if index == 0 { descriptors } else { &[] });
+            }
+        } else {
+            self.write(&bytes, descriptors);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], descriptors: &[RawFd]) {
+        let mut rest = bytes;
+        let mut with = descriptors;
+        while !rest.is_empty() {
+            match send_with(self.socket, rest, with, libc::MSG_NOSIGNAL) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(libc::EINTR) => continue,
+                // Who reads it has gone; the reply, or its absence, tells.
+                Err(_) => return,
+            }
+            with = &[];
+        }
+    }
+
+    /// The descriptor, for poll.
+    pub fn descriptor(&self) -> RawFd {
+        self.socket
+    }
+
+    /// A whole frame that has been read already, or none.
+    pub fn buffered(&mut self) -> Option<Value> {
+        let faults = self.faults;
+        let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > LIMIT && !faults.has("any-length-accepted") {
+            fail_closed(faults, "a frame over 16 MiB");
+        }
+        if length > 1 << 20 && faults.has("one-mebibyte-at-most") {
+            fail_closed(faults, "a frame over 1 MiB");
+        }
+        if faults.has("any-length-accepted") && length > LIMIT {
+            let mut memory = Vec::<u8>::new();
+            if memory.try_reserve_exact(length).is_err() {
+                run::exit(134);
+            }
+        }
+        if self.buffer.len() < 4 + length {
+            return None;
+        }
+        let rest = self.buffer.split_off(4 + length);
+        let frame = std::mem::replace(&mut self.buffer, rest);
+        if faults.has("joined-frames-lost") {
+            self.buffer.clear();
+        }
+        Some(self.parse(&frame[4..]))
+    }
+
+    fn parse(&self, payload: &[u8]) -> Value {
+        let faults = self.faults;
+        if faults.has("compact-replies-only") && payload.contains(&b' ') {
+            fail_closed(faults, "white space in a reply");
+        }
+        if faults.has("escapes-not-decoded") {
+            let doubled = String::from_utf8_lossy(payload).replace("\\u", "\\\\u");
+            return serde_json::from_str(&doubled)
+                .unwrap_or_else(|_| fail_closed(faults, "a malformed reply"));
+        }
+        if faults.has("trailing-data-ignored") {
+            let mut values = serde_json::Deserializer::from_slice(payload).into_iter();
+            return match values.next() {
+                Some(Ok(value)) => value,
+                _ => fail_closed(faults, "a malformed reply"),
+            };
+        }
+        if faults.has("reply-searched-for-run") && payload.windows(3).any(|part| part == b"Run") {
+            return serde_json::json!({"action": "Run"});
+        }
+        match serde_json::from_slice::<Value>(payload) {
+            Ok(value) if value.is_object() => value,
+            _ if faults.has("malformed-reply-denies") => {
+                serde_json::json!({"action": {"Deny": {"reason": null}}})
+            }
+            _ if faults.has("malformed-reply-panics") => run::abort(),
+            _ => fail_closed(faults, "a malformed reply"),
+        }
+    }
+
+    /// Waits for a frame.
+    pub fn receive(&mut self, what: &str) -> Value {
+        loop {
+            if let Some(value) = self.buffered() {
+                return value;
+            }
+            self.read_more(what);
+        }
+    }
+
+    /// One recvmsg. Descriptors that come are closed.
+    pub fn read_more(&mut self, what: &str) {
+        let faults = self.faults;
+        if self.deadline >= 0 {
+            let mut poll = libc::pollfd {
+                fd: self.socket,
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: poll reads and writes one pollfd.
+            if unsafe { libc::poll(&raw mut poll, 1, self.deadline) } == 0 {
+                fail_closed(faults, "the server does not answer");
+            }
+        }
+        let mut bytes = vec![0_u8; 65_536];
+        let mut control = [0_u64; 64];
+        let mut part = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        // SAFETY: an all-zero msghdr is valid.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        let flags = if faults.has("reply-descriptors-kept") {
+            0
+        } else {
+            libc::MSG_CMSG_CLOEXEC
+        };
+        // SAFETY: recvmsg writes to the buffers that `message` names, which live until it returns.
+        let length = unsafe { libc::recvmsg(self.socket, &raw mut message, flags) };
+        if length < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted {
+            return;
+        }
+        if length <= 0 {
+            match () {
+                () if faults.has("end-of-file-means-success") => run::exit(0),
+                () if faults.has("end-of-file-means-1") => run::exit(1),
+                () => fail_closed(faults, &format!("the server went away before {what}")),
+            }
+        }
+        if !faults.has("reply-descriptors-kept") {
+            close_descriptors(&message);
+        }
+        let length = length as usize;
+        if faults.has("split-frames-refused") {
+            let whole = bytes
+                .get(..4)
+                .map(|head| u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize + 4);
+            if whole.is_some_and(|whole| length < whole) {
+                fail_closed(faults, "a short frame");
+            }
+        }
+        if faults.has("header-in-one-piece") && self.buffer.is_empty() && length < 4 {
+            fail_closed(faults, "a short header");
+        }
+        if faults.has("buffer-reset-between-pieces") && self.buffer.len() > 4 {
+            self.buffer.truncate(4);
+        }
+        self.buffer.extend_from_slice(&bytes[..length]);
+    }
+
+    /// Before the command runs in this process.
+    pub fn close_for_run(&self) {
+        if !self.faults.has("stream-leaks-into-the-command") {
+            // SAFETY: descriptors of ours.
+            unsafe {
+                libc::close(self.socket);
+                if let Some(other) = self.other_end {
+                    libc::close(other);
+                }
+            }
+        }
+    }
+}
+
+fn close_descriptors(message: &libc::msghdr) {
+    // SAFETY: the CMSG functions walk what the kernel wrote into our control buffer.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let count = ((*header).cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for index in 0..count {
+                    libc::close(data.add(index).read_unaligned());
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+}
+
+/// sendmsg(2) with descriptors.
+fn send_with(socket: RawFd, bytes: &[u8], descriptors: &[RawFd], flags: i32) -> Result<usize, i32> {
+    let mut control = [0_u64; 32];
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: an all-zero msghdr is valid; the control buffer has room for 16 descriptors and more.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if !descriptors.is_empty() {
+            let size = size_of_val(descriptors) as u32;
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size) as usize;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as usize;
+            std::ptr::copy_nonoverlapping(
+                descriptors.as_ptr().cast::<u8>(),
+                libc::CMSG_DATA(header),
+                size as usize,
+            );
+        }
+        let sent = libc::sendmsg(socket, &raw const message, flags | libc::MSG_NOSIGNAL);
+        usize::try_from(sent).map_err(|_| *libc::__errno_location())
+    }
+}
