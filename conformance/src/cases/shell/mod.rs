@@ -8,11 +8,17 @@ pub mod argv;
 pub mod builtin;
 pub mod contexts;
 pub mod env;
+pub mod fail_closed;
 pub mod fds;
 pub mod file;
+pub mod memory;
+pub mod not_found;
 pub mod off;
 pub mod pid;
+pub mod script;
+pub mod signals;
 pub mod status;
+pub mod sticky;
 pub mod wrap;
 
 use crate::suite::Case;
@@ -29,4 +35,10 @@ pub const TABLES: &[&[Case]] = &[
     fds::CASES,
     status::CASES,
     pid::CASES,
+    script::CASES,
+    not_found::CASES,
+    signals::CASES,
+    fail_closed::CASES,
+    sticky::CASES,
+    memory::CASES,
 ];

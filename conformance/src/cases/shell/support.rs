@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::outcome::{CaseError, Verdict};
 use crate::peer::program::Program;
+use crate::peer::recorder::RecordedShell;
 use crate::probe::plan::Act;
 use crate::requirements::{Level, Role};
 use crate::suite::Case;
@@ -25,4 +26,24 @@ pub fn commands(context: &Context, names: &[&str]) -> Result<Vec<Program>, CaseE
 /// A command `bin/NAME` that does what its arguments say ([`crate::probe::instructions`]).
 pub fn obedient(context: &Context, name: &str) -> Result<Program, CaseError> {
     Program::new(context, name, [Act::Arguments])
+}
+
+/// Runs a script in the stock shell and in the shell under test with the pass-through wrapper, and demands the
+/// same output, standard error and end. At least one command must have gone to the wrapper.
+pub fn as_stock<'a>(context: &'a Context, script: &str) -> Result<RecordedShell<'a>, CaseError> {
+    let shell = as_stock_without_calls(context, script)?;
+    shell.some_calls()?;
+    Ok(shell)
+}
+
+/// The same for a script that need not start anything.
+pub fn as_stock_without_calls<'a>(
+    context: &'a Context,
+    script: &str,
+) -> Result<RecordedShell<'a>, CaseError> {
+    let mut shell = RecordedShell::new(context)?;
+    shell.be_patient(2);
+    let stock = shell.run_stock(script)?;
+    shell.run(script)?.expect_as_stock(script, &stock)?;
+    Ok(shell)
 }

@@ -1,0 +1,158 @@
+//! shell.not-found: what can't be executed, with the stock shell's status and message.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::support::{as_stock, as_stock_without_calls, case, command, obedient};
+use crate::context::Context;
+use crate::outcome::Verdict;
+use crate::peer::dialect::{Dialect, no_such_syntax};
+use crate::requirements::Level;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    case("shell.not-found/no-call", Level::Faithful, no_call),
+    case("shell.not-found/missing-path", Level::Faithful, missing_path),
+    case(
+        "shell.not-found/directory-and-not-executable",
+        Level::Faithful,
+        directory_and_not_executable,
+    ),
+    case(
+        "shell.not-found/bad-interpreter",
+        Level::Faithful,
+        bad_interpreter,
+    ),
+    case("shell.not-found/handler", Level::Faithful, handler),
+    case("shell.not-found/odd-path", Level::Faithful, odd_path),
+    case("shell.not-found/contexts", Level::Faithful, contexts),
+];
+
+/// A missing command, with a PATH of ten directories: no call, status 127, the stock shell's message.
+fn no_call(context: &mut Context) -> Verdict {
+    command(context, "sentinel")?;
+    for number in 0..10 {
+        fs::create_dir(context.path(&format!("path-{number}")))?;
+    }
+    let base = context.directory().display();
+    let folders: Vec<String> = (0..10).map(|number| format!("{base}/path-{number}")).collect();
+    let script = format!(
+        "PATH={}:$PATH\nno-such-command; echo $?\nno-such-command an argument 2>&1; echo $?\n( no-such-command ); echo $?\n\
+         PATH= no-such-command; PATH=/nonexistent; no-such-command\nhash no-such-command\n{base}/bin/sentinel",
+        folders.join(":")
+    );
+    let shell = as_stock(context, &script)?;
+    shell.expect_calls(&["sentinel"])
+}
+
+/// A path that names nothing: no call, and the stock shell's status and message.
+fn missing_path(context: &mut Context) -> Verdict {
+    command(context, "sentinel")?;
+    context.write_file("work/file", b"", 0o755)?;
+    let script = "./no-such; echo $?\n/no/such; echo $?\n./file/x; echo $?\nno/such; echo $?\n''; echo $?\n../work/no; echo $?\n\
+        ./no-such 2>&1 | cat; ( ./no-such ); ( exec ./no-such ); echo $?; x=$(./no-such); echo $?; ./no-such & wait $!; echo $?\n\
+        ./no-such; sentinel";
+    let shell = as_stock(context, script)?;
+    shell.expect_calls_in_any_order(&["cat", "sentinel"])?;
+    symlink("nowhere", context.work_directory().join("dangling"))?;
+    symlink("loop", context.work_directory().join("loop"))?;
+    let long = "n".repeat(300);
+    let script = format!("./dangling; echo $?; ./loop; echo $?; ./loop/x; echo $?; ./{long}; echo $?");
+    as_stock_without_calls(context, &script).map(drop)
+}
+
+/// Directories and files that aren't executable, by path and by PATH.
+fn directory_and_not_executable(context: &mut Context) -> Verdict {
+    context.write_file("work/plain", b"echo never\n", 0o644)?;
+    context.write_file("work/script", b"#!/bin/sh\necho never\n", 0o644)?;
+    context.write_file("bin/unexecutable", b"#!/bin/sh\necho never\n", 0o644)?;
+    fs::create_dir(context.path("bin/folder"))?;
+    fs::create_dir(context.work_directory().join("folder"))?;
+    let script = "./folder; echo $?\n./plain; echo $?\n./script a; echo $?\n/; echo $?\n.; echo $?\nfolder; echo $?\nunexecutable; echo $?\n\
+        /dev/null; echo $?\n./folder/; echo $?\n( exec ./folder ); echo $?\n( exec ./plain ); echo $?\n\
+        ./plain | cat; ./plain & wait $!; echo $?; x=$(./folder); echo $?; command ./plain; echo $?\n./script";
+    as_stock_without_calls(context, script).map(drop)
+}
+
+/// Interpreters that are missing, relative, a directory, not executable, or end in a carriage return.
+fn bad_interpreter(context: &mut Context) -> Verdict {
+    for (name, text) in [
+        ("missing", "#!/nonexistent/interpreter\necho never\n"),
+        ("with-option", "#!/nonexistent/interpreter -x\necho never\n"),
+        ("relative", "#!./interpreter\necho never\n"),
+        ("by-name", "#!sh\necho never\n"),
+        ("carriage-return", "#!/bin/sh\r\necho never\n"),
+        ("folder", "#!/usr\necho never\n"),
+        ("unexecutable", "#!/etc/passwd\necho never\n"),
+        ("blanks", "#!  \t /nonexistent\necho never\n"),
+        ("no-newline", "#!/nonexistent"),
+        ("chain", "#!./missing\n"),
+    ] {
+        context.write_file(&format!("work/{name}"), text.as_bytes(), 0o755)?;
+        let script = format!(
+            "./{name}; echo $?\n./{name} an argument 2>&1; echo $?\n( exec ./{name} ); echo $?\n./{name}"
+        );
+        as_stock_without_calls(context, &script)?;
+    }
+    Ok(())
+}
+
+/// bash's command_not_found_handle and zsh's command_not_found_handler are called, with the name.
+fn handler(context: &mut Context) -> Verdict {
+    obedient(context, "tool")?;
+    let name = match Dialect::of(context) {
+        Dialect::Bash => "command_not_found_handle",
+        Dialect::Zsh => "command_not_found_handler",
+        Dialect::Other => return Err(no_such_syntax("a handler of missing commands")),
+    };
+    let script = format!(
+        "{name}() {{ echo \"handler: $*\"; tool out:from-the-handler; return 9; }}\nno-such-command a 'b c'; echo $?\n\
+         no-such-command | cat; ( no-such-command ); echo $?; ./no-such; echo $?; X=1 no-such-command; no-such-command >out; cat out\n\
+         x=$(no-such-command x); echo \"$x\"; no-such-command || echo or"
+    );
+    let shell = as_stock(context, &script)?;
+    let mut names = vec!["tool"; 7];
+    names.extend(["cat", "cat"]);
+    shell.expect_calls_in_any_order(&names)
+}
+
+/// PATH entries that are missing, empty, relative, files, or hold a directory, a dangling link or a file that
+/// isn't executable of the command's name before the right one.
+fn odd_path(context: &mut Context) -> Verdict {
+    obedient(context, "tool")?;
+    context.write_file("file", b"", 0o644)?;
+    context.write_file("unexecutable/tool", b"#!/bin/sh\necho never\n", 0o644)?;
+    fs::create_dir_all(context.path("folder/tool"))?;
+    fs::create_dir_all(context.path("dangling"))?;
+    symlink("nowhere", context.path("dangling/tool"))?;
+    context.write_file("work/relative/other", b"#!/bin/sh\necho other\n", 0o755)?;
+    context.write_file("work/here", b"#!/bin/sh\necho here\n", 0o755)?;
+    let base = context.directory().display();
+    let script = format!(
+        "good=$PATH\nPATH={base}/missing:{base}/file:{base}/unexecutable:{base}/folder:{base}/dangling::relative:$good\n\
+         tool out:found; other; here; no-such-command; echo $?\n\
+         PATH={base}/unexecutable:{base}/missing; tool; echo $?\nPATH={base}/folder; tool; echo $?\nPATH={base}/dangling; tool; echo $?\n\
+         PATH={base}/folder:{base}/unexecutable; tool; echo $?\nPATH={base}/unexecutable:{base}/folder; tool; echo $?\n\
+         PATH={base}/unexecutable:{base}/bin; tool out:later; PATH=; here; tool; echo $?\nunset PATH; tool; echo $?"
+    );
+    let shell = as_stock(context, &script)?;
+    shell.expect_calls(&["tool", "other", "here", "tool", "here"])
+}
+
+/// Missing commands in each context, by PATH and by path: no call anywhere.
+fn contexts(context: &mut Context) -> Verdict {
+    command(context, "sentinel")?;
+    let mut script = String::new();
+    for missing in ["no-such-command", "./no/such"] {
+        script.push_str(&format!(
+            "{missing} || echo or; {missing} && echo never; ! {missing}; echo $?; {missing} | : ; : | {missing}; echo $?\n\
+             {{ {missing}; }} 2>/dev/null; echo $?; x=$({missing}); echo $?; {missing} & wait $!; echo $?; f() {{ {missing}; }}; f\n\
+             if {missing}; then :; else echo else; fi; eval {missing}; X=1 {missing}; {missing} <<E\nE\ncommand {missing}; echo $?\n\
+             ( set -e; {missing}; echo never ); echo $?; ( exec {missing} ); echo $?; trap {missing} USR1; kill -USR1 $$; trap - USR1\n"
+        ));
+    }
+    script.push_str("sentinel");
+    let shell = as_stock(context, &script)?;
+    shell.expect_calls(&["sentinel"])
+}
