@@ -14,4 +14,5 @@ pub mod program;
 pub mod recorder;
 pub mod requester;
 pub mod shim;
+pub mod tiny;
 pub mod wire;

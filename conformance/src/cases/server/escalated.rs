@@ -45,14 +45,15 @@ impl Stage {
     pub fn on(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<Stage, CaseError> {
         let mut shim = Shim::start_with(context, change)?;
         shim.decide_by(|_| Answer::Escalate);
-        let session = shim.probe_session(context, "main")?;
+        let number = context.next_number();
+        let session = shim.probe_session(context, &format!("main-{number}"))?;
         Ok(Stage {
             shim,
             session,
             directory: context.work_directory().to_string_lossy().into_owned(),
             sentinel: Program::new(
                 context,
-                "sentinel",
+                &format!("sentinel-{number}"),
                 [Act::Exit(i32::try_from(SENTINEL_STATUS).unwrap_or_default())],
             )?,
             patience: context.patience(),
@@ -120,6 +121,11 @@ impl Stage {
         let request = self.request_for(self.sentinel.text());
         self.escalate_request(&request, &[])?
             .expect_exit_code(SENTINEL_STATUS)
+    }
+
+    /// Closes the session.
+    pub fn close_session(&mut self) -> Verdict {
+        self.shim.close_session(&self.session.name)
     }
 
     /// Demands that no descendant of the server stays a zombie.
@@ -223,6 +229,19 @@ pub fn expect_all_end<'a>(
         )?;
     }
     Ok(())
+}
+
+/// Demands of every start of `program` that has not been accepted yet that it ends; `what` names it.
+pub fn expect_none_lives(program: &ConnectedProgram, what: &str) -> Verdict {
+    loop {
+        match program.accept_within(Duration::ZERO) {
+            Ok(None) => return Ok(()),
+            Ok(Some(mut probe)) => probe.expect_gone(what)?,
+            // It ended before it could say what it was started with.
+            Err(CaseError::Violation { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Demands that the process lives.

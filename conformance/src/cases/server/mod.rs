@@ -1,15 +1,29 @@
 //! Cases that judge a server through its shim: the suite is shell and wrapper.
 
+pub mod child_signals;
 pub mod concurrent;
 pub mod decision;
+pub mod descriptor_map;
+pub mod disconnect;
+pub mod end_of_file;
+pub mod environment;
 pub mod escalate;
+pub mod escalated;
 pub mod exec;
 pub mod handshake;
 pub mod overlay;
 pub mod policy;
 pub mod scene;
+pub mod server_killed;
 pub mod sessions;
+pub mod signal_frame;
 pub mod socket;
+pub mod socket_race;
+pub mod spawn_error;
+pub mod stopped;
+pub mod toctou;
+pub mod tree;
+pub mod umask;
 
 use crate::suite::Case;
 
@@ -24,4 +38,17 @@ pub const TABLES: &[&[Case]] = &[
     concurrent::CASES,
     escalate::CASES,
     exec::CASES,
+    environment::CASES,
+    descriptor_map::CASES,
+    end_of_file::CASES,
+    child_signals::CASES,
+    spawn_error::CASES,
+    umask::CASES,
+    signal_frame::CASES,
+    stopped::CASES,
+    disconnect::CASES,
+    tree::CASES,
+    server_killed::CASES,
+    socket_race::CASES,
+    toctou::CASES,
 ];

@@ -1,0 +1,469 @@
+//! Ending an escalated child ends its whole tree, wherever its processes have moved to, and nobody else.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::child_signals::stop;
+use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_no_zombies, fork, null};
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{CaseError, Verdict, violation};
+use crate::peer::launch::pipe;
+use crate::peer::process::ProcessHandle;
+use crate::peer::program::{ConnectedProgram, Probe};
+use crate::peer::requester::{EscalationSocket, RequestMessage};
+use crate::peer::shim::{Answer, Shim};
+use crate::peer::wire::read_to_end;
+use crate::probe::remote::Order;
+use crate::requirements::{Level, Role};
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    hardened("teardown.tree/on-close", on_close),
+    hardened("teardown.tree/on-disconnect", on_disconnect),
+    hardened("teardown.tree/on-cancel", on_cancel).needs("cancel"),
+    hardened("teardown.tree/on-timeout", on_timeout).needs("exec"),
+    hardened("teardown.tree/on-the-end-of-a-one-shot", on_the_end_of_a_one_shot).needs("exec"),
+    hardened("teardown.tree/deep", deep),
+    hardened("teardown.tree/child-has-ended-before", child_has_ended_before),
+    hardened("teardown.tree/fleeing", fleeing),
+    hardened("teardown.tree/breeding", breeding),
+    hardened("teardown.tree/nobody-else", nobody_else),
+    hardened(
+        "teardown.tree/other-requests-of-the-session",
+        other_requests_of_the_session,
+    ),
+    hardened("teardown.tree/many-at-once", many_at_once),
+];
+
+const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
+    Case::new(id, Role::Server, Level::Hardened, run)
+}
+
+/// An escalated child with everything beneath it that is hard to find or to end.
+pub struct Tree {
+    /// The child and its request.
+    pub escalated: Escalated,
+    /// Its descendants, which obey.
+    pub descendants: Vec<Probe>,
+    /// All of its processes.
+    pub handles: Vec<ProcessHandle>,
+}
+
+/// Grows such a tree: each kin, children of them, some deaf to polite signals, one stopped.
+pub fn grow(
+    context: &Context,
+    mut escalated: Escalated,
+    program: &ConnectedProgram,
+) -> Result<Tree, CaseError> {
+    let mut descendants = Vec::new();
+    for kin in Kin::ALL {
+        let mut first = fork(&mut escalated.child, program, kin)?;
+        let mut second = fork(&mut first, program, Kin::Daemon)?;
+        for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            second.must(&Order::Ignore(signal))?;
+        }
+        let third = fork(&mut second, program, Kin::OwnGroup)?;
+        descendants.extend([first, second, third]);
+    }
+    let stopped = fork(&mut escalated.child, program, Kin::OwnSession)?;
+    stop(&stopped.process()?, context.patience())?;
+    descendants.push(stopped);
+    let handles = std::iter::once(&escalated.child)
+        .chain(&descendants)
+        .map(Probe::process)
+        .collect::<Result<_, _>>()?;
+    Ok(Tree {
+        escalated,
+        descendants,
+        handles,
+    })
+}
+
+impl Tree {
+    fn expect_alive(&self) -> Verdict {
+        self.handles
+            .iter()
+            .try_for_each(|handle| expect_alive(handle, "a process of the tree before its end"))
+    }
+
+    fn expect_end(&self, patience: Duration) -> Verdict {
+        expect_all_end(&self.handles, "a process of the escalated tree", patience)
+    }
+}
+
+fn tree_on(context: &Context, stage: &mut Stage, program: &ConnectedProgram) -> Result<Tree, CaseError> {
+    let null = null()?;
+    let escalated = stage.escalate(program, &[(0, &null), (1, &null), (2, &null)])?;
+    let tree = grow(context, escalated, program)?;
+    stage.sentinel()?;
+    tree.expect_alive()?;
+    Ok(tree)
+}
+
+/// Closing the session ends the tree.
+fn on_close(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut tree = tree_on(context, &mut stage, &program)?;
+    stage.close_session()?;
+    tree.expect_end(context.patience())?;
+    tree.escalated
+        .requester
+        .frames
+        .expect_end("its session was closed")?;
+    stage.expect_no_zombies()?;
+    stage.finish()
+}
+
+/// The end of the wrapper ends the tree.
+fn on_disconnect(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let tree = tree_on(context, &mut stage, &program)?;
+    drop(tree.escalated.requester);
+    expect_all_end(
+        &tree.handles,
+        "a process of the escalated tree",
+        context.patience(),
+    )?;
+    stage.expect_no_zombies()?;
+    stage.sentinel()?;
+    stage.finish()
+}
+
+/// Cancelling the parent token ends the tree.
+fn on_cancel(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let tree = tree_on(context, &mut stage, &program)?;
+    stage.shim.cancel_session(&stage.session.name)?;
+    tree.expect_end(context.patience())?;
+    stage.expect_no_zombies()?;
+    stage.finish()
+}
+
+/// A one-shot whose shell is a probe: its shim, the request's id, the shell and its escalation socket.
+struct OneShot {
+    shim: Shim,
+    id: u64,
+    shell: Probe,
+    socket: EscalationSocket,
+    directory: String,
+    /// Keeps the socket of the shell's connection alive.
+    _program: ConnectedProgram,
+}
+
+fn one_shot(context: &Context, timeout: Option<Duration>) -> Result<OneShot, CaseError> {
+    let mut shim = Shim::start(context)?;
+    shim.decide_by(|_| Answer::Escalate);
+    let program = ConnectedProgram::new(context, "shell")?;
+    let directory = context.work_directory().to_string_lossy().into_owned();
+    let mut params = json!({
+        "session": "one-shot", "shell": program.text(), "wrapper": "/nonexistent/wrapper",
+        "command": "command", "workdir": directory, "env": {"PATH": "/usr/bin:/bin"},
+    });
+    if let Some(timeout) = timeout {
+        params["timeout_ms"] = json!(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    }
+    let id = shim.send("exec", params)?;
+    let mut shell = program.accept("the one-shot's shell")?;
+    let number = shell
+        .report
+        .variable("CODEX_ESCALATE_SOCKET")
+        .and_then(|value| String::from_utf8(value).ok()?.parse::<i32>().ok())
+        .ok_or_else(|| {
+            violation(
+                "CODEX_ESCALATE_SOCKET in the environment of a one-shot's shell",
+                "none",
+            )
+        })?;
+    let socket = shell.take_descriptor(number)?;
+    Ok(OneShot {
+        shim,
+        id,
+        shell,
+        socket: EscalationSocket::new(socket, context.transcript.clone(), context.patience()),
+        directory,
+        _program: program,
+    })
+}
+
+impl OneShot {
+    fn tree(&mut self, context: &Context, program: &ConnectedProgram) -> Result<Tree, CaseError> {
+        let mut requester = self.socket.open()?;
+        requester.request(&RequestMessage::new(
+            program.text(),
+            &["program"],
+            &self.directory,
+        ))?;
+        requester.expect_action(&json!("Escalate"))?;
+        requester.send_descriptors(&[])?;
+        let child = program.accept("the escalated child")?;
+        let tree = grow(context, Escalated { requester, child }, program)?;
+        tree.expect_alive()?;
+        Ok(tree)
+    }
+}
+
+/// The timeout of a one-shot ends the tree.
+fn on_timeout(context: &mut Context) -> Verdict {
+    // Long enough for the tree to grow on a busy machine.
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let timeout = TIMEOUT.max(context.scaled(TIMEOUT));
+    let mut one_shot = one_shot(context, Some(timeout))?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let tree = one_shot.tree(context, &program)?;
+    let shell = one_shot.shell.process()?;
+    let answer = one_shot
+        .shim
+        .answer_within(one_shot.id, "exec", timeout + context.patience())?
+        .map_err(|error| violation("exec answers with a result", error.message))?;
+    expect::equal("timed_out", &json!(true), &answer["timed_out"])?;
+    tree.expect_end(context.patience())?;
+    shell.expect_end("the shell of a one-shot that timed out", context.patience())?;
+    expect_no_zombies(one_shot.shim.process.pid.as_raw(), context.patience())?;
+    one_shot.shim.shutdown()
+}
+
+/// The end of a one-shot's shell ends the tree that it left.
+fn on_the_end_of_a_one_shot(context: &mut Context) -> Verdict {
+    let mut one_shot = one_shot(context, None)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let tree = one_shot.tree(context, &program)?;
+    one_shot.shell.send(&Order::Exit(5))?;
+    let answer = one_shot
+        .shim
+        .answer_to(one_shot.id, "exec")?
+        .map_err(|error| violation("exec answers with a result", error.message))?;
+    expect::equal("exit_code of the one-shot", &json!(5), &answer["exit_code"])?;
+    tree.expect_end(context.patience())?;
+    expect_no_zombies(one_shot.shim.process.pid.as_raw(), context.patience())?;
+    one_shot.shim.shutdown()
+}
+
+/// Twenty generations, each with a session of its own.
+fn deep(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut escalated = stage.escalate(&program, &[])?;
+    let mut generations = vec![fork(&mut escalated.child, &program, Kin::OwnSession)?];
+    for _ in 1..20 {
+        let Some(last) = generations.last_mut() else { break };
+        let next = fork(last, &program, Kin::OwnSession)?;
+        generations.push(next);
+    }
+    let handles = generations
+        .iter()
+        .map(Probe::process)
+        .collect::<Result<Vec<_>, _>>()?;
+    drop(escalated.requester);
+    expect_all_end(&handles, "a generation of the escalated tree", context.patience())?;
+    stage.expect_no_zombies()?;
+    stage.finish()
+}
+
+/// What a child left behind when it ended by itself may live on, but not longer than its session.
+fn child_has_ended_before(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let escalated = stage.escalate(&program, &[])?;
+    let tree = grow(context, escalated, &program)?;
+    tree.escalated.exit(3)?;
+    stage.sentinel()?;
+    stage.close_session()?;
+    expect_all_end(
+        &tree.handles,
+        "what an escalated child left running, after its session has been closed,",
+        context.patience(),
+    )?;
+    stage.expect_no_zombies()?;
+    stage.finish()
+}
+
+/// Processes that follow each other so fast that a list of them is outdated when it is read: with the process
+/// group of the child, and with a session of its own for each.
+fn fleeing(context: &mut Context) -> Verdict {
+    const GENERATIONS: u32 = 3_000;
+    moving(context, |new_session| Order::Flee {
+        generations: GENERATIONS,
+        new_session,
+    })
+}
+
+/// A process that forks on and on while its tree is being ended.
+fn breeding(context: &mut Context) -> Verdict {
+    const CHILDREN: u32 = 400;
+    moving(context, |new_session| Order::Breed {
+        children: CHILDREN,
+        new_session,
+    })
+}
+
+/// Ends a tree in which a daemon carries out `order`, by closing its stream and by closing its session.
+fn moving(context: &Context, order: impl Fn(bool) -> Order) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    for (round, new_session) in [false, true, false, true].into_iter().enumerate() {
+        let name = format!("round-{round}");
+        stage.session = stage.shim.probe_session(context, &name)?;
+        let (reader, writer) = pipe()?;
+        let mut escalated = stage.escalate(&program, &[(1, &writer)])?;
+        drop(writer);
+        let mut daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
+        daemon.send(&order(new_session))?;
+        // The order is carried out while the tree is ended.
+        let Escalated { requester, child } = escalated;
+        let _still_open = if round < 2 {
+            drop(requester);
+            None
+        } else {
+            stage.close_session()?;
+            Some(requester)
+        };
+        let deadline = std::time::Instant::now() + context.patience();
+        read_to_end(reader, deadline)?.ok_or_else(|| {
+            violation(
+                "every process of the tree ends, so that the pipe that all of them hold is closed",
+                format_args!("after {:?} somebody still holds it", context.patience()),
+            )
+        })?;
+        daemon.expect_gone("what the daemon became")?;
+        drop(child);
+        stage.expect_no_zombies()?;
+    }
+    stage.finish()
+}
+
+/// Ending one tree signals nobody else: no other tree, no shell, no unrelated process, and not the server.
+fn nobody_else(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut others = Vec::new();
+    let another = stage.shim.probe_session(context, "another")?;
+    let main = std::mem::replace(&mut stage.session, another);
+    let escalated = stage.escalate(&program, &[])?;
+    let beside = grow_plainly(escalated, &program)?;
+    others.extend(beside.1);
+    let mut first = beside.0;
+    stage.session = main;
+    let watched = vec![
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGUSR1,
+        libc::SIGCONT,
+    ];
+    if context.has_capability("unrelated") {
+        let unrelated = ConnectedProgram::new(context, "unrelated")?;
+        let params = json!({"argv": [unrelated.text()], "cwd": stage.directory, "env": {}});
+        stage.shim.call("process/spawn", params)?;
+        let mut probe = unrelated.accept("the unrelated process")?;
+        let daemon = fork(&mut probe, &unrelated, Kin::Daemon)?;
+        others.extend([probe, daemon]);
+    }
+    for probe in others.iter_mut().chain([&mut first.child]) {
+        probe.must(&Order::Watch(watched.clone()))?;
+    }
+    let tree = tree_on(context, &mut stage, &program)?;
+    drop(tree.escalated.requester);
+    expect_all_end(
+        &tree.handles,
+        "a process of the escalated tree",
+        context.patience(),
+    )?;
+    stage.sentinel()?;
+    for probe in others.iter_mut().chain([&mut first.child]) {
+        expect_unharmed(probe)?;
+    }
+    // The session whose tree was ended lives, and so does its shell.
+    stage.session.probe.report_again()?;
+    stage.close_session()?;
+    stage.session = stage.shim.probe_session(context, "third")?;
+    stage.sentinel()?;
+    for probe in others.iter_mut().chain([&mut first.child]) {
+        expect_unharmed(probe)?;
+    }
+    first.exit(0)?;
+    drop(others);
+    stage.finish()
+}
+
+/// A child with a daemon and a process of its own group.
+fn grow_plainly(
+    mut escalated: Escalated,
+    program: &ConnectedProgram,
+) -> Result<(Escalated, Vec<Probe>), CaseError> {
+    let group = fork(&mut escalated.child, program, Kin::OwnGroup)?;
+    let daemon = fork(&mut escalated.child, program, Kin::Daemon)?;
+    Ok((escalated, vec![group, daemon]))
+}
+
+/// Demands that a process lives, answers, and got none of the signals that it watches.
+fn expect_unharmed(probe: &mut Probe) -> Verdict {
+    probe.report_again()?;
+    // A signal to itself comes after any that came before.
+    let pid = probe.report.pid;
+    probe.must(&Order::Kill(pid, libc::SIGUSR1))?;
+    expect::equal(
+        &format!("the first signal of process {pid}, which is nobody's business"),
+        libc::SIGUSR1,
+        probe.next_signal("its own SIGUSR1")?,
+    )
+}
+
+/// Two trees in one session: when one wrapper goes, the other tree stays whole.
+fn other_requests_of_the_session(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    for round in 0..5 {
+        let escalated = stage.escalate(&program, &[])?;
+        let (mut first, first_descendants) = grow_plainly(escalated, &program)?;
+        let escalated = stage.escalate(&program, &[])?;
+        let (second, second_descendants) = grow_plainly(escalated, &program)?;
+        let (ended, ended_descendants, mut living, mut living_descendants) = if round % 2 == 0 {
+            (second, second_descendants, first, first_descendants)
+        } else {
+            first.child.report_again()?;
+            (first, first_descendants, second, second_descendants)
+        };
+        let handles = ended_descendants
+            .iter()
+            .chain([&ended.child])
+            .map(Probe::process)
+            .collect::<Result<Vec<_>, _>>()?;
+        drop(ended.requester);
+        expect_all_end(&handles, "a process of the ended tree", context.patience())?;
+        stage.sentinel()?;
+        for probe in living_descendants.iter_mut().chain([&mut living.child]) {
+            probe.report_again()?;
+        }
+        living.exit(4)?;
+    }
+    stage.finish()
+}
+
+/// Twenty trees with what is hard to find, ended at once by closing their session.
+fn many_at_once(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut handles = Vec::new();
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let escalated = stage.escalate(&program, &[])?;
+        let (escalated, descendants) = grow_plainly(escalated, &program)?;
+        for probe in descendants.iter().chain([&escalated.child]) {
+            handles.push(probe.process()?);
+        }
+        kept.push((escalated, descendants));
+    }
+    stage.close_session()?;
+    expect_all_end(&handles, "a process of the escalated trees", context.patience())?;
+    for (escalated, _) in &mut kept {
+        escalated.requester.frames.expect_end("its session was closed")?;
+    }
+    stage.expect_no_zombies()?;
+    stage.finish()
+}
