@@ -1,7 +1,7 @@
 //! Becomes an escalated child: descriptors, signals, directory, program. Runs in a process with one thread.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -36,7 +36,10 @@ fn refuse(parcel: &Parcel, errno: Errno) -> ! {
     };
     if parcel.numbers.contains(&2) {
         let name = String::from_utf8_lossy(&parcel.shown);
-        eprintln!("cannot execute {name}: {}", errno.desc());
+        // A standard error that cannot be written changes no status, and a broken pipe kills nobody.
+        // SAFETY: SIG_IGN is no handler.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        let _ = writeln!(io::stderr(), "cannot execute {name}: {}", errno.desc());
     }
     // SAFETY: _exit(2) takes an integer.
     unsafe { libc::_exit(status) }
@@ -71,19 +74,10 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         return Err(Errno::from_raw(errno));
     }
     nix::unistd::chdir(&*parcel.directory)?;
-    // What was decided on is what must be here now.
-    if let [directory, file] = parcel.identities[..] {
-        let same = |path: &[u8], identity| {
-            let found = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(path)));
-            found.map(|found| (found.dev(), found.ino()) == identity)
-        };
-        let checked = [(&b"."[..], directory), (&parcel.file[..], file)];
-        for (path, identity) in checked {
-            match same(path, identity) {
-                Ok(true) => {}
-                Ok(false) => return Err(Errno::ESTALE),
-                Err(error) => return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
-            }
+    if let [directory, _] = parcel.identities[..] {
+        let found = std::fs::metadata(".").map_err(errno_of)?;
+        if (found.dev(), found.ino()) != directory {
+            return Err(Errno::ESTALE);
         }
     }
     Ok(())
@@ -133,6 +127,31 @@ fn park(descriptor: RawFd, numbers: &[i32]) -> nix::Result<RawFd> {
     }
 }
 
+fn errno_of(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The file that was decided on, opened anew; none where nothing was looked at.
+fn found(parcel: &Parcel) -> nix::Result<Option<OwnedFd>> {
+    let [_, identity] = parcel.identities[..] else {
+        return Ok(None);
+    };
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+    let path = Path::new(std::ffi::OsStr::from_bytes(&parcel.file));
+    let opened = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?;
+    let stat = nix::sys::stat::fstat(&opened)?;
+    if (stat.st_dev, stat.st_ino) == identity {
+        Ok(Some(opened))
+    } else {
+        Err(Errno::ESTALE)
+    }
+}
+
+fn execute_named(file: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
+    let Err(errno) = nix::unistd::execve(file, arguments, environment);
+    errno
+}
+
 /// Executes as execvp(3) does: a text without `#!` by the shell. Returns only where it failed.
 fn execute(parcel: &Parcel) -> Errno {
     let strings = |list: &[Vec<u8>]| -> Vec<CString> {
@@ -143,7 +162,19 @@ fn execute(parcel: &Parcel) -> Errno {
     let file = CString::new(parcel.file.as_slice()).unwrap_or_default();
     let arguments = strings(&parcel.arguments);
     let environment = strings(&parcel.environment);
-    let Err(errno) = nix::unistd::execve(&file, &arguments, &environment);
+    // What was decided on is what must be here now. A program is executed by the descriptor that was looked at; a
+    // script's interpreter could not open it any more, so that is executed by its name.
+    let errno = match found(parcel) {
+        Err(errno) => errno,
+        Ok(None) => execute_named(&file, &arguments, &environment),
+        Ok(Some(opened)) => {
+            let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+            match nix::unistd::execveat(&opened, c"", &arguments, &environment, flags) {
+                Err(Errno::ENOENT) => execute_named(&file, &arguments, &environment),
+                Err(errno) => errno,
+            }
+        }
+    };
     if errno != Errno::ENOEXEC {
         return errno;
     }

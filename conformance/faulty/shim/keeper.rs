@@ -275,30 +275,28 @@ impl Keeper {
     }
 }
 
-/// All processes that descend from this one.
+/// All processes that descend from this one. Each keeper has one thread, but what it keeps may have several.
 fn descendants() -> Vec<i32> {
-    let parents: std::collections::HashMap<i32, i32> = std::fs::read_dir("/proc")
+    let mut found = children(std::process::id() as i32);
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+/// The children that the threads of a process have forked.
+fn children(pid: i32) -> Vec<i32> {
+    std::fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            let parent = stat[stat.rfind(')')? + 2..].split(' ').nth(1)?.parse().ok()?;
-            Some((pid, parent))
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<i32>>()
         })
-        .collect();
-    let own = std::process::id() as i32;
-    let descends = |pid: i32| {
-        let mut ancestor = pid;
-        for _ in 0..parents.len() {
-            match parents.get(&ancestor) {
-                Some(parent) if *parent == own => return true,
-                Some(parent) => ancestor = *parent,
-                None => return false,
-            }
-        }
-        false
-    };
-    parents.keys().copied().filter(|pid| descends(*pid)).collect()
+        .collect()
 }

@@ -205,7 +205,8 @@ impl Worker<'_> {
                     drop(frame.descriptors);
                     let signal = messages::signal(&frame.payload).map_err(refused)?;
                     if let Ok(signal) = i64::try_from(signal) {
-                        keeper::order(line, &json!({"signal": signal}))?;
+                        // A keeper that is gone has said before how the child ended.
+                        let _ = keeper::order(line, &json!({"signal": signal}));
                     }
                 }
             }

@@ -43,8 +43,15 @@ const LAST: i32 = 64;
 /// Signals that cannot be ignored or blocked, and SIGCHLD, without which a server cannot wait for children.
 const LEFT_ALONE: [i32; 3] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD];
 
-/// Whether the default action of `signal` ends a process.
+/// The two that the C library keeps for itself: it refuses to set them, and leaves them ignored in what its
+/// posix_spawn(3) starts, without any harm.
+pub const OF_THE_LIBRARY: [i32; 2] = [32, 33];
+
+/// Whether the default action of `signal` ends a process, as far as cases rely on it.
 pub fn is_deadly(signal: i32) -> bool {
+    if OF_THE_LIBRARY.contains(&signal) {
+        return false;
+    }
     let harmless = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
     let stopping = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
     !harmless.contains(&signal) && !stopping.contains(&signal)
@@ -71,8 +78,10 @@ fn expect_fresh(context: &Context, mut stage: Stage) -> Verdict {
     stage.finish()
 }
 
+/// The signals of a set, without the library's own.
 fn numbers(set: u64) -> Vec<i32> {
     (1..=LAST)
+        .filter(|signal| !OF_THE_LIBRARY.contains(signal))
         .filter(|signal| set & (1 << (signal - 1)) != 0)
         .collect()
 }
