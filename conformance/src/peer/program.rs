@@ -90,6 +90,13 @@ impl Program {
             .collect()
     }
 
+    /// Throws the reports of all starts so far away: thousands of them would fill the disk.
+    pub fn forget_starts(&self) -> Result<(), CaseError> {
+        fs::remove_dir_all(&self.reports)?;
+        fs::create_dir(&self.reports)?;
+        Ok(())
+    }
+
     /// The report of the only start.
     pub fn only_start(&self) -> Result<Report, CaseError> {
         let mut starts = self.starts()?;

@@ -230,7 +230,23 @@ impl<'a> RecordedShell<'a> {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Launch, CaseError> {
-        let mut launch = self.plain_launch(stock_shell(self.context)?, arguments)?;
+        self.launch_without_wrapper(stock_shell(self.context)?, arguments)
+    }
+
+    /// The launch of the shell under test itself with interception off: without the wrapper variables.
+    pub fn launch_unwrapped<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Launch, CaseError> {
+        self.launch_without_wrapper(self.context.shell()?, arguments)
+    }
+
+    fn launch_without_wrapper<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Launch, CaseError> {
+        let mut launch = self.plain_launch(program, arguments)?;
         for (name, value) in &self.variables {
             if !is_wrapper_variable(name.as_encoded_bytes()) {
                 launch = launch.variable(name, value);

@@ -2,6 +2,7 @@
 //!
 //! Each file begins with its table; [`support`] has what several of them need.
 
+mod generator;
 mod support;
 
 pub mod argv;
@@ -19,6 +20,7 @@ pub mod script;
 pub mod signals;
 pub mod status;
 pub mod sticky;
+pub mod transparent;
 pub mod wrap;
 
 use crate::suite::Case;
@@ -41,4 +43,5 @@ pub const TABLES: &[&[Case]] = &[
     fail_closed::CASES,
     sticky::CASES,
     memory::CASES,
+    transparent::CASES,
 ];
