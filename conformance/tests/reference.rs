@@ -8,6 +8,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+/// Cases that judge what lacks an extension or speaks another syntax: none of the reference's business.
+const FOR_OTHERS: &[&str] = &["server.signal-frame/without-the-extension"];
+
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -77,7 +80,18 @@ fn the_reference_passes_the_whole_suite_with_every_shell() {
         });
         let summary = &report["summary"];
         println!("{name}: {summary}");
-        assert_eq!(summary["not_applicable"], 0, "the reference has every capability");
+        let not_applicable: Vec<_> = report["cases"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|case| case["outcome"] == "not-applicable")
+            .filter_map(|case| case["id"].as_str())
+            .filter(|id| !FOR_OTHERS.contains(id))
+            .collect();
+        assert!(
+            not_applicable.is_empty(),
+            "the reference has every capability: {not_applicable:?}"
+        );
         if output.status.code() != Some(0) {
             failures.push_str(&format!(
                 "{name}: {}\n{}\n",

@@ -65,14 +65,14 @@ pub enum Placement {
     HostGroup,
 }
 
-/// A file as statx(2) shows it, as far as a swap or a change would show.
+/// A file as statx(2) shows it, as far as a swap or a change would show. Not its ctime: a hard link that is made or
+/// removed elsewhere changes that too, and is no swap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub device: (u32, u32),
     pub inode: u64,
     pub size: u64,
     pub modified: (i64, u32),
-    pub changed: (i64, u32),
 }
 
 impl Identity {
@@ -83,7 +83,6 @@ impl Identity {
             inode: found.stx_ino,
             size: found.stx_size,
             modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
-            changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
         }
     }
 }

@@ -331,7 +331,9 @@ impl Tree {
                     ]));
                 }
                 Err(Errno::EAGAIN) => ready.clear_ready(),
-                Err(Errno::EINTR) => {}
+                // A supervisor that ended with an order unread resets the connection, and the kernel says so once
+                // before it hands out what is still queued: the child's end must not be lost by a late signal.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(error) => return Err(error.into()),
             }
         }

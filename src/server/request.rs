@@ -355,7 +355,7 @@ fn result_of(ending: Ending) -> ResultMessage {
 
 /// As shells have it: 127 for what isn't there, 126 for what can't be executed.
 fn failure_result(failure: StartFailure) -> ResultMessage {
-    let missing = failure.stage == Stage::Execute && failure.errno == Errno::ENOENT;
+    let missing = failure.stage == Stage::Execute && matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR);
     ResultMessage {
         exit_code: if missing { 127 } else { 126 },
         signal: None,
