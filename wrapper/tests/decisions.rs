@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
@@ -69,8 +69,11 @@ fn a_denial_keeps_its_status_when_nobody_can_read_it() {
 fn a_long_denial_waits_for_a_slow_terminal() {
     let session = Session::new();
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
-    // SAFETY: changes the flags of this test's own pipe.
-    unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    // SAFETY: changes this test's own pipe: of one page, and non-blocking.
+    unsafe {
+        libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 4096);
+        libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK);
+    }
     let mut command = session.command(&["/bin/true"]);
     let mut child = command.stderr(writer).spawn().expect("the wrapper starts");
     drop(command);
@@ -78,6 +81,13 @@ fn a_long_denial_waits_for_a_slow_terminal() {
     session
         .accept()
         .send(&format!(r#"{{"action":{{"Deny":{{"reason":"{reason}"}}}}}}"#));
+    while rustix::io::ioctl_fionread(&reader).expect("a size") < 4096 {
+        std::thread::yield_now();
+    }
+    // Full. A wrapper that waits sleeps now, and one that gives up is gone.
+    wait_until(&child, |status| {
+        status.contains("State:\tS") || status.contains("State:\tZ")
+    });
     let mut message = String::new();
     reader.read_to_string(&mut message).expect("text");
     assert_eq!(message.len(), "Execution denied: \n".len() + reason.len());
@@ -264,8 +274,8 @@ fn the_end_of_the_commands_files_is_seen_when_the_child_closes_them() {
     let (_, mut descriptors) = request.escalate();
     let mut other = other.0;
     descriptors.clear();
-    assert_eq!(reader.read(&mut [0]).expect("the end"), 0);
-    assert_eq!(other.read(&mut [0]).expect("the end"), 0);
+    assert_ends(&mut reader);
+    assert_ends(&mut other);
     request.send(r#"{"exit_code":0}"#);
     assert_status(child.wait().expect("an end"), 0);
 }
@@ -366,19 +376,42 @@ fn a_signal_before_the_decision_acts_on_the_wrapper() {
     request.wait_for_end();
 }
 
+/// Sends a signal and waits until the wrapper has taken it, has done with it what it can, and sleeps again.
+fn signal_and_settle(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).expect("the wrapper is there");
+    let bit = 1_u64 << (signal as i32 - 1);
+    wait_until(child, |status| {
+        let pending = status
+            .lines()
+            .find_map(|line| line.strip_prefix("ShdPnd:\t"))
+            .expect("a set");
+        u64::from_str_radix(pending, 16).expect("a set") & bit == 0 && status.contains("State:\tS")
+    });
+}
+
 #[test]
-fn a_server_that_reads_no_signals_holds_nobody_up() {
-    let session = Session::new();
-    let child = spawn(session.command(&["/bin/true"]));
-    let pid = Pid::from_raw(child.id() as i32);
-    let mut request = session.accept();
-    request.escalate();
-    for _ in 0..5_000 {
-        kill(pid, Signal::SIGUSR1).expect("the wrapper is there");
-        std::thread::yield_now();
+fn a_server_that_reads_no_signals_holds_nobody_up_and_loses_none() {
+    for server_reads_in_the_end in [false, true] {
+        let session = Session::new();
+        let child = spawn(session.command(&["/bin/true"]));
+        let mut request = session.accept();
+        request.escalate();
+        let mut unread = 0;
+        loop {
+            signal_and_settle(&child, Signal::SIGUSR1);
+            let now = rustix::io::ioctl_fionread(&request.stream).expect("a size");
+            if now == unread {
+                break;
+            }
+            unread = now;
+        }
+        signal_and_settle(&child, Signal::SIGUSR2);
+        if server_reads_in_the_end {
+            while signal_of(&mut request) != Signal::SIGUSR2 as i64 {}
+        }
+        request.send(r#"{"exit_code":8}"#);
+        assert_status(finish(child).status, 8);
     }
-    request.send(r#"{"exit_code":8}"#);
-    assert_status(finish(child).status, 8);
 }
 
 #[test]

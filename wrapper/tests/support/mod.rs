@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -204,6 +204,29 @@ pub fn finish(child: Child) -> Output {
             panic!("the wrapper hangs");
         }
     }
+}
+
+/// Waits until /proc says of that process what is wanted. There is no event for it.
+pub fn wait_until(child: &Child, wanted: impl Fn(&str) -> bool) {
+    let path = format!("/proc/{}/status", child.id());
+    let begun = std::time::Instant::now();
+    while !wanted(&std::fs::read_to_string(&path).expect("the process is there")) {
+        assert!(begun.elapsed() < DEADLINE, "the wrapper never gets there");
+        std::thread::yield_now();
+    }
+}
+
+/// Demands that nobody holds the other end of a pipe any more.
+#[track_caller]
+pub fn assert_ends(pipe: &mut PipeReader) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let deadline = Timespec {
+        tv_sec: DEADLINE.as_secs() as i64,
+        tv_nsec: 0,
+    };
+    let ready = poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&deadline)).expect("poll");
+    assert_eq!(ready, 1, "somebody holds the pipe");
+    assert_eq!(pipe.read(&mut [0]).expect("the end"), 0);
 }
 
 /// The whole of a run with that decision.
