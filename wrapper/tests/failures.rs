@@ -92,6 +92,19 @@ fn the_end_of_the_stream_is_no_decision() {
 }
 
 #[test]
+fn a_server_that_goes_before_it_has_read_the_request_is_told() {
+    let session = Session::new();
+    let mut command = session.command(&["/bin/echo"]);
+    // More than a socket holds, so the wrapper is still sending.
+    for number in 0..8 {
+        command.env(format!("V{number}"), "x".repeat(100_000));
+    }
+    let child = spawn(command);
+    drop(session.accept_handshake());
+    assert_fails_closed(&finish(child), "before it had read the request");
+}
+
+#[test]
 fn the_end_of_the_stream_is_no_result() {
     let session = Session::new();
     let child = spawn(session.command(&["/bin/echo"]));

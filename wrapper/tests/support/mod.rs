@@ -59,6 +59,19 @@ impl Session {
 
     /// Takes the next handshake and its request.
     pub fn accept(&self) -> Request {
+        let stream = self.accept_handshake();
+        let mut request = Request {
+            stream,
+            request: Value::Null,
+            raw: Vec::new(),
+        };
+        request.raw = request.receive().0;
+        request.request = serde_json::from_slice(&request.raw).unwrap_or(Value::Null);
+        request
+    }
+
+    /// Takes the next handshake, and nothing that is said on its stream.
+    pub fn accept_handshake(&self) -> UnixStream {
         let mut byte = [0xff; 8];
         let mut descriptors = [-1; 8];
         let (length, count) = self
@@ -73,14 +86,7 @@ impl Session {
         // SAFETY: recvmsg has just made the descriptor.
         let stream = unsafe { UnixStream::from_raw_fd(descriptors[0]) };
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
-        let mut request = Request {
-            stream,
-            request: Value::Null,
-            raw: Vec::new(),
-        };
-        request.raw = request.receive().0;
-        request.request = serde_json::from_slice(&request.raw).unwrap_or(Value::Null);
-        request
+        stream
     }
 }
 
