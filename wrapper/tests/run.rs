@@ -5,7 +5,6 @@ mod support;
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use nix::libc;
@@ -179,8 +178,7 @@ fn what_cannot_be_executed_is_told_as_a_shell_tells_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     std::fs::write(path("plain"), "echo no").expect("a file");
-    std::fs::write(path("interpreted"), "#!/nonexistent/interpreter\n").expect("a file");
-    std::fs::set_permissions(path("interpreted"), PermissionsExt::from_mode(0o755)).expect("permissions");
+    write_program(path("interpreted").as_ref(), "#!/nonexistent/interpreter\n");
     for (file, status, text) in [
         (path("missing"), 127, "No such file or directory"),
         (path("plain/below"), 127, "Not a directory"),
@@ -207,8 +205,7 @@ fn a_text_without_an_interpreter_line_runs_as_a_shell_script() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["script", "-x", "+x", "-"] {
         let path = folder.path().join(name);
-        std::fs::write(&path, "echo \"${0##*/}|$1|$2|$#\"; exit 7\n").expect("a script");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("permissions");
+        write_program(&path, "echo \"${0##*/}|$1|$2|$#\"; exit 7\n");
         let session = Session::new();
         let mut command = Command::new(wrapper_path());
         command.args([name, "argv0", "-a", ""]).current_dir(&folder);

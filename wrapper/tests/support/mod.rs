@@ -9,6 +9,7 @@ use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -74,10 +75,8 @@ impl Session {
     pub fn accept_handshake(&self) -> UnixStream {
         let mut byte = [0xff; 8];
         let mut descriptors = [-1; 8];
-        let (length, count) = self
-            .server
-            .recv_with_fd(&mut byte, &mut descriptors)
-            .expect("a handshake");
+        let received = uninterrupted(|| self.server.recv_with_fd(&mut byte, &mut descriptors));
+        let (length, count) = received.expect("a handshake");
         assert_eq!(
             (&byte[..length], count),
             (&[0][..], 1),
@@ -109,10 +108,8 @@ impl Request {
     pub fn receive(&mut self) -> (Vec<u8>, Vec<OwnedFd>) {
         let mut header = [0; 4];
         let mut descriptors = [-1; 32];
-        let (length, count) = self
-            .stream
-            .recv_with_fd(&mut header[..1], &mut descriptors)
-            .expect("a frame");
+        let received = uninterrupted(|| self.stream.recv_with_fd(&mut header[..1], &mut descriptors));
+        let (length, count) = received.expect("a frame");
         assert_eq!(length, 1, "the wrapper has closed the stream");
         self.stream.read_exact(&mut header[1..]).expect("a whole header");
         let mut payload = vec![0; u32::from_le_bytes(header) as usize];
@@ -140,8 +137,30 @@ impl Request {
     }
 }
 
+/// A call again when the kernel has cut it short, as it does with a timed wait when the process is frozen and thawed.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_le_bytes(), payload].concat()
+}
+
+/// Makes an executable file. Another process writes it: a child that a parallel test forks while this one has the file
+/// open for writing would make it busy.
+pub fn write_program(path: &Path, text: &str) {
+    let script = r#"printf %s "$2" > "$1" && chmod 755 "$1""#;
+    let status = Command::new("/bin/sh")
+        .args(["-c", script, "sh"])
+        .arg(path)
+        .arg(text)
+        .status();
+    assert!(status.expect("a shell").success());
 }
 
 /// Makes that command inherit `descriptor` as `number`. The copy that the command keeps until then has a number that no
@@ -230,7 +249,8 @@ pub fn assert_ends(pipe: &mut PipeReader) {
         tv_sec: DEADLINE.as_secs() as i64,
         tv_nsec: 0,
     };
-    let ready = poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&deadline)).expect("poll");
+    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&deadline)));
+    let ready = ready.expect("poll");
     assert_eq!(ready, 1, "somebody holds the pipe");
     assert_eq!(pipe.read(&mut [0]).expect("the end"), 0);
 }
