@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use shell_escalation::{Decision, EscalateServer, ExecParams, ExecResult};
+use shell_escalation::{
+    Decision, EscalateServer, ExecParams, ExecResult, LocalExecutor, PreparedExec, ShellCommand,
+    ShellCommandExecutor, ShellOutput,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Always;
-use super::support::chain::script;
+use super::support::chain::{self, script};
 use super::support::processes::gone_within;
 
 fn server() -> EscalateServer {
@@ -125,4 +128,60 @@ async fn a_missing_shell_is_an_error_that_names_it() {
         .await
         .unwrap_err();
     assert!(error.to_string().starts_with("/no/shell: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn escalated_children_in_the_background_end_with_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("pid");
+    let told = told.to_str().unwrap();
+    let policy = Always::new(Decision::escalate());
+    let server = EscalateServer::new(chain::shell(folder.path()), chain::wrapper(), policy);
+    let child = format!("trap : TERM HUP; echo $$ > {told}; while :; do sleep 600; done");
+    let command = format!(
+        ":\"$EXEC_WRAPPER\" /bin/sh sh -c '{child}' & while ! [ -s {told} ]; do sleep 0.01; done; exit 6"
+    );
+    let result = server
+        .exec(ExecParams::new(command, "/"), &CancellationToken::new())
+        .await
+        .unwrap();
+    assert_eq!(result.exit_code, 6);
+    let pid = std::fs::read_to_string(told).unwrap();
+    assert!(
+        gone_within(pid.trim().parse().unwrap(), Duration::ZERO),
+        "{pid} lives on"
+    );
+}
+
+/// Gives every escalated command another argument, and refuses some.
+struct Meddling(LocalExecutor);
+
+impl ShellCommandExecutor for Meddling {
+    async fn run(&self, command: ShellCommand) -> std::io::Result<ShellOutput> {
+        self.0.run(command).await
+    }
+
+    async fn prepare(&self, mut exec: PreparedExec) -> std::io::Result<PreparedExec> {
+        if exec.argv.iter().any(|argument| argument == "refuse") {
+            return Err(std::io::Error::other("refused by the host"));
+        }
+        exec.file = "/usr/bin/printf".into();
+        exec.argv.insert(1, "<%s>".into());
+        Ok(exec)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_executor_has_the_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = EscalateServer::new(
+        chain::shell(folder.path()),
+        chain::wrapper(),
+        Always::new(Decision::escalate()),
+    )
+    .with_executor(Meddling(LocalExecutor::default()));
+    let params = ExecParams::new("/bin/echo echo a b\n/bin/echo echo refuse", "/");
+    let result = server.exec(params, &CancellationToken::new()).await.unwrap();
+    assert_eq!(result.stdout, b"<a><b>");
+    assert_ne!(result.exit_code, 0);
 }
