@@ -36,8 +36,7 @@ impl AuditLog {
         })
     }
 
-    pub(crate) fn write(&self, entry: &Entry, error: Option<String>) {
-        let Some(request) = &entry.request else { return };
+    fn write(&self, entry: &Entry, request: &PolicyRequest, error: Option<String>) {
         let line = Line {
             time: humantime::format_rfc3339_millis(entry.arrived_at).to_string(),
             session: request.session,
@@ -76,9 +75,11 @@ impl AuditLog {
     }
 }
 
-/// What is known of a request so far.
+/// What is known of a request so far. Its line is written once: before the last word to the wrapper, so that lines come in the
+/// order of what a shell does, or when the request comes to an early end.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    log: Option<Arc<AuditLog>>,
     number: u64,
     arrived_at: SystemTime,
     arrived: Instant,
@@ -86,12 +87,13 @@ pub(crate) struct Entry {
     /// Nothing is written about a stream that never asked anything.
     request: Option<PolicyRequest>,
     decision: Option<Decision>,
-    pub result: Option<ResultMessage>,
+    result: Option<ResultMessage>,
 }
 
 impl Entry {
-    pub fn new(number: u64) -> Self {
+    pub fn new(number: u64, log: Option<Arc<AuditLog>>) -> Self {
         Self {
+            log,
             number,
             arrived_at: SystemTime::now(),
             arrived: Instant::now(),
@@ -104,6 +106,9 @@ impl Entry {
 
     /// Remembers the request, without its environment.
     pub fn asked(&mut self, request: &PolicyRequest) {
+        if self.log.is_none() {
+            return;
+        }
         self.request = Some(PolicyRequest {
             session: request.session,
             program: request.program.clone(),
@@ -114,6 +119,19 @@ impl Entry {
             peer: request.peer,
             clock: Arc::clone(&request.clock),
         });
+    }
+
+    /// Remembers how the child ended, and writes the line.
+    pub fn ended(&mut self, result: ResultMessage) {
+        self.result = Some(result);
+        self.write(None);
+    }
+
+    /// Writes the line, unless there is one already.
+    pub fn write(&mut self, error: Option<String>) {
+        if let (Some(request), Some(log)) = (self.request.take(), &self.log) {
+            log.write(self, &request, error);
+        }
     }
 
     pub fn decided(&mut self, decision: &Decision) {
@@ -161,8 +179,8 @@ mod tests {
     use super::*;
     use crate::session::Stopwatch;
 
-    fn entry() -> Entry {
-        let mut entry = Entry::new(7);
+    fn entry(log: Arc<AuditLog>) -> Entry {
+        let mut entry = Entry::new(7, Some(log));
         entry.asked(&PolicyRequest {
             session: 3,
             program: "/bin/echo".into(),
@@ -180,15 +198,16 @@ mod tests {
     fn a_request_is_one_line_without_its_environment() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit");
-        let log = AuditLog::open(&path).unwrap();
-        let mut entry = entry();
+        let log = Arc::new(AuditLog::open(&path).unwrap());
+        let mut entry = entry(Arc::clone(&log));
         entry.decided(&Decision::escalate().by_rule("line 2"));
-        entry.result = Some(ResultMessage {
+        entry.ended(ResultMessage {
             exit_code: 143,
             signal: Some(15),
         });
-        log.write(&entry, None);
-        log.write(&Entry::new(8), None);
+        entry.write(Some("the wrapper has gone".to_owned()));
+        // A stream that never asked anything leaves no line.
+        Entry::new(8, Some(log)).write(Some("garbage".to_owned()));
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert!(!text.contains("secret") && !text.contains("TOKEN"));
@@ -207,6 +226,6 @@ mod tests {
             (&line["session"], &line["request"], &line["peer"]),
             (&3.into(), &7.into(), &42.into())
         );
-        assert!(line["time"].as_str().unwrap().ends_with('Z'));
+        assert!(line["time"].as_str().unwrap().ends_with('Z') && line["error"].is_null());
     }
 }

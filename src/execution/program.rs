@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::supervisor::Identity;
+use super::supervisor::{Identity, STATX_IDENTITY};
 
 /// A file that was opened without reading it, and what it looked like then.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub(crate) fn identity_of(file: BorrowedFd<'_>) -> io::Result<Identity> {
             file.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            libc::STATX_BASIC_STATS,
+            STATX_IDENTITY,
             &raw mut found,
         )
     };

@@ -65,15 +65,19 @@ pub enum Placement {
     HostGroup,
 }
 
-/// A file as statx(2) shows it, as far as a swap or a change would show. Not its ctime: a hard link that is made or
-/// removed elsewhere changes that too, and is no swap.
+/// A file as statx(2) shows it, as far as a swap or a change would show. The time of birth tells a new file with a recycled
+/// inode number; the time of change would tell of new links to the file, which are none of our business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub device: (u32, u32),
     pub inode: u64,
     pub size: u64,
     pub modified: (i64, u32),
+    pub born: (i64, u32),
 }
+
+/// What an [`Identity`] needs of statx(2); a file system that knows no time of birth leaves it 0.
+pub(crate) const STATX_IDENTITY: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 
 impl Identity {
     /// The part of `found` that tells files apart.
@@ -83,6 +87,7 @@ impl Identity {
             inode: found.stx_ino,
             size: found.stx_size,
             modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+            born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
         }
     }
 }
@@ -354,7 +359,7 @@ fn same_file(job: &Job) -> bool {
         libc::AT_FDCWD as usize,
         job.path as usize,
         0,
-        libc::STATX_BASIC_STATS as usize,
+        STATX_IDENTITY as usize,
         (&raw mut found) as usize,
         0,
     ];

@@ -331,8 +331,7 @@ impl Tree {
                     ]));
                 }
                 Err(Errno::EAGAIN) => ready.clear_ready(),
-                // A supervisor that ended with an order unread resets the connection, and the kernel says so once
-                // before it hands out what is still queued: the child's end must not be lost by a late signal.
+                // A supervisor that ended without reading a signal of ours resets the socket; what it had said comes next.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(error) => return Err(error.into()),
             }

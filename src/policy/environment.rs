@@ -17,49 +17,22 @@ pub enum KeepEnv {
     Everything,
 }
 
-/// Exact names: dynamic loader and C library, shells, then interpreters that execute or import what a variable names.
+/// What the dynamic loader and the C library read, then what shells read at their start. Interpreters have variables of this
+/// kind, too (PYTHONPATH, NODE_OPTIONS, GIT_SSH_COMMAND): those are for the policy to judge, which knows the program and sees
+/// the environment.
 const NAMES: &[&str] = &[
     "GLIBC_TUNABLES",
     "GCONV_PATH",
-    "GETCONF_DIR",
-    "LOCPATH",
-    "NLSPATH",
-    "MALLOC_TRACE",
     "BASH_ENV",
-    "BASH_LOADABLES_PATH",
     "ENV",
     "SHELLOPTS",
     "BASHOPTS",
     "PS4",
-    "PROMPT_COMMAND",
     "ZDOTDIR",
-    "FPATH",
-    "NULLCMD",
-    "READNULLCMD",
-    "PERL5OPT",
-    "PERL5LIB",
-    "PERL5DB",
-    "PERLLIB",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHONSTARTUP",
-    "PYTHONINSPECT",
-    "PYTHONUSERBASE",
-    "PYTHONBREAKPOINT",
-    "RUBYOPT",
-    "RUBYLIB",
-    "NODE_OPTIONS",
-    "NODE_PATH",
-    "LUA_INIT",
-    "LUA_PATH",
-    "LUA_CPATH",
-    "JAVA_TOOL_OPTIONS",
-    "JDK_JAVA_OPTIONS",
-    "_JAVA_OPTIONS",
 ];
 
 /// Families of names.
-const PREFIXES: &[&str] = &["LD_", "DYLD_", "_RLD", "BASH_FUNC_", "LUA_INIT_"];
+const PREFIXES: &[&str] = &["LD_", "BASH_FUNC_"];
 
 /// The protocol's own variables: a patched shell would execute what EXEC_WRAPPER names. No decision keeps them.
 const OWN: &[&str] = &["EXEC_WRAPPER", "BASH_EXEC_WRAPPER", "CODEX_ESCALATE_SOCKET"];
@@ -113,13 +86,19 @@ mod tests {
 
     #[test]
     fn variables_that_load_code_do_not_reach_the_child() {
-        assert_eq!(names(MIXED, &KeepEnv::Nothing), ["PATH", "HOME", "ENVY"]);
+        assert_eq!(
+            names(MIXED, &KeepEnv::Nothing),
+            ["PATH", "HOME", "ENVY", "PYTHONPATH"]
+        );
     }
 
     #[test]
     fn a_decision_may_keep_some_or_all_of_them() {
         let some = KeepEnv::Names([OsString::from("LD_PRELOAD")].into());
-        assert_eq!(names(MIXED, &some), ["PATH", "LD_PRELOAD", "HOME", "ENVY"]);
+        assert_eq!(
+            names(MIXED, &some),
+            ["PATH", "LD_PRELOAD", "HOME", "ENVY", "PYTHONPATH"]
+        );
         let all = names(MIXED, &KeepEnv::Everything);
         assert_eq!(
             all,

@@ -61,8 +61,7 @@ pub(super) async fn serve(
     peer: Option<i32>,
     idle: IdleStream,
 ) {
-    let audit = session.settings.audit.clone();
-    let mut entry = Entry::new(number);
+    let mut entry = Entry::new(number, session.settings.audit.clone());
     let served = match Worker::new(session, stream, peer) {
         Ok(worker) => worker.serve(idle, &mut entry).await,
         Err(error) => Err(StreamError::from(error).into()),
@@ -74,8 +73,8 @@ pub(super) async fn serve(
         }
         Err(error) => tracing::warn!(%error, "request closed"),
     }
-    if let Some(audit) = audit {
-        audit.write(&entry, served.err().map(|error| error.to_string()));
+    if let Err(error) = &served {
+        entry.write(Some(error.to_string()));
     }
 }
 
@@ -132,9 +131,7 @@ impl Worker {
             peer: self.peer,
             clock: Arc::clone(&session.clock),
         });
-        if session.settings.audit.is_some() {
-            entry.asked(&question);
-        }
+        entry.asked(&question);
         let decision = tokio::select! {
             biased;
             () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
@@ -146,6 +143,9 @@ impl Worker {
         let reply = Reply {
             action: decision.action.clone(),
         };
+        if decision.action != Action::Escalate {
+            entry.write(None);
+        }
         // Whoever has heard the answer may ask again at once.
         let permit = (decision.action == Action::Escalate).then_some(permit);
         tokio::select! {
@@ -288,7 +288,7 @@ impl Worker {
                 None => return Err(RequestError::SupervisorLost),
             }
         };
-        entry.result = Some(result);
+        entry.ended(result);
         drop(permit);
         let told = self.tell(&result).await;
         self.stream.drain();
@@ -355,7 +355,7 @@ fn result_of(ending: Ending) -> ResultMessage {
 
 /// As shells have it: 127 for what isn't there, 126 for what can't be executed.
 fn failure_result(failure: StartFailure) -> ResultMessage {
-    let missing = failure.stage == Stage::Execute && matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR);
+    let missing = matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR) && failure.stage == Stage::Execute;
     ResultMessage {
         exit_code: if missing { 127 } else { 126 },
         signal: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
@@ -12,7 +12,7 @@ use shell_escalation::{Decision, KeepEnv};
 
 use super::support::chain::script as script_file;
 use super::support::processes::eventually;
-use super::support::wrapper::{Stream, null, pipe, read_all, request};
+use super::support::wrapper::{Stream, frame, null, pipe, read_all, request};
 use super::{Always, Fixture, blocking, start};
 
 fn escalating() -> Fixture {
@@ -222,7 +222,7 @@ async fn what_cannot_be_started_is_told_as_shells_tell_it() {
             ("relative", 127, "relative: No such file or directory"),
             (plain, 126, "plain: Permission denied"),
             ("/", 126, "/: Permission denied"),
-            ("/etc/passwd/x", 126, "/etc/passwd/x: Not a directory"),
+            ("/etc/passwd/x", 127, "/etc/passwd/x: Not a directory"),
             (
                 "/proc/self/exe",
                 126,
@@ -446,6 +446,41 @@ async fn a_working_directory_swapped_after_the_decision_is_not_entered() {
         drop(writer);
         assert_eq!(stream.receive(), json!({"exit_code": 126}));
         assert!(read_all(reader).ends_with("changed between decision and execution\n"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_more_or_fewer_links_is_the_same_file() {
+    let fixture = escalating();
+    blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        script_file(&program, "#!/bin/sh\nexit 4\n");
+        let mut stream = fixture.client.request(&[program.to_str().unwrap()]);
+        assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+        std::fs::hard_link(&program, folder.path().join("link")).unwrap();
+        stream.send_descriptors(&[]);
+        assert_eq!(stream.receive(), json!({"exit_code": 4}));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_after_the_end_does_not_cost_the_result() {
+    let fixture = escalating();
+    blocking(move || {
+        let null = null();
+        for round in 0..100 {
+            let mut stream = fixture.client.request(&["/bin/sh", "-c", "exit 9"]);
+            assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+            stream.send_with(&json!({"fds": [0], "signals": true}), &[(&null, 0)]);
+            // Some of these come before the end, some after it, some when nobody reads any more.
+            let harmless = frame(br#"{"signal":18}"#).repeat(1 + round % 30);
+            let _ = stream.0.write_all(&harmless);
+            assert_eq!(stream.receive(), json!({"exit_code": 9}), "round {round}");
+            assert_eq!(stream.0.read(&mut [0; 1]).unwrap(), 0, "the stream was reset");
+        }
     })
     .await;
 }
