@@ -46,6 +46,22 @@ pub struct PolicyRequest {
 }
 
 impl PolicyRequest {
+    /// A request of no session, to try policies with: `program` with itself as only argument, in the root directory, without
+    /// environment. The fields can be set.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
+        Self {
+            session: 0,
+            canonical: std::fs::canonicalize(&program).ok(),
+            argv: vec![program.clone().into_os_string()],
+            program,
+            workdir: PathBuf::from("/"),
+            env: Vec::new(),
+            peer: None,
+            clock: Stopwatch::start(),
+        }
+    }
     /// Stops the clock of a one-shot command's timeout while the returned value lives, say because a person is being asked.
     pub fn stop_the_clock(&self) -> Stopped {
         self.clock.hold()

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::execution::ClientSocket;
 use crate::server::{Listener, Settings};
@@ -37,6 +38,8 @@ pub struct EscalationSession {
 #[derive(Debug)]
 pub(crate) struct SessionCore {
     pub id: u64,
+    /// Everything that is logged about the session is within.
+    pub span: tracing::Span,
     pub settings: Arc<Settings>,
     /// Cancelled when the session is to end, for whatever reason.
     pub ended: CancellationToken,
@@ -69,8 +72,10 @@ impl EscalationSession {
             (SOCKET_VARIABLE.to_owned(), client.as_raw_fd().to_string()),
             (EXEC_WRAPPER.to_owned(), wrapper.to_owned()),
         ]);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let core = Arc::new(SessionCore {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
+            span: tracing::info_span!("session", id),
             ended: parent.child_token(),
             tasks: TaskTracker::new(),
             open_requests: Arc::new(tokio::sync::Semaphore::new(settings.limits.open_requests)),
@@ -80,8 +85,8 @@ impl EscalationSession {
             settings,
         });
         let listener = Listener::new(server, Arc::clone(&core))?;
-        core.tasks.spawn(listener.run());
-        tracing::debug!(session = core.id, "session started");
+        core.tasks.spawn(listener.run().instrument(core.span.clone()));
+        core.span.in_scope(|| tracing::debug!("session started"));
         Ok(Self {
             overlay,
             client: Arc::new(Mutex::new(Some(client))),
@@ -169,6 +174,6 @@ impl Drop for EscalationSession {
     fn drop(&mut self) {
         self.core.ended.cancel();
         self.core.tasks.close();
-        tracing::debug!(session = self.core.id, "session ended");
+        self.core.span.in_scope(|| tracing::debug!("session ended"));
     }
 }

@@ -187,13 +187,26 @@ fn question(
     );
     line("folder", shown(request.workdir.as_os_str()));
     let differences = differences(&request.env, environment);
-    for (index, difference) in differences.iter().enumerate() {
+    for (index, difference) in differences.iter().take(MOST_SHOWN).enumerate() {
         line(if index == 0 { "environment" } else { "" }, difference.clone());
+    }
+    if differences.len() > MOST_SHOWN {
+        line("", more(differences.len()));
     }
     if let Some(reason) = reason {
         line("because", reason.to_owned());
     }
     text
+}
+
+/// Arguments and variables beyond this number are only counted: a person couldn't read them.
+const MOST_SHOWN: usize = 50;
+
+fn more(count: usize) -> String {
+    match count.saturating_sub(MOST_SHOWN) {
+        0 => String::new(),
+        rest => format!(" … and {rest} more"),
+    }
 }
 
 /// How an environment differs from what the shell was given, name by name.
@@ -250,5 +263,54 @@ fn visible(character: char) -> String {
             character.escape_unicode().to_string()
         }
         _ => character.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_shows_what_matters_and_nothing_as_it_came() {
+        let mut request = PolicyRequest::new("/opt/tool\u{1b}[2J");
+        request.canonical = Some("/srv/tool".into());
+        let many = "x".repeat(300);
+        request.argv = [
+            "tool",
+            "",
+            "two words",
+            "line\nbreak",
+            "right\u{202e}left",
+            "it's",
+            &many,
+        ]
+        .map(Into::into)
+        .to_vec();
+        request.workdir = "/home/me".into();
+        request.env = [
+            ("PATH", "/evil:/bin"),
+            ("HOME", "/root"),
+            ("API_TOKEN", "hunter2"),
+            ("N\u{7}", "1"),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+        let base = [("PATH", "/bin"), ("HOME", "/root"), ("LANG", "C")];
+        let base = base.map(|(name, value)| (name.into(), value.into())).into();
+        insta::assert_snapshot!(question(&request, Some("it reaches the network"), &base));
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_counted() {
+        let mut request = PolicyRequest::new("/bin/true");
+        request.argv = (0..1000).map(|number| number.to_string().into()).collect();
+        request.env = (0..60)
+            .map(|number| (format!("V{number}").into(), "".into()))
+            .collect();
+        let text = question(&request, None, &BTreeMap::new());
+        assert!(
+            text.contains(" 48 49 … and 950 more\n") && text.ends_with(" … and 10 more\n"),
+            "{text}"
+        );
     }
 }

@@ -110,3 +110,59 @@ fn open_path(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int) -> io:
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn open(path: &Path) -> io::Result<PinnedFile> {
+        let root = open_directory(OsStr::new("/")).unwrap();
+        PinnedFile::open(root.as_fd(), path.as_os_str())
+    }
+
+    #[test]
+    fn links_lead_to_the_same_file_and_a_copy_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "x").unwrap();
+        std::fs::hard_link(path("file"), path("hard")).unwrap();
+        symlink("file", path("soft")).unwrap();
+        let file = open(&path("file")).unwrap();
+        assert_eq!(open(&path("soft")).unwrap().identity(), file.identity());
+        assert_eq!(open(&path("hard")).unwrap().identity(), file.identity());
+        assert_eq!(
+            open(&path("soft")).unwrap().canonical().unwrap(),
+            path("file").canonicalize().unwrap()
+        );
+        std::fs::copy(path("file"), path("copy")).unwrap();
+        assert_ne!(open(&path("copy")).unwrap().identity(), file.identity());
+        std::fs::write(path("file"), "longer").unwrap();
+        assert_ne!(open(&path("file")).unwrap().identity(), file.identity());
+    }
+
+    #[test]
+    fn names_of_this_process_are_refused() {
+        for path in ["/proc/self/exe", "/proc/self/root/bin/sh", "/dev/fd/0"] {
+            let error = open(Path::new(path)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{path}");
+        }
+        for path in [
+            "/proc/self",
+            "/proc/thread-self",
+            "/proc/self/fd",
+            "/proc/self/cwd",
+        ] {
+            let error = open_directory(OsStr::new(path)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{path}");
+        }
+        open_directory(OsStr::new("/proc/sys")).unwrap();
+    }
+
+    #[test]
+    fn what_is_opened_closes_on_exec() {
+        let file = open(Path::new("/bin/sh")).unwrap();
+        let flags = nix::fcntl::fcntl(file.descriptor(), nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+    }
+}

@@ -521,3 +521,125 @@ impl Stacks {
         let _ = unsafe { munmap(self.base, STACKS) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::program::open_directory;
+    use std::os::fd::AsFd;
+
+    fn spawn(argv: &[&str], descriptors: Vec<(OwnedFd, RawFd)>) -> Tree {
+        let workdir = open_directory(OsStr::new("/")).unwrap();
+        let program = PinnedFile::open(workdir.as_fd(), OsStr::new(argv[0])).unwrap();
+        Tree::spawn(Spawn {
+            program: Ok(program),
+            path: argv[0].into(),
+            argv: argv.iter().map(Into::into).collect(),
+            env: Vec::new(),
+            workdir: Ok(workdir),
+            umask: None,
+            open_files: None,
+            descriptors,
+            placement: Placement::OwnGroup,
+            error_prefix: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    async fn started(tree: &mut Tree) -> Pid {
+        match tree.next_event().await {
+            Some(TreeEvent::Started(pid)) => pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_starts_ends_and_is_reaped() {
+        let mut tree = spawn(&["/bin/sh", "-c", "exit 7"], Vec::new());
+        let pid = started(&mut tree).await;
+        assert_eq!(tree.next_event().await, Some(TreeEvent::Ended(Ending::Exited(7))));
+        assert_eq!(tree.next_event().await, None);
+        assert!(tree.supervisor.is_none());
+        assert_eq!(nix::sys::signal::kill(pid, None), Err(Errno::ESRCH));
+    }
+
+    #[tokio::test]
+    async fn signals_stops_and_kills_are_told() {
+        let mut tree = spawn(&["/bin/sleep", "600"], Vec::new());
+        started(&mut tree).await;
+        tree.signal(libc::SIGSTOP);
+        assert_eq!(tree.next_event().await, Some(TreeEvent::Stopped(libc::SIGSTOP)));
+        tree.kill();
+        assert_eq!(
+            tree.next_event().await,
+            Some(TreeEvent::Ended(Ending::Killed(libc::SIGKILL)))
+        );
+        assert_eq!(tree.next_event().await, None);
+    }
+
+    #[tokio::test]
+    async fn limits_of_open_files_are_the_child_s_own() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let workdir = open_directory(OsStr::new("/")).unwrap();
+        let program = PinnedFile::open(workdir.as_fd(), OsStr::new("/bin/sh")).unwrap();
+        let mut tree = Tree::spawn(Spawn {
+            program: Ok(program),
+            path: "/bin/sh".into(),
+            argv: ["sh", "-c", "ulimit -Sn; ulimit -Hn"].map(Into::into).to_vec(),
+            env: Vec::new(),
+            workdir: Ok(workdir),
+            umask: None,
+            open_files: Some((33, 44)),
+            descriptors: vec![(writer, 1)],
+            placement: Placement::OwnGroup,
+            error_prefix: Vec::new(),
+        })
+        .unwrap();
+        while tree.next_event().await.is_some() {}
+        let mut output = [0; 64];
+        let bytes = nix::unistd::read(&reader, &mut output).unwrap();
+        assert_eq!(&output[..bytes], b"33\n44\n");
+        assert_ne!(open_file_limit().unwrap(), 33);
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_is_killed_takes_its_child_along() {
+        let mut tree = spawn(&["/bin/sleep", "600"], Vec::new());
+        let pid = started(&mut tree).await;
+        let supervisor = tree.supervisor.as_ref().unwrap().pid;
+        // SAFETY: two integers.
+        let child = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        // SAFETY: just made.
+        let child = unsafe { OwnedFd::from_raw_fd(i32::try_from(child).unwrap()) };
+        nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
+        assert_eq!(tree.next_event().await, None);
+        let mut watched = [nix::poll::PollFd::new(
+            child.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        assert_eq!(
+            nix::poll::poll(&mut watched, 10_000_u16),
+            Ok(1),
+            "the child lives on"
+        );
+    }
+
+    #[tokio::test]
+    async fn nul_in_an_argument_starts_nothing() {
+        let workdir = open_directory(OsStr::new("/")).unwrap();
+        let program = PinnedFile::open(workdir.as_fd(), OsStr::new("/bin/sh")).unwrap();
+        let spawned = Tree::spawn(Spawn {
+            program: Ok(program),
+            path: "/bin/sh".into(),
+            argv: vec!["a\0b".into()],
+            env: Vec::new(),
+            workdir: Ok(workdir),
+            umask: None,
+            open_files: None,
+            descriptors: Vec::new(),
+            placement: Placement::OwnGroup,
+            error_prefix: Vec::new(),
+        });
+        assert!(matches!(spawned, Err(SpawnError::Nul(_))), "{spawned:?}");
+    }
+}

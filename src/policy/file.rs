@@ -132,3 +132,147 @@ impl EscalationPolicy for PolicyFile {
         Ok(decision.by_rule(line.map_or("default".to_owned(), |line| format!("line {line}"))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Action, KeepEnv};
+
+    /// Decides about a program with arguments; the policy is rules in short form.
+    async fn decide(policy: &str, program: &str, arguments: &[&str]) -> Decision {
+        let policy = PolicyFile::parse(policy).unwrap();
+        let mut request = PolicyRequest::new(program);
+        request.argv.extend(arguments.iter().map(Into::into));
+        policy.decide(&request).await.unwrap()
+    }
+
+    fn denied(decision: &Decision) -> bool {
+        matches!(decision.action(), Action::Deny { .. })
+    }
+
+    #[tokio::test]
+    async fn the_first_matching_rule_decides() {
+        let policy = "default = \"deny\"\n\
+            [[rule]]\nprogram = \"/bin/echo\"\nargv = [\"a\", \"b\"]\naction = \"escalate\"\n\
+            [[rule]]\nprogram = \"echo\"\naction = \"run\"\n\
+            [[rule]]\nprogram = \"/bin/echo\"\naction = \"escalate\"\n";
+        assert_eq!(
+            decide(policy, "/bin/echo", &["a", "b", "c"]).await.action(),
+            &Action::Escalate
+        );
+        assert_eq!(decide(policy, "/bin/echo", &["a"]).await.action(), &Action::Run);
+        assert_eq!(
+            decide(policy, "/bin/echo", &[]).await.rule.as_deref(),
+            Some("line 6")
+        );
+        let default = decide(policy, "/bin/cat", &[]).await;
+        assert_eq!(
+            (default.action(), default.rule.as_deref()),
+            (&Action::Deny { reason: None }, Some("default"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_matching_deny_wins_wherever_it_stands() {
+        let policy = "default = \"run\"\n\
+            [[rule]]\nprogram = \"/bin/*\"\naction = \"escalate\"\n\
+            [[rule]]\nprogram = \"cat\"\naction = \"deny\"\nreason = \"no cats\"\n";
+        let decision = decide(policy, "/bin/cat", &[]).await;
+        assert_eq!(
+            decision.action(),
+            &Action::Deny {
+                reason: Some("no cats".to_owned())
+            }
+        );
+        assert_eq!(decide(policy, "/bin/echo", &[]).await.action(), &Action::Escalate);
+    }
+
+    #[tokio::test]
+    async fn rules_see_through_symbolic_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("harmless");
+        let real = std::fs::canonicalize("/bin/cat").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let rule = |action: &str| {
+            format!(
+                "default = \"run\"\n[[rule]]\nprogram = {:?}\naction = \"{action}\"\n",
+                real.display().to_string()
+            )
+        };
+        let link = link.to_str().unwrap();
+        assert!(denied(&decide(&rule("deny"), link, &[]).await));
+        assert_eq!(
+            decide(&rule("escalate"), link, &[]).await.action(),
+            &Action::Escalate
+        );
+    }
+
+    #[tokio::test]
+    async fn a_mere_name_escalates_only_what_nobody_else_can_replace() {
+        let folder = tempfile::tempdir().unwrap();
+        let writable = folder.path().join("bin");
+        std::fs::create_dir(&writable).unwrap();
+        std::fs::set_permissions(&writable, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let planted = writable.join("env");
+        std::fs::copy("/usr/bin/env", &planted).unwrap();
+        let linked = writable.join("elsewhere");
+        std::os::unix::fs::symlink("/usr/bin/env", &linked).unwrap();
+        let planted = planted.to_str().unwrap();
+        for program in ["env", "en*", "**/env"] {
+            let policy = |more: &str| {
+                format!("default = \"run\"\n[[rule]]\nprogram = \"{program}\"\naction = \"escalate\"\n{more}")
+            };
+            assert_eq!(
+                decide(&policy(""), "/usr/bin/env", &[]).await.action(),
+                &Action::Escalate,
+                "{program}"
+            );
+            assert_eq!(
+                decide(&policy(""), planted, &[]).await.action(),
+                &Action::Run,
+                "{program}"
+            );
+            let anywhere = decide(&policy("anywhere = true\n"), planted, &[]).await;
+            assert_eq!(anywhere.action(), &Action::Escalate, "{program}");
+            // Whatever the link is called, the program behind it is the system's.
+            let behind = decide(&policy(""), linked.to_str().unwrap(), &[]).await;
+            assert_eq!(behind.action(), &Action::Escalate, "{program}");
+        }
+        // A rule that names the place is the author's business.
+        let policy = format!("default = \"run\"\n[[rule]]\nprogram = {planted:?}\naction = \"escalate\"\n");
+        assert_eq!(decide(&policy, planted, &[]).await.action(), &Action::Escalate);
+        // A deny by name holds everywhere.
+        let policy = "default = \"run\"\n[[rule]]\nprogram = \"env\"\naction = \"deny\"\n";
+        assert!(denied(&decide(policy, planted, &[]).await));
+    }
+
+    #[tokio::test]
+    async fn escalations_say_which_variables_they_keep() {
+        let policy = |keep: &str| {
+            format!("default = \"run\"\n[[rule]]\nprogram = \"/bin/cat\"\naction = \"escalate\"\n{keep}\n")
+        };
+        let kept = async |keep: &str| decide(&policy(keep), "/bin/cat", &[]).await.keep_env;
+        assert_eq!(kept("").await, KeepEnv::Nothing);
+        assert_eq!(kept("keep_env = false").await, KeepEnv::Nothing);
+        assert_eq!(kept("keep_env = true").await, KeepEnv::Everything);
+        let names = KeepEnv::Names(["LD_PRELOAD".into()].into());
+        assert_eq!(kept("keep_env = [\"LD_PRELOAD\"]").await, names);
+    }
+
+    #[tokio::test]
+    async fn where_nobody_can_be_asked_a_prompt_denies() {
+        let decision = decide("default = \"prompt\"\n", "/bin/cat", &[]).await;
+        assert!(denied(&decision), "{decision:?}");
+    }
+
+    #[test]
+    fn the_policies_of_the_fixtures_are_good() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies"));
+        let mut read = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            PolicyFile::read(&file.unwrap().path()).unwrap();
+            read += 1;
+        }
+        assert!(read >= 4);
+    }
+}

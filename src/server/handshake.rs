@@ -51,7 +51,7 @@ impl Listener {
             biased;
             () = ended.cancelled() => {}
             error = self.accept() => {
-                tracing::error!(session = self.session.id, %error, "the session's socket can't be watched");
+                tracing::error!(%error, "the session's socket can't be watched");
             }
         }
     }
@@ -68,40 +68,33 @@ impl Listener {
                 Ok(datagram) => datagram,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
-                        tracing::warn!(session = self.session.id, %error, "receiving a handshake failed");
+                        tracing::warn!(%error, "receiving a handshake failed");
                     }
                     ready.clear_ready();
                     continue;
                 }
             };
             if datagram.truncated {
-                tracing::warn!(
-                    session = self.session.id,
-                    "handshake dropped: no room for its descriptors"
-                );
+                tracing::warn!("handshake dropped: no room for its descriptors");
                 continue;
             }
             let [stream] = match <[OwnedFd; 1]>::try_from(datagram.descriptors) {
                 Ok(stream) => stream,
                 Err(others) => {
                     let count = others.len();
-                    tracing::warn!(
-                        session = self.session.id,
-                        count,
-                        "handshake dropped: not one descriptor"
-                    );
+                    tracing::warn!(count, "handshake dropped: not one descriptor");
                     continue;
                 }
             };
             if let Err(reason) = connected_unix_stream(&stream) {
-                tracing::warn!(session = self.session.id, reason, "handshake dropped");
+                tracing::warn!(reason, "handshake dropped");
                 continue;
             }
             let request = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
             let peer = getsockopt(&stream, sockopt::PeerCredentials)
                 .ok()
                 .map(|credentials| credentials.pid());
-            let span = tracing::info_span!("request", session = self.session.id, request, peer);
+            let span = tracing::info_span!(parent: &self.session.span, "request", number = request, peer);
             let session = Arc::clone(&self.session);
             let worker = request::serve(session, stream, request, peer, self.idle.enter());
             self.session.tasks.spawn(worker.instrument(span));

@@ -22,7 +22,7 @@ pub struct Shim {
 impl Shim {
     pub fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_shell-escalation"))
-            .args(["--log", "warn", "shim"])
+            .args(["--log", "error", "shim"])
             .env("SECRET_OF_THE_SHIM", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
