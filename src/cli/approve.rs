@@ -176,15 +176,13 @@ fn question(
     {
         line("really", shown(canonical.as_os_str()));
     }
-    line(
-        "arguments",
-        request
-            .argv
-            .iter()
-            .map(|argument| shown(argument))
-            .collect::<Vec<_>>()
-            .join(" "),
-    );
+    let first: Vec<String> = request
+        .argv
+        .iter()
+        .take(MOST_SHOWN)
+        .map(|argument| shown(argument))
+        .collect();
+    line("arguments", first.join(" ") + &more(request.argv.len()));
     line("folder", shown(request.workdir.as_os_str()));
     let differences = differences(&request.env, environment);
     for (index, difference) in differences.iter().take(MOST_SHOWN).enumerate() {
