@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
-use nix::unistd::{getpgrp, tcsetpgrp};
+use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
 use shell_escalation::{
     AuditLog, EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, StandardStreams,
 };
@@ -112,9 +112,8 @@ impl Environment {
         let parent = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        // The terminal sends these to the shell as well, and it is for the shell to obey.
-        let _interrupt = signal(SignalKind::interrupt())?;
-        let _quit = signal(SignalKind::quit())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut quit = signal(SignalKind::quit())?;
         let running = server.exec(params, &parent);
         tokio::pin!(running);
         let (result, told) = tokio::select! {
@@ -122,6 +121,14 @@ impl Environment {
             _ = terminate.recv() => {
                 parent.cancel();
                 (running.await, Some(Signal::SIGTERM))
+            }
+                        () = sent_to_us(&mut interrupt) => {
+                parent.cancel();
+                (running.await, Some(Signal::SIGINT))
+            }
+            () = sent_to_us(&mut quit) => {
+                parent.cancel();
+                (running.await, Some(Signal::SIGQUIT))
             }
             _ = hang_up.recv() => {
                 parent.cancel();
@@ -135,6 +142,19 @@ impl Environment {
         }
         status_of(&result)
     }
+}
+
+/// Completes at the first of these signals that is meant for this process. What a terminal sends to its foreground goes to
+/// the shell as well, and it is for the shell to obey.
+async fn sent_to_us(signals: &mut tokio::signal::unix::Signal) {
+    while signals.recv().await.is_some() {
+        let terminal = std::fs::File::open("/dev/tty");
+        let foreground = terminal.ok().and_then(|terminal| tcgetpgrp(terminal).ok());
+        if foreground != Some(getpgrp()) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// An interactive shell that was killed leaves its terminal to a process group that is gone.

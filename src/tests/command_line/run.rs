@@ -170,7 +170,7 @@ fn waiting() -> (std::process::Child, Vec<i32>) {
 
 #[test]
 fn a_terminated_run_ends_everything_and_then_itself() {
-    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
         let (mut child, pids) = waiting();
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
