@@ -1,6 +1,7 @@
 //! Command line: arguments, logging, and what each subcommand needs to run.
 
 mod approve;
+mod interrupts;
 mod locate;
 mod open_files;
 mod run;

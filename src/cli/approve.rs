@@ -7,26 +7,34 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
 use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 use shell_escalation::{Approval, Approver, PolicyError, PolicyRequest};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::SignalKind;
+
 use tokio::sync::Mutex;
+
+use super::interrupts::Interrupts;
 
 /// One question at a time, on the controlling terminal.
 pub(super) struct TerminalApprover {
     /// What the shell was given: differences from it are shown.
     environment: BTreeMap<OsString, OsString>,
+    interrupts: Arc<Interrupts>,
     turn: Mutex<()>,
 }
 
 impl TerminalApprover {
-    pub fn new(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub fn new(
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        interrupts: Arc<Interrupts>,
+    ) -> Self {
         Self {
             environment: environment.into_iter().collect(),
+            interrupts,
             turn: Mutex::new(()),
         }
     }
@@ -46,13 +54,13 @@ impl Approver for TerminalApprover {
         }
         // Meanwhile the terminal's signals come here, and are for whoever waits for the answer.
         terminal.take()?;
-        let mut interrupted = tokio::signal::unix::signal(SignalKind::interrupt())?;
+        let asking = self.interrupts.question();
         terminal.say(&question(request, reason, &self.environment))?;
         loop {
             terminal.say("Let it run outside? [y]es, [n]o, [a]lways in this session: ")?;
             let line = tokio::select! {
                 line = terminal.line() => line?,
-                _ = interrupted.recv() => {
+                () = asking.interrupted() => {
                     terminal.interrupt();
                     return Ok(Approval::No { reason: Some("interrupted".to_owned()) });
                 }

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
-use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{getpgrp, tcsetpgrp};
 use shell_escalation::{
     AuditLog, EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, StandardStreams,
 };
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::approve::TerminalApprover;
+use super::interrupts::Interrupts;
 use super::locate;
 
 /// What `run` and `shell` have in common.
@@ -97,7 +99,9 @@ impl Environment {
         params.login = !self.no_login;
         let shell = locate::shell(self.shell)?;
         let wrapper = locate::wrapper(self.wrapper)?;
-        let policy = PolicyFile::read(&self.policy)?.with_approver(TerminalApprover::new(params.env.clone()));
+        let interrupts = Arc::new(Interrupts::default());
+        let approver = TerminalApprover::new(params.env.clone(), Arc::clone(&interrupts));
+        let policy = PolicyFile::read(&self.policy)?.with_approver(approver);
         let mut limits = Limits::default();
         limits.child_open_files = inherited_open_files;
         let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
@@ -122,11 +126,11 @@ impl Environment {
                 parent.cancel();
                 (running.await, Some(Signal::SIGTERM))
             }
-                        () = sent_to_us(&mut interrupt) => {
+                        () = interrupts.sent_to_us(&mut interrupt) => {
                 parent.cancel();
                 (running.await, Some(Signal::SIGINT))
             }
-            () = sent_to_us(&mut quit) => {
+            () = interrupts.sent_to_us(&mut quit) => {
                 parent.cancel();
                 (running.await, Some(Signal::SIGQUIT))
             }
@@ -142,19 +146,6 @@ impl Environment {
         }
         status_of(&result)
     }
-}
-
-/// Completes at the first of these signals that is meant for this process. What a terminal sends to its foreground goes to
-/// the shell as well, and it is for the shell to obey.
-async fn sent_to_us(signals: &mut tokio::signal::unix::Signal) {
-    while signals.recv().await.is_some() {
-        let terminal = std::fs::File::open("/dev/tty");
-        let foreground = terminal.ok().and_then(|terminal| tcgetpgrp(terminal).ok());
-        if foreground != Some(getpgrp()) {
-            return;
-        }
-    }
-    std::future::pending().await
 }
 
 /// An interactive shell that was killed leaves its terminal to a process group that is gone.

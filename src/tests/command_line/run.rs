@@ -1,7 +1,7 @@
 //! `run`: statuses, ends and errors.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -160,6 +160,8 @@ fn at_the_timeout_everything_is_killed() {
 /// Starts a command that tells two pids, one with a session of its own, and waits.
 fn waiting() -> (std::process::Child, Vec<i32>) {
     let mut child = stock("echo $$; setsid sleep 600 & echo $!; wait")
+        // Not in the foreground of a terminal, whose interrupts would be for the shell.
+        .process_group(0)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
