@@ -109,6 +109,9 @@ fn judge(call: &Call) -> ! {
     if faults.has("handshake-twice") {
         drop(wire::handshake(faults, call.escalation));
     }
+    if faults.has("stream-held-by-a-helper") {
+        run::helper_that_holds_everything();
+    }
     stream.send_request(&request(call));
     if faults.has("request-twice") {
         stream.send_request(&request(call));

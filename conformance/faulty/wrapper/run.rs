@@ -119,6 +119,19 @@ pub fn environment() -> Vec<Vec<u8>> {
     entries
 }
 
+/// Starts a process that does nothing but hold the descriptors of this one.
+pub fn helper_that_holds_everything() {
+    // SAFETY: fork in a process of one thread; the child only waits.
+    unsafe {
+        if libc::fork() == 0 {
+            libc::setsid();
+            loop {
+                libc::pause();
+            }
+        }
+    }
+}
+
 /// getcwd(3).
 pub fn working_directory(faults: &Faults) -> Vec<u8> {
     let mut buffer = vec![0_u8; 1 << 16];

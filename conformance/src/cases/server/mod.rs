@@ -21,6 +21,7 @@ pub mod socket;
 pub mod socket_race;
 pub mod spawn_error;
 pub mod stopped;
+pub mod teardown;
 pub mod toctou;
 pub mod tree;
 pub mod umask;
@@ -47,6 +48,7 @@ pub const TABLES: &[&[Case]] = &[
     signal_frame::CASES,
     stopped::CASES,
     disconnect::CASES,
+    teardown::CASES,
     tree::CASES,
     server_killed::CASES,
     socket_race::CASES,

@@ -1,0 +1,109 @@
+//! The cases that judge shells are proved: a bash that is broken on purpose fails a case of the requirement that
+//! its fault is about, and a shell that is not patched at all is told so at once.
+//!
+//! One build has all faults (`patches/faulty/`); the fault is chosen by the name that it is called by.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use conformance::faults;
+use conformance::requirements::Role;
+use serde_json::Value;
+
+/// Runs at a time.
+const AT_A_TIME: usize = 4;
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("a workspace")
+        .to_owned()
+}
+
+/// The broken bash, built where it is not yet.
+fn build() -> PathBuf {
+    let output = Command::new(top().join("patches/build-shell"))
+        .args(["--faulty", "never-wrapped", "bash-5.3"])
+        .output()
+        .expect("build-shell runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
+}
+
+fn run(shell: &Path, requirements: &[String]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    command.args([
+        "run",
+        "--json",
+        "-",
+        "--seed",
+        "1",
+        "--jobs",
+        "1",
+        "--cases",
+        "8",
+        "--timeout-scale",
+        "0.5",
+    ]);
+    command.arg("--shell").arg(shell);
+    for requirement in requirements {
+        command.args(["--only", &format!("{requirement}/*")]);
+    }
+    let output = command.output().expect("a run");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "{}: no report: {error}: {}",
+            shell.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+#[test]
+fn every_fault_is_caught_by_a_case_of_its_requirement() {
+    let broken = build();
+    // Beside the build, so that it finds what it was built with.
+    let folder = tempfile::tempdir_in(broken.parent().expect("a folder")).expect("a folder");
+    let table: Vec<_> = faults::all()
+        .iter()
+        .filter(|fault| fault.role == Role::Shell)
+        .collect();
+    assert!(table.len() >= 25, "{} faults", table.len());
+    let queue = Mutex::new(table.clone());
+    let slipped = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let Some(fault) = queue.lock().expect("no panic").pop() else {
+                        return;
+                    };
+                    let shell = folder.path().join(format!("bash--{}", fault.name));
+                    fs::hard_link(&broken, &shell).expect("a link");
+                    let report = run(&shell, &fault.requirements);
+                    let cases = report["cases"].as_array().expect("cases");
+                    if !cases.iter().any(|case| case["outcome"] == "fail") {
+                        slipped
+                            .lock()
+                            .expect("no panic")
+                            .push(format!("{}: {}", fault.name, report["summary"]));
+                    }
+                }
+            });
+        }
+    });
+    let slipped = slipped.into_inner().expect("no panic");
+    assert!(
+        slipped.is_empty(),
+        "{} of {} faults:\n{}",
+        slipped.len(),
+        table.len(),
+        slipped.join("\n")
+    );
+}

@@ -1,0 +1,268 @@
+//! The suite agrees with itself: SPEC.md, requirements.toml, the case tables and the fault tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conformance::requirements::{self, Level, Role};
+use conformance::{faults, suite};
+
+/// Requirements of higher levels that have no case yet for one of their roles. This list may only shrink.
+const OPEN: &[(&str, Role)] = &[
+    ("wire.bytes", Role::Server),
+    ("wire.limit", Role::Server),
+    ("wire.malformed", Role::Server),
+    ("wire.fds.unexpected", Role::Server),
+    ("shell.own-suite", Role::Shell),
+    ("server.policy.same-file", Role::Server),
+    ("server.hostile", Role::Server),
+    ("server.fds.invalid", Role::Server),
+    ("server.policy.error", Role::Server),
+    ("server.leak", Role::Server),
+    ("e2e.tty.prompt", Role::E2e),
+    ("e2e.tty.signals", Role::E2e),
+    ("e2e.tty.teardown", Role::E2e),
+];
+
+/// Requirements that have cases, but no fault yet that proves them. This list may only shrink.
+const UNPROVED: &[(&str, Role)] = &[
+    ("wire.frame", Role::Server),
+    ("wire.frame.split", Role::Server),
+    ("wire.frame.joined", Role::Server),
+    ("wire.handshake", Role::Server),
+    ("wire.fds", Role::Server),
+    ("wire.json", Role::Server),
+    ("wire.json.unknown", Role::Server),
+    ("wire.bytes", Role::Server),
+    ("wire.limit", Role::Server),
+    ("wire.malformed", Role::Server),
+    ("wire.fds.unexpected", Role::Server),
+    ("shell.script", Role::Shell),
+    ("shell.script.bare", Role::Shell),
+    ("shell.not-found", Role::Shell),
+    ("shell.transparent", Role::Shell),
+    ("shell.own-suite", Role::Shell),
+    ("shell.signals", Role::Shell),
+    ("shell.fail-closed", Role::Shell),
+    ("shell.sticky", Role::Shell),
+    ("shell.memory", Role::Shell),
+    ("session.overlay", Role::Server),
+    ("session.lazy", Role::Server),
+    ("session.socket.inherited", Role::Server),
+    ("session.socket.client-only", Role::Server),
+    ("session.socket.closed", Role::Server),
+    ("session.independent", Role::Server),
+    ("server.policy.input", Role::Server),
+    ("server.policy.same-file", Role::Server),
+    ("server.decision", Role::Server),
+    ("server.handshake.bad", Role::Server),
+    ("server.concurrent", Role::Server),
+    ("server.escalate", Role::Server),
+    ("teardown.close.worker", Role::Server),
+    ("teardown.close.child", Role::Server),
+    ("teardown.close.listener", Role::Server),
+    ("teardown.cancel", Role::Server),
+    ("exec.shell", Role::Server),
+    ("exec.teardown", Role::Server),
+    ("exec.timeout", Role::Server),
+    ("server.escalate.env", Role::Server),
+    ("server.escalate.fd-map", Role::Server),
+    ("server.escalate.fds-only", Role::Server),
+    ("server.escalate.signals", Role::Server),
+    ("server.escalate.killed", Role::Server),
+    ("server.escalate.spawn-error", Role::Server),
+    ("server.escalate.umask", Role::Server),
+    ("server.escalate.eof", Role::Server),
+    ("server.signal-frame", Role::Server),
+    ("server.stopped", Role::Server),
+    ("server.disconnect", Role::Server),
+    ("session.socket.no-race", Role::Server),
+    ("server.hostile", Role::Server),
+    ("server.fds.invalid", Role::Server),
+    ("server.policy.error", Role::Server),
+    ("server.env.loader", Role::Server),
+    ("server.toctou", Role::Server),
+    ("teardown.tree", Role::Server),
+    ("teardown.server-killed", Role::Server),
+    ("server.leak", Role::Server),
+    ("e2e.scripts", Role::E2e),
+    ("e2e.status", Role::E2e),
+    ("e2e.deny", Role::E2e),
+    ("e2e.pipeline", Role::E2e),
+    ("e2e.nested", Role::E2e),
+    ("e2e.tty.prompt", Role::E2e),
+    ("e2e.tty.signals", Role::E2e),
+    ("e2e.tty.teardown", Role::E2e),
+];
+
+fn collapsed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Headings of SPEC.md of the form "#### `id` (level)", each with the paragraph that follows.
+fn specified() -> BTreeMap<String, (String, String)> {
+    let text = include_str!("../SPEC.md");
+    let mut found = BTreeMap::new();
+    for section in text.split("\n#### `").skip(1) {
+        let (id, rest) = section.split_once('`').expect("a heading closes its backquote");
+        let (heading, body) = rest.split_once('\n').expect("a heading ends its line");
+        let level = heading
+            .trim()
+            .trim_start_matches('(')
+            .trim_end_matches(')')
+            .to_owned();
+        let sentence = body
+            .trim_start()
+            .split("\n\n")
+            .next()
+            .map(collapsed)
+            .expect("a heading has a paragraph");
+        assert!(
+            found.insert(id.to_owned(), (level, sentence)).is_none(),
+            "{id} has two headings"
+        );
+    }
+    found
+}
+
+#[test]
+fn specification_and_requirements_say_the_same() {
+    let specified = specified();
+    let ids: BTreeSet<_> = requirements::all()
+        .iter()
+        .map(|requirement| requirement.id.clone())
+        .collect();
+    assert_eq!(
+        ids.len(),
+        requirements::all().len(),
+        "an id of requirements.toml repeats"
+    );
+    assert_eq!(
+        ids,
+        specified.keys().cloned().collect(),
+        "SPEC.md and requirements.toml name other ids"
+    );
+    for requirement in requirements::all() {
+        let (level, sentence) = &specified[&requirement.id];
+        assert_eq!(
+            *level,
+            requirement.level.to_string(),
+            "level of {}",
+            requirement.id
+        );
+        assert_eq!(
+            *sentence,
+            collapsed(&requirement.sentence),
+            "sentence of {}",
+            requirement.id
+        );
+    }
+}
+
+#[test]
+fn every_case_names_a_requirement_of_its_role_and_no_id_repeats() {
+    let mut ids = BTreeSet::new();
+    for case in suite::all() {
+        assert!(ids.insert(case.id), "{} stands twice in the tables", case.id);
+        let requirement = requirements::find(case.requirement_id());
+        let requirement = requirement.unwrap_or_else(|| panic!("{} names an unknown requirement", case.id));
+        assert!(
+            requirement.roles.contains(&case.role),
+            "{} judges {}, which its requirement does not",
+            case.id,
+            case.role
+        );
+        assert!(
+            case.level >= requirement.level,
+            "{} is below the level of its requirement",
+            case.id
+        );
+        let variation = case
+            .id
+            .split_once('/')
+            .map(|(_, variation)| variation)
+            .unwrap_or_default();
+        assert!(!variation.is_empty(), "{} has no variation", case.id);
+    }
+}
+
+#[test]
+fn every_requirement_has_a_case_for_each_of_its_roles() {
+    let covered: BTreeSet<_> = suite::all()
+        .into_iter()
+        .filter(|case| case.level == case.requirement().level)
+        .map(|case| (case.requirement_id(), case.role))
+        .collect();
+    assert_holes(OPEN, "has no case", |id, role| covered.contains(&(id, role)));
+    assert!(
+        OPEN.iter()
+            .all(|(id, _)| requirements::find(id).is_some_and(|found| found.level > Level::Core)),
+        "core has no holes"
+    );
+}
+
+#[test]
+fn every_requirement_is_proved_by_a_broken_implementation_of_each_of_its_roles() {
+    // An end-to-end requirement is proved by a broken implementation of whichever role.
+    assert_holes(UNPROVED, "is proved by no fault", |id, role| {
+        faults::proving(id).any(|fault| fault.role == role || role == Role::E2e)
+    });
+}
+
+fn assert_holes(known: &[(&str, Role)], what: &str, filled: impl Fn(&str, Role) -> bool) {
+    let mut wrong = Vec::new();
+    for requirement in requirements::all() {
+        for role in &requirement.roles {
+            let listed = known.contains(&(requirement.id.as_str(), *role));
+            match (filled(&requirement.id, *role), listed) {
+                (false, false) => wrong.push(format!("{} {what} for {role}", requirement.id)),
+                (true, true) => wrong.push(format!(
+                    "{} is listed for {role} and done: strike it off",
+                    requirement.id
+                )),
+                _ => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_fault_names_known_requirements_of_its_role() {
+    let mut names = BTreeSet::new();
+    for fault in faults::all() {
+        assert!(
+            names.insert((fault.role, &fault.name)),
+            "{} {} stands twice",
+            fault.role,
+            fault.name
+        );
+        assert!(!fault.requirements.is_empty(), "{} proves nothing", fault.name);
+        for id in &fault.requirements {
+            assert!(
+                requirements::find(id).is_some(),
+                "{} names the unknown requirement {id}",
+                fault.name
+            );
+        }
+    }
+}
+
+#[test]
+fn core_has_at_least_110_cases() {
+    let core = suite::all()
+        .into_iter()
+        .filter(|case| case.level == Level::Core)
+        .count();
+    assert!(core >= 110, "{core} core cases");
+}
+
+#[test]
+fn shards_are_disjoint_and_complete() {
+    for count in 1..=7 {
+        for case in suite::all() {
+            let holders = (1..=count)
+                .filter(|index| suite::Shard { index: *index, count }.contains(case.id))
+                .count();
+            assert_eq!(holders, 1, "{} is in {holders} of {count} shards", case.id);
+        }
+    }
+}
