@@ -1,0 +1,105 @@
+//! The examples in Python are judged by the suite, so that its demands have a second opinion: they were written from the specification alone.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::time::Duration;
+
+use assert_cmd::Command;
+
+/// The interpreter that the examples name in their first line, as Debian has it.
+const NAMED_INTERPRETER: &str = "/usr/bin/python3";
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+/// A Python to run the examples with: the one that they name or, where that is missing, the first one in PATH.
+fn interpreter() -> PathBuf {
+    let named = PathBuf::from(NAMED_INTERPRETER);
+    let candidate = if named.exists() {
+        named
+    } else {
+        PathBuf::from("python3")
+    };
+    let script = "import os, sys; assert sys.version_info >= (3, 10), sys.version; print(os.path.realpath(sys.executable))";
+    let output = Process::new(&candidate)
+        .args(["-I", "-c", script])
+        .output()
+        .unwrap_or_else(|error| {
+            panic!(
+                "PYTHON IS MISSING: the examples need python3, 3.10 or later, and {} can't be started: {error}. \
+                 Install it (apt-get install python3).",
+                candidate.display()
+            )
+        });
+    assert!(
+        output.status.success(),
+        "PYTHON IS TOO OLD OR BROKEN: the examples need 3.10 or later, and {} says: {}",
+        candidate.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if candidate.is_absolute() {
+        return candidate;
+    }
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// The example itself or, where Python lives elsewhere, a copy in the folder with another first line.
+fn runnable(name: &str, folder: &Path) -> PathBuf {
+    let original = examples().join(name);
+    let interpreter = interpreter();
+    if interpreter == Path::new(NAMED_INTERPRETER) {
+        return original;
+    }
+    let text = fs::read_to_string(&original).expect("the example");
+    let interpreter = interpreter.to_str().expect("an interpreter's path in UTF-8");
+    let copy = folder.join(name);
+    fs::write(&copy, text.replacen(NAMED_INTERPRETER, interpreter, 1)).expect("a copy of the example");
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
+    copy
+}
+
+/// Judge at level faithful, and demand that everything is as expected.
+fn judge(role: &str, example: &str, baseline: Option<&str>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    command
+        .current_dir(&folder)
+        .timeout(Duration::from_secs(1200))
+        // Some cases start a wrapper or a child 256 times, and an interpreter takes its time on a busy machine.
+        .args(["run", "--level", "faithful", "--timeout-scale", "4", role])
+        .arg(runnable(example, folder.path()));
+    if let Some(name) = baseline {
+        command.arg("--baseline").arg(examples().join(name));
+    }
+    // Not by `assert`, which leaves out the middle of a long report, where the failures are.
+    let output = command.output().expect("the suite runs");
+    assert!(
+        output.status.success(),
+        "{example} is not as expected: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_python_wrapper_is_faithful_but_for_two_signals_that_python_ignores() {
+    judge("--wrapper", "wrapper.py", Some("known-wrapper.toml"));
+}
+
+#[test]
+fn the_python_server_is_faithful() {
+    judge("--server", "server.py", None);
+}
+
+#[test]
+fn an_example_is_short_enough_to_be_read() {
+    for name in ["wrapper.py", "server.py"] {
+        let text = fs::read_to_string(examples().join(name)).expect("the example");
+        let lines = text.lines().count();
+        assert!(lines < 400, "{name} has {lines} lines, and should stay under 400");
+    }
+}
