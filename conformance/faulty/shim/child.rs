@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{ForkResult, Pid, fork};
 
+use crate::faults::{Fault, broken};
 use crate::parcel::Parcel;
 
 /// Forks the child; the descriptors are closed here afterwards.
@@ -175,17 +176,11 @@ fn execute(parcel: &Parcel) -> Errno {
             }
         }
     };
-    if errno != Errno::ENOEXEC {
+    if errno != Errno::ENOEXEC || broken(Fault::BareScriptsRefused) {
         return errno;
     }
     let mut words = vec![c"/bin/sh".to_owned(), file];
     words.extend(arguments.into_iter().skip(1));
     let Err(errno) = nix::unistd::execve(c"/bin/sh", &words, &environment);
     errno
-}
-
-/// Keeps a number open for good, in a process that is about to execute.
-#[allow(dead_code, reason = "for faults that leak")]
-pub fn forget(descriptor: OwnedFd) -> RawFd {
-    descriptor.into_raw_fd()
 }

@@ -10,7 +10,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
 
 use crate::events;
-use crate::faults::chat;
+use crate::faults::{Fault, broken, chat};
 use crate::session::Session;
 use crate::stream;
 use crate::worker;
@@ -23,6 +23,10 @@ pub fn listen(session: &Arc<Session>, socket: UnixDatagram) {
 }
 
 fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
+    let mut bad = 0;
+    if broken(Fault::OneShotDeaf) && session.one_shot {
+        events::wait([(session.bell.as_fd(), PollFlags::POLLIN)], None)?;
+    }
     loop {
         let flags = PollFlags::POLLIN;
         events::wait([(session.bell.as_fd(), flags), (socket.as_fd(), flags)], None)?;
@@ -30,11 +34,33 @@ fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
             return Ok(());
         }
         let mut held = Vec::new();
-        match stream::receive(socket, &mut [0; 16], &mut held) {
+        let mut bytes = [0; 16];
+        let length = match stream::receive(socket, &mut bytes, &mut held) {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(error) => return Err(error.into()),
             Ok(received) if received.truncated => continue,
-            Ok(_) => {}
+            Ok(received) => received.length,
+        };
+        if broken(Fault::HandshakeByteCompared) && bytes[0] != 0
+            || broken(Fault::LongHandshakeRefused) && length > 1
+        {
+            continue;
+        }
+        if broken(Fault::HandshakeAnswered) {
+            socket.send(&[1])?;
+        }
+        bad += usize::from(held.len() != 1);
+        if broken(Fault::BadHandshakeEndsAll) && held.is_empty()
+            || broken(Fault::SeveralEndAll) && held.len() > 1
+            || broken(Fault::FewBadOnes) && bad > 10
+        {
+            return Ok(());
+        }
+        if broken(Fault::FirstOfSeveralServed) {
+            held.truncate(1);
+        }
+        if broken(Fault::SeveralKept) && held.len() > 1 {
+            std::mem::forget(std::mem::take(&mut held));
         }
         // One that goes wrong is no reason to serve no other.
         if let Err(why) = admit(session, held) {
@@ -54,9 +80,20 @@ fn admit(session: &Arc<Session>, mut held: Vec<OwnedFd>) -> io::Result<()> {
     getpeername::<UnixAddr>(std::os::fd::AsRawFd::as_raw_fd(&descriptor))?;
     let stream = UnixStream::from(descriptor);
     stream.set_nonblocking(false)?;
+    if broken(Fault::StreamEmptiedFirst) {
+        let _ = stream::receive(&stream, &mut [0; 4096], &mut Vec::new());
+    }
+    if broken(Fault::RequestReadByListener) {
+        let flags = PollFlags::POLLIN;
+        events::wait([(session.bell.as_fd(), flags), (stream.as_fd(), flags)], None)?;
+    }
     let Some(ticket) = session.admit(stream)? else {
         return Ok(());
     };
+    if broken(Fault::OneAtATime) {
+        worker::serve(session, &ticket);
+        return Ok(());
+    }
     let spawned = std::thread::Builder::new().spawn({
         let (session, ticket) = (session.clone(), ticket.clone());
         move || worker::serve(&session, &ticket)

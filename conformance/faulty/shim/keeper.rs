@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::child;
 use crate::events;
+use crate::faults::{Fault, broken};
 use crate::parcel::Parcel;
 use crate::stream::{self, FrameReader, Progress};
 
@@ -170,14 +171,18 @@ impl Keeper {
     }
 
     fn keep(mut self) -> io::Result<()> {
+        let retires = broken(Fault::ChildAgesOut).then(|| Instant::now() + Duration::from_secs(10));
         loop {
             let [line, _] = events::wait(
                 [
                     (self.line.as_fd(), PollFlags::POLLIN),
                     (self.children.as_fd(), PollFlags::POLLIN),
                 ],
-                None,
+                retires,
             )?;
+            if retires.is_some_and(|retires| Instant::now() >= retires) {
+                return self.end_the_tree();
+            }
             while self.children.read_signal()?.is_some() {}
             if self.look_at_children()? == Left::Nobody {
                 return Ok(());
@@ -199,6 +204,10 @@ impl Keeper {
                         if order["release"] == json!(true) {
                             return Ok(());
                         }
+                        if order["child only"] == json!(true) {
+                            self.signal_child_only(libc::SIGKILL);
+                            continue;
+                        }
                         self.signal(order["signal"].as_i64().unwrap_or_default())?;
                     }
                 }
@@ -217,6 +226,13 @@ impl Keeper {
             unsafe { libc::kill(-group, number as i32) };
         }
         Ok(())
+    }
+
+    fn signal_child_only(&self, number: i32) {
+        if let Some(child) = self.child.filter(|child| *child != ENDED) {
+            // SAFETY: kill(2) takes integers; the child is ours and has not been reaped.
+            unsafe { libc::kill(child.as_raw(), number) };
+        }
     }
 
     /// Reaps whoever has ended, and tells the server about the child itself.

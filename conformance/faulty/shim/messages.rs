@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
-use crate::faults::{Variant, unusual};
+use crate::faults::{Fault, Variant, broken, unusual};
 
 /// Why a message is refused.
 #[derive(Debug)]
@@ -45,6 +45,9 @@ pub struct Descriptors {
     pub signals: bool,
 }
 
+/// The order in which some expect the members of a request.
+const ORDER: [&[u8]; 4] = [b"file", b"argv", b"workdir", b"env"];
+
 /// Reads a request.
 pub fn request(payload: &[u8]) -> Result<Request, Malformed> {
     let mut file = None;
@@ -52,13 +55,28 @@ pub fn request(payload: &[u8]) -> Result<Request, Malformed> {
     let mut directory = None;
     let mut environment = None;
     let mut umask = None;
+    let mut expected = 0;
     members(payload, |name, value| {
+        let lower = name.to_ascii_lowercase();
+        let name = if broken(Fault::NamesWithoutCase) {
+            &*lower
+        } else {
+            name
+        };
+        if let Some(place) = ORDER.iter().position(|known| *known == name) {
+            if broken(Fault::MemberOrderFixed) && place != expected {
+                return Err(Malformed("members in another order".to_owned()));
+            }
+            expected = place + 1;
+        }
         match name {
+            _ if broken(Fault::ForeignNamesRefused) && name == b"fds" => return Err(unknown(name)),
             b"file" => file = Some(value.text()?),
             b"argv" => arguments = Some(value.texts()?),
             b"workdir" => directory = Some(value.text()?),
             b"env" => environment = Some(value.pairs()?),
             b"umask" if !unusual(Variant::Plain) => umask = Some(value.integer()?),
+            _ if broken(Fault::UnknownMembersRefused) => return Err(unknown(name)),
             _ => value.ignore()?,
         }
         Ok(())
@@ -91,6 +109,7 @@ pub fn descriptors(payload: &[u8]) -> Result<Descriptors, Malformed> {
         match name {
             b"fds" => numbers = Some(value.integers()?),
             b"signals" if !unusual(Variant::Plain) => signals = value.boolean()?,
+            _ if broken(Fault::UnknownInDescriptorsRefused) => return Err(unknown(name)),
             _ => value.ignore()?,
         }
         Ok(())
@@ -114,18 +133,39 @@ pub fn signal(payload: &[u8]) -> Result<i128, Malformed> {
     signal.ok_or_else(|| missing("signal"))
 }
 
+fn unknown(name: &[u8]) -> Malformed {
+    Malformed(format!("unknown member {}", String::from_utf8_lossy(name)))
+}
+
 fn missing(name: &str) -> Malformed {
     Malformed(format!("no member {name}"))
 }
 
 /// A decision as a payload.
-pub fn decision(action: Value) -> Vec<u8> {
+pub fn decision(mut action: Value) -> Vec<u8> {
+    if broken(Fault::NullReasonLeftOut) && action["Deny"]["reason"].is_null() && action.is_object() {
+        action = json!({"Deny": {}});
+    }
+    if broken(Fault::ActionInLowerCase) {
+        action = match &action {
+            Value::String(name) => json!(name.to_lowercase()),
+            denial => json!({"deny": denial["Deny"]}),
+        };
+    }
     encode(json!({ "action": action }))
 }
 
 /// A result as a payload.
 pub fn result(exit_code: i32, signal: Option<i32>) -> Vec<u8> {
+    let exit_code = match exit_code {
+        _ if broken(Fault::ExitCodeSigned) => i32::from(exit_code as i8),
+        1.. if broken(Fault::ExitCodeOneForAll) => 1,
+        other => other,
+    };
     let mut message = json!({ "exit_code": exit_code });
+    if broken(Fault::ExitCodeAsText) {
+        message["exit_code"] = json!(exit_code.to_string());
+    }
     if let Some(signal) = signal
         && !unusual(Variant::Plain)
     {
@@ -211,11 +251,32 @@ fn members(
 ) -> Result<(), Malformed> {
     // serde_json takes strings as bytes without looking; a payload is UTF-8 as a whole.
     std::str::from_utf8(payload).map_err(|error| Malformed(error.to_string()))?;
+    if refuses(payload) {
+        return Err(Malformed("not as it should be spelled".to_owned()));
+    }
     let mut reader = serde_json::Deserializer::from_slice(payload);
     reader
         .deserialize_map(Members { member })
         .and_then(|()| reader.end())
         .map_err(|error| Malformed(error.to_string()))
+}
+
+/// Whether a payload is spelled in a way that is refused.
+fn refuses(payload: &[u8]) -> bool {
+    let deepest = payload
+        .iter()
+        .scan(0_i32, |depth, byte| {
+            *depth += match byte {
+                b'[' | b'{' => 1,
+                b']' | b'}' => -1,
+                _ => 0,
+            };
+            Some(*depth)
+        })
+        .max();
+    broken(Fault::WhiteSpaceRefused) && payload.trim_ascii() != payload
+        || broken(Fault::EscapesRefused) && payload.windows(2).any(|pair| pair == b"\\u")
+        || broken(Fault::ShallowNesting) && deepest > Some(64)
 }
 
 struct Members<F> {

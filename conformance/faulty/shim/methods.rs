@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::faults::{Variant, unusual};
+use crate::faults::{Fault, Variant, broken, unusual};
 use crate::keeper::Nursery;
 use crate::oneshot;
 use crate::rpc::{Call, Outcome, Rpc};
-use crate::session::{Session, lock};
+use crate::session::{Answer, Session, lock};
 use crate::spawn::{self, Process};
 
 /// The server with everything that it knows.
@@ -19,6 +20,10 @@ pub struct Server {
     pub rpc: Rpc,
     /// Where escalated trees come from.
     pub nursery: Nursery,
+    /// The session that was started last.
+    pub latest: Mutex<String>,
+    /// What the policy decided on, where that is remembered.
+    pub remembered: Mutex<HashMap<Vec<Vec<u8>>, Answer>>,
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     processes: Mutex<HashMap<(String, i64), Arc<Process>>>,
 }
@@ -31,6 +36,8 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
     let server = Arc::new(Server {
         rpc: Rpc::default(),
         nursery,
+        latest: Mutex::default(),
+        remembered: Mutex::default(),
         sessions: Mutex::default(),
         processes: Mutex::default(),
     });
@@ -104,7 +111,10 @@ impl Server {
     fn start(self: &Arc<Server>, params: &Value) -> Outcome {
         let name = text(params, "session")?;
         let wrapper = text(params, "wrapper")?;
-        let session = Session::start(self, name, wrapper).map_err(failed)?;
+        let shell = text(params, "shell")?;
+        look_at_paths(shell, wrapper).map_err(failed)?;
+        *lock(&self.latest) = name.to_owned();
+        let session = Session::start(self, name, wrapper, false).map_err(failed)?;
         let overlay: serde_json::Map<String, Value> = session
             .overlay()
             .iter()
@@ -116,12 +126,32 @@ impl Server {
 
     fn spawn(&self, params: &Value) -> Outcome {
         let session = self.session(params)?;
+        let inherited = self.inherited_too(&session);
         let client = session
             .take_client()
             .ok_or_else(|| failed("this session's socket has been given away already"))?;
         let command = spawn::Command::read(params).map_err(invalid)?;
-        let process = command.with_variables(session.overlay()).spawn(Some(client));
+        let process = command
+            .with_variables(session.overlay())
+            .inheriting(inherited)
+            .spawn(Some(client));
         self.remember(&session.name, process)
+    }
+
+    /// Descriptors that should not cross the spawn of this session's shell.
+    fn inherited_too(&self, session: &Session) -> Vec<RawFd> {
+        let sessions = lock(&self.sessions);
+        let mut numbers = Vec::new();
+        if broken(Fault::ServerEndInherited) {
+            numbers.push(session.server_end());
+        }
+        if broken(Fault::AllClientsInherited) {
+            numbers.extend(sessions.values().filter_map(|other| other.client_number()));
+        }
+        if broken(Fault::StreamsInherited) {
+            numbers.extend(sessions.values().flat_map(|other| other.stream_numbers()));
+        }
+        numbers
     }
 
     fn spawn_unrelated(&self, params: &Value) -> Outcome {
@@ -147,9 +177,34 @@ impl Server {
     fn close(&self, params: &Value) -> Outcome {
         let session = self.session(params)?;
         lock(&self.sessions).remove(&session.name);
+        if broken(Fault::ClosingClosesAll) {
+            lock(&self.sessions).values().for_each(|other| other.close());
+        }
         session.close();
         Ok(json!({}))
     }
+}
+
+/// A start looks at neither path; what is here goes wrong.
+fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
+    if broken(Fault::ShellMustExist) {
+        std::fs::metadata(shell)?;
+    }
+    if broken(Fault::WrapperMustExist) {
+        std::fs::metadata(wrapper)?;
+    }
+    if broken(Fault::ShellOpened) {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Non-blocking, or a fifo would be opened for ever.
+        let _ = std::fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(shell);
+    }
+    if broken(Fault::WrapperTried) {
+        let _ = std::process::Command::new(wrapper).arg("--version").output();
+    }
+    Ok(())
 }
 
 fn initialize() -> Value {

@@ -11,6 +11,7 @@ use nix::poll::PollFlags;
 use serde_json::{Value, json};
 
 use crate::events;
+use crate::faults::{Fault, broken};
 use crate::keeper::{self, News};
 use crate::methods::Server;
 use crate::parcel::Parcel;
@@ -85,9 +86,12 @@ impl Output {
 /// Runs a one-shot to its end.
 pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
     let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
-    let session = Session::start(server, &wanted.session, &wanted.wrapper)?;
+    let deadline = deadline.filter(|_| !broken(Fault::TimeoutIgnored));
+    let session = Session::start(server, &wanted.session, &wanted.wrapper, true)?;
     let finished = run_in(server, wanted, &session, deadline);
-    session.close();
+    if !broken(Fault::OneShotSessionLives) && !broken(Fault::TimeoutKillsShellOnly) {
+        session.close();
+    }
     finished
 }
 
@@ -98,7 +102,10 @@ fn run_in(
     deadline: Option<Instant>,
 ) -> io::Result<Value> {
     let (mut stdout, stdout_writer) = Output::new()?;
-    let (mut stderr, stderr_writer) = Output::new()?;
+    let (mut stderr, mut stderr_writer) = Output::new()?;
+    if broken(Fault::OutputsMerged) {
+        stderr_writer = stdout_writer.try_clone()?;
+    }
     let client = session.take_client().ok_or(io::ErrorKind::NotFound)?;
     let descriptors = vec![
         File::open("/dev/null")?.into(),
@@ -110,19 +117,29 @@ fn run_in(
     let mut keeper = FrameReader::new(line.clone());
     let mut ended = None;
     let mut timed_out = false;
-    while ended.is_none() && !timed_out {
+    loop {
+        let has_output = stdout.pipe.is_some() || stderr.pipe.is_some();
+        let waits_for_output = broken(Fault::OneShotWaitsForOutput) && has_output;
+        if timed_out || ended.is_some() && !waits_for_output {
+            break;
+        }
+        let one_by_one = broken(Fault::OutputsOneByOne) && stdout.pipe.is_some();
         let quiet = (line.as_fd(), PollFlags::empty());
         let output = |output: &'_ Output| output.pipe.as_ref().map(|_| PollFlags::POLLIN);
         let (first, second) = (output(&stdout), output(&stderr));
         let wanted = [
             (line.as_fd(), PollFlags::POLLIN),
             first.map_or(quiet, |flags| (stdout.pipe.as_ref().unwrap().as_fd(), flags)),
-            second.map_or(quiet, |flags| (stderr.pipe.as_ref().unwrap().as_fd(), flags)),
+            second
+                .filter(|_| !one_by_one)
+                .map_or(quiet, |flags| (stderr.pipe.as_ref().unwrap().as_fd(), flags)),
         ];
         let came = events::wait(wanted, deadline)?;
         timed_out = came.iter().all(PollFlags::is_empty);
         stdout.drain()?;
-        stderr.drain()?;
+        if !one_by_one {
+            stderr.drain()?;
+        }
         if !came[0].is_empty() {
             match keeper.advance()? {
                 Progress::Frame(frame) => {
@@ -131,14 +148,31 @@ fn run_in(
                     }
                 }
                 Progress::Pending => {}
+                Progress::End if ended.is_some() => {}
                 Progress::End | Progress::TooLong(_) => {
                     return Err(io::Error::other("the keeper of the shell is gone"));
                 }
             }
         }
     }
-    session.close();
-    if timed_out {
+    while timed_out && broken(Fault::TimeoutWaitsForPolicy) && session.is_busy() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if timed_out && broken(Fault::TimeoutKillsShellOnly) {
+        let _ = keeper::order(&line, &json!({"child only": true}));
+    } else if !broken(Fault::OneShotSessionLives) {
+        session.close();
+    }
+    let signal = match () {
+        () if broken(Fault::TimeoutKillsGroupOnly) => libc::SIGKILL,
+        () if broken(Fault::TimeoutPolite) => libc::SIGTERM,
+        () if broken(Fault::TimeoutKillsShellOnly) => 0,
+        () => -1,
+    };
+    if timed_out && signal >= 0 {
+        let _ = keeper::order(&line, &json!({ "signal": signal }));
+        let _ = keeper::order(&line, &json!({"release": true}));
+    } else if timed_out {
         // The end of the line ends the shell's tree; its keeper closes it when all are gone.
         line.shutdown(std::net::Shutdown::Write)?;
         loop {
@@ -153,6 +187,23 @@ fn run_in(
     }
     stdout.drain()?;
     stderr.drain()?;
+    for output in [&mut stdout, &mut stderr] {
+        if broken(Fault::OutputCut) {
+            output.bytes.truncate(64 << 10);
+        }
+        if broken(Fault::TimeoutDropsOutput) && timed_out {
+            output.bytes.clear();
+        }
+    }
+    if broken(Fault::OneShotStatusLost) {
+        ended = ended.map(|code| code.min(1));
+    }
+    if broken(Fault::TimeoutAlways) {
+        timed_out = wanted.timeout.is_some();
+    }
+    if broken(Fault::TimeoutNotTold) {
+        timed_out = false;
+    }
     Ok(json!({
         "exit_code": ended.unwrap_or(124),
         "stdout": String::from_utf8_lossy(&stdout.bytes),
@@ -163,19 +214,42 @@ fn run_in(
 
 fn shell(wanted: &Wanted, session: &Session) -> Parcel {
     let mut variables = wanted.variables.clone();
-    spawn::merge(&mut variables, session.overlay());
+    if broken(Fault::OneShotServerVariables) {
+        let base = std::mem::replace(&mut variables, std::env::vars().collect());
+        spawn::merge(&mut variables, &base);
+    }
+    if !broken(Fault::OneShotWithoutOverlay) {
+        spawn::merge(&mut variables, session.overlay());
+    }
     let number = session
         .overlay()
         .iter()
         .find(|(name, _)| name == "CODEX_ESCALATE_SOCKET")
         .and_then(|(_, value)| value.parse().ok())
         .unwrap_or(-1);
-    let option = if wanted.login { "-lc" } else { "-c" };
-    let words = [&wanted.shell, option, &wanted.command];
+    let login = (wanted.login || broken(Fault::LoginAlways)) && !broken(Fault::LoginNever);
+    let option = if login { "-lc" } else { "-c" };
+    let mut words = vec![&*wanted.shell, option, &wanted.command];
+    if broken(Fault::LoginOptionApart) && login {
+        words = vec![&wanted.shell, "-l", "-c", &wanted.command];
+    }
+    if broken(Fault::CommandSplit) {
+        words.pop();
+        words.extend(wanted.command.split(' '));
+    }
+    if broken(Fault::CommandTrimmed) {
+        words.pop();
+        words.push(wanted.command.trim());
+    }
+    let directory = if broken(Fault::OneShotServerDirectory) {
+        "."
+    } else {
+        &*wanted.directory
+    };
     Parcel {
         file: wanted.shell.clone().into_bytes(),
         shown: wanted.shell.clone().into_bytes(),
-        directory: wanted.directory.clone().into_bytes(),
+        directory: directory.as_bytes().to_vec(),
         arguments: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
         environment: variables
             .iter()

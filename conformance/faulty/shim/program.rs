@@ -1,12 +1,13 @@
 //! Which file a request means: one answer for the policy and for execve(2).
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstat;
 
+use crate::faults::{Fault, broken};
 use crate::messages::Request;
 
 /// A file that is open, with its device and inode.
@@ -23,7 +24,16 @@ pub struct Program {
 
 /// Looks at the file system as it is now.
 pub fn find(request: &Request) -> Program {
-    let path = absolute(&request.file, &request.directory);
+    let mut path = absolute(&request.file, &request.directory);
+    if broken(Fault::ProgramFromArguments) {
+        path = absolute(
+            request.arguments.first().unwrap_or(&request.file),
+            &request.directory,
+        );
+    }
+    if broken(Fault::ProgramAsGiven) {
+        path = request.file.clone();
+    }
     let found = identity(&request.directory, OFlag::O_DIRECTORY)
         .and_then(|directory| Ok([directory, identity(&path, OFlag::empty())?]));
     Program { path, found }
@@ -43,6 +53,18 @@ fn identity(path: &[u8], kind: OFlag) -> nix::Result<Found> {
 
 /// `file` seen from `directory`, without `.` components. `..` stays: only the kernel knows where it leads.
 fn absolute(file: &[u8], directory: &[u8]) -> Vec<u8> {
+    let own;
+    let mut directory = directory;
+    if broken(Fault::ServerDirectory) {
+        own = std::env::current_dir()
+            .unwrap_or_default()
+            .into_os_string()
+            .into_vec();
+        directory = &own;
+    }
+    if broken(Fault::PathSearched) && !file.contains(&b'/') {
+        directory = b"/bin";
+    }
     let whole = if file.starts_with(b"/") {
         file.to_vec()
     } else {
@@ -50,7 +72,8 @@ fn absolute(file: &[u8], directory: &[u8]) -> Vec<u8> {
     };
     let mut path = Vec::new();
     for component in whole.split(|byte| *byte == b'/') {
-        if !component.is_empty() && component != b"." {
+        let dropped = component == b"." && !broken(Fault::DotsKept);
+        if !component.is_empty() && !dropped {
             path.push(b'/');
             path.extend_from_slice(component);
         }

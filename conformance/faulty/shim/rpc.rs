@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::faults::{Variant, chat, unusual};
+use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::messages::{Request, json_text};
 use crate::session::{Answer, Session, Ticket, lock};
 
@@ -65,7 +66,18 @@ impl Rpc {
         let id = self.next.fetch_add(1, Ordering::SeqCst) + 1;
         lock(&self.pending).insert(id, ticket.clone());
         let list = |texts: &[Vec<u8>]| {
-            let texts: Vec<String> = texts.iter().map(|text| json_text(text)).collect();
+            let texts: Vec<String> = texts
+                .iter()
+                .filter(|text| !(broken(Fault::EmptyArgumentsDropped) && text.is_empty()))
+                .map(|text| {
+                    if broken(Fault::ArgumentsTrimmed) {
+                        text.trim_ascii()
+                    } else {
+                        text
+                    }
+                })
+                .map(json_text)
+                .collect();
             format!("[{}]", texts.join(","))
         };
         let environment: Vec<String> = request
@@ -73,12 +85,22 @@ impl Rpc {
             .iter()
             .map(|(name, value)| format!("{}:{}", json_text(name), json_text(value)))
             .collect();
+        let mut name = session.name.clone();
+        if broken(Fault::LastSessionAnswers) {
+            name = lock(&session.server.latest).clone();
+        }
+        let mut directory = request.directory.clone();
+        if broken(Fault::DirectoryResolved)
+            && let Ok(resolved) = std::fs::canonicalize(std::ffi::OsStr::from_bytes(&directory))
+        {
+            directory = resolved.into_os_string().into_vec();
+        }
         let params = format!(
             r#"{{"session":{},"program":{},"argv":{},"workdir":{},"env":{{{}}}}}"#,
-            Value::from(session.name.as_str()),
+            Value::from(name),
             json_text(program),
             list(&request.arguments),
-            json_text(&request.directory),
+            json_text(&directory),
             environment.join(",")
         );
         write_line(&format!(
@@ -127,10 +149,11 @@ impl Rpc {
     }
 
     fn take_answer(&self, message: &Value) {
-        let Some(ticket) = message["id"]
-            .as_u64()
-            .and_then(|id| lock(&self.pending).remove(&id))
-        else {
+        let mut id = message["id"].as_u64();
+        if broken(Fault::AnswersInOrder) {
+            id = lock(&self.pending).keys().min().copied();
+        }
+        let Some(ticket) = id.and_then(|id| lock(&self.pending).remove(&id)) else {
             chat(format_args!("a late answer: {message}"));
             return;
         };
@@ -145,6 +168,13 @@ fn decision(message: &Value) -> Answer {
         (Some("run"), _) => Answer::Run,
         (Some("escalate"), _) => Answer::Escalate,
         (Some("deny"), Value::Null) => Answer::Deny(None),
+        (Some("deny"), Value::String(_)) if broken(Fault::ReasonDropped) => Answer::Deny(None),
+        (Some("deny"), Value::String(reason)) if broken(Fault::ReasonTrimmed) => {
+            Answer::Deny(Some(reason.trim().to_owned()))
+        }
+        (Some("deny"), Value::String(reason)) if broken(Fault::ReasonCut) => {
+            Answer::Deny(Some(reason.chars().take(1_000).collect()))
+        }
         (Some("deny"), Value::String(reason)) => Answer::Deny(Some(reason.clone())),
         _ => Answer::Failed(message.to_string()),
     }

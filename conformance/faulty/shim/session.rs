@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::events::Bell;
-use crate::faults::{Variant, chat, unusual};
+use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::handshake;
 use crate::methods::Server;
 
@@ -21,6 +21,12 @@ pub struct Session {
     pub server: Arc<Server>,
     /// Rung when the session ends.
     pub bell: Bell,
+    /// Whether it is that of a one-shot.
+    pub one_shot: bool,
+    /// The number of the server's end.
+    server_end: RawFd,
+    /// Copies of the client's end that should not be there.
+    kept: Mutex<Vec<OwnedFd>>,
     overlay: Vec<(String, String)>,
     client: Mutex<Option<OwnedFd>>,
     state: Mutex<State>,
@@ -41,6 +47,8 @@ pub struct Ticket {
     /// Rung when there is an answer or the end.
     pub bell: Bell,
     cancelled: AtomicBool,
+    /// Whether a child runs for it.
+    pub has_child: AtomicBool,
     /// The policy's answer, when it is there.
     pub answer: Mutex<Option<Answer>>,
 }
@@ -74,9 +82,33 @@ impl Ticket {
 
 impl Session {
     /// Opens the escalation socket and listens on it.
-    pub fn start(server: &Arc<Server>, name: &str, wrapper: &str) -> io::Result<Arc<Session>> {
-        let (ours, theirs) = UnixDatagram::pair()?;
-        let number = theirs.as_raw_fd().to_string();
+    pub fn start(
+        server: &Arc<Server>,
+        name: &str,
+        wrapper: &str,
+        one_shot: bool,
+    ) -> io::Result<Arc<Session>> {
+        let (mut ours, mut theirs) = UnixDatagram::pair()?;
+        if broken(Fault::SocketIsAStream) {
+            let (one, other) = UnixStream::pair()?;
+            (ours, theirs) = (OwnedFd::from(one).into(), OwnedFd::from(other).into());
+        }
+        let mut number = theirs.as_raw_fd().to_string();
+        if broken(Fault::OverlayNamesAnother) {
+            number = (theirs.as_raw_fd() + 1).to_string();
+        }
+        if broken(Fault::NumberInHexadecimal) {
+            number = format!("{:#x}", theirs.as_raw_fd());
+        }
+        if broken(Fault::NumberPadded) {
+            number = format!("{:04}", theirs.as_raw_fd());
+        }
+        let cleaned = cleaned(wrapper);
+        let wrapper = if broken(Fault::WrapperPathResolved) {
+            &cleaned
+        } else {
+            wrapper
+        };
         let mut overlay = vec![
             ("CODEX_ESCALATE_SOCKET".to_owned(), number),
             ("EXEC_WRAPPER".to_owned(), wrapper.to_owned()),
@@ -84,8 +116,17 @@ impl Session {
         if unusual(Variant::OlderName) {
             overlay.push(("BASH_EXEC_WRAPPER".to_owned(), wrapper.to_owned()));
         }
+        if broken(Fault::WholeEnvironment) {
+            overlay.push(("PATH".to_owned(), "/usr/bin:/bin".to_owned()));
+        }
+        if broken(Fault::ServerVariables) {
+            overlay.extend(std::env::vars().filter(|(name, _)| name.starts_with("LC_")));
+        }
         let session = Arc::new(Session {
             name: name.to_owned(),
+            one_shot,
+            server_end: ours.as_raw_fd(),
+            kept: Mutex::default(),
             server: server.clone(),
             bell: Bell::new()?,
             overlay,
@@ -108,7 +149,44 @@ impl Session {
 
     /// The client's end, for the one process that may have it.
     pub fn take_client(&self) -> Option<OwnedFd> {
-        lock(&self.client).take()
+        let client = lock(&self.client).take();
+        let kept = broken(Fault::ClientKept) && !self.one_shot
+            || broken(Fault::ClientKeptInOneShots) && self.one_shot
+            || broken(Fault::ChildHoldsSocket);
+        if kept && let Some(copy) = client.as_ref().and_then(|client| client.try_clone().ok()) {
+            lock(&self.kept).push(copy);
+        }
+        client
+    }
+
+    /// A copy of the client's end that should not be there.
+    pub fn kept_client(&self) -> Option<OwnedFd> {
+        lock(&self.kept).first()?.try_clone().ok()
+    }
+
+    /// The number of the client's end, while it is here.
+    pub fn client_number(&self) -> Option<RawFd> {
+        lock(&self.client).as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// The number of the server's end.
+    pub fn server_end(&self) -> RawFd {
+        self.server_end
+    }
+
+    /// The numbers of the request streams.
+    pub fn stream_numbers(&self) -> Vec<RawFd> {
+        let state = lock(&self.state);
+        state
+            .open
+            .values()
+            .map(|ticket| ticket.stream.as_raw_fd())
+            .collect()
+    }
+
+    /// Whether a request is open.
+    pub fn is_busy(&self) -> bool {
+        !lock(&self.state).open.is_empty()
     }
 
     /// Registers a request; none where the session has ended.
@@ -118,10 +196,11 @@ impl Session {
             stream: Arc::new(stream),
             bell: Bell::new()?,
             cancelled: AtomicBool::new(false),
+            has_child: AtomicBool::new(false),
             answer: Mutex::default(),
         });
         let mut state = lock(&self.state);
-        if state.closed {
+        if state.closed || broken(Fault::FortyAtMost) && state.open.len() >= 40 {
             return Ok(None);
         }
         state.open.insert(ticket.number, ticket.clone());
@@ -146,8 +225,13 @@ impl Session {
             std::mem::take(&mut state.open)
         };
         drop(self.take_client());
+        lock(&self.kept).clear();
         self.bell.ring();
         for ticket in open.values() {
+            let spared = broken(Fault::OneShotChildrenLive) && self.one_shot;
+            if spared && ticket.has_child.load(Ordering::SeqCst) {
+                continue;
+            }
             ticket.cancel();
         }
         chat(format_args!(
@@ -156,6 +240,19 @@ impl Session {
             open.len()
         ));
     }
+}
+
+/// A path without `.`, `..` and doubled slashes.
+fn cleaned(path: &str) -> String {
+    let mut components = Vec::new();
+    for component in path.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => drop(components.pop()),
+            name => components.push(name),
+        }
+    }
+    format!("/{}", components.join("/"))
 }
 
 /// A lock that a panic elsewhere does not take away.

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
 
+use crate::faults::{Fault, broken};
 use crate::session::lock;
 
 /// What to start.
@@ -16,6 +17,7 @@ pub struct Command {
     directory: String,
     variables: Vec<(String, String)>,
     streams: [Option<String>; 3],
+    inherited: Vec<RawFd>,
 }
 
 /// Exit code or signal.
@@ -46,12 +48,24 @@ impl Command {
             directory: params["cwd"].as_str().ok_or("no cwd, a text")?.to_owned(),
             variables: variables(&params["env"])?,
             streams: [stream("stdin"), stream("stdout"), stream("stderr")],
+            inherited: Vec::new(),
         })
     }
 
     /// With these variables over the others.
     pub fn with_variables(mut self, overlay: &[(String, String)]) -> Command {
-        merge(&mut self.variables, overlay);
+        if broken(Fault::BaseOverOverlay) {
+            let base = std::mem::replace(&mut self.variables, overlay.to_vec());
+            merge(&mut self.variables, &base);
+        } else {
+            merge(&mut self.variables, overlay);
+        }
+        self
+    }
+
+    /// With these descriptors, which should stay here.
+    pub fn inheriting(mut self, numbers: Vec<RawFd>) -> Command {
+        self.inherited = numbers;
         self
     }
 
@@ -73,11 +87,20 @@ impl Command {
             .stdout(output(stdout)?)
             .stderr(output(stderr)?);
         if let Some(number) = client.as_ref().map(AsRawFd::as_raw_fd) {
-            // SAFETY: the closure makes one system call on an integer, which signal-safety(7) allows.
+            let mut inherited = self.inherited;
+            if !broken(Fault::SocketClosesOnExec) {
+                inherited.push(number);
+            }
+            // SAFETY: the closure makes system calls on integers, which signal-safety(7) allows.
             unsafe {
                 command.pre_exec(move || {
                     // In the child alone the socket loses its close-on-exec flag.
-                    nix::errno::Errno::result(libc::fcntl(number, libc::F_SETFD, 0))?;
+                    for number in &inherited {
+                        nix::errno::Errno::result(libc::fcntl(*number, libc::F_SETFD, 0))?;
+                    }
+                    if broken(Fault::ClientHeldTwice) {
+                        libc::dup(number);
+                    }
                     Ok(())
                 });
             }

@@ -1,15 +1,17 @@
 //! One request, from its frame to its result.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 use serde_json::json;
 
 use crate::events::{self, GONE};
-use crate::faults::chat;
+use crate::faults::{Fault, broken, chat};
 use crate::keeper::{self, News};
 use crate::messages::{self, Request};
 use crate::parcel::Parcel;
@@ -33,7 +35,7 @@ pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
     let mut worker = Worker {
         session,
         ticket,
-        reader: FrameReader::new(ticket.stream.clone()),
+        reader: FrameReader::of_wrapper(ticket.stream.clone()),
     };
     if let Err(why) = worker.handle() {
         chat(format_args!("a request of session {} ends: {why}", session.name));
@@ -51,17 +53,39 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn handle(&mut self) -> io::Result<()> {
+        if broken(Fault::GreetingFirst) {
+            self.say(br#"{"server":"1"}"#)?;
+        }
         let frame = self.next_frame()?;
         // A request has no descriptors: whatever came is closed before anything is done.
         drop(frame.descriptors);
-        let request = messages::request(&frame.payload).map_err(refused)?;
+        let mut request = messages::request(&frame.payload).map_err(refused)?;
         drop(frame.payload);
-        let program = program::find(&request);
-        let answer = self.ask(&request, &program)?;
-        match answer {
+        let mut program = program::find(&request);
+        if broken(Fault::DecisionEarly) {
+            self.say(&messages::decision(json!("Run")))?;
+        }
+        let answer = self.decide(&request, &program)?;
+        if broken(Fault::RequestReadAgain)
+            && let Progress::Frame(frame) = self.reader.advance()?
+        {
+            request = messages::request(&frame.payload).map_err(refused)?;
+            program = program::find(&request);
+        }
+        let said = match &answer {
             Answer::Run => self.say(&messages::decision(json!("Run"))),
             Answer::Deny(reason) => self.say(&messages::decision(json!({"Deny": {"reason": reason}}))),
-            Answer::Escalate => self.escalate(&request, program),
+            Answer::Escalate | Answer::Failed(_) => Ok(()),
+        };
+        match answer {
+            Answer::Run if broken(Fault::RunExecutes) => self.start_unasked(&request, &program),
+            Answer::Deny(_) if broken(Fault::DenyExecutes) => self.escalate_decided(&request, program),
+            Answer::Run | Answer::Deny(_) if broken(Fault::StreamOpenAfterRun) => self.linger(),
+            Answer::Run | Answer::Deny(_) => said,
+            Answer::Escalate => {
+                self.say(&messages::decision(json!("Escalate")))?;
+                self.escalate_decided(&request, program)
+            }
             Answer::Failed(why) => {
                 chat(format_args!("the policy failed: {why}"));
                 let reason = "the policy failed";
@@ -89,7 +113,12 @@ impl Worker<'_> {
                         (self.ticket.stream.as_fd(), PollFlags::POLLIN),
                         (self.ticket.bell.as_fd(), PollFlags::POLLIN),
                     ];
-                    events::wait(wanted, None)?;
+                    let impatient = broken(Fault::Impatient) && self.reader.has_begun();
+                    let deadline = impatient.then(|| Instant::now() + Duration::from_secs(1));
+                    events::wait(wanted, deadline)?;
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
                     self.ticket.bell.silence();
                 }
             }
@@ -101,6 +130,55 @@ impl Worker<'_> {
             return Err(io::Error::other("the session has ended"));
         }
         Ok(())
+    }
+
+    /// The policy's decision.
+    fn decide(&self, request: &Request, program: &Program) -> io::Result<Answer> {
+        static QUESTION: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _alone = broken(Fault::OneQuestionAtATime).then(|| lock(&QUESTION));
+        if broken(Fault::MissingNotAsked) && program.found.is_err() {
+            return Ok(Answer::Deny(Some("no such program".to_owned())));
+        }
+        if !broken(Fault::DecisionRemembered) {
+            if broken(Fault::AskedTwice) {
+                self.ask(request, program)?;
+            }
+            return self.ask(request, program);
+        }
+        let mut key = request.arguments.clone();
+        key.push(program.path.clone());
+        if let Some(answer) = lock(&self.session.server.remembered).get(&key) {
+            return Ok(answer.clone());
+        }
+        let answer = self.ask(request, program)?;
+        lock(&self.session.server.remembered).insert(key, answer.clone());
+        Ok(answer)
+    }
+
+    /// Executes what nobody wants to have executed.
+    fn start_unasked(&self, request: &Request, program: &Program) -> io::Result<()> {
+        self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
+        let parcel = parcel(request, program, Vec::new());
+        let line = Arc::new(self.session.server.nursery.keep(&parcel, Vec::new())?);
+        let mut keeper = FrameReader::new(line.clone());
+        while !matches!(keeper.advance()?, Progress::End) {
+            self.check()?;
+            let wanted = [
+                (line.as_fd(), PollFlags::POLLIN),
+                (self.ticket.bell.as_fd(), PollFlags::POLLIN),
+            ];
+            events::wait(wanted, None)?;
+        }
+        Ok(())
+    }
+
+    /// Stays until the session ends.
+    fn linger(&self) -> io::Result<()> {
+        loop {
+            self.check()?;
+            events::wait([(self.ticket.bell.as_fd(), PollFlags::POLLIN)], None)?;
+            self.ticket.bell.silence();
+        }
     }
 
     /// Asks the policy, and waits for the answer, the wrapper's end or the session's.
@@ -132,11 +210,27 @@ impl Worker<'_> {
         }
     }
 
-    fn escalate(&mut self, request: &Request, program: Program) -> io::Result<()> {
-        self.say(&messages::decision(json!("Escalate")))?;
-        let frame = self.next_frame()?;
+    /// From the decision to the end of the tree.
+    fn escalate_decided(&mut self, request: &Request, program: Program) -> io::Result<()> {
+        let nursery = &self.session.server.nursery;
+        let _early = broken(Fault::ChildBeforeDescriptors)
+            .then(|| nursery.keep(&parcel(request, &program, Vec::new()), Vec::new()));
+        let mut frame = self.next_frame()?;
+        if broken(Fault::SurplusThrownAway) {
+            self.reader.discard();
+        }
+        if broken(Fault::SurplusRefused) && self.reader.discard() > 0 {
+            return Err(io::Error::other("more than one message"));
+        }
         let message = messages::descriptors(&frame.payload).map_err(refused)?;
-        let numbers = checked(&message.numbers, &frame)?;
+        let mut numbers = checked(&message.numbers, &frame)?;
+        redirect(&numbers, &mut frame.descriptors)?;
+        if broken(Fault::ChildHoldsSocket)
+            && let Some(client) = self.session.kept_client()
+        {
+            numbers.push(50);
+            frame.descriptors.push(client);
+        }
         let parcel = parcel(request, &program, numbers);
         self.check()?;
         let line = self.session.server.nursery.keep(&parcel, frame.descriptors)?;
@@ -148,6 +242,11 @@ impl Worker<'_> {
     fn accompany(&mut self, line: Arc<UnixStream>, announced: bool) -> io::Result<()> {
         let mut keeper = FrameReader::new(line.clone());
         let mut running = true;
+        let mut late = None;
+        self.ticket.has_child.store(true, Ordering::SeqCst);
+        if broken(Fault::ResultEarly) {
+            self.say(&messages::result(0, None))?;
+        }
         loop {
             // Returning drops the line, and with it the tree.
             self.check()?;
@@ -169,7 +268,13 @@ impl Worker<'_> {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
                         News::Stopped(signal) if announced => self.say(&messages::stopped(signal))?,
                         News::Stopped(_) => {}
+                        News::Ended { exit_code, signal } if broken(Fault::ResultAtEndOfTree) => {
+                            late = Some((exit_code, signal));
+                        }
                         News::Ended { exit_code, signal } => {
+                            if broken(Fault::TwoResults) {
+                                self.say(&messages::result(exit_code, signal))?;
+                            }
                             self.say(&messages::result(exit_code, signal))?;
                             // The request is answered; what the child left lives until the session ends.
                             self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
@@ -177,7 +282,12 @@ impl Worker<'_> {
                         }
                     },
                     Progress::Pending => {}
-                    Progress::End | Progress::TooLong(_) => return Ok(()),
+                    Progress::End | Progress::TooLong(_) => {
+                        return match late {
+                            Some((exit_code, signal)) => self.say(&messages::result(exit_code, signal)),
+                            None => Ok(()),
+                        };
+                    }
                 }
                 continue;
             }
@@ -208,6 +318,9 @@ impl Worker<'_> {
                         // A keeper that is gone has said before how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
                     }
+                    if broken(Fault::OneSignalAWrite) {
+                        self.reader.discard();
+                    }
                 }
             }
         }
@@ -221,7 +334,7 @@ fn refused(malformed: messages::Malformed) -> io::Error {
 /// The numbers, where each can be a descriptor's and belongs to one that came.
 fn checked(numbers: &[i128], frame: &Frame) -> io::Result<Vec<i32>> {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0;
-    let numbers: Vec<i32> = numbers
+    let mut numbers: Vec<i32> = numbers
         .iter()
         .map(|number| {
             i32::try_from(*number)
@@ -230,6 +343,15 @@ fn checked(numbers: &[i128], frame: &Frame) -> io::Result<Vec<i32>> {
         })
         .collect::<Option<_>>()
         .ok_or_else(|| io::Error::other("a number that no descriptor can have"))?;
+    if broken(Fault::NumbersSorted) {
+        numbers.sort_unstable();
+    }
+    if broken(Fault::PositionForNumber) {
+        numbers = (0..numbers.len() as i32).collect();
+    }
+    if broken(Fault::RoomForEight) && numbers.len() > 8 {
+        return Err(io::Error::other("more than eight descriptors"));
+    }
     let mut sorted = numbers.clone();
     sorted.sort_unstable();
     sorted.dedup();
@@ -242,7 +364,62 @@ fn checked(numbers: &[i128], frame: &Frame) -> io::Result<Vec<i32>> {
     Ok(numbers)
 }
 
+/// What goes wrong with the descriptors of a child.
+fn redirect(numbers: &[i32], descriptors: &mut [OwnedFd]) -> io::Result<()> {
+    let place = |number: i32| numbers.iter().position(|known| *known == number);
+    if broken(Fault::StreamsMerged)
+        && let (Some(output), Some(error)) = (place(1), place(2))
+    {
+        descriptors[error] = descriptors[output].try_clone()?;
+    }
+    if broken(Fault::StreamsReopened) {
+        for descriptor in descriptors {
+            let flags = nix::fcntl::fcntl(&*descriptor, nix::fcntl::FcntlArg::F_GETFL)?;
+            let access = flags & libc::O_ACCMODE;
+            let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+            let again = std::fs::File::options()
+                .read(access != libc::O_WRONLY)
+                .write(access != libc::O_RDONLY)
+                .open(path)?;
+            *descriptor = again.into();
+        }
+    }
+    Ok(())
+}
+
 fn parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel {
+    let mut parcel = right_parcel(request, program, numbers);
+    if broken(Fault::FileAsFirstArgument) {
+        parcel.arguments.splice(..1, [program.path.clone()]);
+    }
+    if broken(Fault::ArgumentsCut) {
+        parcel.arguments.truncate(1_000);
+    }
+    if broken(Fault::ChildWithoutVariables) {
+        parcel.environment.clear();
+    }
+    if broken(Fault::EmptyVariablesDropped) {
+        parcel.environment.retain(|entry| !entry.ends_with(b"="));
+    }
+    if broken(Fault::LongVariablesCut) {
+        parcel
+            .environment
+            .iter_mut()
+            .for_each(|entry| entry.truncate(1_000));
+    }
+    if broken(Fault::ChildInServerDirectory) {
+        parcel.file = program.path.clone();
+        parcel.directory = b".".to_vec();
+        parcel.identities.clear();
+    }
+    if broken(Fault::ChildByPath) && !parcel.file.contains(&b'/') {
+        parcel.file = [b"/bin/", parcel.file.as_slice()].concat();
+        parcel.identities.clear();
+    }
+    parcel
+}
+
+fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel {
     let environment = request
         .environment
         .iter()

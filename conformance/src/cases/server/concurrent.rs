@@ -34,7 +34,7 @@ fn sixty_four_pending(context: &mut Context) -> Verdict {
     for index in 0..MANY {
         let mark = format!("request {index}");
         let mut requester = scene.session.socket.open()?;
-        requester.request(&scene.request("/bin/x", &["x", &mark]))?;
+        requester.request(&scene.request("/bin/sh", &["x", &mark]))?;
         requesters.push((mark, requester));
     }
     let mut decisions = HashMap::new();
@@ -58,10 +58,10 @@ fn sixty_four_pending(context: &mut Context) -> Verdict {
 /// While the policy takes its time over one request, twenty others are served from question to answer.
 fn slow_decision(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let slow = scene.request("/bin/x", &["slow"]);
+    let slow = scene.request("/bin/sh", &["slow"]);
     let (mut slow_requester, slow_decision) = scene.ask(&slow)?;
     for index in 0..20 {
-        let request = scene.request("/bin/x", &["quick", &index.to_string()]);
+        let request = scene.request("/bin/sh", &["quick", &index.to_string()]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&Answer::Run)?;
         requester.expect_action(&json!("Run"))?;
@@ -83,7 +83,7 @@ fn silent_streams(context: &mut Context) -> Verdict {
     let last = silent
         .last_mut()
         .ok_or_else(|| crate::outcome::harness("no stream"))?;
-    let request = scene.request("/bin/x", &["late"]);
+    let request = scene.request("/bin/sh", &["late"]);
     last.request(&request)?;
     scene.question_about(&request)?.answer(&Answer::Run)?;
     last.expect_action(&json!("Run"))?;
@@ -95,7 +95,7 @@ fn half_requests(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let mut halves = Vec::new();
     for index in 0..10 {
-        let request = scene.request("/bin/x", &["half", &index.to_string()]);
+        let request = scene.request("/bin/sh", &["half", &index.to_string()]);
         let bytes = frame(request.value().to_string().as_bytes());
         let cut = [1, 3, 4, 5, bytes.len() - 1][index % 5];
         let mut requester = scene.session.socket.open()?;

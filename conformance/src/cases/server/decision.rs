@@ -61,7 +61,7 @@ fn escalate(context: &mut Context) -> Verdict {
 }
 
 fn expect_denial(scene: &mut Scene, reason: Option<&str>) -> Verdict {
-    let request = scene.request("/bin/x", &["x"]);
+    let request = scene.request("/bin/sh", &["x"]);
     let (mut requester, decision) = scene.ask(&request)?;
     decision.answer(&Answer::Deny(reason.map(str::to_owned)))?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
@@ -109,7 +109,7 @@ fn long_reason(context: &mut Context) -> Verdict {
 fn asked_once(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     for answer in [Answer::Run, Answer::Deny(None)].iter().cycle().take(20) {
-        let request = scene.request("/bin/x", &["x"]);
+        let request = scene.request("/bin/sh", &["x"]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(answer)?;
         requester.frames.expect_frame("a decision")?;
@@ -135,7 +135,7 @@ fn not_remembered(context: &mut Context) -> Verdict {
         (Answer::Run, json!("Run")),
         (Answer::Deny(None), json!({"Deny": {"reason": null}})),
     ] {
-        let request = scene.request("/bin/x", &["x", "y"]);
+        let request = scene.request("/bin/sh", &["x", "y"]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&answer)?;
         requester.expect_action(&action)?;
@@ -173,7 +173,7 @@ fn a_second_request_on_a_stream(context: &mut Context) -> Verdict {
     requester.request(&scene.request(other.text(), &["decided"]))?;
     // What comes while the policy is deciding is there before the answer.
     let mut second = scene.session.socket.open()?;
-    second.request(&scene.request("/bin/x", &["sentinel"]))?;
+    second.request(&scene.request("/bin/sh", &["sentinel"]))?;
     let sentinel = scene.shim.next_decision()?;
     expect::equal(
         "argv of the sentinel",

@@ -325,7 +325,7 @@ fn long_lived(context: &mut Context) -> Verdict {
     let (mut requester, mut child) = scene.start(&program)?;
     scene.shim.decide_by(|_| Answer::Run);
     for _ in 0..200 {
-        let request = scene.request("/bin/x", &["x"]);
+        let request = scene.request("/bin/sh", &["x"]);
         let mut other = scene.session.socket.open()?;
         other.request(&request)?;
         other.expect_action(&json!("Run"))?;

@@ -349,7 +349,7 @@ fn two_at_once(context: &mut Context) -> Verdict {
 fn requests_are_served(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let mut begun = stage.begin(context, LONG_TIMEOUT_MS)?;
-    let mut requester = begun.ask(&stage.shim, "/bin/x", Some(&Answer::Run))?;
+    let mut requester = begun.ask(&stage.shim, "/bin/sh", Some(&Answer::Run))?;
     requester.expect_action(&json!("Run"))?;
     let child = ConnectedProgram::new(context, "child")?;
     let null = null()?;
@@ -388,7 +388,7 @@ fn escalated_background_child(context: &mut Context) -> Verdict {
 fn pending_request(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let mut begun = stage.begin(context, LONG_TIMEOUT_MS)?;
-    let mut requester = begun.ask(&stage.shim, "/bin/x", None)?;
+    let mut requester = begun.ask(&stage.shim, "/bin/sh", None)?;
     begun.shell.send(&Order::Exit(6))?;
     expect::equal("exit_code", &json!(6), &stage.result(begun.id)?["exit_code"])?;
     requester.frames.expect_end("its session has ended")?;
@@ -501,7 +501,7 @@ fn pending_decision(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let timeout = stage.short_timeout_ms;
     let mut begun = stage.begin(context, timeout)?;
-    let mut requester = begun.ask(&stage.shim, "/bin/x", None)?;
+    let mut requester = begun.ask(&stage.shim, "/bin/sh", None)?;
     let process = begun.shell.process()?;
     stage.timed_out(begun.id)?;
     requester.frames.expect_end("its session has ended")?;

@@ -50,7 +50,7 @@ fn several_descriptors(context: &mut Context) -> Verdict {
 /// Two good streams in one datagram: neither is served.
 fn several_streams(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/x", &["x"]).value();
+    let request = scene.request("/bin/sh", &["x"]).value();
     let mut ours = Vec::new();
     let mut theirs: Vec<OwnedFd> = Vec::new();
     for name in ["first stream", "second stream"] {
@@ -80,7 +80,7 @@ fn fifty_in_a_row(context: &mut Context) -> Verdict {
         } else {
             scene.session.socket.datagram(&[0], &objects(&pipes))?;
         }
-        let request = scene.request("/bin/x", &["x", &round.to_string()]);
+        let request = scene.request("/bin/sh", &["x", &round.to_string()]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&Answer::Run)?;
         requester.expect_action(&json!("Run"))?;
@@ -97,7 +97,7 @@ fn fifty_in_a_row(context: &mut Context) -> Verdict {
 /// Bad datagrams disturb neither a pending decision nor its answer.
 fn while_others_are_pending(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/x", &["pending"]);
+    let request = scene.request("/bin/sh", &["pending"]);
     let (mut requester, decision) = scene.ask(&request)?;
     let (watch, pipes) = watched_pipes(2)?;
     for _ in 0..5 {

@@ -151,6 +151,20 @@ impl Scene {
     }
 }
 
+/// Demands that the policy was asked about `file`, an absolute path. Whether its links are resolved is left open.
+pub fn expect_program(file: &str, decision: &Decision) -> Verdict {
+    let program = &decision.question.program;
+    if program == file {
+        return Ok(());
+    }
+    let same = std::fs::canonicalize(file).ok() == std::fs::canonicalize(program).ok();
+    expect::that(
+        same && program.starts_with('/'),
+        format_args!("program: {file:?}, or another path of the same file"),
+        format_args!("program: {program:?}"),
+    )
+}
+
 /// /dev/null, for reading and writing.
 pub fn null() -> Result<File, CaseError> {
     Ok(File::options().read(true).write(true).open("/dev/null")?)

@@ -49,7 +49,7 @@ fn named_by_session(context: &mut Context) -> Verdict {
         for (name, session) in names.iter().zip(&mut open) {
             let mark = format!("{name} {round}");
             let mut requester = session.socket.open()?;
-            requester.request(&RequestMessage::new("/bin/x", &["x", &mark], "/"))?;
+            requester.request(&RequestMessage::new("/bin/sh", &["x", &mark], "/"))?;
             let decision = shim.next_decision()?;
             expect::equal("session of the question", *name, &*decision.question.session)?;
             expect::equal(
@@ -74,7 +74,7 @@ fn answers_by_session(context: &mut Context) -> Verdict {
         for (name, session) in names.iter().zip(&mut open) {
             let mark = format!("{name} {round}");
             let mut requester = session.socket.open()?;
-            requester.request(&RequestMessage::new("/bin/x", &["x", &mark], "/"))?;
+            requester.request(&RequestMessage::new("/bin/sh", &["x", &mark], "/"))?;
             requesters.push((mark, requester));
         }
     }
@@ -146,7 +146,7 @@ fn started_after_closing(context: &mut Context) -> Verdict {
         let name = format!("round {round}");
         let mut session = shim.probe_session(context, &name)?;
         let mut requester = session.socket.open()?;
-        requester.request(&RequestMessage::new("/bin/x", &["x"], "/"))?;
+        requester.request(&RequestMessage::new("/bin/sh", &["x"], "/"))?;
         let decision = shim.next_decision()?;
         expect::equal("session of the question", &*name, &*decision.question.session)?;
         decision.answer(&deny(&name))?;

@@ -199,7 +199,7 @@ fn for_grandchildren(context: &mut Context) -> Verdict {
     let socket = command.take_descriptor(number)?;
     let mut socket = EscalationSocket::new(socket, context.transcript.clone(), context.patience());
     let mut requester = socket.open()?;
-    let request = crate::peer::requester::RequestMessage::new("/bin/x", &["x"], "/");
+    let request = crate::peer::requester::RequestMessage::new("/bin/sh", &["x"], "/");
     requester.request(&request)?;
     shim.next_decision()?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
@@ -290,7 +290,7 @@ fn with_open_requests(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let child = ConnectedProgram::new(context, "child")?;
     let (_requester, _probe) = scene.start(&child)?;
-    let request = scene.request("/bin/x", &["pending"]);
+    let request = scene.request("/bin/sh", &["pending"]);
     let (_pending, _decision) = scene.ask(&request)?;
     let second = spawn_shell(context, &mut scene.shim, "second")?;
     expect_beside_streams(&second.probe.report, &[second.overlay.socket_number()?])?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::cases::server::scene::{Scene, core, faithful, file};
+use crate::cases::server::scene::{Scene, core, expect_program, faithful, file};
 use crate::context::Context;
 use crate::expect;
 use crate::outcome::{Verdict, violation};
@@ -75,7 +75,7 @@ fn expect_understood(scene: &mut Scene, payload: &[u8], meant: &RequestMessage) 
 fn expect_asked(scene: &mut Scene, requester: &mut Requester, meant: &RequestMessage) -> Verdict {
     let decision = scene.question_about(meant)?;
     let meant = meant.value();
-    expect::equal("program", &meant["file"], &json!(decision.question.program))?;
+    expect_program(meant["file"].as_str().unwrap_or_default(), &decision)?;
     expect::equal("workdir", &meant["workdir"], &json!(decision.question.directory))?;
     if let Some(environment) = decision.question.params.get("env") {
         expect::equal("env", &meant["env"], environment)?;
@@ -89,7 +89,7 @@ fn decisions(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let denial = Answer::Deny(Some("ü–😀".to_owned()));
     for answer in [Answer::Run, denial, Answer::Deny(None), Answer::Escalate] {
-        let request = scene.request("/bin/x", &["x"]);
+        let request = scene.request("/bin/sh", &["x"]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&answer)?;
         let message = requester.frames.expect_frame("the decision")?.json()?;
@@ -133,7 +133,7 @@ fn long_reason() -> String {
 /// A reason of 300 KiB comes in one frame, complete.
 fn reason_of_300_kib(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/x", &["x"]);
+    let request = scene.request("/bin/sh", &["x"]);
     let (mut requester, decision) = scene.ask(&request)?;
     let reason = long_reason();
     decision.answer(&Answer::Deny(Some(reason.clone())))?;
@@ -145,7 +145,7 @@ fn reason_of_300_kib(context: &mut Context) -> Verdict {
 /// A wrapper that reads slowly gets all of it, and nobody waits for that wrapper.
 fn reason_to_a_slow_reader(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/x", &["x"]);
+    let request = scene.request("/bin/sh", &["x"]);
     let (mut requester, decision) = scene.ask(&request)?;
     let reason = long_reason().repeat(8);
     decision.answer(&Answer::Deny(Some(reason.clone())))?;

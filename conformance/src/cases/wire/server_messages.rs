@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use serde_json::{Value, json};
 
-use crate::cases::server::scene::{Scene, core, file, hardened, objects};
+use crate::cases::server::scene::{Scene, core, expect_program, file, hardened, objects};
 use crate::context::Context;
 use crate::expect;
 use crate::outcome::{Verdict, violation};
@@ -52,7 +52,7 @@ fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str)
     let patience = context.patience();
     let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
     let mut requester = Requester { frames };
-    let request = scene.request("/bin/x", &["x", mark]);
+    let request = scene.request("/bin/sh", &["x", mark]);
     requester.request(&request)?;
     scene.question_about(&request)?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))
@@ -83,7 +83,7 @@ fn request_before_the_handshake(context: &mut Context) -> Verdict {
     let patience = context.patience();
     let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
     let mut requester = Requester { frames };
-    let request = scene.request("/bin/x", &["x", "early"]);
+    let request = scene.request("/bin/sh", &["x", "early"]);
     requester.request(&request)?;
     scene.session.socket.datagram(&[0], &[&theirs])?;
     drop(theirs);
@@ -98,7 +98,7 @@ fn nothing_travels_on_the_socket(context: &mut Context) -> Verdict {
     use nix::sys::socket::{MsgFlags, recv};
     let mut scene = Scene::new(context)?;
     for answer in [Answer::Run, Answer::Deny(Some("no".to_owned()))] {
-        let request = scene.request("/bin/x", &["x"]);
+        let request = scene.request("/bin/sh", &["x"]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&answer)?;
         requester.frames.expect_frame("a decision")?;
@@ -128,7 +128,7 @@ fn non_blocking_stream(context: &mut Context) -> Verdict {
     let patience = context.patience();
     let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
     let mut requester = Requester { frames };
-    let request = scene.request("/bin/x", &["x"]);
+    let request = scene.request("/bin/sh", &["x"]);
     let bytes = frame(request.value().to_string().as_bytes());
     requester.frames.send_pieces(&bytes, &[2, 10], &[])?;
     let reason = "r".repeat(1 << 20);
@@ -206,7 +206,7 @@ fn decision_shapes(context: &mut Context) -> Verdict {
         (Answer::Deny(None), json!({"reason": null})),
     ];
     for (answer, shape) in table {
-        let request = scene.request("/bin/x", &["x"]);
+        let request = scene.request("/bin/sh", &["x"]);
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&answer)?;
         let message = requester.frames.expect_frame("the decision")?.json()?;
@@ -242,7 +242,7 @@ fn result_shape(context: &mut Context) -> Verdict {
 /// Before the request is complete the server says nothing.
 fn no_word_before_the_request(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/x", &["x", "in two parts"]);
+    let request = scene.request("/bin/sh", &["x", "in two parts"]);
     let bytes = frame(request.value().to_string().as_bytes());
     let mut requester = scene.session.socket.open()?;
     scene.sentinel()?;
@@ -289,14 +289,14 @@ const UNKNOWN: [&str; 12] = [
 
 /// Sends a request whose members have `before` and `after` around them, and demands that it is understood.
 fn expect_understood_with(scene: &mut Scene, before: &str, after: &str) -> Verdict {
-    let request = scene.request("/bin/x", &["x", "y"]).variable("K", "V");
+    let request = scene.request("/bin/sh", &["x", "y"]).variable("K", "V");
     let text = request.value().to_string();
     let members = &text[1..text.len() - 1];
     let mut requester = scene.session.socket.open()?;
     let payload = format!("{{{before}{members}{after}}}");
     requester.frames.send(payload.as_bytes(), &[])?;
     let decision = scene.question_about(&request)?;
-    expect::equal("program", "/bin/x", &*decision.question.program)?;
+    expect_program("/bin/sh", &decision)?;
     expect::equal("workdir", &scene.directory, &decision.question.directory)?;
     decision.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))
