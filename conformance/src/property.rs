@@ -9,6 +9,9 @@ use crate::outcome::{CaseError, Verdict, harness, violation};
 /// How many smaller examples are tried to shrink a counter-example.
 const SHRINK_ATTEMPTS: u32 = 200;
 
+/// For how long smaller examples are tried, in milliseconds: each that fails may use up a patience.
+const SHRINK_TIME: u32 = 20_000;
+
 /// Demands that `property` holds for the context's number of examples of `strategy`.
 ///
 /// # Errors
@@ -20,6 +23,7 @@ where
     let config = Config {
         cases: context.property_cases,
         max_shrink_iters: SHRINK_ATTEMPTS,
+        max_shrink_time: SHRINK_TIME,
         failure_persistence: None,
         rng_algorithm: RngAlgorithm::ChaCha,
         rng_seed: RngSeed::Fixed(context.seed),
@@ -36,6 +40,9 @@ where
         Ok(()) => Ok(()),
         Err(CaseError::NotApplicable(reason)) => Err(TestCaseError::reject(reason)),
         Err(error) => {
+            context
+                .transcript
+                .note(format_args!("an example fails: {error:?}"));
             *last.borrow_mut() = Some(error);
             Err(TestCaseError::fail("see the case's violation"))
         }

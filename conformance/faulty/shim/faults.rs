@@ -140,6 +140,22 @@ pub enum Fault {
     TimeoutDropsOutput,
     TimeoutAlways,
     TimeoutWaitsForPolicy,
+    // The end of a session.
+    RequestsSurviveClose,
+    ReadersSurviveClose,
+    LateAnswerStarts,
+    CloseWaitsForPolicy,
+    ChildrenSurviveClose,
+    OneChildKilled,
+    EndIsPolite,
+    ZombiesLeft,
+    ListenerSurvivesClose,
+    ListenerLingers,
+    CancelIgnored,
+    CancelSparesRequests,
+    CancelSparesChildren,
+    CancelSparesListener,
+    SecondEndFatal,
 }
 
 /// What this server does rightly in its own way.

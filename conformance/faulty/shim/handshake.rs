@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -15,6 +16,9 @@ use crate::session::Session;
 use crate::stream;
 use crate::worker;
 
+/// How long a listener serves on that should have ended.
+const LINGER: Duration = Duration::from_millis(700);
+
 /// Serves handshakes until the session ends.
 pub fn listen(session: &Arc<Session>, socket: UnixDatagram) {
     if let Err(error) = accept_all(session, &socket) {
@@ -24,6 +28,7 @@ pub fn listen(session: &Arc<Session>, socket: UnixDatagram) {
 
 fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
     let mut bad = 0;
+    let mut end = None;
     if broken(Fault::OneShotDeaf) && session.one_shot {
         events::wait([(session.bell.as_fd(), PollFlags::POLLIN)], None)?;
     }
@@ -31,7 +36,11 @@ fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
         let flags = PollFlags::POLLIN;
         events::wait([(session.bell.as_fd(), flags), (socket.as_fd(), flags)], None)?;
         if session.is_closed() {
-            return Ok(());
+            let lingers = broken(Fault::ListenerLingers)
+                && Instant::now() < *end.get_or_insert(Instant::now() + LINGER);
+            if !lingers {
+                return Ok(());
+            }
         }
         let mut held = Vec::new();
         let mut bytes = [0; 16];

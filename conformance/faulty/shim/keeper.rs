@@ -268,11 +268,21 @@ impl Keeper {
 
     /// Kills every descendant until there is none.
     fn end_the_tree(&mut self) -> io::Result<()> {
+        if broken(Fault::EndIsPolite) {
+            return self.signal(libc::SIGTERM.into());
+        }
         loop {
             for pid in descendants() {
                 // SAFETY: kill(2) takes integers; only this process reaps them, or their parent does, and then they
                 // are gone.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            if broken(Fault::ZombiesLeft) {
+                // Nobody reaps them, until the nursery goes with the server.
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                loop {
+                    nix::unistd::pause();
+                }
             }
             loop {
                 // SAFETY: waitpid(2) with a null status writes nothing.

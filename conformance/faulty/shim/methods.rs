@@ -85,7 +85,7 @@ impl Server {
             "session/spawn" => self.spawn(params),
             "session/wait" => self.wait(text(params, "session")?, params),
             "session/cancel" => {
-                self.session(params)?.close();
+                self.session(params)?.cancel();
                 Ok(json!({}))
             }
             "session/close" => self.close(params),
@@ -179,6 +179,9 @@ impl Server {
         lock(&self.sessions).remove(&session.name);
         if broken(Fault::ClosingClosesAll) {
             lock(&self.sessions).values().for_each(|other| other.close());
+        }
+        while broken(Fault::CloseWaitsForPolicy) && self.rpc.is_asking(&session.name) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
         session.close();
         Ok(json!({}))

@@ -109,6 +109,12 @@ impl Rpc {
         Ok(id)
     }
 
+    /// Whether a question of that session is with the policy.
+    pub fn is_asking(&self, session: &str) -> bool {
+        let pending = lock(&self.pending);
+        pending.values().any(|ticket| ticket.session == session)
+    }
+
     /// The answer to a question is not wanted any more.
     pub fn withdraw(&self, session: &str, question: u64) {
         if lock(&self.pending).remove(&question).is_none() {

@@ -42,6 +42,8 @@ struct State {
 /// One request from outside of its worker: where its end and its decision come from.
 pub struct Ticket {
     number: u64,
+    /// The name of its session.
+    pub session: String,
     /// The request stream.
     pub stream: Arc<UnixStream>,
     /// Rung when there is an answer or the end.
@@ -49,6 +51,8 @@ pub struct Ticket {
     cancelled: AtomicBool,
     /// Whether a child runs for it.
     pub has_child: AtomicBool,
+    /// Whether its worker waits for a frame.
+    pub is_reading: AtomicBool,
     /// The policy's answer, when it is there.
     pub answer: Mutex<Option<Answer>>,
 }
@@ -193,14 +197,18 @@ impl Session {
     pub fn admit(&self, stream: UnixStream) -> io::Result<Option<Arc<Ticket>>> {
         let ticket = Arc::new(Ticket {
             number: self.next.fetch_add(1, Ordering::SeqCst),
+            session: self.name.clone(),
             stream: Arc::new(stream),
             bell: Bell::new()?,
             cancelled: AtomicBool::new(false),
             has_child: AtomicBool::new(false),
+            is_reading: AtomicBool::new(false),
             answer: Mutex::default(),
         });
         let mut state = lock(&self.state);
-        if state.closed || broken(Fault::FortyAtMost) && state.open.len() >= 40 {
+        if state.closed && !broken(Fault::ListenerLingers)
+            || broken(Fault::FortyAtMost) && state.open.len() >= 40
+        {
             return Ok(None);
         }
         state.open.insert(ticket.number, ticket.clone());
@@ -219,20 +227,53 @@ impl Session {
 
     /// Ends the session: the listener, the pending requests, the escalated trees.
     pub fn close(&self) {
+        if broken(Fault::SecondEndFatal) && self.is_closed() {
+            panic!("session {} has ended already", self.name);
+        }
+        self.end(&Spared {
+            listener: broken(Fault::ListenerSurvivesClose),
+            requests: broken(Fault::RequestsSurviveClose),
+            readers: broken(Fault::ReadersSurviveClose),
+            children: broken(Fault::ChildrenSurviveClose)
+                || broken(Fault::OneShotChildrenLive) && self.one_shot,
+        });
+    }
+
+    /// Does the same on account of the parent token.
+    pub fn cancel(&self) {
+        if !broken(Fault::CancelIgnored) {
+            self.end(&Spared {
+                listener: broken(Fault::CancelSparesListener),
+                requests: broken(Fault::CancelSparesRequests),
+                readers: false,
+                children: broken(Fault::CancelSparesChildren),
+            });
+        }
+    }
+
+    fn end(&self, spared: &Spared) {
         let open = {
             let mut state = lock(&self.state);
-            state.closed = true;
-            std::mem::take(&mut state.open)
+            state.closed |= !spared.listener;
+            state.open.clone()
         };
         drop(self.take_client());
         lock(&self.kept).clear();
-        self.bell.ring();
+        if !spared.listener {
+            self.bell.ring();
+        }
+        let mut ended = 0;
         for ticket in open.values() {
-            let spared = broken(Fault::OneShotChildrenLive) && self.one_shot;
-            if spared && ticket.has_child.load(Ordering::SeqCst) {
-                continue;
+            let has_child = ticket.has_child.load(Ordering::SeqCst);
+            let is_reading = ticket.is_reading.load(Ordering::SeqCst);
+            let lives = spared.children && has_child
+                || spared.readers && is_reading
+                || spared.requests && !has_child
+                || broken(Fault::OneChildKilled) && has_child && ended > 0;
+            if !lives {
+                ended += 1;
+                ticket.cancel();
             }
-            ticket.cancel();
         }
         chat(format_args!(
             "session {} ended with {} requests open",
@@ -240,6 +281,14 @@ impl Session {
             open.len()
         ));
     }
+}
+
+/// What outlives the end of a session and should not.
+struct Spared {
+    listener: bool,
+    requests: bool,
+    readers: bool,
+    children: bool,
 }
 
 /// A path without `.`, `..` and doubled slashes.

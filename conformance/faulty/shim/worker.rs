@@ -78,6 +78,13 @@ impl Worker<'_> {
             Answer::Escalate | Answer::Failed(_) => Ok(()),
         };
         match answer {
+            Answer::Escalate if broken(Fault::LateAnswerStarts) && self.ticket.is_cancelled() => {
+                let parcel = parcel(&request, &program, Vec::new());
+                let line = self.session.server.nursery.keep(&parcel, Vec::new())?;
+                // The child lives as long as the server.
+                std::mem::forget(line);
+                Ok(())
+            }
             Answer::Run if broken(Fault::RunExecutes) => self.start_unasked(&request, &program),
             Answer::Deny(_) if broken(Fault::DenyExecutes) => self.escalate_decided(&request, program),
             Answer::Run | Answer::Deny(_) if broken(Fault::StreamOpenAfterRun) => self.linger(),
@@ -103,7 +110,10 @@ impl Worker<'_> {
         loop {
             self.check()?;
             match self.reader.advance()? {
-                Progress::Frame(frame) => return Ok(frame),
+                Progress::Frame(frame) => {
+                    self.ticket.is_reading.store(false, Ordering::SeqCst);
+                    return Ok(frame);
+                }
                 Progress::End => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Progress::TooLong(length) => {
                     return Err(io::Error::other(format!("a frame of {length} bytes")));
@@ -113,6 +123,7 @@ impl Worker<'_> {
                         (self.ticket.stream.as_fd(), PollFlags::POLLIN),
                         (self.ticket.bell.as_fd(), PollFlags::POLLIN),
                     ];
+                    self.ticket.is_reading.store(true, Ordering::SeqCst);
                     let impatient = broken(Fault::Impatient) && self.reader.has_begun();
                     let deadline = impatient.then(|| Instant::now() + Duration::from_secs(1));
                     events::wait(wanted, deadline)?;
@@ -194,17 +205,24 @@ impl Worker<'_> {
 
     fn wait_for_answer(&self) -> io::Result<Answer> {
         loop {
-            self.check()?;
+            if !broken(Fault::LateAnswerStarts) {
+                self.check()?;
+            }
             if let Some(answer) = lock(&self.ticket.answer).take() {
                 return Ok(answer);
             }
+            let gone = if broken(Fault::LateAnswerStarts) {
+                PollFlags::empty()
+            } else {
+                GONE
+            };
             let wanted = [
-                (self.ticket.stream.as_fd(), GONE),
+                (self.ticket.stream.as_fd(), gone),
                 (self.ticket.bell.as_fd(), PollFlags::POLLIN),
             ];
             let [stream, _] = events::wait(wanted, None)?;
             self.ticket.bell.silence();
-            if !stream.is_empty() {
+            if stream.intersects(gone) {
                 return Err(io::Error::other("the wrapper is gone before the decision"));
             }
         }

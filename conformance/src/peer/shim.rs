@@ -63,6 +63,8 @@ pub enum Answer {
     Deny(Option<String>),
     /// The policy itself fails (a JSON-RPC error).
     Fail,
+    /// Not now: the question waits in the queue, for [`Shim::next_decision`] or for ever.
+    Later,
 }
 
 /// What the server asked its policy.
@@ -482,7 +484,8 @@ pub struct ProbeSession {
 impl Decision {
     /// Answers it.
     pub fn answer(self, answer: &Answer) -> Verdict {
-        write_line(&self.writer, &self.transcript, &answer_message(&self.id, answer)).map_err(|error| {
+        let message = answer_message(&self.id, answer).ok_or_else(|| harness("this is no answer"))?;
+        write_line(&self.writer, &self.transcript, &message).map_err(|error| {
             violation(
                 "the shim reads its standard input",
                 format_args!("answering policy/decide failed: {error}"),
@@ -515,16 +518,19 @@ fn question(params: &Value) -> Result<Question, CaseError> {
     })
 }
 
-fn answer_message(id: &Value, answer: &Answer) -> Value {
+/// The message that answers a question; none where it isn't answered now.
+fn answer_message(id: &Value, answer: &Answer) -> Option<Value> {
     let result = match answer {
         Answer::Run => json!({"action": "run"}),
         Answer::Escalate => json!({"action": "escalate"}),
         Answer::Deny(reason) => json!({"action": "deny", "reason": reason}),
         Answer::Fail => {
-            return json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": "the policy failed"}});
+            let error = json!({"code": -32000, "message": "the policy failed"});
+            return Some(json!({"jsonrpc": "2.0", "id": id, "error": error}));
         }
+        Answer::Later => return None,
     };
-    json!({"jsonrpc": "2.0", "id": id, "result": result})
+    Some(json!({"jsonrpc": "2.0", "id": id, "result": result}))
 }
 
 fn write_line(writer: &Mutex<File>, transcript: &Transcript, message: &Value) -> std::io::Result<()> {
@@ -624,12 +630,13 @@ fn take_message(
             if let Some(policy) = policy.as_mut()
                 && let Ok(question) = question(&message["params"])
             {
-                let answer = policy(&question);
-                if let Some(writer) = writer.upgrade() {
-                    // A shim that has gone meanwhile is seen by whoever waits for it.
-                    let _ = write_line(&writer, transcript, &answer_message(&message["id"], &answer));
+                if let Some(message) = answer_message(&message["id"], &policy(&question)) {
+                    if let Some(writer) = writer.upgrade() {
+                        // A shim that has gone meanwhile is seen by whoever waits for it.
+                        let _ = write_line(&writer, transcript, &message);
+                    }
+                    return Ok(());
                 }
-                return Ok(());
             }
             let decision = DecisionMessage {
                 id: message["id"].clone(),

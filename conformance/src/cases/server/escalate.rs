@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
     core("server.escalate/environment", environment),
     core("server.escalate/standard-streams", standard_streams),
     core("server.escalate/same-file-descriptions", same_file_descriptions),
-    core("server.escalate/every-exit-code", every_exit_code),
+    core("server.escalate/every-exit-code", every_exit_code).within_seconds(240),
     core("server.escalate/relative-program", relative_program),
     core("server.escalate/no-search-in-path", no_search_in_path),
     core("server.escalate/ten-thousand-arguments", ten_thousand_arguments),

@@ -1,7 +1,9 @@
 //! Cases that judge a server through its shim: the suite is shell and wrapper.
 
 pub mod child_signals;
+pub mod closing;
 pub mod concurrent;
+pub mod courses;
 pub mod decision;
 pub mod descriptor_map;
 pub mod disconnect;
@@ -11,6 +13,7 @@ pub mod escalate;
 pub mod escalated;
 pub mod exec;
 pub mod handshake;
+pub mod leak;
 pub mod overlay;
 pub mod policy;
 pub mod scene;
@@ -21,10 +24,12 @@ pub mod socket;
 pub mod socket_race;
 pub mod spawn_error;
 pub mod stopped;
+pub mod stress;
 pub mod teardown;
 pub mod toctou;
 pub mod tree;
 pub mod umask;
+pub mod usage;
 
 use crate::suite::Case;
 
@@ -39,6 +44,7 @@ pub const TABLES: &[&[Case]] = &[
     concurrent::CASES,
     escalate::CASES,
     exec::CASES,
+    closing::CASES,
     environment::CASES,
     descriptor_map::CASES,
     end_of_file::CASES,
@@ -53,4 +59,7 @@ pub const TABLES: &[&[Case]] = &[
     server_killed::CASES,
     socket_race::CASES,
     toctou::CASES,
+    leak::CASES,
+    stress::CASES,
+    courses::CASES,
 ];

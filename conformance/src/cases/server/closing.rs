@@ -1,0 +1,565 @@
+//! The end of a session: its requests, its escalated children and its listener end with it, by closing and by
+//! cancelling the parent token.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::scene::{Scene, core, faithful, null, objects, watched_pipes};
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{CaseError, Verdict, violation};
+use crate::peer::process;
+use crate::peer::program::{ConnectedProgram, Program};
+use crate::peer::requester::{EscalationSocket, RequestMessage, Requester};
+use crate::peer::shim::{Answer, ProbeSession, Shim};
+use crate::peer::wire::{Received, frame};
+use crate::probe::plan::Act;
+use crate::probe::remote::Order;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    core("teardown.close.worker/late-answers", late_answers),
+    core("teardown.close.worker/every-phase", every_phase),
+    core(
+        "teardown.close.worker/policy-that-never-answers",
+        policy_that_never_answers,
+    ),
+    core("teardown.close.worker/sixty-four-pending", sixty_four_pending),
+    core("teardown.close.worker/stalled-reader", stalled_reader),
+    core("teardown.close.child/killed", killed),
+    core("teardown.close.child/reaped", reaped),
+    core("teardown.close.child/ignores-signals", ignores_signals),
+    core("teardown.close.child/handles-term", handles_term),
+    core("teardown.close.child/stopped", stopped),
+    core("teardown.close.child/many", many),
+    core("teardown.close.child/reads-its-input", reads_its_input),
+    core("teardown.close.listener/no-more", no_more),
+    core("teardown.close.listener/queued-datagrams", queued_datagrams),
+    core("teardown.close.listener/restart", restart),
+    core("teardown.cancel/requests", cancel_requests).needs("cancel"),
+    core("teardown.cancel/children", cancel_children).needs("cancel"),
+    core("teardown.cancel/late-answer", cancel_late_answer).needs("cancel"),
+    core("teardown.cancel/before-the-spawn", cancel_before_the_spawn).needs("cancel"),
+    core("teardown.cancel/other-sessions-live", cancel_other_sessions_live).needs("cancel"),
+    faithful("teardown.cancel/then-close", cancel_then_close).needs("cancel"),
+];
+
+/// How a session is ended.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Close,
+    Cancel,
+}
+
+fn end_session(shim: &mut Shim, way: Way, name: &str) -> Verdict {
+    match way {
+        Way::Close => shim.close_session(name),
+        Way::Cancel => shim.cancel_session(name),
+    }
+}
+
+/// A session of its own that proves that the server serves, and that nothing else has been asked.
+struct Sentinel {
+    session: ProbeSession,
+    program: Program,
+}
+
+impl Sentinel {
+    fn new(context: &Context, shim: &mut Shim) -> Result<Sentinel, CaseError> {
+        let session = shim.probe_session(context, "sentinel")?;
+        let program = Program::new(context, "program-of-the-sentinel", [Act::Exit(77)])?;
+        Ok(Sentinel { session, program })
+    }
+
+    /// A whole escalation in the other session.
+    fn served(&mut self, shim: &Shim) -> Verdict {
+        let mut requester = self.session.socket.open()?;
+        requester.request(&RequestMessage::new(self.program.text(), &["sentinel"], "/"))?;
+        let decision = shim.next_decision()?;
+        expect::equal(
+            "session of the next question",
+            "sentinel",
+            &*decision.question.session,
+        )?;
+        decision.answer(&Answer::Escalate)?;
+        requester.expect_action(&json!("Escalate"))?;
+        let null = null()?;
+        requester.send_descriptors(&[(0, &null), (1, &null), (2, &null)])?;
+        requester.expect_exit_code(77)
+    }
+}
+
+/// A request that waits for its decision ends with the cancelling.
+fn cancel_requests(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let request = scene.request("/bin/sh", &["sh", "-c", "exit 1"]);
+    let (mut requester, _decision) = scene.ask(&request)?;
+    scene.shim.cancel_session("main")?;
+    requester.frames.expect_end("its session has ended")?;
+    scene.end()
+}
+
+/// Answers that come after the end start nothing, and don't confuse the server.
+fn late_answers_start_nothing(context: &Context, way: Way) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    let program = ConnectedProgram::new(context, "late")?;
+    let null = null()?;
+    let mut pending = Vec::new();
+    for answer in [Answer::Escalate, Answer::Run, Answer::Deny(None), Answer::Fail] {
+        let request = scene.request(program.text(), &["late"]);
+        let (requester, decision) = scene.ask(&request)?;
+        pending.push((requester, decision, answer));
+    }
+    end_session(&mut scene.shim, way, "main")?;
+    for (mut requester, decision, answer) in pending {
+        requester.frames.expect_end("its session has ended")?;
+        decision.answer(&answer)?;
+        // A wrapper that had the descriptor message on its way all the same.
+        let message = frame(br#"{"fds":[0,1,2]}"#);
+        let _ = requester.frames.try_send_bytes(&message, &[null.as_raw_fd(); 3]);
+    }
+    // Two in a row: the first may overtake a program that has just been started.
+    sentinel.served(&scene.shim)?;
+    sentinel.served(&scene.shim)?;
+    program.expect_no_start()?;
+    scene.end()
+}
+
+/// Answers that come after closing start nothing.
+fn late_answers(context: &mut Context) -> Verdict {
+    late_answers_start_nothing(context, Way::Close)
+}
+
+/// Answers that come after cancelling start nothing.
+fn cancel_late_answer(context: &mut Context) -> Verdict {
+    late_answers_start_nothing(context, Way::Cancel)
+}
+
+/// A stream ends in whichever phase it is, and the descriptors that had come with half a frame are closed.
+fn every_phase(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let request = scene.request("/bin/sh", &["sh"]);
+    let bytes = frame(request.value().to_string().as_bytes());
+    let mut streams: Vec<(&str, Requester)> = Vec::new();
+    streams.push(("after the handshake", scene.session.socket.open()?));
+    for (name, length) in [("half a length", 2), ("no payload", 4), ("half a payload", 20)] {
+        let mut requester = scene.session.socket.open()?;
+        requester.frames.send_bytes(&bytes[..length], &[])?;
+        requester.frames.drained()?;
+        streams.push((name, requester));
+    }
+    let (requester, _pending) = scene.ask(&request)?;
+    streams.push(("the policy is deciding", requester));
+    let (watch, pipes) = watched_pipes(3)?;
+    for (name, length) in [
+        ("the descriptor message is awaited", 0),
+        ("half a descriptor message", 9),
+    ] {
+        let (mut requester, decision) = scene.ask(&request)?;
+        decision.answer(&Answer::Escalate)?;
+        requester.expect_action(&json!("Escalate"))?;
+        let message = frame(br#"{"fds":[0,1,2]}"#);
+        let numbers: Vec<i32> = objects(&pipes).iter().map(|pipe| pipe.number()).collect();
+        if length > 0 {
+            requester.frames.send_bytes(&message[..length], &numbers)?;
+            requester.frames.drained()?;
+        }
+        streams.push((name, requester));
+    }
+    drop(pipes);
+    scene.shim.close_session("main")?;
+    for (name, requester) in &mut streams {
+        requester
+            .frames
+            .expect_end(&format!("its session has ended ({name})"))?;
+    }
+    watch.expect_closed("the server", scene.patience())?;
+    scene.shim.expect_no_decision()?;
+    scene.end()
+}
+
+/// A policy that never answers holds up neither the closing nor what comes after it.
+fn policy_that_never_answers(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let request = scene.request("/bin/sh", &["sh"]);
+    let (mut requester, _never) = scene.ask(&request)?;
+    scene.shim.close_session("main")?;
+    requester.frames.expect_end("its session has ended")?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    sentinel.served(&scene.shim)?;
+    scene.end()
+}
+
+/// All of many pending requests end.
+fn sixty_four_pending(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut pending = Vec::new();
+    for index in 0..64 {
+        let request = scene.request("/bin/sh", &["sh", &index.to_string()]);
+        pending.push(scene.ask(&request)?);
+    }
+    scene.shim.close_session("main")?;
+    for (requester, _) in &mut pending {
+        requester.frames.expect_end("its session has ended")?;
+    }
+    scene.end()
+}
+
+/// A wrapper that doesn't read its long denial doesn't hold up the closing; its stream ends.
+fn stalled_reader(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let request = scene.request("/bin/sh", &["sh"]);
+    let (requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Deny(Some("r".repeat(8 << 20))))?;
+    scene.sentinel()?;
+    scene.shim.close_session("main")?;
+    // What lies in the socket is read, and then there is the end: no whole frame comes.
+    let stream = requester.frames.socket().try_clone()?;
+    let read = crate::peer::wire::read_to_end(stream, Instant::now() + scene.patience())?;
+    let length = read.map(|bytes| bytes.len());
+    expect::that(
+        length.is_some_and(|length| length < 8 << 20),
+        "the stream ends though its reader has stalled",
+        format_args!("{length:?} bytes (none: still open)"),
+    )?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    sentinel.served(&scene.shim)?;
+    scene.end()
+}
+
+/// Demands that a process is neither running nor a zombie. The shim lives meanwhile.
+fn expect_reaped(pid: i32, patience: Duration) -> Verdict {
+    let deadline = Instant::now() + patience;
+    loop {
+        match process::state(pid) {
+            None => return Ok(()),
+            // Nobody tells when somebody else's child is reaped; yield and look again.
+            Some(_) if Instant::now() < deadline => std::thread::yield_now(),
+            Some(state) => {
+                return Err(violation(
+                    format_args!("process {pid} is reaped"),
+                    format_args!("it is in state {} under parent {}", state.state, state.parent),
+                ));
+            }
+        }
+    }
+}
+
+/// Starts a child, prepares it, ends the session, and demands that it is gone, reaped, and its stream at its end.
+fn child_ends(
+    context: &Context,
+    way: Way,
+    prepare: impl FnOnce(&mut crate::peer::program::Probe) -> Verdict,
+) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = ConnectedProgram::new(context, "child")?;
+    let (mut requester, mut child) = scene.start(&program)?;
+    prepare(&mut child)?;
+    let handle = child.process()?;
+    end_session(&mut scene.shim, way, "main")?;
+    handle.expect_end(
+        "the escalated child of a session that has ended",
+        scene.patience(),
+    )?;
+    expect_reaped(child.report.pid, scene.patience())?;
+    expect_ended_child_stream(&mut requester)?;
+    scene.end()
+}
+
+/// The stream of a child that was killed by the end of its session ends; a result before it is no lie.
+fn expect_ended_child_stream(requester: &mut Requester) -> Verdict {
+    match requester.frames.receive()? {
+        Received::Frame(frame) => {
+            let message = frame.json()?;
+            expect::that(
+                message["exit_code"].as_i64().is_some_and(|code| code != 0),
+                "no success for a child that was killed",
+                &message,
+            )?;
+            requester.frames.expect_end("its session has ended")
+        }
+        Received::End { bytes: 0 } => Ok(()),
+        other => Err(violation("the end of the stream", format_args!("{other:?}"))),
+    }
+}
+
+/// An escalated child is killed.
+fn killed(context: &mut Context) -> Verdict {
+    child_ends(context, Way::Close, |_| Ok(()))
+}
+
+/// No zombie of any of ten children is left while the server lives.
+fn reaped(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = ConnectedProgram::new(context, "child")?;
+    let mut children = Vec::new();
+    for _ in 0..10 {
+        children.push(scene.start(&program)?);
+    }
+    scene.shim.close_session("main")?;
+    for (_, child) in &children {
+        expect_reaped(child.report.pid, scene.patience())?;
+    }
+    let zombies: Vec<_> = process::descendants(scene.shim.process.pid.as_raw())
+        .into_iter()
+        .filter(|process| process.state == 'Z')
+        .map(|process| process.pid)
+        .filter(|pid| children.iter().any(|(_, child)| child.report.pid == *pid))
+        .collect();
+    expect::equal("zombies among the session's children", Vec::<i32>::new(), zombies)?;
+    scene.end()
+}
+
+/// A child that ignores SIGTERM, SIGHUP and SIGINT is killed.
+fn ignores_signals(context: &mut Context) -> Verdict {
+    child_ends(context, Way::Close, |child| {
+        for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            child.must(&Order::Ignore(signal))?;
+        }
+        Ok(())
+    })
+}
+
+/// A child that handles SIGTERM and goes on is killed.
+fn handles_term(context: &mut Context) -> Verdict {
+    child_ends(context, Way::Close, |child| {
+        child.must(&Order::Watch(vec![libc::SIGTERM, libc::SIGHUP, libc::SIGINT]))
+    })
+}
+
+/// A stopped child is killed.
+fn stopped(context: &mut Context) -> Verdict {
+    let patience = context.patience();
+    child_ends(context, Way::Close, |child| {
+        let pid = child.report.pid;
+        child.process()?.signal(libc::SIGSTOP)?;
+        let deadline = Instant::now() + patience;
+        while process::state(pid).is_none_or(|state| state.state != 'T') {
+            if Instant::now() >= deadline {
+                return Err(violation("the child is stopped by SIGSTOP", "it is not"));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    })
+}
+
+/// Each of 32 children is killed.
+fn many(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = ConnectedProgram::new(context, "child")?;
+    let mut children = Vec::new();
+    for _ in 0..32 {
+        let (requester, child) = scene.start(&program)?;
+        children.push((requester, child.process()?, child));
+    }
+    scene.shim.close_session("main")?;
+    for (requester, handle, child) in &mut children {
+        handle.expect_end("each of 32 escalated children", scene.patience())?;
+        expect_reaped(child.report.pid, scene.patience())?;
+        expect_ended_child_stream(requester)?;
+    }
+    scene.end()
+}
+
+/// A child that waits for input, or writes to somebody who doesn't read, is killed too.
+fn reads_its_input(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let (reader, input_writer) = crate::peer::launch::pipe()?;
+    let (output_reader, writer) = crate::peer::launch::pipe()?;
+    let mut children = Vec::new();
+    let scripts = [
+        "echo started >&2; cat",
+        "echo started >&2; while :; do echo more; done",
+    ];
+    for script in scripts {
+        let request = scene
+            .request("/bin/sh", &["sh", "-c", script])
+            .variable("PATH", "/usr/bin:/bin");
+        let (error, error_writer) = crate::peer::launch::pipe()?;
+        let placements = [(0, &reader as _), (1, &writer as _), (2, &error_writer as _)];
+        let requester = scene.escalate(&request, &placements)?;
+        drop(error_writer);
+        children.push((requester, error));
+    }
+    drop((reader, writer));
+    for (_, error) in &mut children {
+        let mut line = [0; 8];
+        std::io::Read::read_exact(error, &mut line)?;
+    }
+    scene.shim.close_session("main")?;
+    for (requester, error) in &mut children {
+        expect_ended_child_stream(requester)?;
+        // Whoever of the tree lived would still hold it.
+        let rest = crate::peer::wire::read_to_end(&*error, Instant::now() + scene.patience())?;
+        expect::that(
+            rest.is_some(),
+            "nobody of the tree holds its standard error",
+            "somebody does",
+        )?;
+    }
+    drop((input_writer, output_reader));
+    scene.end()
+}
+
+/// Demands that a handshake fails, or that its stream ends without an answer.
+fn expect_not_served(socket: &mut EscalationSocket, patience: Duration) -> Verdict {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    if socket.try_datagram(&[0], &[&theirs]).is_err() {
+        return Ok(());
+    }
+    drop(theirs);
+    let text = RequestMessage::new("/bin/sh", &["sh", "too late"], "/")
+        .value()
+        .to_string();
+    let _ = std::io::Write::write_all(&mut &ours, &frame(text.as_bytes()));
+    let deadline = Instant::now() + patience;
+    match crate::peer::wire::read_to_end(&ours, deadline) {
+        Ok(Some(bytes)) => expect::equal("bytes before the end of the stream", 0, bytes.len()),
+        Ok(None) => Err(violation(
+            "the end of a stream that nobody serves",
+            "it stays open",
+        )),
+        // Closed with the request unread, which the kernel reports as a reset.
+        Err(_) => Ok(()),
+    }
+}
+
+/// After closing a handshake is an error, or its stream ends; the policy isn't asked.
+fn no_more(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    scene.sentinel()?;
+    scene.shim.close_session("main")?;
+    for _ in 0..3 {
+        expect_not_served(&mut scene.session.socket, context.patience())?;
+    }
+    sentinel.served(&scene.shim)?;
+    scene.end()
+}
+
+/// Handshakes that lay in the queue when the session was closed come to their end, and after the effects of the
+/// closing none of them is asked about.
+fn queued_datagrams(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    let text = RequestMessage::new("/bin/sh", &["sh", "queued"], "/")
+        .value()
+        .to_string();
+    scene.shim.process.signal(libc::SIGSTOP)?;
+    let mut queued = Vec::new();
+    for _ in 0..20 {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        std::io::Write::write_all(&mut &ours, &frame(text.as_bytes()))?;
+        scene.session.socket.datagram(&[0], &[&theirs])?;
+        queued.push(ours);
+    }
+    let close = scene.shim.send("session/close", json!({"session": "main"}))?;
+    scene.shim.process.signal(libc::SIGCONT)?;
+    scene
+        .shim
+        .answer_to(close, "session/close")?
+        .map_err(|error| violation("session/close succeeds", format_args!("{error:?}")))?;
+    let deadline = Instant::now() + scene.patience();
+    for stream in &queued {
+        // Readable is enough: the end of file, or the reset of a stream that was closed with its request unread.
+        expect::that(
+            crate::peer::wire::readable_until(stream, deadline)?,
+            "the stream of a queued handshake ends with its session",
+            "it stays open",
+        )?;
+        let mut byte = [0];
+        if let Ok(1) = std::io::Read::read(&mut &*stream, &mut byte) {
+            return Err(violation("no answer to a queued handshake", "bytes"));
+        }
+    }
+    // Some may have been asked about before the close was read. They are over; nothing new may come.
+    while let Some(decision) = scene.shim.decision_within(Duration::ZERO)? {
+        decision.answer(&Answer::Run)?;
+    }
+    sentinel.served(&scene.shim)?;
+    scene.shim.expect_no_decision()?;
+    scene.end()
+}
+
+/// A session that starts after the end of another one serves, and doesn't revive the other's socket.
+fn restart(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    scene.sentinel()?;
+    scene.shim.close_session("main")?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    sentinel.served(&scene.shim)?;
+    expect_not_served(&mut scene.session.socket, context.patience())?;
+    sentinel.served(&scene.shim)?;
+    scene.end()
+}
+
+/// Cancelling kills and reaps a child that ignores SIGTERM.
+fn cancel_children(context: &mut Context) -> Verdict {
+    child_ends(context, Way::Cancel, |child| {
+        child.must(&Order::Ignore(libc::SIGTERM))
+    })
+}
+
+/// A session that is cancelled before its shell was spawned serves nobody: the spawn fails, or the socket is dead.
+fn cancel_before_the_spawn(context: &mut Context) -> Verdict {
+    let mut shim = Shim::start(context)?;
+    let mut sentinel = Sentinel::new(context, &mut shim)?;
+    let program = ConnectedProgram::new(context, "shell")?;
+    let overlay = shim.start_session("main", program.text(), "/opt/wrapper")?;
+    shim.cancel_session("main")?;
+    let directory = context.work_directory();
+    let params = json!({"session": "main", "argv": [program.text()], "cwd": directory, "env": {}});
+    let id = shim.send("session/spawn", params)?;
+    if shim.answer_to(id, "session/spawn")?.is_ok() {
+        let mut probe = program.accept("the spawned shell")?;
+        let number = overlay.socket_number()?;
+        if let Ok(socket) = probe.take_descriptor(number) {
+            let patience = context.patience();
+            let mut socket = EscalationSocket::new(socket, context.transcript.clone(), patience);
+            expect_not_served(&mut socket, patience)?;
+        }
+    }
+    sentinel.served(&shim)?;
+    shim.shutdown()
+}
+
+/// A session that has another parent token is not disturbed.
+fn cancel_other_sessions_live(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut other = scene.shim.probe_session(context, "other")?;
+    let request = RequestMessage::new("/bin/sh", &["sh", "kept"], "/");
+    let mut kept = other.socket.open()?;
+    kept.request(&request)?;
+    let kept_decision = scene.shim.next_decision()?;
+    let request = scene.request("/bin/sh", &["sh", "ended"]);
+    let (mut ended, _never) = scene.ask(&request)?;
+    scene.shim.cancel_session("main")?;
+    ended.frames.expect_end("its session was cancelled")?;
+    kept_decision.answer(&Answer::Run)?;
+    kept.expect_action(&json!("Run"))?;
+    scene.end()
+}
+
+/// Closing after cancelling, and once more, disturbs nobody.
+fn cancel_then_close(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    let program = ConnectedProgram::new(context, "child")?;
+    let (_requester, child) = scene.start(&program)?;
+    let handle = child.process()?;
+    scene.shim.cancel_session("main")?;
+    handle.expect_end("the escalated child", scene.patience())?;
+    scene.shim.close_session("main")?;
+    for method in ["session/close", "session/cancel"] {
+        let id = scene.shim.send(method, json!({"session": "main"}))?;
+        // Whether an ended session is still known is the shim's affair; that it answers is not.
+        let _: Result<Value, _> = scene.shim.answer_to(id, method)?;
+    }
+    sentinel.served(&scene.shim)?;
+    scene.end()
+}
