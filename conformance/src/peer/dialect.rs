@@ -43,7 +43,8 @@ impl Dialect {
     pub fn interactive_options(self) -> &'static [&'static str] {
         match self {
             Dialect::Bash => &["--noprofile", "--norc", "-i"],
-            Dialect::Zsh => &["-f", "-i"],
+            // Without its line editor, which paints where others print.
+            Dialect::Zsh => &["-f", "-i", "-o", "nozle", "-o", "nopromptcr", "-o", "nopromptsp"],
             Dialect::Other => &["-i"],
         }
     }

@@ -3,7 +3,8 @@
 //! [`launch`] starts processes with exact descriptors and signal state, [`wire`] speaks frames, [`decider`]
 //! plays shell and server against a wrapper, [`shim`] drives a server by the harness protocol, [`requester`]
 //! plays the wrapper against a server, [`program`] makes the programs that report what they were started
-//! with, and [`recorder`] is the recording wrapper for shells.
+//! with, [`recorder`] is the recording wrapper for
+//! shells, [`dialect`] their language, and [`terminal`] a terminal for interactive ones.
 
 pub mod decider;
 pub mod dialect;
@@ -14,5 +15,6 @@ pub mod program;
 pub mod recorder;
 pub mod requester;
 pub mod shim;
+pub mod terminal;
 pub mod tiny;
 pub mod wire;

@@ -402,7 +402,7 @@ impl<'a> RecordedShell<'a> {
 }
 
 /// Each run of three digits or more as `#`: process ids are, line numbers of the suite's scripts aren't.
-fn without_process_ids(text: &str) -> String {
+pub fn without_process_ids(text: &str) -> String {
     let mut masked = String::new();
     let mut digits = String::new();
     for character in text.chars().chain(['\0']) {

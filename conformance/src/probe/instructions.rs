@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::remote;
+use super::{remote, terminal};
 
 /// Follows the arguments after argv[0] in their order; gives the status of an `exit:`.
 ///
@@ -10,12 +10,19 @@ use super::remote;
 /// - `copy` copies standard input to standard output until its end, `line` its first line;
 /// - `flood` writes lines until that fails;
 /// - `pattern:N` writes N bytes of a fixed pattern, `sum` reads to the end and prints a checksum and a count;
+/// - `pause` sleeps until a signal ends it, and says `continued` whenever it has been continued;
+/// - `size` prints the terminal's size, `resized` waits until it has changed and prints the new one;
+/// - `ignore:N` ignores signal N, `stop` stops this process;
 /// - `exit:N` exits, `die:N` dies by signal N.
 ///
 /// # Errors
 /// A word that is none of these, and what reading or writing says.
 pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
     let mut output = io::stdout().lock();
+    if arguments.iter().any(|argument| argument == b"pause") {
+        // Before anything is said that somebody may wait for.
+        terminal::hold_continuations()?;
+    }
     for argument in arguments.iter().skip(1) {
         let (word, rest) = match argument.iter().position(|byte| *byte == b':') {
             Some(colon) => (&argument[..colon], &argument[colon + 1..]),
@@ -70,6 +77,18 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
                     sum.add(&bytes[..length]);
                 }
                 writeln!(output, "{sum}")?;
+            }
+            b"pause" => terminal::pause(&mut output)?,
+            b"size" => writeln!(output, "{}", terminal::size()?)?,
+            b"resized" => terminal::wait_for_resize(&mut output)?,
+            b"ignore" => {
+                let signal = nix::sys::signal::Signal::try_from(number(rest)?)?;
+                // SAFETY: SIG_IGN is no handler.
+                unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn)? };
+            }
+            b"stop" => {
+                output.flush()?;
+                nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)?;
             }
             b"exit" => {
                 output.flush()?;

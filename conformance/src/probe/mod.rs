@@ -9,6 +9,7 @@ pub mod plan;
 pub mod record;
 pub mod remote;
 pub mod report;
+pub mod terminal;
 
 use std::io::{Read, Write};
 
@@ -46,6 +47,13 @@ fn follow(plan: &Plan, report: report::Report) -> std::io::Result<i32> {
                 std::io::stdin().lock().read_to_end(&mut bytes)?;
                 std::io::stdout().lock().write_all(&bytes)?;
             }
+            Act::Terminal(path) => terminal::take(path)?,
+            Act::CloseFrom(number) => {
+                // SAFETY: close_range(2) takes integers; nothing of this process uses what it closes.
+                let status = unsafe { libc::syscall(libc::SYS_close_range, *number, libc::c_uint::MAX, 0) };
+                nix::errno::Errno::result(status)?;
+            }
+            Act::Execute => return Err(execute(&report.arguments[1..])),
             Act::Arguments => {
                 if let Some(status) = instructions::follow(&report.arguments)? {
                     return Ok(status);
@@ -63,4 +71,19 @@ fn follow(plan: &Plan, report: report::Report) -> std::io::Result<i32> {
     }
     std::io::stdout().flush()?;
     Ok(0)
+}
+
+/// Executes `arguments[0]`, a path, with these arguments and the environment of this process.
+fn execute(arguments: &[Vec<u8>]) -> std::io::Error {
+    let arguments: Result<Vec<_>, _> = arguments
+        .iter()
+        .map(|argument| std::ffi::CString::new(argument.clone()))
+        .collect();
+    match arguments {
+        Ok(arguments) if !arguments.is_empty() => match nix::unistd::execv(&arguments[0], &arguments) {
+            Ok(never) => match never {},
+            Err(error) => error.into(),
+        },
+        _ => std::io::Error::other("no program to execute"),
+    }
 }

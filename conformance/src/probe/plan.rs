@@ -33,6 +33,12 @@ pub enum Act {
     Signal(i32),
     /// Exits with this status.
     Exit(i32),
+    /// Makes the terminal at this path its controlling one, in a session of its own, and its 0, 1 and 2.
+    Terminal(PathBuf),
+    /// Closes all descriptors from this number on.
+    CloseFrom(i32),
+    /// Executes the program that its arguments name, with the rest of them.
+    Execute,
     /// Does what its arguments say, in their order (see [`super::instructions`]).
     Arguments,
 }

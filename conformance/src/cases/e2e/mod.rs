@@ -1,8 +1,9 @@
 //! End-to-end cases: shell, wrapper and server are the implementations, the suite is caller and policy.
 //!
-//! [`support`] drives the three; each other file begins with its table.
+//! [`support`] drives the three, [`terminal`] on a terminal; each other file begins with its table.
 
 mod support;
+mod terminal;
 
 pub mod deny;
 pub mod nested;
@@ -10,6 +11,9 @@ pub mod pipeline;
 pub mod random;
 pub mod scripts;
 pub mod status;
+pub mod tty_prompt;
+pub mod tty_signals;
+pub mod tty_teardown;
 
 use crate::suite::Case;
 
@@ -21,4 +25,7 @@ pub const TABLES: &[&[Case]] = &[
     deny::CASES,
     pipeline::CASES,
     nested::CASES,
+    tty_prompt::CASES,
+    tty_signals::CASES,
+    tty_teardown::CASES,
 ];

@@ -179,6 +179,11 @@ impl<'a> EndToEnd<'a> {
         if let Some(input) = input {
             params["stdin"] = json!(input);
         }
+        self.spawn_by(params)
+    }
+
+    /// Spawns by any params of `session/spawn`.
+    pub fn spawn_by(&mut self, params: Value) -> Result<i64, CaseError> {
         let result = self.shim.call("session/spawn", params)?;
         result["pid"]
             .as_i64()

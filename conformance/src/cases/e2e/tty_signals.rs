@@ -1,0 +1,236 @@
+//! e2e.tty.signals: Ctrl-C, Ctrl-Z, fg and bg on commands under Run and Escalate.
+
+use std::time::Instant;
+
+use super::support::{case, commands};
+use super::terminal::{NAMES, TerminalShell, as_on_stock};
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{CaseError, Verdict, violation};
+use crate::peer::process::{self, ProcessHandle};
+use crate::peer::program::Program;
+use crate::peer::terminal::{PROMPT, Terminal};
+use crate::requirements::Level;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    case("e2e.tty.signals/ctrl-c", Level::Faithful, ctrl_c),
+    case(
+        "e2e.tty.signals/ctrl-c-in-a-loop",
+        Level::Faithful,
+        ctrl_c_in_a_loop,
+    ),
+    case("e2e.tty.signals/ctrl-z-fg", Level::Faithful, ctrl_z_fg),
+    case("e2e.tty.signals/bg", Level::Faithful, bg),
+    case("e2e.tty.signals/child-follows", Level::Faithful, child_follows),
+    case("e2e.tty.signals/own-stop", Level::Faithful, own_stop),
+    case(
+        "e2e.tty.signals/redirected-streams",
+        Level::Faithful,
+        redirected_streams,
+    ),
+    case("e2e.tty.signals/kill-job", Level::Faithful, kill_job),
+];
+
+const CTRL_C: &str = "\u{3}";
+const CTRL_Z: &str = "\u{1a}";
+
+/// Types a line whose command says `running` and then waits for signals.
+fn start_waiting(terminal: &mut Terminal, line: &str) -> Verdict {
+    terminal.type_text(&format!("{line}\n"))?;
+    terminal.wait_for("\nrunning\r\n")?;
+    Ok(())
+}
+
+fn key(terminal: &mut Terminal, key: &str) -> Result<String, CaseError> {
+    terminal.type_text(key)?;
+    terminal.wait_for(PROMPT)
+}
+
+fn expect_status(terminal: &mut Terminal, status: i32) -> Verdict {
+    let seen = terminal.command("echo $?")?;
+    expect::contains("`$?`", &seen, &format!("\n{status}\r\n"))
+}
+
+/// Ctrl-C ends the command, plain and in a pipeline: the shell prompts again, with status 130.
+fn ctrl_c(context: &mut Context) -> Verdict {
+    as_on_stock(context, |terminal| {
+        for name in NAMES {
+            for line in [
+                format!("{name} out:running pause"),
+                // The second stage speaks when it has heard from the first: both are there for the key.
+                format!("{name} out:heard pause | {name} line err:running pause"),
+                format!("( {name} out:running pause )"),
+            ] {
+                start_waiting(terminal, &line)?;
+                key(terminal, CTRL_C)?;
+                expect_status(terminal, 130)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A loop ends as well when its command has died of Ctrl-C.
+fn ctrl_c_in_a_loop(context: &mut Context) -> Verdict {
+    as_on_stock(context, |terminal| {
+        for name in NAMES {
+            start_waiting(
+                terminal,
+                &format!("while :; do {name} out:running pause; echo never; done"),
+            )?;
+            key(terminal, CTRL_C)?;
+        }
+        terminal.command("echo end").map(drop)
+    })
+}
+
+/// Ctrl-Z stops the command and the shell says so; `fg` continues it in the foreground, as often as one likes.
+fn ctrl_z_fg(context: &mut Context) -> Verdict {
+    as_on_stock(context, |terminal| {
+        for name in NAMES {
+            start_waiting(terminal, &format!("{name} out:running pause"))?;
+            for _ in 0..2 {
+                key(terminal, CTRL_Z)?;
+                terminal.command("jobs")?;
+                terminal.type_text("fg\n")?;
+                terminal.wait_for("\ncontinued\r\n")?;
+            }
+            key(terminal, CTRL_C)?;
+            expect_status(terminal, 130)?;
+            terminal.command("jobs")?;
+        }
+        Ok(())
+    })
+}
+
+/// `bg` continues it in the background, `fg` fetches it, Ctrl-C ends it.
+fn bg(context: &mut Context) -> Verdict {
+    commands(context, NAMES)?;
+    let mut shell = TerminalShell::start(context)?;
+    let terminal = &mut shell.terminal;
+    for name in NAMES {
+        start_waiting(terminal, &format!("{name} out:running pause"))?;
+        key(terminal, CTRL_Z)?;
+        // The shell's prompt and the command's word may come in any order.
+        terminal.type_text("bg\n")?;
+        terminal.wait_for("continued\r\n")?;
+        terminal.synchronize("synchronized")?;
+        let seen = terminal.command("jobs")?;
+        expect::that(
+            seen.to_lowercase().contains("running"),
+            "the job runs after `bg`",
+            format_args!("jobs: {seen:?}"),
+        )?;
+        let group = terminal.foreground_group()?;
+        terminal.type_text("fg\n")?;
+        // Ctrl-C before the shell has given the terminal away would be the shell's.
+        terminal.wait_until_given_away(group)?;
+        key(terminal, CTRL_C)?;
+        expect_status(terminal, 130)?;
+    }
+    shell.leave()
+}
+
+/// The escalated child, and not only its wrapper, is what is stopped, continued and ended.
+fn child_follows(context: &mut Context) -> Verdict {
+    let programs = commands(context, NAMES)?;
+    let mut shell = TerminalShell::start(context)?;
+    for (name, program) in NAMES.into_iter().zip(&programs) {
+        let terminal = &mut shell.terminal;
+        start_waiting(terminal, &format!("{name} out:running pause"))?;
+        let pid = only_pid(program)?;
+        key(terminal, CTRL_Z)?;
+        expect_state(context, name, pid, true)?;
+        terminal.type_text("fg\n")?;
+        terminal.wait_for("\ncontinued\r\n")?;
+        expect_state(context, name, pid, false)?;
+        let handle = ProcessHandle::open(nix::unistd::Pid::from_raw(pid))?;
+        key(terminal, CTRL_C)?;
+        if let Some(handle) = handle {
+            handle.expect_end(&format!("{name} after Ctrl-C"), context.patience())?;
+        }
+    }
+    shell.leave()
+}
+
+fn only_pid(program: &Program) -> Result<i32, CaseError> {
+    Ok(program.only_start()?.pid)
+}
+
+/// Waits until the process is stopped, or is not. There is no event for this: /proc is looked at again and
+/// again.
+fn expect_state(context: &Context, name: &str, pid: i32, stopped: bool) -> Verdict {
+    let deadline = Instant::now() + context.patience();
+    loop {
+        let state = process::state(pid);
+        if state
+            .as_ref()
+            .is_some_and(|state| (state.state == 'T') == stopped)
+        {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let word = if stopped { "is stopped" } else { "runs" };
+            return Err(violation(
+                format_args!("the process of {name} {word}"),
+                format_args!("{state:?}"),
+            ));
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// A command that stops itself is a stopped job, which `fg` continues.
+fn own_stop(context: &mut Context) -> Verdict {
+    as_on_stock(context, |terminal| {
+        for name in NAMES {
+            terminal.command(&format!("{name} out:running stop out:resumed exit:4"))?;
+            terminal.command("jobs")?;
+            terminal.type_text("fg\n")?;
+            terminal.wait_for("\nresumed\r\n")?;
+            terminal.wait_for(PROMPT)?;
+            expect_status(terminal, 4)?;
+        }
+        Ok(())
+    })
+}
+
+/// The keys act on a command whose standard streams are no terminal, too.
+fn redirected_streams(context: &mut Context) -> Verdict {
+    as_on_stock(context, |terminal| {
+        for name in NAMES {
+            start_waiting(terminal, &format!("{name} err:running pause </dev/null >file"))?;
+            key(terminal, CTRL_C)?;
+            expect_status(terminal, 130)?;
+            start_waiting(terminal, &format!("{name} out:running pause </dev/null 2>file"))?;
+            key(terminal, CTRL_Z)?;
+            terminal.command("jobs")?;
+            terminal.type_text("fg\n")?;
+            terminal.wait_for("\ncontinued\r\n")?;
+            key(terminal, CTRL_C)?;
+            expect_status(terminal, 130)?;
+        }
+        Ok(())
+    })
+}
+
+/// `kill %1` ends a stopped and a background job.
+fn kill_job(context: &mut Context) -> Verdict {
+    let programs = commands(context, NAMES)?;
+    let mut shell = TerminalShell::start(context)?;
+    for (name, program) in NAMES.into_iter().zip(&programs) {
+        let terminal = &mut shell.terminal;
+        terminal.type_text(&format!("{name} out:running pause &\n"))?;
+        terminal.wait_for("running\r\n")?;
+        let pid = only_pid(program)?;
+        let handle = ProcessHandle::open(nix::unistd::Pid::from_raw(pid))?
+            .ok_or_else(|| violation(format_args!("{name} runs"), "it has ended"))?;
+        terminal.type_text("kill %1; wait; echo waited\n")?;
+        terminal.wait_for("\nwaited\r\n")?;
+        terminal.wait_for(PROMPT)?;
+        handle.expect_end(&format!("{name} after `kill %1`"), context.patience())?;
+    }
+    shell.leave()
+}
