@@ -10,6 +10,7 @@ pub mod nested;
 pub mod pipeline;
 pub mod random;
 pub mod scripts;
+pub mod side_by_side;
 pub mod status;
 pub mod tty_prompt;
 pub mod tty_signals;
@@ -25,6 +26,7 @@ pub const TABLES: &[&[Case]] = &[
     deny::CASES,
     pipeline::CASES,
     nested::CASES,
+    side_by_side::CASES,
     tty_prompt::CASES,
     tty_signals::CASES,
     tty_teardown::CASES,

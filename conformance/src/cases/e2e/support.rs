@@ -14,7 +14,7 @@ use crate::outcome::{CaseError, Verdict, violation};
 use crate::peer::dialect::Dialect;
 use crate::peer::process::Ended;
 use crate::peer::program::Program;
-use crate::peer::recorder::ShellResult;
+use crate::peer::recorder::{RecordedShell, ShellResult};
 use crate::peer::shim::{Answer, Question, Shim};
 use crate::probe::plan::Act;
 use crate::requirements::{Level, Role};
@@ -205,6 +205,13 @@ impl<'a> EndToEnd<'a> {
     pub fn shutdown(mut self) -> Verdict {
         self.shim.shutdown()
     }
+}
+
+/// Runs `shell -c SCRIPT` in the stock shell, in the same directory with the same environment but without
+/// wrapper and server.
+pub fn run_stock(context: &Context, script: &str) -> Result<ShellResult, CaseError> {
+    let shell = RecordedShell::new(context)?;
+    shell.run_stock(script)
 }
 
 /// The last part of a path.

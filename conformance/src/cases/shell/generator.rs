@@ -76,7 +76,8 @@ fn top_level(dialect: Dialect) -> BoxedStrategy<String> {
             "trap 'echo \"error $?\"' ERR",
             "a+=(more)",
             "declare -A map=([key]=value); tool \"out:${map[key]}\"",
-            "coproc tool out:coprocess; cat <&\"${COPROC[0]}\"; wait",
+            // The coprocess waits for a word: bash forgets its descriptors as soon as it has ended.
+            "coproc { read -r go; tool out:coprocess; }; exec {from}<&\"${COPROC[0]}\"; echo go >&\"${COPROC[1]}\"; cat <&$from; wait; exec {from}<&-",
             "mapfile -t lines < <(tool out:one out:two); echo \"${#lines[@]}\"",
             "exec {descriptor}>opened; tool out:x >&$descriptor; exec {descriptor}>&-",
         ]),

@@ -20,6 +20,7 @@ pub mod script;
 pub mod signals;
 pub mod status;
 pub mod sticky;
+pub mod terminal;
 pub mod transparent;
 pub mod wrap;
 
@@ -44,4 +45,5 @@ pub const TABLES: &[&[Case]] = &[
     sticky::CASES,
     memory::CASES,
     transparent::CASES,
+    terminal::CASES,
 ];
