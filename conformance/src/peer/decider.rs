@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::outcome::{CaseError, Verdict, harness, violation};
 use crate::peer::launch::{Launch, Launched, pipe};
 use crate::peer::process::Ended;
-use crate::peer::wire::{FrameStream, receive_handshake};
+use crate::peer::wire::{Frame, FrameStream, receive_handshake};
 use crate::transcript::{Direction, Transcript};
 
 /// The number under which a wrapper finds the escalation socket, unless a case says otherwise.
@@ -223,18 +223,33 @@ impl Finished {
         crate::expect::equal("standard output", "", &*self.output_text())
     }
 
-    /// Demands a closed failure (`wrapper.fail-closed`): status 126 and one line on standard error that names
-    /// the cause; and that the wrapper did not crash.
-    pub fn expect_failed_closed(&self) -> Verdict {
-        self.expect_status(126)?;
+    /// Demands a refusal where no status is prescribed: not 0, one line on standard error, nothing executed.
+    pub fn expect_refused(&self) -> Verdict {
+        crate::expect::that(
+            matches!(self.ended, Ended::Exited(status) if status != 0),
+            "a refusal: an exit status that is not 0",
+            self.ended,
+        )?;
+        self.expect_one_line()?;
+        self.expect_no_output()
+    }
+
+    /// Demands one line on standard error.
+    pub fn expect_one_line(&self) -> Verdict {
         let text = self.error_text();
-        let lines = text.lines().count();
-        let one_line = lines == 1 && text.ends_with('\n') && !text.trim().is_empty();
+        let one_line = text.lines().count() == 1 && text.ends_with('\n') && !text.trim().is_empty();
         crate::expect::that(
             one_line && !text.contains("panicked"),
             "one line on standard error that names the cause",
             format_args!("standard error: {text:?}"),
-        )?;
+        )
+    }
+
+    /// Demands a closed failure (`wrapper.fail-closed`): status 126 and one line on standard error that names
+    /// the cause; and that the wrapper did not crash.
+    pub fn expect_failed_closed(&self) -> Verdict {
+        self.expect_status(126)?;
+        self.expect_one_line()?;
         self.expect_no_output()
     }
 }
@@ -459,21 +474,7 @@ impl RequestStream {
         let frame = self
             .frames
             .expect_frame("the descriptors of the escalated child")?;
-        let message = frame.json()?;
-        let numbers = message["fds"]
-            .as_array()
-            .and_then(|list| list.iter().map(Value::as_i64).collect::<Option<Vec<_>>>())
-            .ok_or_else(|| violation("a message with fds, a list of numbers", &message))?;
-        crate::expect::equal(
-            "descriptors with the message, as many as numbers",
-            numbers.len(),
-            frame.descriptors.len(),
-        )?;
-        Ok(Escalation {
-            message,
-            numbers,
-            descriptors: frame.descriptors,
-        })
+        Escalation::of(frame)
     }
 
     /// Reports the end of the escalated child.
@@ -493,6 +494,35 @@ pub struct Escalation {
 }
 
 impl Escalation {
+    /// Reads a descriptor message.
+    ///
+    /// # Errors
+    /// A violation where it has no numbers, or not as many descriptors as numbers.
+    pub fn of(frame: Frame) -> Result<Escalation, CaseError> {
+        let message = frame.json()?;
+        let numbers = message["fds"]
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_i64).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| violation("a message with fds, a list of numbers", &message))?;
+        crate::expect::equal(
+            "descriptors with the message, as many as numbers",
+            numbers.len(),
+            frame.descriptors.len(),
+        )?;
+        Ok(Escalation {
+            message,
+            numbers,
+            descriptors: frame.descriptors,
+        })
+    }
+
+    /// The numbers, sorted.
+    pub fn sorted_numbers(&self) -> Vec<i64> {
+        let mut numbers = self.numbers.clone();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The descriptor for `number`.
     pub fn descriptor(&self, number: i64) -> Result<&OwnedFd, CaseError> {
         self.numbers

@@ -12,6 +12,11 @@ const OFFSET_ARCHITECTURE: u32 = 4;
 
 /// A filter that refuses these system calls with EPERM and allows all others of this architecture.
 pub fn refusing(calls: &[i64]) -> Vec<libc::sock_filter> {
+    answering(calls, libc::EPERM)
+}
+
+/// A filter that answers these system calls with `errno` and allows all others of this architecture.
+pub fn answering(calls: &[i64], errno: i32) -> Vec<libc::sock_filter> {
     let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     let jump_if_equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     let answer = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -40,7 +45,7 @@ pub fn refusing(calls: &[i64]) -> Vec<libc::sock_filter> {
             jf: 1,
             k: number,
         });
-        filter.push(statement(answer, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+        filter.push(statement(answer, libc::SECCOMP_RET_ERRNO | errno as u32));
     }
     filter.push(statement(answer, libc::SECCOMP_RET_ALLOW));
     filter

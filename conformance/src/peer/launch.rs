@@ -118,6 +118,12 @@ impl Launch {
         self
     }
 
+    /// The descriptors of another launch that was never started, in addition to (or in place of) its own.
+    pub fn descriptors_of(mut self, other: Launch) -> Launch {
+        self.descriptors.extend(other.descriptors);
+        self
+    }
+
     /// Descriptor `number` is closed in the process.
     pub fn closed(mut self, number: RawFd) -> Launch {
         self.descriptors.insert(number, Placement::Closed);
@@ -245,7 +251,7 @@ struct Prepared {
     descriptors: Vec<(RawFd, RawFd)>,
     parked: Vec<RawFd>,
     ignored: u64,
-    blocked: libc::sigset_t,
+    blocked: u64,
     umask: u32,
     limits: Vec<(libc::__rlimit_resource_t, u64)>,
     nice: i32,
@@ -260,6 +266,26 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
         .chain([std::ptr::null()])
         .collect()
 }
+
+/// The kernel's signal set: bit N-1 for signal N.
+fn signal_set(signals: &[i32]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// The kernel's `struct sigaction` of x86_64 and aarch64.
+///
+/// The C library refuses the two real-time signals that it keeps for itself, in dispositions and in masks; what
+/// a process inherits may hold them all the same, so these two calls go past the library.
+#[repr(C)]
+struct KernelAction {
+    handler: usize,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
+/// Bytes of the kernel's signal set.
+const SIGNAL_SET_SIZE: usize = size_of::<u64>();
 
 fn c_string(bytes: &OsStr) -> Result<CString, CaseError> {
     CString::new(bytes.as_bytes()).map_err(|_| harness(format_args!("{} holds a NUL", bytes.display())))
@@ -277,15 +303,6 @@ impl Prepared {
             .iter()
             .map(|text| c_string(text))
             .collect::<Result<Vec<_>, _>>()?;
-        // SAFETY: an all-zero sigset_t is valid, and sigemptyset and sigaddset only write to it.
-        let blocked = unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            for signal in &launch.blocked {
-                libc::sigaddset(&raw mut set, *signal);
-            }
-            set
-        };
         let descriptors = launch
             .descriptors
             .iter()
@@ -303,11 +320,8 @@ impl Prepared {
             directory: c_string(launch.directory.as_os_str())?,
             parked: vec![-1; descriptors.len()],
             descriptors,
-            ignored: launch
-                .ignored
-                .iter()
-                .fold(0, |set, signal| set | 1 << (signal - 1)),
-            blocked,
+            ignored: signal_set(&launch.ignored),
+            blocked: signal_set(&launch.blocked),
             umask: launch.umask,
             limits: launch.limits.clone(),
             nice: launch.nice,
@@ -350,8 +364,20 @@ impl Prepared {
         unsafe {
             for signal in 1..=LAST_SIGNAL {
                 let ignored = self.ignored & (1 << (signal - 1)) != 0;
-                // The C library keeps 32 and 33 for itself and refuses; SIGKILL and SIGSTOP cannot be set.
-                libc::signal(signal, if ignored { libc::SIG_IGN } else { libc::SIG_DFL });
+                let action = KernelAction {
+                    handler: if ignored { libc::SIG_IGN } else { libc::SIG_DFL },
+                    flags: 0,
+                    restorer: 0,
+                    mask: 0,
+                };
+                // SIGKILL and SIGSTOP cannot be set; all others can.
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    &raw const action,
+                    std::ptr::null_mut::<KernelAction>(),
+                    SIGNAL_SET_SIZE,
+                );
             }
             match self.grouping {
                 Grouping::Inherited => {}
@@ -395,10 +421,14 @@ impl Prepared {
                 };
                 check(libc::setrlimit(*resource, &raw const limit), b'l')?;
             }
-            check(
-                libc::sigprocmask(libc::SIG_SETMASK, &raw const self.blocked, std::ptr::null_mut()),
-                b'm',
-            )?;
+            let status = libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const self.blocked,
+                std::ptr::null_mut::<u64>(),
+                SIGNAL_SET_SIZE,
+            );
+            check(status as libc::c_int, b'm')?;
             if let Some(filter) = &mut self.filter {
                 check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), b'f')?;
                 let program = libc::sock_fprog {

@@ -6,6 +6,7 @@
 //! with, [`recorder`] is the recording wrapper for
 //! shells, [`dialect`] their language, and [`terminal`] a terminal for interactive ones.
 
+pub mod bytes;
 pub mod decider;
 pub mod dialect;
 pub mod filter;

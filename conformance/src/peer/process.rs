@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -102,17 +101,70 @@ impl ProcessHandle {
 
     /// Reaps a child of ours that has ended.
     pub fn reap(&self) -> Result<Ended, CaseError> {
-        match waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED)? {
-            WaitStatus::Exited(_, status) => Ok(Ended::Exited(status)),
-            WaitStatus::Signaled(_, signal, _) => Ok(Ended::Killed(signal as i32)),
-            other => Err(crate::outcome::harness(format_args!("waitid gave {other:?}"))),
-        }
+        let waited = wait_for(libc::P_PID, self.pid.as_raw(), libc::WEXITED)?;
+        waited
+            .and_then(|waited| waited.ended())
+            .ok_or_else(|| crate::outcome::harness("waitid gave something that is no end"))
     }
 }
 
 impl AsFd for ProcessHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// What waitid(2) says about a child.
+///
+/// Without the types of `nix`, which have no real-time signals: a child that such a signal killed would be an error
+/// there, and reaped all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// Which child.
+    pub pid: i32,
+    /// CLD_EXITED, CLD_KILLED, CLD_DUMPED, CLD_STOPPED …
+    pub code: i32,
+    /// The exit status or the signal.
+    pub status: i32,
+}
+
+impl Waited {
+    /// How the child ended, none where it did not.
+    pub fn ended(&self) -> Option<Ended> {
+        match self.code {
+            libc::CLD_EXITED => Some(Ended::Exited(self.status)),
+            libc::CLD_KILLED | libc::CLD_DUMPED => Some(Ended::Killed(self.status)),
+            _ => None,
+        }
+    }
+}
+
+/// waitid(2); none where WNOHANG is among the flags and no child has changed.
+///
+/// # Errors
+/// What waitid says, EINTR excepted.
+pub fn wait_for(kind: libc::idtype_t, id: i32, flags: i32) -> nix::Result<Option<Waited>> {
+    loop {
+        // SAFETY: waitid writes to `information`, of which all-zero is a valid value; the two fields that are read
+        // through accessors are those that it fills in for children.
+        let (status, information) = unsafe {
+            let mut information: libc::siginfo_t = std::mem::zeroed();
+            let status = libc::waitid(kind, id as libc::id_t, &raw mut information, flags);
+            (status, information)
+        };
+        match Errno::result(status) {
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                // SAFETY: as above.
+                let (pid, status) = unsafe { (information.si_pid(), information.si_status()) };
+                return Ok((pid != 0).then_some(Waited {
+                    pid,
+                    code: information.si_code,
+                    status,
+                }));
+            }
+        }
     }
 }
 

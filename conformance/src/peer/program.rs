@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::outcome::{CaseError, Verdict, harness, violation};
+use crate::peer::launch::Launched;
 use crate::peer::process::ProcessHandle;
 use crate::peer::wire::{readable_until, receive_some};
 use crate::probe::plan::{Act, Plan, path_for};
@@ -182,6 +183,20 @@ impl ConnectedProgram {
         }
         let (stream, _) = self.listener.accept()?;
         Probe::new(stream, self.patience).map(Some)
+    }
+
+    /// The next start of the program, or none where `process`, which should have become it, ends before.
+    ///
+    /// # Errors
+    /// A violation where neither happens within the patience.
+    pub fn accept_or_end(&self, process: &Launched) -> Result<Option<Probe>, CaseError> {
+        if !process.readable_or_ended(&self.listener, self.patience)? {
+            return Err(violation(
+                format_args!("{} is executed, or refused", self.program.path.display()),
+                format_args!("neither within {:?}", self.patience),
+            ));
+        }
+        self.accept_within(Duration::ZERO)
     }
 
     /// Demands that no start is waiting to be accepted. Bind the moment by a sentinel before.

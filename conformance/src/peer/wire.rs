@@ -408,6 +408,18 @@ pub fn send_datagram(
     }
 }
 
+/// Demands the end of file of a pipe that nobody writes to: nobody holds its writing end any more.
+pub fn expect_end_of_file(mut reader: impl Read + AsFd, what: &str, patience: Duration) -> Verdict {
+    if !readable_until(&reader, Instant::now() + patience)? {
+        return Err(violation(what, format_args!("somebody does, after {patience:?}")));
+    }
+    let mut byte = [0];
+    match reader.read(&mut byte)? {
+        0 => Ok(()),
+        _ => Err(violation(what, "somebody writes to it")),
+    }
+}
+
 /// Reads a stream to its end.
 pub fn read_to_end(mut stream: impl Read + AsFd, deadline: Instant) -> Result<Option<Vec<u8>>, CaseError> {
     let mut bytes = Vec::new();

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::outcome::CaseError;
@@ -80,9 +79,9 @@ pub fn kill_all_descendants() -> Result<(), CaseError> {
 
 fn reap_all() -> Result<(), CaseError> {
     loop {
-        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-            Ok(_) | Err(Errno::EINTR) => {}
+        match process::wait_for(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG) {
+            Ok(None) | Err(Errno::ECHILD) => return Ok(()),
+            Ok(Some(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }

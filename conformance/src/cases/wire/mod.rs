@@ -2,7 +2,10 @@
 
 pub mod server_frames;
 pub mod server_messages;
+pub mod wrapper_bytes;
 pub mod wrapper_frames;
+pub mod wrapper_replies;
+pub mod wrapper_requests;
 
 use crate::suite::Case;
 
@@ -11,4 +14,7 @@ pub const TABLES: &[&[Case]] = &[
     wrapper_frames::CASES,
     server_frames::CASES,
     server_messages::CASES,
+    wrapper_requests::CASES,
+    wrapper_replies::CASES,
+    wrapper_bytes::CASES,
 ];

@@ -149,7 +149,10 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Runs a reporting program under a changed launch, and returns what it was started with.
-fn run_under(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<Report, CaseError> {
+pub(super) fn run_under(
+    context: &Context,
+    change: impl FnOnce(Launch) -> Launch,
+) -> Result<Report, CaseError> {
     let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
     let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?
         .launched(change)
@@ -161,7 +164,10 @@ fn run_under(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result
 }
 
 /// What the same program is started with when there is no wrapper: the suite's launcher alone.
-fn run_directly(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<Report, CaseError> {
+pub(super) fn run_directly(
+    context: &Context,
+    change: impl FnOnce(Launch) -> Launch,
+) -> Result<Report, CaseError> {
     let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
     let mut process = change(Launch::new(&program.path, context.work_directory())).start()?;
     process.wait("the program", context.patience())?;

@@ -148,7 +148,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A call that must fail before any request: nothing reaches the server, the program does not run.
-fn fails_without_request<'a>(
+pub(in crate::cases) fn fails_without_request<'a>(
     context: &'a Context,
     change: impl FnOnce(WrapperCall<'a>) -> WrapperCall<'a>,
 ) -> Verdict {
@@ -160,7 +160,7 @@ fn fails_without_request<'a>(
 }
 
 /// A call that must fail by what `answer` does on the request stream.
-fn fails_by(
+pub(in crate::cases) fn fails_by(
     context: &Context,
     answer: impl FnOnce(RequestStream) -> Result<Option<RequestStream>, CaseError>,
 ) -> Verdict {

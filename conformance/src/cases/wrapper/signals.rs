@@ -90,7 +90,7 @@ const FORWARDED: [i32; 9] = [
 ];
 
 /// A wrapper whose escalated child "runs": the suite has the descriptors and has not sent a result.
-fn escalating(context: &Context) -> Result<(WrapperRun, RequestStream), CaseError> {
+pub(super) fn escalating(context: &Context) -> Result<(WrapperRun, RequestStream), CaseError> {
     let wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
     let (mut stream, _) = wrapper.request()?;
     let escalation = stream.escalate()?;
@@ -103,7 +103,7 @@ fn escalating(context: &Context) -> Result<(WrapperRun, RequestStream), CaseErro
 }
 
 /// The next signal frame.
-fn forwarded(stream: &mut RequestStream, what: &str) -> Result<i64, CaseError> {
+pub(super) fn forwarded(stream: &mut RequestStream, what: &str) -> Result<i64, CaseError> {
     let message = stream.frames.expect_frame(what)?.json()?;
     message["signal"]
         .as_i64()
@@ -149,7 +149,7 @@ fn early_signal(context: &mut Context) -> Verdict {
 }
 
 /// Waits until the wrapper, a child of this process, is stopped, and returns by which signal.
-fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseError> {
+pub(super) fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseError> {
     use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
     let deadline = std::time::Instant::now() + context.patience();
     loop {

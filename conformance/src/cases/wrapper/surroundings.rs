@@ -58,7 +58,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// What network filters of sandboxes refuse (SPEC.md, "Facts that trap implementers").
-const REFUSED: [i64; 7] = [
+pub(super) const REFUSED: [i64; 7] = [
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_bind,

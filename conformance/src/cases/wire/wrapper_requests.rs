@@ -1,0 +1,212 @@
+//! Frames that a wrapper sends: whole to slow readers, descriptors in their places, nothing unasked.
+
+use std::fs::File;
+use std::io::{IoSliceMut, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Instant;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use serde_json::Value;
+
+use crate::cases::wrapper::support::same_description;
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{CaseError, Verdict};
+use crate::peer::decider::{RequestStream, WrapperCall};
+use crate::peer::wire::readable_until;
+use crate::requirements::{Level, Role};
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new(
+        "wire.frame/request-to-a-slow-reader",
+        Role::Wrapper,
+        Level::Core,
+        slow_reader,
+    ),
+    Case::new(
+        "wire.json/nothing-but-the-request",
+        Role::Wrapper,
+        Level::Core,
+        nothing_but_the_request,
+    ),
+    Case::new(
+        "wire.fds/read-byte-by-byte",
+        Role::Wrapper,
+        Level::Core,
+        read_byte_by_byte,
+    ),
+    Case::new(
+        "wire.fds/each-under-its-number",
+        Role::Wrapper,
+        Level::Core,
+        each_under_its_number,
+    ),
+];
+
+/// A request of more than 1 MiB that is read in single bytes at first, then in pieces of 4 KiB.
+fn slow_reader(context: &mut Context) -> Verdict {
+    let value = |index: usize| format!("{index:04}").repeat(4_000);
+    let mut call = WrapperCall::new(context, "/bin/program", ["program"])?;
+    for index in 0..70 {
+        call = call.variable(format!("LARGE_{index}"), value(index));
+    }
+    let mut wrapper = call.start()?;
+    let mut stream = wrapper.handshake()?;
+    let mut socket = stream.frames.socket();
+    socket.set_read_timeout(Some(context.patience()))?;
+    let mut received = Vec::new();
+    let mut piece = [0; 4096];
+    let mut whole = 4;
+    while received.len() < whole {
+        let step = if received.len() < 64 { 1 } else { piece.len() };
+        let length = socket.read(&mut piece[..step.min(whole - received.len())])?;
+        expect::that(
+            length > 0,
+            format_args!("a request of {whole} bytes"),
+            format_args!("the end after {}", received.len()),
+        )?;
+        received.extend_from_slice(&piece[..length]);
+        if received.len() == 4 {
+            whole += u32::from_le_bytes(piece_of(&received)) as usize;
+        }
+    }
+    let request: Value = serde_json::from_slice(&received[4..])
+        .map_err(|error| crate::outcome::violation("a payload that is one JSON value", error))?;
+    for index in 0..70 {
+        let name = format!("LARGE_{index}");
+        let same = request["env"][&name].as_str() == Some(&value(index));
+        expect::that(same, format_args!("{name}, verbatim"), "something else")?;
+    }
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)?;
+    stream.frames.expect_end("the request is all that is sent")
+}
+
+fn piece_of(bytes: &[u8]) -> [u8; 4] {
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+/// Before the decision nothing but the request is sent, on the stream or on the escalation socket, while other
+/// wrappers come and go.
+fn nothing_but_the_request(context: &mut Context) -> Verdict {
+    let mut waiting = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
+    let (mut stream, _) = waiting.request()?;
+    for _ in 0..10 {
+        let mut other = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
+        let (mut stream, _) = other.request()?;
+        stream.deny(None)?;
+        other.finish()?.expect_status(1)?;
+    }
+    let silent = !readable_until(stream.frames.socket(), Instant::now())?;
+    expect::that(
+        silent,
+        "nothing between request and decision",
+        "bytes, or the end",
+    )?;
+    waiting.expect_no_handshake()?;
+    stream.deny(None)?;
+    waiting.finish()?.expect_status(1)
+}
+
+/// One byte with recvmsg: what it holds, and the descriptors of each control message.
+fn receive_byte(
+    context: &Context,
+    stream: &RequestStream,
+) -> Result<(Option<u8>, Vec<Vec<OwnedFd>>), CaseError> {
+    let socket = stream.frames.socket();
+    expect::that(
+        readable_until(socket, Instant::now() + context.patience())?,
+        "a descriptor message",
+        "nothing",
+    )?;
+    let mut byte = [0];
+    let mut control = nix::cmsg_space!([i32; 64]);
+    let mut groups = Vec::new();
+    let length = {
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        let message = recvmsg::<UnixAddr>(
+            socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
+        for part in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = part {
+                // SAFETY: the kernel has just made these descriptors for us.
+                let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
+                groups.push(numbers.into_iter().map(own).collect());
+            }
+        }
+        message.bytes
+    };
+    Ok(((length == 1).then_some(byte[0]), groups))
+}
+
+/// Read one byte after the other, the descriptor message has its descriptors with the first one and with no other.
+fn read_byte_by_byte(context: &mut Context) -> Verdict {
+    let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
+    let mut received = Vec::new();
+    let mut whole = 4;
+    while received.len() < whole {
+        let (byte, groups) = receive_byte(context, &stream)?;
+        let Some(byte) = byte else {
+            return Err(crate::outcome::violation(
+                format_args!("a descriptor message of {whole} bytes"),
+                format_args!("the end after {}", received.len()),
+            ));
+        };
+        let counts: Vec<usize> = groups.iter().map(Vec::len).collect();
+        let expected = if received.is_empty() { vec![3] } else { vec![] };
+        let what = format!("descriptors with byte {}, by control message", received.len());
+        expect::equal(&what, expected, counts)?;
+        received.push(byte);
+        if received.len() == 4 {
+            whole += u32::from_le_bytes(piece_of(&received)) as usize;
+        }
+    }
+    let message: Value = serde_json::from_slice(&received[4..])
+        .map_err(|error| crate::outcome::violation("a payload that is one JSON value", error))?;
+    expect::equal("numbers", Some(3), message["fds"].as_array().map(Vec::len))?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// `fds[i]` is the number of descriptor `i`: three files of one kind, told apart.
+fn each_under_its_number(context: &mut Context) -> Verdict {
+    let mut files = Vec::new();
+    for number in 0..3 {
+        let path = context.path(&format!("file-{number}"));
+        files.push(
+            File::options()
+                .create_new(true)
+                .read(true)
+                .write(true)
+                .open(path)?,
+        );
+    }
+    let ours = files.iter().map(File::try_clone).collect::<Result<Vec<_>, _>>()?;
+    let call = WrapperCall::new(context, "/bin/program", ["program"])?;
+    let call = call.launched(|launch| {
+        (0..)
+            .zip(files)
+            .fold(launch, |launch, (number, file)| launch.descriptor(number, file))
+    });
+    let mut wrapper = call.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    let escalation = stream.escalate()?;
+    expect::equal("numbers", vec![0, 1, 2], escalation.sorted_numbers())?;
+    for (number, file) in (0..).zip(&ours) {
+        let same = same_description(file, escalation.descriptor(number)?)?;
+        expect::that(
+            same,
+            format_args!("the descriptor for {number} is the wrapper's {number}"),
+            "it is another one",
+        )?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}

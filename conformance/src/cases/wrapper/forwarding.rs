@@ -1,0 +1,227 @@
+//! Signals to an escalated child, beyond the plain cases of [`super::signals`]: none is lost, none comes twice, and
+//! the wrapper stops when it is told and not before.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::signals::{escalating, forwarded, stopped_by};
+use super::support::{any_call, expect_state};
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{CaseError, Verdict, violation};
+use crate::peer::decider::RequestStream;
+use crate::peer::process::Ended;
+use crate::peer::wire::{Received, readable_until};
+use crate::requirements::{Level, Role};
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    Case::new(
+        "wrapper.escalate.signal/many-in-a-row",
+        Role::Wrapper,
+        Level::Faithful,
+        many_in_a_row,
+    ),
+    Case::new(
+        "wrapper.escalate.signal/stops-only-when-told",
+        Role::Wrapper,
+        Level::Faithful,
+        stops_only_when_told,
+    ),
+    Case::new(
+        "wrapper.escalate.signal/between-escalate-and-descriptors",
+        Role::Wrapper,
+        Level::Faithful,
+        between_escalate_and_descriptors,
+    ),
+    Case::new(
+        "wrapper.escalate.signal/while-half-a-result-is-there",
+        Role::Wrapper,
+        Level::Faithful,
+        while_half_a_result_is_there,
+    ),
+    Case::new(
+        "wrapper.escalate.signal/while-nobody-reads",
+        Role::Wrapper,
+        Level::Hardened,
+        while_nobody_reads,
+    ),
+    Case::new(
+        "wrapper.escalate.stopped/signal-while-stopped",
+        Role::Wrapper,
+        Level::Faithful,
+        signal_while_stopped,
+    ),
+    Case::new(
+        "wrapper.escalate.stopped/result-after-the-continuation",
+        Role::Wrapper,
+        Level::Faithful,
+        result_after_the_continuation,
+    ),
+];
+
+/// 200 times the same signal, each sent when the one before has arrived: 200 frames, not one more or less.
+fn many_in_a_row(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    for round in 0..200 {
+        let signal = if round % 2 == 0 {
+            libc::SIGUSR1
+        } else {
+            libc::SIGTERM
+        };
+        wrapper.process.signal(signal)?;
+        let seen = forwarded(&mut stream, "a forwarded signal")?;
+        expect::equal(&format!("forwarded signal {round}"), i64::from(signal), seen)?;
+    }
+    let more = readable_until(stream.frames.socket(), Instant::now())?;
+    expect::that(!more, "one frame a signal", "there is more on the stream")?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// SIGTSTP is forwarded and the wrapper goes on; `stopped` stops it.
+fn stops_only_when_told(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    wrapper.process.signal(libc::SIGTSTP)?;
+    let seen = forwarded(&mut stream, "SIGTSTP")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGTSTP), seen)?;
+    // That this one is forwarded too shows that the wrapper runs.
+    wrapper.process.signal(libc::SIGUSR1)?;
+    let seen = forwarded(&mut stream, "SIGUSR1 after SIGTSTP, without a continuation")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGUSR1), seen)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+    stopped_by(&wrapper, context)?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    let seen = forwarded(&mut stream, "SIGCONT")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGCONT), seen)?;
+    stream.result(2)?;
+    wrapper.finish()?.expect_status(2)
+}
+
+/// SIGTERM meets a wrapper that has Escalate but has not read it yet: it dies of it, or the child gets it.
+fn between_escalate_and_descriptors(context: &mut Context) -> Verdict {
+    for _ in 0..10 {
+        let mut wrapper = any_call(context)?.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        wrapper.process.signal(libc::SIGSTOP)?;
+        expect_state(context, &wrapper, "T")?;
+        stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
+        wrapper.process.signal(libc::SIGTERM)?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        if matches!(stream.frames.receive()?, Received::Frame(_)) {
+            expect_among_frames(&mut stream, libc::SIGTERM)?;
+            stream.result(1)?;
+            wrapper.finish()?.expect_status(1)?;
+        } else {
+            let ended = wrapper.process.wait("the wrapper", context.patience())?;
+            expect::equal("the wrapper's end", Ended::Killed(libc::SIGTERM), ended)?;
+        }
+    }
+    Ok(())
+}
+
+/// Demands a frame of `signal`, before or after which SIGCONT may come.
+fn expect_among_frames(stream: &mut RequestStream, signal: i32) -> Verdict {
+    loop {
+        match forwarded(stream, "the signal that came before the descriptors")? {
+            seen if seen == i64::from(signal) => return Ok(()),
+            seen if seen == i64::from(libc::SIGCONT) => {}
+            seen => {
+                return Err(violation(
+                    format_args!("signal {signal} is forwarded"),
+                    format_args!("signal {seen}"),
+                ));
+            }
+        }
+    }
+}
+
+/// A signal is forwarded also while a result is half there, and the result is still understood.
+fn while_half_a_result_is_there(context: &mut Context) -> Verdict {
+    let result = crate::peer::wire::frame(br#"{"exit_code":23}"#);
+    for cut in [1, 4, 9] {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        stream.frames.send_pieces(&result[..cut], &[], &[])?;
+        stream.frames.drained()?;
+        wrapper.process.signal(libc::SIGUSR2)?;
+        let seen = forwarded(&mut stream, "a signal between two pieces of the result")?;
+        expect::equal("the forwarded signal", i64::from(libc::SIGUSR2), seen)?;
+        stream.frames.send_bytes(&result[cut..], &[])?;
+        wrapper.finish()?.expect_status(23)?;
+    }
+    Ok(())
+}
+
+/// Bytes that wait to be read on the suite's side.
+fn unread(stream: &RequestStream) -> Result<i32, CaseError> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
+    let status = unsafe { libc::ioctl(stream.frames.socket().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    nix::errno::Errno::result(status)?;
+    Ok(bytes)
+}
+
+/// A server without the extension need not read what it ignores: when no more frames fit, the result still ends the
+/// wrapper.
+fn while_nobody_reads(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let mut full = false;
+    for _ in 0..20_000 {
+        let before = unread(&stream)?;
+        wrapper.process.signal(libc::SIGUSR1)?;
+        // The frame's arrival is the event; where none comes for so long the stream is full.
+        let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
+        while unread(&stream)? == before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        if unread(&stream)? == before {
+            full = true;
+            break;
+        }
+    }
+    expect::that(
+        full,
+        "a frame for each signal until the stream is full",
+        "20,000 frames fit",
+    )?;
+    stream.result(21)?;
+    wrapper.finish()?.expect_status(21)
+}
+
+/// What comes while the wrapper is stopped reaches the child when it goes on.
+fn signal_while_stopped(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+    stopped_by(&wrapper, context)?;
+    wrapper.process.signal(libc::SIGTERM)?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    let mut seen = vec![
+        forwarded(&mut stream, "SIGTERM and SIGCONT")?,
+        forwarded(&mut stream, "SIGTERM and SIGCONT")?,
+    ];
+    seen.sort_unstable();
+    expect::equal(
+        "forwarded signals",
+        vec![i64::from(libc::SIGTERM), i64::from(libc::SIGCONT)],
+        seen,
+    )?;
+    stream.result(6)?;
+    wrapper.finish()?.expect_status(6)
+}
+
+/// A child that ends while its wrapper is stopped: the status is there when the wrapper goes on.
+fn result_after_the_continuation(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTTIN}))?;
+    stopped_by(&wrapper, context)?;
+    stream.frames.send_json(&json!({"exit_code": 137, "signal": 9}))?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    expect::equal(
+        "the wrapper's end",
+        Ended::Killed(libc::SIGKILL),
+        wrapper.process.wait("the wrapper", context.patience())?,
+    )
+}
