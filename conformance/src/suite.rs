@@ -188,3 +188,20 @@ fn globs(option: &str, patterns: &[String], cases: &[Case]) -> anyhow::Result<Gl
     }
     Ok(set.build()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_cases_have_the_same_id() {
+        let mut ids: Vec<&str> = all().iter().map(|case| case.id).collect();
+        ids.sort_unstable();
+        let twice: Vec<_> = ids
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .map(|pair| pair[0])
+            .collect();
+        assert_eq!(twice, Vec::<&str>::new());
+    }
+}

@@ -1,4 +1,4 @@
-//! Which fault is switched on.
+//! Which faults are switched on: one, or several variants with `+` between them.
 
 /// The switched-on fault, none for a right wrapper.
 pub struct Faults {
@@ -22,6 +22,6 @@ impl Faults {
 
     /// Whether this fault is switched on.
     pub fn has(&self, name: &str) -> bool {
-        self.name == name
+        self.name.split('+').any(|switched_on| switched_on == name)
     }
 }

@@ -35,6 +35,12 @@ pub fn fail_closed(faults: &Faults, cause: &str) -> ! {
     if faults.has("refusal-runs-anyway") {
         run::shell_command("exit 0");
     }
+    if faults.has("trace-under-backtrace") && std::env::var_os("RUST_BACKTRACE").is_some() {
+        run::write_error(b"   0: std::panicking::begin\n   1: main\n");
+    }
+    if faults.has("panics-without-standard-error") && !run::has_standard_error() {
+        run::exit(101);
+    }
     if !faults.has("refusal-without-message") {
         run::write_error(format!("faulty-wrapper: {cause}\n").as_bytes());
     }
@@ -105,6 +111,10 @@ pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int
 
 fn judge(call: &Call) -> ! {
     let faults = &call.faults;
+    if faults.has("variant-slow-start") {
+        // SAFETY: usleep takes an integer.
+        unsafe { libc::usleep(150_000) };
+    }
     let mut stream = wire::handshake(faults, call.escalation);
     if faults.has("handshake-twice") {
         drop(wire::handshake(faults, call.escalation));
@@ -116,6 +126,13 @@ fn judge(call: &Call) -> ! {
     if faults.has("request-twice") {
         stream.send_request(&request(call));
     }
+    if faults.has("asks-again") || faults.has("says-that-it-waits") {
+        stream.give_up_after(500);
+    }
+    if faults.has("log-under-debug-variables") && std::env::var_os("RUST_LOG").is_some() {
+        run::write_error(b"TRACE wrapper: request sent\n");
+    }
+    let existed = std::path::Path::new(&*call.file.to_string_lossy()).exists();
     if faults.has("gives-up-waiting") {
         stream.give_up_after(500);
     }
@@ -123,6 +140,14 @@ fn judge(call: &Call) -> ! {
     match action(faults, &reply) {
         Action::Run => {
             stream.close_for_run();
+            if faults.has("checked-before-asking") && existed {
+                run::execute(
+                    &Faults::from_name(b"x--missing-always-126"),
+                    &call.file,
+                    &call.arguments,
+                );
+            }
+            run::spoil_before_run(faults);
             if faults.has("run-spawns") {
                 run::spawn_and_wait(call);
             }
@@ -150,6 +175,9 @@ fn action(faults: &Faults, reply: &Value) -> Action {
             Some(Value::Object(deny)) if matches!(deny.get("reason"), Some(Value::Null) | None) => {
                 Action::Deny(None)
             }
+            Some(Value::Object(_) | Value::String(_)) if faults.has("denials-of-any-shape") => {
+                Action::Deny(None)
+            }
             Some(Value::Object(deny)) if deny["reason"].is_string() => {
                 Action::Deny(deny["reason"].as_str().map(str::to_owned))
             }
@@ -164,7 +192,12 @@ fn action(faults: &Faults, reply: &Value) -> Action {
 fn request(call: &Call) -> Value {
     let faults = &call.faults;
     let text = |bytes: &[u8]| wire::placeholder_text(faults, bytes);
-    let mut file = text(call.file.to_bytes());
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut file = if faults.has("file-lossy") {
+        lossy(call.file.to_bytes())
+    } else {
+        text(call.file.to_bytes())
+    };
     if faults.has("file-made-absolute") && !file.starts_with('/') {
         file = format!("/usr/bin/{file}");
     }
@@ -179,7 +212,12 @@ fn request(call: &Call) -> Value {
         () if faults.has("thousand-arguments-at-most") => arguments.truncate(1000),
         () => {}
     }
-    let mut directory = text(&run::working_directory(faults));
+    let mut directory = run::working_directory(faults);
+    let mut directory = if faults.has("workdir-lossy") {
+        lossy(&std::mem::take(&mut directory))
+    } else {
+        text(&directory)
+    };
     if faults.has("workdir-from-pwd")
         && let Some(logical) = std::env::var_os("PWD")
     {
@@ -191,6 +229,9 @@ fn request(call: &Call) -> Value {
             continue;
         };
         let (name, value) = (&entry[..equals], &entry[equals + 1..]);
+        if faults.has("undecodable-names-dropped") && std::str::from_utf8(name).is_err() {
+            continue;
+        }
         if left_out(faults, name) || (faults.has("empty-variables-dropped") && value.is_empty()) {
             continue;
         }

@@ -24,6 +24,9 @@ pub fn spoil_process(faults: &Faults) {
         if faults.has("sigint-ignored-reset") {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
         }
+        if faults.has("messages-go-to-standard-output") && !has_standard_error() {
+            MESSAGES.store(1, std::sync::atomic::Ordering::Relaxed);
+        }
         if faults.has("mask-cleared") || faults.has("mask-filled") {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
@@ -42,6 +45,61 @@ pub fn spoil_process(faults: &Faults) {
         if faults.has("stdin-made-nonblocking") {
             let flags = libc::fcntl(0, libc::F_GETFL);
             libc::fcntl(0, libc::F_SETFL, flags | libc::O_NONBLOCK);
+        }
+        if faults.has("real-time-signals-reset") {
+            (32..=64).for_each(crate::escalate::set_default);
+        }
+        if faults.has("signals-before-the-descriptors-lost") {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in crate::escalate::FORWARDED {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        if faults.has("library-signals-unblocked") {
+            crate::escalate::unblock(0b11 << 31);
+        }
+        if faults.has("interruptions-end-the-wait") || faults.has("caught-signals-exit") {
+            let caught = if faults.has("caught-signals-exit") {
+                libc::SIGTERM
+            } else {
+                libc::SIGWINCH
+            };
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = if faults.has("caught-signals-exit") {
+                exit_at_once as *const () as usize
+            } else {
+                nothing as *const () as usize
+            };
+            libc::sigaction(caught, &raw const action, std::ptr::null_mut());
+        }
+        if faults.has("flags-changed-while-it-waits") || faults.has("append-taken-off") {
+            let number = if faults.has("append-taken-off") { 2 } else { 0 };
+            let flags = libc::fcntl(number, libc::F_GETFL);
+            libc::fcntl(
+                number,
+                libc::F_SETFL,
+                (flags & !libc::O_APPEND) ^ if number == 0 { libc::O_NONBLOCK } else { 0 },
+            );
+        }
+        if faults.has("standard-input-read-ahead") {
+            let mut byte = 0_u8;
+            let flags = libc::fcntl(0, libc::F_GETFL);
+            let mut poll = libc::pollfd {
+                fd: 0,
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            if flags >= 0 && libc::poll(&raw mut poll, 1, 0) == 1 {
+                libc::read(0, (&raw mut byte).cast(), 1);
+            }
+        }
+        if faults.has("files-looked-at") {
+            let number = std::env::var("CODEX_ESCALATE_SOCKET").ok();
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                libc::lseek(number, 0, libc::SEEK_END);
+            }
         }
         if faults.has("umask-reset") {
             libc::umask(0o022);
@@ -76,6 +134,61 @@ pub fn spoil_process(faults: &Faults) {
     }
 }
 
+extern "C" fn exit_at_once(_signal: libc::c_int) {
+    exit(0)
+}
+
+extern "C" fn nothing(_signal: libc::c_int) {}
+
+/// What a careless wrapper does to its process just before it becomes the command.
+pub fn spoil_before_run(faults: &Faults) {
+    // SAFETY: plain system calls on integers and a local signal set.
+    unsafe {
+        if faults.has("pending-signals-taken") {
+            let mut set = std::mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            let now = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            while libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const now) > 0 {}
+        }
+        if faults.has("high-descriptors-closed") {
+            libc::syscall(libc::SYS_close_range, 100, libc::c_uint::MAX, 0);
+        }
+        if faults.has("socket-duplicated") {
+            libc::dup(20);
+        }
+        if faults.has("flags-changed-while-it-waits") {
+            let flags = libc::fcntl(0, libc::F_GETFL);
+            libc::fcntl(0, libc::F_SETFL, flags ^ libc::O_NONBLOCK);
+        }
+        if faults.has("streams-opened-again") {
+            let opened = libc::open(c"/proc/self/fd/0".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            libc::dup2(opened, 0);
+            libc::close(opened);
+        }
+        if faults.has("terminal-given-up") {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            libc::ioctl(0, libc::TIOCNOTTY);
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+        }
+        if faults.has("stack-limit-lowered") {
+            let limit = libc::rlimit {
+                rlim_cur: 1 << 20,
+                rlim_max: 1 << 20,
+            };
+            libc::setrlimit(libc::RLIMIT_STACK, &raw const limit);
+        }
+    }
+}
+
+/// Whether descriptor 2 is open.
+pub fn has_standard_error() -> bool {
+    // SAFETY: fcntl on a number that may be closed fails with EBADF.
+    unsafe { libc::fcntl(2, libc::F_GETFD) >= 0 }
+}
+
 /// _exit(2).
 pub fn exit(status: i32) -> ! {
     // SAFETY: takes an integer.
@@ -90,8 +203,15 @@ pub fn abort() -> ! {
 
 /// Writes to standard error, wherever that is.
 pub fn write_error(bytes: &[u8]) {
-    write_to(2, bytes);
+    let number = MESSAGES.load(std::sync::atomic::Ordering::Relaxed);
+    // Where standard error is closed, what took the number later is nobody's standard error.
+    if number == 2 || !has_standard_error() {
+        write_to(number, bytes);
+    }
 }
+
+/// Where messages go: 2, but for a fault.
+pub static MESSAGES: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(2);
 
 fn write_to(number: i32, bytes: &[u8]) {
     let mut rest = bytes;
@@ -186,6 +306,9 @@ pub fn execute(faults: &Faults, file: &CString, arguments: &[CString]) -> ! {
         .into_iter()
         .filter_map(|entry| CString::new(entry).ok())
         .collect();
+    if faults.has("variant-sorted-environment") {
+        entries.sort();
+    }
     if faults.has("run-cleans-the-environment") {
         entries.retain(|entry| {
             !entry.as_bytes().starts_with(b"EXEC_WRAPPER=") && !entry.as_bytes().starts_with(b"CODEX_")
@@ -208,6 +331,10 @@ pub fn execute(faults: &Faults, file: &CString, arguments: &[CString]) -> ! {
     if faults.has("run-searches-path") && !file.as_bytes().contains(&b'/') {
         path = CString::new([b"/usr/bin/", file.as_bytes()].concat()).unwrap_or(path);
     }
+    if faults.has("run-searches-path-first") {
+        // SAFETY: execvp reads C strings; it looks into PATH for a name without a slash.
+        unsafe { libc::execvp(path.as_ptr(), pointers(&arguments).as_ptr()) };
+    }
     // SAFETY: execve reads C strings and null-terminated vectors that live until it succeeds.
     unsafe {
         libc::execve(
@@ -218,7 +345,29 @@ pub fn execute(faults: &Faults, file: &CString, arguments: &[CString]) -> ! {
     };
     let mut error = std::io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::ENOEXEC) && !faults.has("bare-scripts-refused") {
-        let mut vector = vec![c"/bin/sh".to_owned(), path];
+        if faults.has("empty-scripts-refused")
+            && std::fs::metadata(&*file.to_string_lossy()).is_ok_and(|found| found.len() == 0)
+        {
+            write_error(b"faulty-wrapper: an empty file\n");
+            exit(126);
+        }
+        if faults.has("bare-scripts-spawned") {
+            // SAFETY: fork in a process of one thread; waitpid writes one integer.
+            unsafe {
+                let child = libc::fork();
+                if child > 0 {
+                    let mut status = 0;
+                    libc::waitpid(child, &raw mut status, 0);
+                    exit(libc::WEXITSTATUS(status));
+                }
+            }
+        }
+        let mut vector = vec![c"/bin/sh".to_owned()];
+        // A name that begins with a dash is no option.
+        if path.as_bytes().starts_with(b"-") && !faults.has("bare-scripts-as-options") {
+            path = CString::new([b"./", path.as_bytes()].concat()).unwrap_or(path);
+        }
+        vector.push(path);
         if !faults.has("bare-scripts-lose-arguments") {
             vector.extend(arguments.into_iter().skip(1));
         }
@@ -233,14 +382,29 @@ pub fn execute(faults: &Faults, file: &CString, arguments: &[CString]) -> ! {
         error = std::io::Error::last_os_error();
     }
     if !faults.has("missing-without-message") {
-        write_error(format!("faulty-wrapper: {}: {error}\n", file.to_string_lossy()).as_bytes());
+        let shown = if faults.has("missing-file-not-named") {
+            "the file".into()
+        } else {
+            file.to_string_lossy()
+        };
+        write_error(format!("faulty-wrapper: {shown}: {error}\n").as_bytes());
+        if faults.has("missing-in-two-lines") {
+            write_error(b"nothing was executed\n");
+        }
     }
     let missing = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR));
     exit(match () {
         () if faults.has("missing-with-status-1") => 1,
         () if faults.has("missing-always-127") => 127,
         () if faults.has("missing-always-126") => 126,
+        () if missing
+            && faults.has("variant-interpreter-missing-126")
+            && std::path::Path::new(&*file.to_string_lossy()).exists() =>
+        {
+            126
+        }
         () if missing => 127,
+        () if faults.has("only-forbidden-gives-126") && error.raw_os_error() != Some(libc::EACCES) => 127,
         () => 126,
     })
 }
@@ -274,8 +438,14 @@ pub fn deny(faults: &Faults, reason: Option<&str>) -> ! {
             if faults.has("reason-cut-at-the-first-newline") {
                 reason = reason.lines().next().unwrap_or_default().to_owned();
             }
-            if faults.has("reason-cut-at-1-kib") {
-                reason = reason.chars().take(1024).collect();
+            for (fault, most) in [
+                ("reason-cut-at-1-kib", 1024),
+                ("reason-cut-at-64-kib", 65_000),
+                ("reason-cut-at-1-mib", 1 << 20),
+            ] {
+                if faults.has(fault) {
+                    reason = reason.chars().take(most).collect();
+                }
             }
             if faults.has("reason-as-ascii") {
                 reason = reason
@@ -289,16 +459,27 @@ pub fn deny(faults: &Faults, reason: Option<&str>) -> ! {
             format!("Execution denied: {reason}")
         }
     };
-    if !faults.has("control-characters-raw") {
-        text = text
-            .chars()
-            .map(|character| match character {
-                '\n' | '\t' => character.to_string(),
-                '\u{80}'..='\u{9f}' if faults.has("c1-control-characters-raw") => character.to_string(),
-                character if character.is_control() => character.escape_default().to_string(),
-                character => character.to_string(),
-            })
-            .collect();
+    if !faults.has("control-characters-raw") && text.chars().any(char::is_control)
+        || faults.has("backslashes-doubled")
+    {
+        let mut shown = String::with_capacity(text.len());
+        for character in text.chars() {
+            match character {
+                '\n' if faults.has("newlines-escaped") => shown.push_str("\\n"),
+                '\n' | '\t' => shown.push(character),
+                '\u{80}'..='\u{9f}' if faults.has("c1-control-characters-raw") => shown.push(character),
+                '\u{7f}' if faults.has("delete-raw") => shown.push(character),
+                '\r' if faults.has("carriage-return-raw") => shown.push(character),
+                '\\' if faults.has("backslashes-doubled") => shown.push_str("\\\\"),
+                character if character.is_control() && faults.has("control-characters-dropped") => {}
+                character if character.is_control() && faults.has("variant-control-as-pictures") => {
+                    shown.push('\u{fffd}');
+                }
+                character if character.is_control() => shown.extend(character.escape_default()),
+                character => shown.push(character),
+            }
+        }
+        text = shown;
     }
     if !faults.has("denial-without-newline") {
         text.push('\n');

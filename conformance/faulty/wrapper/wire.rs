@@ -21,7 +21,13 @@ pub fn escalation_socket(faults: &Faults) -> RawFd {
         fail_closed(faults, "CODEX_ESCALATE_SOCKET is not set");
     };
     let text = value.to_string_lossy();
-    let number = if faults.has("number-read-leniently") {
+    let number = if faults.has("number-trimmed") {
+        text.trim().parse().ok()
+    } else if faults.has("plus-sign-accepted") {
+        text.parse::<RawFd>().ok().filter(|number| *number >= 0)
+    } else if faults.has("number-wraps") {
+        text.parse::<u128>().ok().map(|number| number as u64 as RawFd)
+    } else if faults.has("number-read-leniently") {
         text.chars()
             .take_while(char::is_ascii_digit)
             .collect::<String>()
@@ -33,6 +39,9 @@ pub fn escalation_socket(faults: &Faults) -> RawFd {
             .filter(|number| *number >= 0 && !text.starts_with('+'))
     };
     let Some(number) = number else {
+        if faults.has("variable-not-named") {
+            fail_closed(faults, "no escalation socket");
+        }
         fail_closed(
             faults,
             &format!(
@@ -59,6 +68,13 @@ pub struct Stream {
     buffer: Vec<u8>,
     other_end: Option<RawFd>,
     deadline: i32,
+    /// What of signal frames has not fit into the stream yet.
+    unsent: Vec<u8>,
+    signals_sent: usize,
+    stopped: bool,
+    escalation: RawFd,
+    /// A second request stream, of a wrapper that asks again.
+    second: Option<Box<Stream>>,
 }
 
 /// Makes a pair and sends its other end.
@@ -107,16 +123,67 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
         () if faults.has("handshake-without-descriptor") => &[],
         () => &[pair[1]],
     };
+    if faults.has("socket-option-read-first") {
+        let (mut kind, mut size) = (0_i32, 4_u32);
+        // SAFETY: getsockopt writes one integer.
+        let status = unsafe {
+            let kind = (&raw mut kind).cast();
+            libc::getsockopt(escalation, libc::SOL_SOCKET, libc::SO_TYPE, kind, &raw mut size)
+        };
+        if status < 0 {
+            fail_closed(faults, "CODEX_ESCALATE_SOCKET names no socket");
+        }
+    }
+    // SAFETY: fcntl on a number fails with EBADF where it is closed.
+    let flags = unsafe { libc::fcntl(escalation, libc::F_GETFL) };
+    let set_flags = |flags: i32| {
+        if faults.has("socket-made-blocking-for-the-wait") {
+            // SAFETY: as above.
+            unsafe { libc::fcntl(escalation, libc::F_SETFL, flags) };
+        }
+    };
+    let mut attempts = 0;
     loop {
-        match send_with(escalation, bytes, descriptors, libc::MSG_DONTWAIT) {
+        match send_with(
+            escalation,
+            bytes,
+            descriptors,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        ) {
             Ok(_) => break,
-            Err(libc::EAGAIN | libc::ETOOMANYREFS) if !faults.has("full-socket-fails") => {
-                // SAFETY: usleep takes an integer. POLLOUT would come later than room does.
+            Err(libc::EAGAIN | libc::ETOOMANYREFS) if faults.has("waits-for-pollout") => {
+                let mut poll = libc::pollfd {
+                    fd: escalation,
+                    events: libc::POLLOUT,
+                    revents: 0,
+                };
+                // SAFETY: poll reads and writes one pollfd.
+                unsafe { libc::poll(&raw mut poll, 1, -1) };
+            }
+            Err(libc::EAGAIN | libc::ETOOMANYREFS)
+                if !faults.has("full-socket-fails")
+                    && !(faults.has("gives-up-when-full") && attempts > 20) =>
+            {
+                attempts += 1;
+                set_flags(flags & !libc::O_NONBLOCK);
+                if !faults.has("spins-on-a-full-socket") {
+                    // SAFETY: usleep takes an integer. POLLOUT would come later than room does.
+                    unsafe { libc::usleep(2_000) };
+                }
+            }
+            Err(libc::ENOTSOCK) if faults.has("handshake-by-write") => {
+                // SAFETY: write reads one byte.
+                unsafe { libc::write(escalation, [0_u8].as_ptr().cast(), 1) };
+                fail_closed(faults, "nobody listens on the escalation socket");
+            }
+            Err(libc::ENOTCONN | libc::ECONNREFUSED) if faults.has("missing-peer-awaited") => {
+                // SAFETY: as above.
                 unsafe { libc::usleep(2_000) };
             }
             Err(_) => fail_closed(faults, "nobody listens on the escalation socket"),
         }
     }
+    set_flags(flags);
     let other_end = if faults.has("other-end-kept") {
         Some(pair[1])
     } else {
@@ -130,6 +197,11 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
         buffer: Vec::new(),
         other_end,
         deadline: -1,
+        unsent: Vec::new(),
+        signals_sent: 0,
+        stopped: false,
+        escalation,
+        second: None,
     }
 }
 
@@ -139,10 +211,30 @@ pub fn placeholder_text(faults: &Faults, bytes: &[u8]) -> String {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     let mut text = String::new();
+    if faults.has("every-byte-escaped") {
+        for byte in bytes {
+            if !byte.is_ascii() {
+                text.push(MARK);
+            }
+            text.push(char::from(*byte));
+        }
+        return text;
+    }
+    if faults.has("encoded-surrogates-kept")
+        && let Some(at) = bytes
+            .windows(3)
+            .position(|window| window[0] == 0xed && (0xb0..=0xbf).contains(&window[1]))
+    {
+        let low = u32::from(bytes[at + 1] & 0x0f) << 6 | u32::from(bytes[at + 2] & 0x3f);
+        let mut text = placeholder_text(faults, &bytes[..at]);
+        text.push(MARK);
+        text.extend(char::from_u32(low));
+        return text + &placeholder_text(faults, &bytes[at + 3..]);
+    }
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            if faults.has("variant-core-only") {
+            if faults.has("variant-core-only") || faults.has("variant-no-bytes") {
                 fail_closed(faults, "bytes that are no UTF-8 cannot be sent");
             }
             if faults.has("bytes-dropped") {
@@ -230,11 +322,17 @@ impl Stream {
         if faults.has("descriptors-with-the-payload") && !descriptors.is_empty() {
             self.write(&bytes[..4], &[]);
             self.write(&bytes[4..], descriptors);
+        } else if faults.has("descriptors-repeated") && !descriptors.is_empty() {
+            self.write(&bytes[..8], descriptors);
+            self.write(&bytes[8..], descriptors);
         } else if faults.has("descriptors-one-by-one") && !descriptors.is_empty() {
             for (byte, descriptor) in bytes.iter().zip(descriptors) {
                 self.write(&[*byte], &[*descriptor]);
             }
             self.write(&bytes[descriptors.len()..], &[]);
+        } else if faults.has("variant-length-first") {
+            self.write(&bytes[..4], descriptors);
+            self.write(&bytes[4..], &[]);
         } else if faults.has("variant-byte-by-byte") {
             for (index, byte) in bytes.iter().enumerate() {
                 self.write(&[*byte], if index == 0 { descriptors } else { &[] });
@@ -244,11 +342,74 @@ impl Stream {
         }
     }
 
+    /// Sends a signal frame as far as there is room; the rest goes with [`Stream::send_rest`].
+    pub fn send_signal(&mut self, payload: &[u8]) {
+        self.signals_sent += 1;
+        if self.faults.has("blocks-on-a-full-stream") {
+            self.send_frame(payload, &[]);
+            return;
+        }
+        // Nobody has read so much: the frames that are there already say enough.
+        if self.unsent.len() < 4096 {
+            self.unsent.extend((payload.len() as u32).to_le_bytes());
+            self.unsent.extend(payload);
+        }
+        self.send_rest();
+    }
+
+    /// Whether a part of a signal frame waits for room.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Sends what there is room for.
+    pub fn send_rest(&mut self) {
+        while self.has_unsent() {
+            match send_with(
+                self.socket,
+                &self.unsent,
+                &[],
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            ) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) => return,
+                // Who reads it has gone; the end of file tells.
+                Err(_) => self.unsent.clear(),
+            }
+        }
+    }
+
+    /// How many signal frames have been sent.
+    pub fn signals_sent(&self) -> usize {
+        self.signals_sent
+    }
+
+    /// Whether the wrapper has stopped itself before.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Notes a stop.
+    pub fn note_stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether a part of a frame has come.
+    pub fn has_half_a_frame(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     fn write(&mut self, bytes: &[u8], descriptors: &[RawFd]) {
         let mut rest = bytes;
         let mut with = descriptors;
+        let flags = if self.faults.has("dies-of-sigpipe") {
+            0
+        } else {
+            libc::MSG_NOSIGNAL
+        };
         while !rest.is_empty() {
-            match send_with(self.socket, rest, with, libc::MSG_NOSIGNAL) {
+            match send_with(self.socket, rest, with, flags) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(libc::EINTR) => continue,
                 // Who reads it has gone; the reply, or its absence, tells.
@@ -268,7 +429,12 @@ impl Stream {
         let faults = self.faults;
         let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
         let length = u32::from_le_bytes(length) as usize;
-        if length > LIMIT && !faults.has("any-length-accepted") {
+        let limit = if faults.has("variant-limit-of-one-gibibyte") {
+            1 << 30
+        } else {
+            LIMIT
+        };
+        if length > limit && !faults.has("any-length-accepted") {
             fail_closed(faults, "a frame over 16 MiB");
         }
         if length > 1 << 20 && faults.has("one-mebibyte-at-most") {
@@ -282,6 +448,10 @@ impl Stream {
         }
         if self.buffer.len() < 4 + length {
             return None;
+        }
+        if length == 0 && faults.has("empty-frames-skipped") {
+            self.buffer.drain(..4);
+            return self.buffered();
         }
         let rest = self.buffer.split_off(4 + length);
         let frame = std::mem::replace(&mut self.buffer, rest);
@@ -311,8 +481,24 @@ impl Stream {
         if faults.has("reply-searched-for-run") && payload.windows(3).any(|part| part == b"Run") {
             return serde_json::json!({"action": "Run"});
         }
-        match serde_json::from_slice::<Value>(payload) {
+        if faults.has("single-quotes-accepted") && payload.contains(&b'\'') {
+            let text = String::from_utf8_lossy(payload).replace('\'', "\"");
+            return serde_json::from_str(&text).unwrap_or_else(|_| fail_closed(faults, "a malformed reply"));
+        }
+        let lossy;
+        let payload = if faults.has("undecodable-replies-mended") {
+            lossy = String::from_utf8_lossy(payload).into_owned();
+            lossy.as_bytes()
+        } else if faults.has("padding-cut-off") {
+            payload.trim_ascii_end().strip_suffix(b"\0").unwrap_or(payload)
+        } else {
+            payload
+        };
+        match read_value(payload, faults.has("nesting-of-128-at-most")) {
             Ok(value) if value.is_object() => value,
+            Ok(Value::Array(values)) if faults.has("arrays-read-as-messages") && !values.is_empty() => {
+                serde_json::json!({"action": values[0], "exit_code": values[0]})
+            }
             _ if faults.has("malformed-reply-denies") => {
                 serde_json::json!({"action": {"Deny": {"reason": null}}})
             }
@@ -342,11 +528,20 @@ impl Stream {
             };
             // SAFETY: poll reads and writes one pollfd.
             if unsafe { libc::poll(&raw mut poll, 1, self.deadline) } == 0 {
+                self.deadline = -1;
+                if faults.has("says-that-it-waits") {
+                    run::write_error(b"faulty-wrapper: waiting for a decision\n");
+                    return;
+                }
+                if faults.has("asks-again") {
+                    self.second = Some(Box::new(handshake(faults, self.escalation)));
+                    return;
+                }
                 fail_closed(faults, "the server does not answer");
             }
         }
         let mut bytes = vec![0_u8; 65_536];
-        let mut control = [0_u64; 64];
+        let mut control = [0_u64; 160];
         let mut part = libc::iovec {
             iov_base: bytes.as_mut_ptr().cast(),
             iov_len: bytes.len(),
@@ -357,15 +552,23 @@ impl Stream {
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&control);
-        let flags = if faults.has("reply-descriptors-kept") {
+        let flags = if faults.has("reply-descriptors-kept") || faults.has("sixteen-reply-descriptors-closed")
+        {
             0
         } else {
             libc::MSG_CMSG_CLOEXEC
         };
         // SAFETY: recvmsg writes to the buffers that `message` names, which live until it returns.
         let length = unsafe { libc::recvmsg(self.socket, &raw mut message, flags) };
-        if length < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted {
+        if length < 0
+            && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
+            && !faults.has("interruptions-end-the-wait")
+        {
             return;
+        }
+        if faults.has("variant-unexpected-descriptors-refused") && close_descriptors(&message, usize::MAX) > 0
+        {
+            fail_closed(faults, "descriptors that nobody asked for");
         }
         if length <= 0 {
             match () {
@@ -374,8 +577,13 @@ impl Stream {
                 () => fail_closed(faults, &format!("the server went away before {what}")),
             }
         }
-        if !faults.has("reply-descriptors-kept") {
-            close_descriptors(&message);
+        if !faults.has("reply-descriptors-kept") && !faults.has("reply-descriptors-held") {
+            let most = if faults.has("sixteen-reply-descriptors-closed") {
+                16
+            } else {
+                usize::MAX
+            };
+            let _ = close_descriptors(&message, most);
         }
         let length = length as usize;
         if faults.has("split-frames-refused") {
@@ -397,6 +605,12 @@ impl Stream {
 
     /// Before the command runs in this process.
     pub fn close_for_run(&self) {
+        if self.faults.has("shutdown-before-run") {
+            // SAFETY: shutdown takes integers; sandboxes refuse it, and this wrapper gives up then.
+            if unsafe { libc::shutdown(self.socket, libc::SHUT_RDWR) } < 0 {
+                fail_closed(self.faults, "the stream cannot be shut down");
+            }
+        }
         if !self.faults.has("stream-leaks-into-the-command") {
             // SAFETY: descriptors of ours.
             unsafe {
@@ -409,7 +623,19 @@ impl Stream {
     }
 }
 
-fn close_descriptors(message: &libc::msghdr) {
+fn read_value(payload: &[u8], limited: bool) -> serde_json::Result<Value> {
+    use serde::Deserialize;
+    let mut reader = serde_json::Deserializer::from_slice(payload);
+    if !limited {
+        reader.disable_recursion_limit();
+    }
+    let value = Value::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+fn close_descriptors(message: &libc::msghdr, most: usize) -> usize {
+    let mut closed = 0;
     // SAFETY: the CMSG functions walk what the kernel wrote into our control buffer.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
@@ -417,13 +643,15 @@ fn close_descriptors(message: &libc::msghdr) {
             if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
                 let count = ((*header).cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
                 let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                for index in 0..count {
+                for index in 0..count.min(most) {
                     libc::close(data.add(index).read_unaligned());
+                    closed += 1;
                 }
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
+    closed
 }
 
 /// sendmsg(2) with descriptors.
@@ -452,7 +680,7 @@ fn send_with(socket: RawFd, bytes: &[u8], descriptors: &[RawFd], flags: i32) -> 
                 size as usize,
             );
         }
-        let sent = libc::sendmsg(socket, &raw const message, flags | libc::MSG_NOSIGNAL);
+        let sent = libc::sendmsg(socket, &raw const message, flags);
         usize::try_from(sent).map_err(|_| *libc::__errno_location())
     }
 }

@@ -33,7 +33,7 @@ pub const CASES: &[Case] = &[
         inner_members,
     ),
     Case::new(
-        "wire.json.unknown/nested-500-deep",
+        "wire.json.unknown/reply-nested-500-deep",
         Role::Wrapper,
         Level::Hardened,
         nested_500_deep,

@@ -119,6 +119,12 @@ pub const CASES: &[Case] = &[
         bare_garbage,
     ),
     Case::new(
+        "wrapper.run.script-bare/dash-file",
+        Role::Wrapper,
+        Level::Faithful,
+        bare_dash_file,
+    ),
+    Case::new(
         "wrapper.run.script-bare/without-slash",
         Role::Wrapper,
         Level::Faithful,
@@ -590,4 +596,20 @@ fn bare_without_slash(context: &mut Context) -> Verdict {
     let finished = run_file(context, "script", &["zero"])?;
     finished.expect_status(0)?;
     expect::contains("standard output", &finished.output_text(), "script ran\n")
+}
+
+/// A FILE that looks like an option of the shell is a file all the same.
+fn bare_dash_file(context: &mut Context) -> Verdict {
+    for name in ["-c", "--", "-", "--help", "-x"] {
+        context.write_file(&format!("work/{name}"), b"echo \"ran with $1\"\n", 0o755)?;
+        let finished = run_file(context, name, &["zero", "echo wrong"])?;
+        finished.expect_status(0)?;
+        expect::equal(
+            &format!("standard output of {name}"),
+            "ran with echo wrong\n",
+            &*finished.output_text(),
+        )?;
+        expect::equal("standard error", "", &*finished.error_text())?;
+    }
+    Ok(())
 }
