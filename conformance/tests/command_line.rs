@@ -312,11 +312,21 @@ fn list_and_explain_speak_from_the_requirements() {
         .code(0)
         .get_output()
         .clone();
-    insta::assert_snapshot!(text(&output.stdout).split("\nbroken").next().expect("a part"));
+    insta::assert_snapshot!(text(&output.stdout).split("\ncases:").next().expect("a part"));
+    assert!(text(&output.stdout).contains("\n  wrapper.deny.status/is-one (wrapper, core)\n"));
     conformance()
         .args(["explain", "wrapper.deny.statu"])
         .assert()
         .code(2);
+}
+
+#[test]
+fn a_selection_that_is_empty_for_another_reason_runs_nothing() {
+    // The glob matches a case of the server, and only a wrapper is named.
+    conformance()
+        .args(["run", "--wrapper", "/bin/true", "--only", "session.*"])
+        .assert()
+        .code(4);
 }
 
 #[test]
