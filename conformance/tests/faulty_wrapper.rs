@@ -164,7 +164,7 @@ fn wrappers_that_are_right_but_unusual_pass() {
     let wrong = each_at_once(variants.map(str::to_owned).to_vec(), |name| {
         let report = run(
             &faulty_wrapper(folder.path(), name),
-            &words("--jobs 1 --timeout-scale 4 --cases 16"),
+            &words("--jobs 8 --timeout-scale 2 --cases 8"),
         );
         let passed = outcomes(&report, "pass").len();
         let bad = [outcomes(&report, "fail"), outcomes(&report, "harness-error")].concat();
@@ -177,18 +177,19 @@ fn wrappers_that_are_right_but_unusual_pass() {
 #[test]
 fn a_wrapper_that_knows_no_extension_passes_core_and_fails_only_what_needs_one() {
     /// Requirements and cases that cannot be met without an extension.
-    const NEED_MORE: [&str; 5] = [
+    const NEED_MORE: [&str; 6] = [
         "wrapper.escalate.signal",
         "wrapper.escalate.stopped",
         "wrapper.escalate.umask",
         "wrapper.escalate.killed",
         "wire.frame.joined/stopped-and-result",
+        "wrapper.sandbox/child-killed",
     ];
     let folder = tempfile::tempdir().expect("a folder");
     let wrapper = faulty_wrapper(folder.path(), "variant-core-only");
     let core = run(&wrapper, &words("--level core"));
     assert_eq!(outcomes(&core, "fail"), Vec::<&str>::new());
-    let all = run(&wrapper, &words("--timeout-scale 0.6"));
+    let all = run(&wrapper, &words("--timeout-scale 0.6 --cases 8"));
     let unjustified: Vec<_> = outcomes(&all, "fail")
         .into_iter()
         .filter(|case| {

@@ -122,6 +122,7 @@ fn judge(call: &Call) -> ! {
     if faults.has("stream-held-by-a-helper") {
         run::helper_that_holds_everything();
     }
+    let existed = std::path::Path::new(&*call.file.to_string_lossy()).exists();
     stream.send_request(&request(call));
     if faults.has("request-twice") {
         stream.send_request(&request(call));
@@ -132,7 +133,6 @@ fn judge(call: &Call) -> ! {
     if faults.has("log-under-debug-variables") && std::env::var_os("RUST_LOG").is_some() {
         run::write_error(b"TRACE wrapper: request sent\n");
     }
-    let existed = std::path::Path::new(&*call.file.to_string_lossy()).exists();
     if faults.has("gives-up-waiting") {
         stream.give_up_after(500);
     }

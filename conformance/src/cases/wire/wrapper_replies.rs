@@ -310,6 +310,7 @@ fn result_of_wrong_type(context: &mut Context) -> Verdict {
             b"{\"exit_code\":{}}",
             b"{\"exit_code\":0.5}",
             b"{\"exit_code\":\"\"}",
+            b"{\"exit_code\":\"0\"}",
             b"{\"exit_code\":-}",
             b"{\"exit_code\":00}",
             b"{\"exit_code\":0x0}",

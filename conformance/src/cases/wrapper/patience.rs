@@ -154,6 +154,8 @@ fn harmless_signals(context: &mut Context) -> Verdict {
     let mut wrapper = any_call(context)?.start()?;
     let (mut stream, _) = wrapper.request()?;
     for signal in [libc::SIGWINCH, libc::SIGCHLD, libc::SIGURG, libc::SIGCONT] {
+        // Each is to interrupt a wait that has begun.
+        expect_state(context, &wrapper, "S")?;
         wrapper.process.signal(signal)?;
     }
     stream.deny(Some("after all"))?;
@@ -325,10 +327,14 @@ fn many_wait(context: &mut Context) -> Verdict {
     }
     full.take_fillers(full.datagrams)?;
     let mut seen = Vec::new();
+    let mut streams = Vec::new();
     for _ in 0..10 {
-        // Whose handshake comes is not said by the datagram; the request says it.
-        let (mut stream, request) = wrappers[0].request()?;
+        // Whose handshake comes is not said by the datagram; the request says it. None ends before all have come.
+        let (stream, request) = wrappers[0].request()?;
         seen.push(request.arguments()?.join(" "));
+        streams.push(stream);
+    }
+    for stream in &mut streams {
         stream.deny(None)?;
     }
     seen.sort_unstable();
