@@ -20,6 +20,26 @@ pub struct Fault {
     pub sentence: String,
 }
 
+impl Fault {
+    /// Its requirements that bind the broken role alone.
+    pub fn of_its_role(&self) -> Vec<&str> {
+        self.requirements_where(|id| !id.starts_with("e2e."))
+    }
+
+    /// Its requirements that bind shell, wrapper and server together.
+    pub fn end_to_end(&self) -> Vec<&str> {
+        self.requirements_where(|id| id.starts_with("e2e."))
+    }
+
+    fn requirements_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
+        self.requirements
+            .iter()
+            .map(String::as_str)
+            .filter(|id| wanted(id))
+            .collect()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FaultFile {

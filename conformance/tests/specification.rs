@@ -54,14 +54,6 @@ const UNPROVED: &[(&str, Role)] = &[
     ("teardown.tree", Role::Server),
     ("teardown.server-killed", Role::Server),
     ("server.leak", Role::Server),
-    ("e2e.scripts", Role::E2e),
-    ("e2e.status", Role::E2e),
-    ("e2e.deny", Role::E2e),
-    ("e2e.pipeline", Role::E2e),
-    ("e2e.nested", Role::E2e),
-    ("e2e.tty.prompt", Role::E2e),
-    ("e2e.tty.signals", Role::E2e),
-    ("e2e.tty.teardown", Role::E2e),
 ];
 
 fn collapsed(text: &str) -> String {

@@ -48,6 +48,7 @@ pub enum Fault {
     WholeEnvironment,
     ServerVariables,
     NumberInHexadecimal,
+    SocketAmongTheScriptsNumbers,
     NumberPadded,
     WrapperPathResolved,
     WrapperMustExist,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -84,6 +84,17 @@ impl Ticket {
     }
 }
 
+/// The same socket under a number that no script uses for its redirections.
+fn out_of_the_way(socket: &UnixDatagram) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes integers.
+    let number = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 60) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 impl Session {
     /// Opens the escalation socket and listens on it.
     pub fn start(
@@ -96,6 +107,9 @@ impl Session {
         if broken(Fault::SocketIsAStream) {
             let (one, other) = UnixStream::pair()?;
             (ours, theirs) = (OwnedFd::from(one).into(), OwnedFd::from(other).into());
+        }
+        if !broken(Fault::SocketAmongTheScriptsNumbers) {
+            theirs = out_of_the_way(&theirs)?.into();
         }
         let mut number = theirs.as_raw_fd().to_string();
         if broken(Fault::OverlayNamesAnother) {

@@ -96,10 +96,7 @@ pub fn spoil_process(faults: &Faults) {
             }
         }
         if faults.has("files-looked-at") {
-            let number = std::env::var("CODEX_ESCALATE_SOCKET").ok();
-            if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                libc::lseek(number, 0, libc::SEEK_END);
-            }
+            libc::lseek(escalation_number(), 0, libc::SEEK_END);
         }
         if faults.has("umask-reset") {
             libc::umask(0o022);
@@ -157,7 +154,7 @@ pub fn spoil_before_run(faults: &Faults) {
             libc::syscall(libc::SYS_close_range, 100, libc::c_uint::MAX, 0);
         }
         if faults.has("socket-duplicated") {
-            libc::dup(20);
+            libc::dup(escalation_number());
         }
         if faults.has("flags-changed-while-it-waits") {
             let flags = libc::fcntl(0, libc::F_GETFL);
@@ -319,10 +316,10 @@ pub fn execute(faults: &Faults, file: &CString, arguments: &[CString]) -> ! {
     }
     if faults.has("run-closes-the-socket") {
         // SAFETY: close takes an integer.
-        unsafe { libc::close(20) };
+        unsafe { libc::close(escalation_number()) };
     }
     if faults.has("run-closes-others") {
-        for number in (3..100).filter(|number| *number != 20) {
+        for number in (3..100).filter(|number| *number != escalation_number()) {
             // SAFETY: close takes an integer.
             unsafe { libc::close(number) };
         }
@@ -504,4 +501,12 @@ pub fn deny(faults: &Faults, reason: Option<&str>) -> ! {
         () if faults.has("denial-with-status-126") => 126,
         () => 1,
     })
+}
+
+/// The escalation socket's number, or one that no descriptor has.
+fn escalation_number() -> libc::c_int {
+    std::env::var("CODEX_ESCALATE_SOCKET")
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(-1)
 }

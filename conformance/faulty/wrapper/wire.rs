@@ -161,8 +161,8 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
                 unsafe { libc::poll(&raw mut poll, 1, -1) };
             }
             Err(libc::EAGAIN | libc::ETOOMANYREFS)
-                if !faults.has("full-socket-fails")
-                    && !(faults.has("gives-up-when-full") && attempts > 20) =>
+                if !(faults.has("full-socket-fails")
+                    || faults.has("gives-up-when-full") && attempts > 20) =>
             {
                 attempts += 1;
                 set_flags(flags & !libc::O_NONBLOCK);

@@ -629,14 +629,13 @@ fn take_message(
             let mut policy = lock(policy);
             if let Some(policy) = policy.as_mut()
                 && let Ok(question) = question(&message["params"])
+                && let Some(message) = answer_message(&message["id"], &policy(&question))
             {
-                if let Some(message) = answer_message(&message["id"], &policy(&question)) {
-                    if let Some(writer) = writer.upgrade() {
-                        // A shim that has gone meanwhile is seen by whoever waits for it.
-                        let _ = write_line(&writer, transcript, &message);
-                    }
-                    return Ok(());
+                if let Some(writer) = writer.upgrade() {
+                    // A shim that has gone meanwhile is seen by whoever waits for it.
+                    let _ = write_line(&writer, transcript, &message);
                 }
+                return Ok(());
             }
             let decision = DecisionMessage {
                 id: message["id"].clone(),

@@ -134,7 +134,7 @@ enum Phase {
     /// Escalate has come, the descriptor message has not been sent.
     Escalated,
     /// There is a child.
-    Running(Tree),
+    Running(Box<Tree>),
 }
 
 /// A child, its descendants, and handles of all.
@@ -337,11 +337,11 @@ impl Course {
             Some(&number.to_string()),
             child.report.argument_text().get(2),
         )?;
-        request.phase = Phase::Running(Tree {
+        request.phase = Phase::Running(Box::new(Tree {
             handles: vec![child.process()?],
             child,
             descendants: Vec::new(),
-        });
+        }));
         Ok(())
     }
 
@@ -378,7 +378,7 @@ impl Course {
             end(&mut tree)?;
             expected(&request.requester.result()?)?;
             request.requester.frames.expect_end("its result has been sent")?;
-            self.left.push((request.session, tree));
+            self.left.push((request.session, *tree));
         }
         Ok(())
     }

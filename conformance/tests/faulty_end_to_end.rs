@@ -1,0 +1,83 @@
+//! The cases that judge shell, wrapper and server together are proved: with one of the three broken, and the other
+//! two right, a case of each end-to-end requirement that the fault is about fails.
+
+mod proof;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use conformance::faults::{self, Fault};
+use conformance::requirements::Role;
+use proof::{each_at_once, faulty_wrapper, outcomes, run, until_caught, words};
+
+/// Runs at a time: each waits most of its time for deadlines.
+const AT_A_TIME: usize = 4;
+
+/// The patched bash, built where it is not yet.
+fn patched_bash() -> PathBuf {
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/build-shell");
+    let output = Command::new(build)
+        .arg("bash-5.3")
+        .output()
+        .expect("build-shell runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
+}
+
+/// The options that name the three implementations, one of which has the fault.
+fn implementations(bash: &Path, folder: &Path, fault: Option<&Fault>) -> Vec<OsString> {
+    let fault_of = |role| fault.filter(|fault| fault.role == role).map(|fault| &fault.name);
+    let wrapper = fault_of(Role::Wrapper).map_or("", String::as_str);
+    let server = fault_of(Role::Server).map_or(String::new(), |name| format!(" --fault {name}"));
+    vec![
+        "--shell".into(),
+        bash.into(),
+        "--wrapper".into(),
+        faulty_wrapper(folder, wrapper).into(),
+        "--server".into(),
+        format!("'{}'{server}", env!("CARGO_BIN_EXE_faulty-shim")).into(),
+    ]
+}
+
+#[test]
+fn every_fault_is_caught_by_an_end_to_end_case() {
+    let bash = patched_bash();
+    let folder = tempfile::tempdir().expect("a folder");
+    let table: Vec<_> = faults::all()
+        .iter()
+        .filter(|fault| fault.role != Role::Shell && !fault.end_to_end().is_empty())
+        .collect();
+    assert!(table.len() >= 25, "{} faults", table.len());
+    let names = (0..table.len()).map(|index| index.to_string()).collect();
+    let slipped = each_at_once(AT_A_TIME, names, |index| {
+        let fault = table[index.parse::<usize>().expect("an index")];
+        let own = tempfile::tempdir_in(folder.path()).expect("a folder");
+        let mut options = words("--jobs 1 --cases 8 --timeout-scale 0.6");
+        options.extend(implementations(&bash, own.path(), Some(fault)));
+        let finding = until_caught(&options, &fault.end_to_end()).err()?;
+        Some(format!("{} {}: {finding}", fault.role, fault.name))
+    });
+    assert!(
+        slipped.is_empty(),
+        "{} of {} faults:\n{}",
+        slipped.len(),
+        table.len(),
+        slipped.join("\n")
+    );
+}
+
+#[test]
+fn without_a_fault_the_breakable_implementations_pass_end_to_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut options = words("--only e2e.*");
+    options.extend(implementations(&patched_bash(), folder.path(), None));
+    let report = run(&options);
+    assert_eq!(outcomes(&report, "fail"), Vec::<&str>::new());
+    assert_eq!(outcomes(&report, "harness-error"), Vec::<&str>::new());
+    assert!(outcomes(&report, "pass").len() > 50);
+}

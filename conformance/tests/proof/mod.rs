@@ -1,0 +1,121 @@
+//! What the tests that prove cases share: runs of the suite on broken implementations, several at a time.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::Value;
+
+/// The words of a command line without quoting.
+pub fn words(text: &str) -> Vec<OsString> {
+    text.split(' ').map(OsString::from).collect()
+}
+
+/// A breakable wrapper with this fault: the name of the file chooses it.
+pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(format!("faulty-wrapper--{name}"));
+    if std::fs::hard_link(env!("CARGO_BIN_EXE_faulty-wrapper"), &path).is_err() {
+        std::fs::copy(env!("CARGO_BIN_EXE_faulty-wrapper"), &path).expect("a copy of the faulty wrapper");
+    }
+    path
+}
+
+/// Cases with that outcome in a report.
+pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
+    let cases = report["cases"].as_array().expect("cases");
+    cases
+        .iter()
+        .filter(|case| case["outcome"] == outcome)
+        .filter_map(|case| case["id"].as_str())
+        .collect()
+}
+
+/// A whole run of the suite with these options, and its report.
+#[allow(dead_code, reason = "not every test file needs a whole report")]
+pub fn run(options: &[OsString]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .args(["run", "--json", "-", "--seed", "1"])
+        .args(options)
+        .output()
+        .expect("a run");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "{options:?}: no report: {error}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+/// Runs the cases of these requirements until one of each has failed, and ends the run then.
+///
+/// The error says which requirement has no case that failed.
+pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    command.args(["run", "--seed", "1"]).args(options);
+    for requirement in requirements {
+        command.args(["--only".to_owned(), format!("{requirement}/*")]);
+    }
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let output = child.stdout.take().ok_or("no output")?;
+    let mut missed = requirements.to_vec();
+    let mut harness_errors = Vec::new();
+    // A line a case, `   fail  wrapper.usage/dash-file (12 ms)`, as soon as it is over.
+    for line in BufReader::new(output).lines() {
+        let line = line.map_err(|error| error.to_string())?;
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("fail"), Some(id)) => {
+                missed.retain(|requirement| id.split('/').next() != Some(requirement))
+            }
+            (Some("harness-error"), Some(id)) => harness_errors.push(id.to_owned()),
+            _ => {}
+        }
+        if missed.is_empty() {
+            break;
+        }
+    }
+    // The run takes everything down that it has started. One that is over already is not there to be told.
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    if child.try_wait().map_err(|error| error.to_string())?.is_none() {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).map_err(|error| error.to_string())?;
+    }
+    let said = child.wait_with_output().map_err(|error| error.to_string())?;
+    if missed.is_empty() && harness_errors.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "not caught by {missed:?}, harness errors {harness_errors:?} {}",
+        String::from_utf8_lossy(&said.stderr).trim()
+    ))
+}
+
+/// What `judge` finds wrong with each of `names`, so many at a time.
+pub fn each_at_once(
+    at_a_time: usize,
+    names: Vec<String>,
+    judge: impl Fn(&str) -> Option<String> + Sync,
+) -> Vec<String> {
+    let queue = Mutex::new(names);
+    let wrong = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..at_a_time {
+            scope.spawn(|| {
+                loop {
+                    let Some(name) = queue.lock().expect("no panic").pop() else {
+                        return;
+                    };
+                    if let Some(finding) = judge(&name) {
+                        wrong.lock().expect("no panic").push(finding);
+                    }
+                }
+            });
+        }
+    });
+    wrong.into_inner().expect("no panic")
+}
