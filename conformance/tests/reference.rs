@@ -4,7 +4,7 @@
 //! would; what is already built is not built again.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -101,4 +101,53 @@ fn the_reference_passes_the_whole_suite() {
         }
     }
     assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn denials_of_the_reference_read_like_this() {
+    make("judged-shells");
+    make("reference");
+    let (server, wrapper) = (absolute(&made("SERVER")), absolute(&made("WRAPPER")));
+    let shell = absolute("target/shells/bash-5.3/bin/bash");
+    let folder = tempfile::tempdir().expect("a folder");
+    let transcripts = [
+        ("deny", "/bin/true; echo $?"),
+        ("deny", "if /bin/true; then echo yes; else echo no; fi"),
+        (
+            "deny",
+            "/bin/cat </dev/null | while read -r line; do echo $line; done; echo ${PIPESTATUS[*]}",
+        ),
+        ("deny", "set -e; /bin/true; echo not here"),
+        ("deny", "x=$(/bin/date); echo \"$? '$x'\""),
+        ("deny", "exec /bin/true"),
+        ("mixed", "rm -rf precious || echo kept"),
+        ("mixed", "rm one & wait $!; echo $?; rm two 2>/dev/null; echo $?"),
+        ("mixed", "/bin/sh -c 'rm precious; echo $?'"),
+        ("mixed", "bash -c 'rm precious; echo $?'"),
+    ]
+    .map(|(policy, script)| {
+        let output = Command::new(&server)
+            .args(["run", "--no-login", "--policy"])
+            .arg(top().join(format!("fixtures/policies/{policy}.toml")))
+            .args(["--shell", &shell, "--wrapper", &wrapper, "--", script])
+            .current_dir(folder.path())
+            // The shell that is found by its name is the patched one.
+            .env(
+                "PATH",
+                format!(
+                    "{}:/usr/bin:/bin",
+                    Path::new(&shell).parent().expect("a folder").display()
+                ),
+            )
+            .stdin(Stdio::null())
+            .output()
+            .expect("the server runs");
+        format!(
+            "{policy}$ {script}\n{}--\n{}[{}]\n\n",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            output.status.code().expect("an exit")
+        )
+    });
+    insta::assert_snapshot!(transcripts.concat());
 }

@@ -83,7 +83,14 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         ))?;
         return Ok(128 + signal);
     }
-    Ok(exit_status(&run))
+    let status = exit_status(&run);
+    if status == self::status::NOTHING {
+        eprintln!(
+            "conformance: nothing was judged: no selected case applies to what is named; \
+             name another implementation, or widen --only, --skip, --level or --shard"
+        );
+    }
+    Ok(status)
 }
 
 fn exit_status(run: &Run) -> i32 {
