@@ -13,6 +13,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CONFORMANCE := $(TARGET)/release/conformance
 SERVER := $(TARGET)/release/shell-escalation
 WRAPPER := $(TARGET)/wrapper/execve-wrapper
+# The same wrapper as it is built where it can't start without the C library.
+WRAPPER_ON_LIBC := $(TARGET)/release/execve-wrapper
 LEVEL ?= hardened
 # More options for the suite, such as ARGUMENTS="--only 'wrapper.deny.*' --trace".
 ARGUMENTS ?=
@@ -62,6 +64,7 @@ judged-shells: prerequisites
 reference: prerequisites
 	cargo build --quiet --release --package shell-escalation
 	cargo build --quiet --profile wrapper --package execve-wrapper
+	cargo build --quiet --release --package execve-wrapper --features libc
 
 suite: prerequisites
 	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
