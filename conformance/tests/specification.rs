@@ -9,7 +9,6 @@ use conformance::{faults, suite};
 const OPEN: &[(&str, Role)] = &[
     ("wire.bytes", Role::Server),
     ("wire.limit", Role::Server),
-    ("wire.malformed", Role::Server),
     ("wire.fds.unexpected", Role::Server),
     ("shell.own-suite", Role::Shell),
     ("server.policy.same-file", Role::Server),
@@ -22,7 +21,6 @@ const OPEN: &[(&str, Role)] = &[
 const UNPROVED: &[(&str, Role)] = &[
     ("wire.bytes", Role::Server),
     ("wire.limit", Role::Server),
-    ("wire.malformed", Role::Server),
     ("wire.fds.unexpected", Role::Server),
     ("shell.script", Role::Shell),
     ("shell.script.bare", Role::Shell),

@@ -81,6 +81,12 @@ pub fn request(payload: &[u8]) -> Result<Request, Malformed> {
         }
         Ok(())
     })?;
+    if broken(Fault::MissingFilledIn) {
+        let own = arguments.clone().or(file.clone().map(|file| vec![file]));
+        arguments = own;
+        directory = directory.or(Some(b"/".to_vec()));
+        environment = environment.or(Some(Vec::new()));
+    }
     let request = Request {
         file: file.ok_or_else(|| missing("file"))?,
         arguments: arguments.ok_or_else(|| missing("argv"))?,
@@ -88,7 +94,7 @@ pub fn request(payload: &[u8]) -> Result<Request, Malformed> {
         environment: environment.ok_or_else(|| missing("env"))?,
         umask: umask.map(checked_umask).transpose()?,
     };
-    if !request.directory.starts_with(b"/") {
+    if !request.directory.starts_with(b"/") && !broken(Fault::RelativeDirectoryTaken) {
         return Err(Malformed("workdir is no absolute path".to_owned()));
     }
     Ok(request)
@@ -250,6 +256,12 @@ fn members(
     member: impl FnMut(&[u8], &mut dyn MemberValue) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     // serde_json takes strings as bytes without looking; a payload is UTF-8 as a whole.
+    let replaced;
+    let mut payload = payload;
+    if broken(Fault::OtherBytesReplaced) {
+        replaced = String::from_utf8_lossy(payload);
+        payload = replaced.as_bytes();
+    }
     std::str::from_utf8(payload).map_err(|error| Malformed(error.to_string()))?;
     if refuses(payload) {
         return Err(Malformed("not as it should be spelled".to_owned()));
@@ -257,7 +269,12 @@ fn members(
     let mut reader = serde_json::Deserializer::from_slice(payload);
     reader
         .deserialize_map(Members { member })
-        .and_then(|()| reader.end())
+        .and_then(|()| {
+            if broken(Fault::DataAfterIgnored) {
+                return Ok(());
+            }
+            reader.end()
+        })
         .map_err(|error| Malformed(error.to_string()))
 }
 
@@ -465,6 +482,7 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
         match (first, after) {
+            (0, _) if broken(Fault::CutAtNul) => break,
             (0, _) => return Err("a NUL"),
             (0xed, [second @ 0xa0..=0xbf, third, after @ ..]) => {
                 let low = (u32::from(*second & 0x3f) << 6) | u32::from(*third & 0x3f);

@@ -56,10 +56,16 @@ impl Worker<'_> {
         if broken(Fault::GreetingFirst) {
             self.say(br#"{"server":"1"}"#)?;
         }
-        let frame = self.next_frame()?;
+        let mut frame = self.next_frame()?;
+        while broken(Fault::EmptyFramesSkipped) && frame.payload.is_empty() {
+            frame = self.next_frame()?;
+        }
         // A request has no descriptors: whatever came is closed before anything is done.
         drop(frame.descriptors);
-        let mut request = messages::request(&frame.payload).map_err(refused)?;
+        let mut request = match messages::request(&frame.payload) {
+            Ok(request) => request,
+            Err(malformed) => return self.refuse(malformed),
+        };
         drop(frame.payload);
         let mut program = program::find(&request);
         if broken(Fault::DecisionEarly) {
@@ -99,6 +105,21 @@ impl Worker<'_> {
                 self.say(&messages::decision(json!({"Deny": {"reason": reason}})))
             }
         }
+    }
+
+    /// What becomes of a request that is none.
+    fn refuse(&self, malformed: messages::Malformed) -> io::Result<()> {
+        if broken(Fault::MalformedAsked) {
+            let request = Request::default();
+            self.ask(&request, &program::find(&request))?;
+        }
+        if broken(Fault::MalformedEndsSession) {
+            self.session.close();
+        }
+        if broken(Fault::MalformedLeftOpen) {
+            return self.linger();
+        }
+        Err(refused(malformed))
     }
 
     fn say(&self, payload: &[u8]) -> io::Result<()> {
@@ -331,7 +352,10 @@ impl Worker<'_> {
                 Progress::Frame(_) if crate::faults::unusual(crate::faults::Variant::Plain) => {}
                 Progress::Frame(frame) => {
                     drop(frame.descriptors);
-                    let signal = messages::signal(&frame.payload).map_err(refused)?;
+                    let signal = match messages::signal(&frame.payload) {
+                        Err(_) if broken(Fault::NonsenseSignalIgnored) => continue,
+                        signal => signal.map_err(refused)?,
+                    };
                     if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has said before how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));

@@ -140,6 +140,16 @@ impl Scene {
         )
     }
 
+    /// Demands that the server closes the stream and does not ask its policy; `why` says what is wrong.
+    pub fn expect_refused(&mut self, requester: &mut Requester, why: &str) -> Verdict {
+        let closed = requester.frames.expect_end(why);
+        // That the policy was asked says more than a stream that is still open.
+        self.shim.expect_no_decision()?;
+        closed?;
+        // The sentinel's question is the next one, or there was another before it.
+        self.sentinel()
+    }
+
     /// How long one event may take.
     pub fn patience(&self) -> std::time::Duration {
         self.patience

@@ -1,6 +1,7 @@
 //! Cases about the wire: the suite speaks it to wrappers and to servers.
 
 pub mod server_frames;
+pub mod server_malformed;
 pub mod server_messages;
 pub mod wrapper_bytes;
 pub mod wrapper_frames;
@@ -14,6 +15,7 @@ pub const TABLES: &[&[Case]] = &[
     wrapper_frames::CASES,
     server_frames::CASES,
     server_messages::CASES,
+    server_malformed::CASES,
     wrapper_requests::CASES,
     wrapper_replies::CASES,
     wrapper_bytes::CASES,
