@@ -9,19 +9,15 @@ use conformance::{faults, suite};
 const OPEN: &[(&str, Role)] = &[
     ("wire.bytes", Role::Server),
     ("wire.limit", Role::Server),
-    ("wire.fds.unexpected", Role::Server),
     ("shell.own-suite", Role::Shell),
     ("server.policy.same-file", Role::Server),
     ("server.hostile", Role::Server),
-    ("server.fds.invalid", Role::Server),
-    ("server.policy.error", Role::Server),
 ];
 
 /// Requirements that have cases, but no fault yet that proves them. This list may only shrink.
 const UNPROVED: &[(&str, Role)] = &[
     ("wire.bytes", Role::Server),
     ("wire.limit", Role::Server),
-    ("wire.fds.unexpected", Role::Server),
     ("shell.script", Role::Shell),
     ("shell.script.bare", Role::Shell),
     ("shell.not-found", Role::Shell),
@@ -45,8 +41,6 @@ const UNPROVED: &[(&str, Role)] = &[
     ("server.disconnect", Role::Server),
     ("session.socket.no-race", Role::Server),
     ("server.hostile", Role::Server),
-    ("server.fds.invalid", Role::Server),
-    ("server.policy.error", Role::Server),
     ("server.env.loader", Role::Server),
     ("server.toctou", Role::Server),
     ("teardown.tree", Role::Server),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -169,7 +169,11 @@ impl Rpc {
 }
 
 fn decision(message: &Value) -> Answer {
+    static HAS_FAILED: AtomicBool = AtomicBool::new(false);
     let result = &message["result"];
+    if broken(Fault::PolicyErrorRemembered) && HAS_FAILED.load(Ordering::SeqCst) {
+        return Answer::Failed("it has failed before".to_owned());
+    }
     match (result["action"].as_str(), &result["reason"]) {
         (Some("run"), _) => Answer::Run,
         (Some("escalate"), _) => Answer::Escalate,
@@ -182,8 +186,23 @@ fn decision(message: &Value) -> Answer {
             Answer::Deny(Some(reason.chars().take(1_000).collect()))
         }
         (Some("deny"), Value::String(reason)) => Answer::Deny(Some(reason.clone())),
-        _ => Answer::Failed(message.to_string()),
+        _ => {
+            HAS_FAILED.store(true, Ordering::SeqCst);
+            failed(message)
+        }
     }
+}
+
+/// What is made of an answer that is no decision.
+fn failed(message: &Value) -> Answer {
+    let is_error = message.get("error").is_some();
+    if broken(Fault::PolicyErrorRuns) && is_error || broken(Fault::UnknownAnswerRuns) && !is_error {
+        return Answer::Run;
+    }
+    if broken(Fault::PolicyErrorEscalates) && is_error || broken(Fault::UnknownAnswerEscalates) && !is_error {
+        return Answer::Escalate;
+    }
+    Answer::Failed(message.to_string())
 }
 
 fn write_line(text: &str) -> io::Result<()> {

@@ -122,6 +122,11 @@ impl FrameReader {
         !self.buffer.is_empty()
     }
 
+    /// Never closes the descriptors that came with a part of a frame.
+    pub fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.held));
+    }
+
     /// Throws away what has come; gives how much it was.
     pub fn discard(&mut self) -> usize {
         let mut bytes = vec![0; CHUNK];

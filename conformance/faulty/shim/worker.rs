@@ -60,12 +60,27 @@ impl Worker<'_> {
         while broken(Fault::EmptyFramesSkipped) && frame.payload.is_empty() {
             frame = self.next_frame()?;
         }
-        // A request has no descriptors: whatever came is closed before anything is done.
-        drop(frame.descriptors);
         let mut request = match messages::request(&frame.payload) {
             Ok(request) => request,
-            Err(malformed) => return self.refuse(malformed),
+            Err(malformed) => {
+                if broken(Fault::MalformedDescriptorsKept) {
+                    std::mem::forget(frame.descriptors);
+                }
+                return self.refuse(malformed);
+            }
         };
+        // A request has no descriptors: whatever came is closed before anything is done.
+        let mut stowaways = Vec::new();
+        if broken(Fault::RequestDescriptorsKept) {
+            std::mem::forget(frame.descriptors);
+        } else if broken(Fault::TruncatedKept) && frame.descriptors.len() > 16 {
+            std::mem::forget(frame.descriptors.split_off(16));
+            drop(frame.descriptors);
+        } else if broken(Fault::RequestDescriptorsInherited) {
+            stowaways = frame.descriptors;
+        } else {
+            drop(frame.descriptors);
+        }
         drop(frame.payload);
         let mut program = program::find(&request);
         if broken(Fault::DecisionEarly) {
@@ -92,12 +107,19 @@ impl Worker<'_> {
                 Ok(())
             }
             Answer::Run if broken(Fault::RunExecutes) => self.start_unasked(&request, &program),
-            Answer::Deny(_) if broken(Fault::DenyExecutes) => self.escalate_decided(&request, program),
+            Answer::Deny(_) if broken(Fault::DenyExecutes) => {
+                self.escalate_decided(&request, program, stowaways)
+            }
             Answer::Run | Answer::Deny(_) if broken(Fault::StreamOpenAfterRun) => self.linger(),
             Answer::Run | Answer::Deny(_) => said,
             Answer::Escalate => {
                 self.say(&messages::decision(json!("Escalate")))?;
-                self.escalate_decided(&request, program)
+                self.escalate_decided(&request, program, stowaways)
+            }
+            Answer::Failed(_) if broken(Fault::PolicyErrorHangs) => self.linger(),
+            Answer::Failed(_) if broken(Fault::PolicyErrorEndsSession) => {
+                self.session.close();
+                Ok(())
             }
             Answer::Failed(why) => {
                 chat(format_args!("the policy failed: {why}"));
@@ -135,7 +157,12 @@ impl Worker<'_> {
                     self.ticket.is_reading.store(false, Ordering::SeqCst);
                     return Ok(frame);
                 }
-                Progress::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Progress::End => {
+                    if broken(Fault::HalfFrameDescriptorsKept) {
+                        self.reader.leak();
+                    }
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 Progress::TooLong(length) => {
                     return Err(io::Error::other(format!("a frame of {length} bytes")));
                 }
@@ -250,7 +277,12 @@ impl Worker<'_> {
     }
 
     /// From the decision to the end of the tree.
-    fn escalate_decided(&mut self, request: &Request, program: Program) -> io::Result<()> {
+    fn escalate_decided(
+        &mut self,
+        request: &Request,
+        program: Program,
+        stowaways: Vec<OwnedFd>,
+    ) -> io::Result<()> {
         let nursery = &self.session.server.nursery;
         let _early = broken(Fault::ChildBeforeDescriptors)
             .then(|| nursery.keep(&parcel(request, &program, Vec::new()), Vec::new()));
@@ -262,7 +294,22 @@ impl Worker<'_> {
             return Err(io::Error::other("more than one message"));
         }
         let message = messages::descriptors(&frame.payload).map_err(refused)?;
-        let mut numbers = checked(&message.numbers, &frame)?;
+        let mut numbers = match checked(&message.numbers, &mut frame) {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                if broken(Fault::RefusedDescriptorsKept) {
+                    std::mem::forget(frame.descriptors);
+                }
+                if broken(Fault::MismatchIsAResult) {
+                    self.say(&messages::result(126, None))?;
+                }
+                return Err(error);
+            }
+        };
+        for (number, descriptor) in (40..).zip(stowaways) {
+            numbers.push(number);
+            frame.descriptors.push(descriptor);
+        }
         redirect(&numbers, &mut frame.descriptors)?;
         if broken(Fault::ChildHoldsSocket)
             && let Some(client) = self.session.kept_client()
@@ -351,7 +398,11 @@ impl Worker<'_> {
                 // Without the extension what comes after the descriptor message is ignored.
                 Progress::Frame(_) if crate::faults::unusual(crate::faults::Variant::Plain) => {}
                 Progress::Frame(frame) => {
-                    drop(frame.descriptors);
+                    if broken(Fault::SignalDescriptorsKept) {
+                        std::mem::forget(frame.descriptors);
+                    } else {
+                        drop(frame.descriptors);
+                    }
                     let signal = match messages::signal(&frame.payload) {
                         Err(_) if broken(Fault::NonsenseSignalIgnored) => continue,
                         signal => signal.map_err(refused)?,
@@ -374,8 +425,13 @@ fn refused(malformed: messages::Malformed) -> io::Error {
 }
 
 /// The numbers, where each can be a descriptor's and belongs to one that came.
-fn checked(numbers: &[i128], frame: &Frame) -> io::Result<Vec<i32>> {
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0;
+fn checked(numbers: &[i128], frame: &mut Frame) -> io::Result<Vec<i32>> {
+    let mut limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0;
+    if broken(Fault::NumbersUnbounded) {
+        limit = u64::MAX;
+    }
+    let mut numbers = numbers.to_vec();
+    mend(&mut numbers, frame);
     let mut numbers: Vec<i32> = numbers
         .iter()
         .map(|number| {
@@ -400,10 +456,38 @@ fn checked(numbers: &[i128], frame: &Frame) -> io::Result<Vec<i32>> {
     if frame.truncated || numbers.len() != frame.descriptors.len() {
         return Err(io::Error::other("not as many descriptors as numbers"));
     }
-    if sorted.len() != numbers.len() || numbers.len() > 16 {
+    let twice = sorted.len() != numbers.len() && !broken(Fault::LastOfTwoWins);
+    if twice || numbers.len() > 16 {
         return Err(io::Error::other("a number twice, or too many"));
     }
     Ok(numbers)
+}
+
+/// Makes fit what doesn't fit, and should have been refused.
+fn mend(numbers: &mut Vec<i128>, frame: &mut Frame) {
+    if broken(Fault::NegativeNumbersSkipped) {
+        while let Some(place) = numbers.iter().position(|number| *number < 0) {
+            numbers.remove(place);
+            if place < frame.descriptors.len() {
+                frame.descriptors.remove(place);
+            }
+        }
+    }
+    if broken(Fault::NumbersWrapped) {
+        numbers
+            .iter_mut()
+            .for_each(|number| *number = i128::from(*number as i32));
+    }
+    if broken(Fault::SurplusNumbersDropped) {
+        numbers.truncate(frame.descriptors.len());
+    }
+    if broken(Fault::SurplusDescriptorsDropped) {
+        frame.descriptors.truncate(numbers.len());
+    }
+    if broken(Fault::SixteenOfMore) {
+        numbers.truncate(16);
+        frame.descriptors.truncate(16);
+    }
 }
 
 /// What goes wrong with the descriptors of a child.

@@ -485,7 +485,17 @@ impl Decision {
     /// Answers it.
     pub fn answer(self, answer: &Answer) -> Verdict {
         let message = answer_message(&self.id, answer).ok_or_else(|| harness("this is no answer"))?;
-        write_line(&self.writer, &self.transcript, &message).map_err(|error| {
+        self.answer_by(&message)
+    }
+
+    /// Answers it with any result at all, such as one that is no decision.
+    pub fn answer_with(self, result: &Value) -> Verdict {
+        let message = json!({"jsonrpc": "2.0", "id": self.id, "result": result});
+        self.answer_by(&message)
+    }
+
+    fn answer_by(self, message: &Value) -> Verdict {
+        write_line(&self.writer, &self.transcript, message).map_err(|error| {
             violation(
                 "the shim reads its standard input",
                 format_args!("answering policy/decide failed: {error}"),

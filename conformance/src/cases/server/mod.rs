@@ -13,9 +13,11 @@ pub mod escalate;
 pub mod escalated;
 pub mod exec;
 pub mod handshake;
+pub mod invalid_descriptors;
 pub mod leak;
 pub mod overlay;
 pub mod policy;
+pub mod policy_error;
 pub mod scene;
 pub mod server_killed;
 pub mod sessions;
@@ -59,6 +61,8 @@ pub const TABLES: &[&[Case]] = &[
     server_killed::CASES,
     socket_race::CASES,
     toctou::CASES,
+    invalid_descriptors::CASES,
+    policy_error::CASES,
     leak::CASES,
     stress::CASES,
     courses::CASES,

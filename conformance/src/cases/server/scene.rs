@@ -8,12 +8,12 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness};
+use crate::outcome::{CaseError, Verdict, harness, violation};
 use crate::peer::launch::{Launch, pipe};
 use crate::peer::program::{ConnectedProgram, Probe, Program};
 use crate::peer::requester::{AsFdObject, RequestMessage, Requester};
 use crate::peer::shim::{Answer, Decision, ProbeSession, Shim};
-use crate::peer::wire::readable_until;
+use crate::peer::wire::{Received, readable_until};
 use crate::probe::plan::Act;
 use crate::requirements::{Level, Role};
 use crate::suite::Case;
@@ -148,6 +148,32 @@ impl Scene {
         closed?;
         // The sentinel's question is the next one, or there was another before it.
         self.sentinel()
+    }
+
+    /// Waits until the policy is asked about what was sent on the stream, or the server closes it: then there is no
+    /// decision.
+    pub fn asked_or_refused(&mut self, requester: &mut Requester) -> Result<Option<Decision>, CaseError> {
+        const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+        let deadline = std::time::Instant::now() + self.patience;
+        while std::time::Instant::now() < deadline {
+            if let Some(decision) = self.shim.decision_within(LOOK)? {
+                return Ok(Some(decision));
+            }
+            match requester.frames.receive_within(LOOK)? {
+                Received::Silence { .. } => {}
+                Received::End { bytes: 0 } => return Ok(None),
+                other => {
+                    return Err(violation(
+                        "a question, or the end of the stream",
+                        format_args!("{other:?}"),
+                    ));
+                }
+            }
+        }
+        Err(violation(
+            "the policy is asked, or the request stream is closed",
+            format_args!("neither within {:?}", self.patience),
+        ))
     }
 
     /// How long one event may take.

@@ -1,5 +1,6 @@
 //! Cases about the wire: the suite speaks it to wrappers and to servers.
 
+pub mod server_descriptors;
 pub mod server_frames;
 pub mod server_malformed;
 pub mod server_messages;
@@ -16,6 +17,7 @@ pub const TABLES: &[&[Case]] = &[
     server_frames::CASES,
     server_messages::CASES,
     server_malformed::CASES,
+    server_descriptors::CASES,
     wrapper_requests::CASES,
     wrapper_replies::CASES,
     wrapper_bytes::CASES,

@@ -1,0 +1,238 @@
+//! Descriptor messages whose numbers and descriptors do not fit: no child, and nothing that came is kept.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::json;
+
+use super::scene::{Scene, file, hardened, watched_pipes};
+use super::usage::Usage;
+use crate::context::Context;
+use crate::expect;
+use crate::outcome::{CaseError, Verdict, violation};
+use crate::peer::program::{ConnectedProgram, Program};
+use crate::peer::requester::Requester;
+use crate::peer::shim::Answer;
+use crate::peer::wire::Received;
+use crate::probe::remote::Order;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    hardened(
+        "server.fds.invalid/more-numbers-than-descriptors",
+        more_numbers_than_descriptors,
+    ),
+    hardened(
+        "server.fds.invalid/fewer-numbers-than-descriptors",
+        fewer_numbers_than_descriptors,
+    ),
+    hardened("server.fds.invalid/the-same-number-twice", the_same_number_twice),
+    hardened("server.fds.invalid/negative-number", negative_number),
+    hardened("server.fds.invalid/beyond-32-bits", beyond_32_bits),
+    hardened("server.fds.invalid/from-the-limit-up", from_the_limit_up),
+    hardened("server.fds.invalid/more-than-sixteen", more_than_sixteen),
+    hardened(
+        "server.fds.invalid/beside-running-children",
+        beside_running_children,
+    ),
+    hardened("server.fds.invalid/again-and-again", again_and_again).within_seconds(60),
+];
+
+/// What is refused: numbers as JSON, and how many descriptors come along.
+type Mismatch<'a> = (&'a str, usize);
+
+/// Asks for `program`, gets Escalate, and sends these numbers with these descriptors.
+fn send_numbers(
+    scene: &mut Scene,
+    program: &Program,
+    numbers: &str,
+    descriptors: &[OwnedFd],
+) -> Result<Requester, CaseError> {
+    let request = scene.request(program.text(), &["never"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Escalate)?;
+    requester.expect_action(&json!("Escalate"))?;
+    let payload = format!("{{\"fds\":{numbers}}}");
+    let sent: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    requester.frames.send(payload.as_bytes(), &sent)?;
+    Ok(requester)
+}
+
+/// Demands that these are refused: the stream and all that came with the message are closed, no child starts.
+fn expect_refused(scene: &mut Scene, program: &Program, (numbers, count): Mismatch<'_>) -> Verdict {
+    let (watch, pipes) = watched_pipes(count)?;
+    let mut requester = send_numbers(scene, program, numbers, &pipes)?;
+    drop(pipes);
+    let why = format!("fds {numbers} with {count} descriptors");
+    scene.expect_refused(&mut requester, &why)?;
+    watch.expect_closed(&format!("the server, after {why},"), scene.patience())?;
+    program.expect_not_started()
+}
+
+fn expect_each_refused(context: &Context, scene: &mut Scene, table: &[Mismatch<'_>]) -> Verdict {
+    let program = Program::new(context, "never", [])?;
+    for mismatch in table {
+        expect_refused(scene, &program, *mismatch)?;
+    }
+    Ok(())
+}
+
+/// Numbers without a descriptor.
+fn more_numbers_than_descriptors(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let sixteen = json!((0..16).collect::<Vec<_>>()).to_string();
+    let table = [
+        ("[0]", 0),
+        ("[0,1,2]", 0),
+        ("[0,1,2]", 1),
+        ("[0,1,2]", 2),
+        ("[2,1]", 1),
+        (&*sixteen, 15),
+    ];
+    expect_each_refused(context, &mut scene, &table)?;
+    scene.end()
+}
+
+/// Descriptors without a number.
+fn fewer_numbers_than_descriptors(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let table = [
+        ("[]", 1),
+        ("[]", 16),
+        ("[0]", 2),
+        ("[0,1]", 3),
+        ("[0,1,2]", 4),
+        ("[0,1,2]", 16),
+    ];
+    expect_each_refused(context, &mut scene, &table)?;
+    scene.end()
+}
+
+/// Two descriptors for one place.
+fn the_same_number_twice(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let same = json!(vec![3; 16]).to_string();
+    let table = [
+        ("[0,0]", 2),
+        ("[0,1,1]", 3),
+        ("[0,1,2,0]", 4),
+        ("[9,0,1,9]", 4),
+        (&*same, 16),
+    ];
+    expect_each_refused(context, &mut scene, &table)?;
+    scene.end()
+}
+
+/// -1 is what a failed call gives, and AT_FDCWD is negative too.
+fn negative_number(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let table = [
+        ("[-1]", 1),
+        ("[0,1,-1]", 3),
+        ("[-1,0,1]", 3),
+        ("[0,1,-100]", 3),
+        ("[-2147483648,1,2]", 3),
+        ("[0,1,2,-9223372036854775808]", 4),
+    ];
+    expect_each_refused(context, &mut scene, &table)?;
+    scene.end()
+}
+
+/// Numbers that would be others if they were cut to 32 or 64 bits.
+fn beyond_32_bits(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let table = [
+        ("[0,1,2147483648]", 3),
+        ("[0,1,4294967295]", 3),
+        ("[4294967296,1,2]", 3),
+        ("[0,1,4294967298]", 3),
+        ("[0,1,9223372036854775808]", 3),
+        ("[18446744073709551616,1,2]", 3),
+        ("[0,1,100000000000000000000000000000002]", 3),
+    ];
+    expect_each_refused(context, &mut scene, &table)?;
+    scene.end()
+}
+
+/// The limit of open files is one more than the highest number that a descriptor can have.
+fn from_the_limit_up(context: &mut Context) -> Verdict {
+    const LIMIT: u64 = 512;
+    let mut scene = Scene::on(context, |launch| launch.limit(libc::RLIMIT_NOFILE, LIMIT))?;
+    let table = [
+        ("[512]", 1),
+        ("[0,1,2,512]", 4),
+        ("[0,1,2,513]", 4),
+        ("[1048576,1,2]", 3),
+        ("[0,1,2147483647]", 3),
+    ];
+    expect_each_refused(context, &mut scene, &table)?;
+    scene.end()
+}
+
+/// With more than 16 descriptors all of them are in the child, each at its number, or there is no child.
+fn more_than_sixteen(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    for count in [17, 64, 253] {
+        let program = Program::new(context, &format!("program-{count}"), [])?;
+        let files = (0..count)
+            .map(|index| file(context, &format!("files-{count}/{index}"), "").map(OwnedFd::from))
+            .collect::<Result<Vec<_>, _>>()?;
+        let numbers = json!((0..count).collect::<Vec<_>>()).to_string();
+        let mut requester = send_numbers(&mut scene, &program, &numbers, &files)?;
+        match requester.frames.receive()? {
+            Received::End { bytes: 0 } => {
+                scene.sentinel()?;
+                program.expect_not_started()?;
+            }
+            Received::Frame(frame) => {
+                expect::equal("exit_code", &json!(0), &frame.json()?["exit_code"])?;
+                let report = program.only_start()?;
+                for (number, file) in (0..).zip(&files) {
+                    let metadata = std::fs::File::from(file.as_fd().try_clone_to_owned()?).metadata()?;
+                    expect::equal(
+                        &format!("device and inode of descriptor {number} of {count} in the child"),
+                        Some((metadata.dev(), metadata.ino())),
+                        report.descriptor(number).map(|held| held.identity),
+                    )?;
+                }
+            }
+            other => {
+                return Err(violation(
+                    "a result, or the end of the stream",
+                    format_args!("{other:?}"),
+                ));
+            }
+        }
+    }
+    scene.end()
+}
+
+/// A refused message concerns its own request only.
+fn beside_running_children(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let running = ConnectedProgram::new(context, "running")?;
+    let (mut requester, mut child) = scene.start(&running)?;
+    expect_each_refused(context, &mut scene, &[("[0,1,2]", 2), ("[0,0]", 2), ("[-1]", 1)])?;
+    scene.expect_nothing_yet(&requester, "its child runs")?;
+    child.send(&Order::Exit(31))?;
+    requester.expect_exit_code(31)?;
+    scene.end()
+}
+
+/// Many refusals leave nothing behind.
+fn again_and_again(context: &mut Context) -> Verdict {
+    const TIMES: usize = 60;
+    let mut scene = Scene::new(context)?;
+    let program = Program::new(context, "never", [])?;
+    let shell = [scene.session.probe.report.pid];
+    expect_refused(&mut scene, &program, ("[0,1]", 3))?;
+    let before = Usage::at_rest(&scene.shim, &shell, context.patience());
+    for index in 0..TIMES {
+        let mismatch = [("[0,1]", 16), ("[3,3]", 2), ("[-1,0]", 2), ("[0,1]", 1)][index % 4];
+        expect_refused(&mut scene, &program, mismatch)?;
+    }
+    let what = format!("{TIMES} refused descriptor messages");
+    Usage::expect_returned(&scene.shim, &shell, &before, &what, context.patience())?;
+    scene.end()
+}

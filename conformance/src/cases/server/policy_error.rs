@@ -1,0 +1,244 @@
+//! A policy that fails: the request is denied or its stream closed, nothing runs, and the next one is served.
+
+use serde_json::{Value, json};
+
+use super::scene::{Scene, hardened};
+use super::usage::Usage;
+use crate::context::Context;
+use crate::outcome::{Verdict, violation};
+use crate::peer::program::{ConnectedProgram, Program};
+use crate::peer::requester::Requester;
+use crate::peer::shim::{Answer, Decision};
+use crate::peer::wire::{Received, frame};
+use crate::probe::remote::Order;
+use crate::suite::Case;
+
+/// The cases of this file.
+pub const CASES: &[Case] = &[
+    hardened("server.policy.error/error-answer", error_answer),
+    hardened("server.policy.error/no-decision", no_decision),
+    hardened("server.policy.error/not-remembered", not_remembered),
+    hardened("server.policy.error/some-of-many", some_of_many),
+    hardened(
+        "server.policy.error/beside-running-children",
+        beside_running_children,
+    ),
+    hardened(
+        "server.policy.error/after-the-wrapper-left",
+        after_the_wrapper_left,
+    ),
+    hardened("server.policy.error/in-another-session", in_another_session),
+    hardened("server.policy.error/again-and-again", again_and_again).within_seconds(60),
+];
+
+/// Demands Deny or the end of the stream, whatever the wrapper says then.
+fn expect_failed_closed(requester: &mut Requester, why: &str) -> Verdict {
+    let expected = format!("after {why}: Deny, or the end of the stream");
+    match requester.frames.receive()? {
+        Received::End { bytes: 0 } => Ok(()),
+        Received::Frame(frame) => {
+            let message = frame.json()?;
+            if message["action"]["Deny"].is_object() {
+                // A wrapper that takes it for Escalate finds nobody who listens.
+                let _ = requester
+                    .frames
+                    .try_send_bytes(&self::frame(b"{\"fds\":[]}"), &[]);
+                return requester.frames.expect_end("after Deny nothing more is said");
+            }
+            Err(violation(expected, message))
+        }
+        Received::End { bytes } => Err(violation(expected, format_args!("{bytes} bytes of a frame"))),
+        Received::Silence { .. } => Err(violation(expected, "nothing: the wrapper hangs")),
+    }
+}
+
+/// Has the policy fail in this way over a request for `program`, which must not start.
+fn expect_failure_handled(
+    scene: &mut Scene,
+    program: &Program,
+    why: &str,
+    fail: impl FnOnce(Decision) -> Verdict,
+) -> Verdict {
+    let request = scene.request(program.text(), &["never"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    fail(decision)?;
+    expect_failed_closed(&mut requester, why)?;
+    scene.sentinel()?;
+    program.expect_not_started()
+}
+
+/// The policy gives an error in place of an answer.
+fn error_answer(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = Program::new(context, "never", [])?;
+    for _ in 0..3 {
+        expect_failure_handled(&mut scene, &program, "an error", |decision| {
+            decision.answer(&Answer::Fail)
+        })?;
+    }
+    scene.end()
+}
+
+/// The policy answers with something that is no decision.
+fn no_decision(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = Program::new(context, "never", [])?;
+    let answers = [
+        json!(null),
+        json!(true),
+        json!(1),
+        json!("yes"),
+        json!([]),
+        json!({}),
+        json!({"action": null}),
+        json!({"action": ""}),
+        json!({"action": "maybe"}),
+        json!({"action": "execute"}),
+        json!({"action": "runs"}),
+        json!({"action": true}),
+        json!({"action": 0}),
+        json!({"action": ["escalate"]}),
+        json!({"action": {"escalate": {}}}),
+        json!({"decision": "escalate"}),
+    ];
+    for answer in answers {
+        let why = format!("the answer {answer}");
+        expect_failure_handled(&mut scene, &program, &why, |decision| {
+            decision.answer_with(&answer)
+        })?;
+    }
+    scene.end()
+}
+
+/// The same request again is another question: a failure is no decision that could be kept.
+fn not_remembered(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let program = Program::new(context, "program", [])?;
+    let request = scene.request(program.text(), &["program"]);
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Fail)?;
+    expect_failed_closed(&mut requester, "an error")?;
+    program.expect_not_started()?;
+    scene.escalate_quietly(&request)?.expect_exit_code(0)?;
+    program.only_start()?;
+    let (mut requester, decision) = scene.ask(&request)?;
+    decision.answer(&Answer::Run)?;
+    requester.expect_action(&json!("Run"))?;
+    scene.end()
+}
+
+/// Of requests that are pending together, those fail over which the policy fails.
+fn some_of_many(context: &mut Context) -> Verdict {
+    const PENDING: usize = 24;
+    let mut scene = Scene::new(context)?;
+    let mut pending = Vec::new();
+    for index in 0..PENDING {
+        let request = scene.request("/bin/sh", &["sh", &index.to_string()]);
+        pending.push(scene.ask(&request)?);
+    }
+    let mut asked = Vec::new();
+    for (index, (requester, decision)) in pending.into_iter().enumerate().rev() {
+        match index % 3 {
+            0 => decision.answer(&Answer::Fail)?,
+            1 => decision.answer_with(&json!({"action": "maybe"}))?,
+            _ => decision.answer(&Answer::Deny(Some(index.to_string())))?,
+        }
+        asked.push((index, requester));
+    }
+    for (index, mut requester) in asked {
+        if index % 3 == 2 {
+            requester.expect_action(&json!({"Deny": {"reason": index.to_string()}}))?;
+        } else {
+            expect_failed_closed(&mut requester, "a failure")?;
+        }
+    }
+    scene.sentinel()?;
+    scene.end()
+}
+
+/// A policy that fails over one request disturbs no child of another.
+fn beside_running_children(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let running = ConnectedProgram::new(context, "running")?;
+    let (mut parent, mut child) = scene.start(&running)?;
+    let program = Program::new(context, "never", [])?;
+    expect_failure_handled(&mut scene, &program, "an error", |decision| {
+        decision.answer(&Answer::Fail)
+    })?;
+    expect_failure_handled(&mut scene, &program, "no decision", |decision| {
+        decision.answer_with(&Value::Null)
+    })?;
+    scene.expect_nothing_yet(&parent, "its child runs")?;
+    child.send(&Order::Exit(13))?;
+    parent.expect_exit_code(13)?;
+    scene.end()
+}
+
+/// The policy fails when nobody waits for it any more.
+fn after_the_wrapper_left(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    for _ in 0..5 {
+        let request = scene.request("/bin/sh", &["left"]);
+        let (requester, decision) = scene.ask(&request)?;
+        drop(requester);
+        decision.answer(&Answer::Fail)?;
+        let (requester, decision) = scene.ask(&request)?;
+        drop(requester);
+        decision.answer_with(&json!({"action": "maybe"}))?;
+    }
+    scene.sentinel()?;
+    scene.end()
+}
+
+/// A failure over a request of one session is none of another's.
+fn in_another_session(context: &mut Context) -> Verdict {
+    let mut scene = Scene::new(context)?;
+    let mut other = scene.shim.probe_session(context, "other")?;
+    let request = scene.request("/bin/sh", &["main"]);
+    let (mut waiting, pending) = scene.ask(&request)?;
+    let of_other = scene.request("/bin/sh", &["other"]);
+    for answer in [json!(null), json!({"action": "maybe"})] {
+        let mut requester = other.socket.open()?;
+        requester.request(&of_other)?;
+        scene.question_about(&of_other)?.answer_with(&answer)?;
+        expect_failed_closed(&mut requester, "no decision")?;
+    }
+    let mut requester = other.socket.open()?;
+    requester.request(&of_other)?;
+    scene.question_about(&of_other)?.answer(&Answer::Fail)?;
+    expect_failed_closed(&mut requester, "an error")?;
+    pending.answer(&Answer::Run)?;
+    waiting.expect_action(&json!("Run"))?;
+    scene.sentinel()?;
+    let mut requester = other.socket.open()?;
+    requester.request(&of_other)?;
+    scene.question_about(&of_other)?.answer(&Answer::Run)?;
+    requester.expect_action(&json!("Run"))?;
+    scene.end()
+}
+
+/// Many failures leave nothing behind.
+fn again_and_again(context: &mut Context) -> Verdict {
+    const TIMES: usize = 100;
+    let mut scene = Scene::new(context)?;
+    let shell = [scene.session.probe.report.pid];
+    let request = scene.request("/bin/sh", &["sh"]);
+    let mut before = None;
+    for index in 0..TIMES {
+        let (mut requester, decision) = scene.ask(&request)?;
+        match index % 2 {
+            0 => decision.answer(&Answer::Fail)?,
+            _ => decision.answer_with(&json!({}))?,
+        }
+        expect_failed_closed(&mut requester, "a failure")?;
+        if index == 3 {
+            before = Some(Usage::at_rest(&scene.shim, &shell, context.patience()));
+        }
+    }
+    let what = format!("{TIMES} failures of the policy");
+    if let Some(before) = before {
+        Usage::expect_returned(&scene.shim, &shell, &before, &what, context.patience())?;
+    }
+    scene.sentinel()?;
+    scene.end()
+}
