@@ -71,6 +71,7 @@ def receive_first(sock):
 def start(work, tasks):
     tasks.add(task := asyncio.create_task(work))
     task.add_done_callback(tasks.discard)
+    return task
 
 async def ready(descriptor, kind="reader"):
     loop = asyncio.get_running_loop()
@@ -150,11 +151,11 @@ class Session:
         ours, channel = socket.socketpair()
         pid = fork(lambda: asyncio.run(oversee(channel, work)), {2, channel.fileno(), *keep})
         channel.close()
-        start(self.attend(ours), self.requests)
+        start(self.attend(ours), self.requests).add_done_callback(lambda _: ours.close())  # Even if it never began.
         start(ended(pid), self.processes)
 
     async def attend(self, channel):
-        with channel, contextlib.suppress(OSError, ValueError):  # The request's process is gone.
+        with contextlib.suppress(OSError, ValueError):  # The request's process is gone.
             request = await read_message(channel)
             answer, _ = await first(self.policy(request), ready(channel))
             if not answer.cancelled():

@@ -151,7 +151,7 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         ) {
             Ok(_) => break,
-            Err(libc::EAGAIN | libc::ETOOMANYREFS) if faults.has("waits-for-pollout") => {
+            Err(libc::EAGAIN | libc::ETOOMANYREFS) if faults.has("variant-waits-for-pollout") => {
                 let mut poll = libc::pollfd {
                     fd: escalation,
                     events: libc::POLLOUT,
@@ -167,7 +167,7 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
                 attempts += 1;
                 set_flags(flags & !libc::O_NONBLOCK);
                 if !faults.has("spins-on-a-full-socket") {
-                    // SAFETY: usleep takes an integer. POLLOUT would come later than room does.
+                    // SAFETY: usleep takes an integer.
                     unsafe { libc::usleep(2_000) };
                 }
             }

@@ -40,7 +40,7 @@ pub const CASES: &[Case] = &[
     Case::new(
         "wrapper.escalate.signal/while-half-a-result-is-there",
         Role::Wrapper,
-        Level::Faithful,
+        Level::Hardened,
         while_half_a_result_is_there,
     ),
     Case::new(

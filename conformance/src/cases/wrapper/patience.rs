@@ -1,6 +1,5 @@
 //! A wrapper waits: for decisions and results as long as it takes, and for room on the escalation socket.
 
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use super::support::{any_call, expect_state};
 use crate::context::Context;
 use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
+use crate::outcome::{CaseError, Verdict, harness};
 use crate::peer::decider::{WrapperCall, WrapperRun};
 use crate::peer::process::Ended;
 use crate::peer::program::Program;
@@ -36,12 +35,6 @@ pub const CASES: &[Case] = &[
         Role::Wrapper,
         Level::Faithful,
         harmless_signals,
-    ),
-    Case::new(
-        "wrapper.handshake.full/one-slot-is-enough",
-        Role::Wrapper,
-        Level::Faithful,
-        one_slot_is_enough,
     ),
     Case::new(
         "wrapper.handshake.full/flags-while-it-waits",
@@ -202,15 +195,6 @@ impl FullSocket {
             .start()
     }
 
-    /// Bytes of send buffer that queued datagrams take.
-    fn queued(&self) -> Result<i32, CaseError> {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: SIOCOUTQ writes one int through the pointer, which outlives the call.
-        let status = unsafe { libc::ioctl(self.client_end.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-        nix::errno::Errno::result(status)?;
-        Ok(bytes)
-    }
-
     fn take_one(&self) -> Verdict {
         receive_handshake(&self.server_end, Instant::now())?
             .map(drop)
@@ -220,37 +204,6 @@ impl FullSocket {
     fn take_fillers(&self, count: usize) -> Verdict {
         (0..count).try_for_each(|_| self.take_one())
     }
-}
-
-/// Room for one datagram lets the handshake in, without anything else happening.
-fn one_slot_is_enough(context: &mut Context) -> Verdict {
-    for nonblocking in [true, false] {
-        let full = FullSocket::new(nonblocking)?;
-        let program = Program::new(context, &format!("program-{nonblocking}"), [])?;
-        let mut wrapper = full.start(WrapperCall::new(context, &program.path, ["program"])?)?;
-        // Asleep somewhere in its wait, or before it; either way the slot is there when it tries.
-        expect_waiting(&wrapper, context.scaled(Duration::from_millis(200)))?;
-        full.take_one()?;
-        let with_room = full.queued()?;
-        let deadline = Instant::now() + context.patience();
-        while full.queued()? <= with_room {
-            if Instant::now() >= deadline || wrapper.process.has_ended()? {
-                return Err(violation(
-                    "the handshake is sent when there is room for one datagram",
-                    format_args!("it is not, {:?} later", context.patience()),
-                ));
-            }
-            // No event tells of a queue that grows while other datagrams wait in it.
-            std::thread::yield_now();
-        }
-        full.take_fillers(full.datagrams - 1)?;
-        let (mut stream, _) = wrapper.request()?;
-        stream.run()?;
-        wrapper.finish()?.expect_status(0)?;
-        program.only_start()?;
-        wrapper.expect_no_handshake()?;
-    }
-    Ok(())
 }
 
 /// The socket's flags are the same while the wrapper waits for room: everybody shares them.
