@@ -10,7 +10,6 @@ const OPEN: &[(&str, Role)] = &[
     ("wire.bytes", Role::Server),
     ("wire.limit", Role::Server),
     ("shell.own-suite", Role::Shell),
-    ("server.policy.same-file", Role::Server),
     ("server.hostile", Role::Server),
 ];
 
@@ -27,7 +26,6 @@ const UNPROVED: &[(&str, Role)] = &[
     ("shell.fail-closed", Role::Shell),
     ("shell.sticky", Role::Shell),
     ("shell.memory", Role::Shell),
-    ("server.policy.same-file", Role::Server),
     ("server.escalate.env", Role::Server),
     ("server.escalate.fd-map", Role::Server),
     ("server.escalate.fds-only", Role::Server),

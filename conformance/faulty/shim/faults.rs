@@ -94,6 +94,12 @@ pub enum Fault {
     ArgumentsTrimmed,
     DirectoryResolved,
     MissingNotAsked,
+    TildeExpanded,
+    DotdotLexical,
+    DotdotLexicalEverywhere,
+    MagicLinksFollowed,
+    PolicyPathExecuted,
+    VariablesExpanded,
     // Decisions.
     StreamOpenAfterRun,
     ChildBeforeDescriptors,

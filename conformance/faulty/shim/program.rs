@@ -41,9 +41,14 @@ pub fn find(request: &Request) -> Program {
 
 /// Opens without following the names that mean something else in each process, such as /proc/self/exe.
 fn identity(path: &[u8], kind: OFlag) -> nix::Result<Found> {
+    let resolve = if broken(Fault::MagicLinksFollowed) {
+        ResolveFlag::empty()
+    } else {
+        ResolveFlag::RESOLVE_NO_MAGICLINKS
+    };
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | kind)
-        .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        .resolve(resolve);
     let name = std::ffi::OsStr::from_bytes(path);
     let descriptor = openat2(nix::fcntl::AT_FDCWD, name, how)?;
     debug_assert!(descriptor.as_raw_fd() > 2);
@@ -65,6 +70,22 @@ fn absolute(file: &[u8], directory: &[u8]) -> Vec<u8> {
     if broken(Fault::PathSearched) && !file.contains(&b'/') {
         directory = b"/bin";
     }
+    let expanded;
+    let mut file = file;
+    for (fault, prefix) in [
+        (Fault::TildeExpanded, &b"~"[..]),
+        (Fault::VariablesExpanded, b"$HOME"),
+    ] {
+        if broken(fault)
+            && let Some(rest) = file.strip_prefix(prefix)
+            && rest.starts_with(b"/")
+        {
+            let home = std::env::var_os("HOME").unwrap_or_default().into_vec();
+            expanded = [home.as_slice(), rest].concat();
+            file = &expanded;
+            break;
+        }
+    }
     let whole = if file.starts_with(b"/") {
         file.to_vec()
     } else {
@@ -72,6 +93,11 @@ fn absolute(file: &[u8], directory: &[u8]) -> Vec<u8> {
     };
     let mut path = Vec::new();
     for component in whole.split(|byte| *byte == b'/') {
+        let lexical = broken(Fault::DotdotLexical) || broken(Fault::DotdotLexicalEverywhere);
+        if lexical && component == b".." {
+            path.truncate(path.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+            continue;
+        }
         let dropped = component == b"." && !broken(Fault::DotsKept);
         if !component.is_empty() && !dropped {
             path.push(b'/');

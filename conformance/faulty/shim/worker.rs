@@ -533,6 +533,9 @@ fn parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel {
             .iter_mut()
             .for_each(|entry| entry.truncate(1_000));
     }
+    if broken(Fault::PolicyPathExecuted) || broken(Fault::DotdotLexicalEverywhere) {
+        parcel.file = program.path.clone();
+    }
     if broken(Fault::ChildInServerDirectory) {
         parcel.file = program.path.clone();
         parcel.directory = b".".to_vec();

@@ -18,6 +18,7 @@ pub mod leak;
 pub mod overlay;
 pub mod policy;
 pub mod policy_error;
+pub mod same_file;
 pub mod scene;
 pub mod server_killed;
 pub mod sessions;
@@ -63,6 +64,7 @@ pub const TABLES: &[&[Case]] = &[
     toctou::CASES,
     invalid_descriptors::CASES,
     policy_error::CASES,
+    same_file::CASES,
     leak::CASES,
     stress::CASES,
     courses::CASES,
