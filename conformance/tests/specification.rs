@@ -6,17 +6,10 @@ use conformance::requirements::{self, Level, Role};
 use conformance::{faults, suite};
 
 /// Requirements of higher levels that have no case yet for one of their roles. This list may only shrink.
-const OPEN: &[(&str, Role)] = &[
-    ("wire.bytes", Role::Server),
-    ("wire.limit", Role::Server),
-    ("shell.own-suite", Role::Shell),
-    ("server.hostile", Role::Server),
-];
+const OPEN: &[(&str, Role)] = &[("shell.own-suite", Role::Shell), ("server.hostile", Role::Server)];
 
 /// Requirements that have cases, but no fault yet that proves them. This list may only shrink.
 const UNPROVED: &[(&str, Role)] = &[
-    ("wire.bytes", Role::Server),
-    ("wire.limit", Role::Server),
     ("shell.script", Role::Shell),
     ("shell.script.bare", Role::Shell),
     ("shell.not-found", Role::Shell),

@@ -243,6 +243,10 @@ pub fn json_text(bytes: &[u8]) -> String {
         let valid = Value::from(chunk.valid()).to_string();
         text.push_str(&valid[1..valid.len() - 1]);
         for byte in chunk.invalid() {
+            if broken(Fault::PolicySeesReplacements) {
+                text.push('\u{fffd}');
+                continue;
+            }
             text.push_str(&format!("\\udc{byte:02x}"));
         }
     }
@@ -280,20 +284,22 @@ fn members(
 
 /// Whether a payload is spelled in a way that is refused.
 fn refuses(payload: &[u8]) -> bool {
-    let deepest = payload
-        .iter()
-        .scan(0_i32, |depth, byte| {
-            *depth += match byte {
-                b'[' | b'{' => 1,
-                b']' | b'}' => -1,
-                _ => 0,
-            };
-            Some(*depth)
-        })
-        .max();
+    let deepest = || {
+        payload
+            .iter()
+            .scan(0_i32, |depth, byte| {
+                *depth += match byte {
+                    b'[' | b'{' => 1,
+                    b']' | b'}' => -1,
+                    _ => 0,
+                };
+                Some(*depth)
+            })
+            .max()
+    };
     broken(Fault::WhiteSpaceRefused) && payload.trim_ascii() != payload
         || broken(Fault::EscapesRefused) && payload.windows(2).any(|pair| pair == b"\\u")
-        || broken(Fault::ShallowNesting) && deepest > Some(64)
+        || broken(Fault::ShallowNesting) && deepest() > Some(64)
 }
 
 struct Members<F> {
@@ -487,10 +493,12 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, &'static str> {
             (0xed, [second @ 0xa0..=0xbf, third, after @ ..]) => {
                 let low = (u32::from(*second & 0x3f) << 6) | u32::from(*third & 0x3f);
                 let byte = (0xd000 | low).saturating_sub(0xdc00);
-                if !(0x80..=0xff).contains(&byte) || unusual(Variant::Plain) {
-                    return Err("a lone surrogate that stands for no byte");
+                match byte {
+                    0x80..=0xff if !unusual(Variant::Plain) => push_byte(&mut bytes, byte as u8),
+                    _ if broken(Fault::AnySurrogateIsAByte) => bytes.push(byte as u8),
+                    _ if broken(Fault::OtherSurrogatesReplaced) => bytes.extend("\u{fffd}".bytes()),
+                    _ => return Err("a lone surrogate that stands for no byte"),
                 }
-                bytes.push(byte as u8);
                 rest = after;
             }
             _ => {
@@ -500,4 +508,17 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, &'static str> {
         }
     }
     Ok(bytes)
+}
+
+/// One byte that is none of UTF-8.
+fn push_byte(bytes: &mut Vec<u8>, byte: u8) {
+    if broken(Fault::BytesReplaced) {
+        bytes.extend("\u{fffd}".bytes());
+    } else if broken(Fault::BytesReencoded) {
+        bytes.extend([0xed, 0xb0 | (byte >> 6), 0x80 | (byte & 0x3f)]);
+    } else if broken(Fault::BytesAsLatin1) {
+        bytes.extend(char::from(byte).to_string().bytes());
+    } else if !broken(Fault::BytesDropped) {
+        bytes.push(byte);
+    }
 }

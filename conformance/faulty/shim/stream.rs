@@ -48,6 +48,8 @@ pub struct FrameReader {
     buffer: Vec<u8>,
     held: Vec<OwnedFd>,
     truncated: bool,
+    /// How many frames have come.
+    frames: u32,
     /// Whether a wrapper is at the other end: only there something may go wrong.
     of_wrapper: bool,
 }
@@ -69,6 +71,7 @@ impl FrameReader {
             buffer: Vec::new(),
             held: Vec::new(),
             truncated: false,
+            frames: 0,
         }
     }
 
@@ -77,7 +80,7 @@ impl FrameReader {
         loop {
             let wanted = match self.announced() {
                 None => 4 - self.buffer.len(),
-                Some(length) if length > PAYLOAD_LIMIT => return Ok(Progress::TooLong(length)),
+                Some(length) if self.is_too_long(length) => return Ok(self.refuse(length)),
                 Some(length) if self.buffer.len() == 4 + length => {
                     return Ok(Progress::Frame(self.take_frame()));
                 }
@@ -100,6 +103,30 @@ impl FrameReader {
                 return Ok(Progress::End);
             }
         }
+    }
+
+    fn is_too_long(&self, length: usize) -> bool {
+        let is_wrong = self.of_wrapper
+            && (broken(Fault::LimitOfOneMib) && length > 1 << 20
+                || broken(Fault::SixteenMibTooLong) && length >= 16 << 20
+                || broken(Fault::LongDescriptorMessagesRefused)
+                    && !self.held.is_empty()
+                    && length > 64 << 10);
+        is_wrong || length > PAYLOAD_LIMIT
+    }
+
+    /// What becomes of a length over the limit.
+    fn refuse(&mut self, length: usize) -> Progress {
+        if self.of_wrapper && broken(Fault::AllocatedOnAnnouncement) {
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(length)));
+        }
+        let awaited =
+            broken(Fault::LongPayloadAwaited) || broken(Fault::LongSignalFramesAwaited) && self.frames == 2;
+        if self.of_wrapper && awaited {
+            let _ = self.discard();
+            return Progress::Pending;
+        }
+        Progress::TooLong(length)
     }
 
     /// There is no more for now.
@@ -146,6 +173,7 @@ impl FrameReader {
     }
 
     fn take_frame(&mut self) -> Frame {
+        self.frames += 1;
         let mut payload = std::mem::take(&mut self.buffer);
         payload.drain(..4);
         Frame {

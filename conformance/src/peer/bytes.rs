@@ -25,6 +25,22 @@ pub struct ByteRequest {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub Vec<u8>);
 
+impl Bytes {
+    /// As a JSON string: valid UTF-8 as it is, each other byte as one lone surrogate.
+    pub fn json_text(&self) -> String {
+        let mut text = String::from("\"");
+        for chunk in self.0.utf8_chunks() {
+            let valid = serde_json::Value::from(chunk.valid()).to_string();
+            text.push_str(&valid[1..valid.len() - 1]);
+            for byte in chunk.invalid() {
+                text.push_str(&format!("\\udc{byte:02x}"));
+            }
+        }
+        text.push('"');
+        text
+    }
+}
+
 impl fmt::Debug for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "\"{}\"", self.0.escape_ascii())
@@ -46,6 +62,23 @@ impl ByteRequest {
                 format_args!("{error}: {}", crate::transcript::shown(payload)),
             )
         })
+    }
+
+    /// The payload of the request, by the *bytes* extension.
+    pub fn encode(&self) -> String {
+        let argv: Vec<String> = self.argv.iter().map(Bytes::json_text).collect();
+        let env: Vec<String> = self
+            .env
+            .iter()
+            .map(|(name, value)| format!("{}:{}", name.json_text(), value.json_text()))
+            .collect();
+        format!(
+            r#"{{"file":{},"argv":[{}],"workdir":{},"env":{{{}}}}}"#,
+            self.file.json_text(),
+            argv.join(","),
+            self.workdir.json_text(),
+            env.join(",")
+        )
     }
 
     /// One variable of `env`.
@@ -118,6 +151,23 @@ mod tests {
         assert_eq!(request.argv[0].0, "😀".bytes().chain([0x80]).collect::<Vec<_>>());
         assert_eq!(request.argv[1].0, b"\n");
         assert_eq!(request.variable(b"K\xfe"), Some("é".as_bytes()));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_to_the_same() {
+        let every_byte: Vec<u8> = (1..=255).collect();
+        let request = ByteRequest {
+            file: Bytes(b"/a\xff\"".to_vec()),
+            argv: vec![Bytes(every_byte), Bytes(Vec::new()), Bytes("é\u{10ffff}".into())],
+            workdir: Bytes(b"/\xed\xb2\x80".to_vec()),
+            env: BTreeMap::from([(Bytes(b"K\x80".to_vec()), Bytes(b"\xc3".to_vec()))]),
+        };
+        let payload = request.encode();
+        assert!(payload.contains("\\udced\\udcb2\\udc80"), "{payload}");
+        assert_eq!(
+            ByteRequest::decode(payload.as_bytes()).expect("a request"),
+            request
+        );
     }
 
     #[test]

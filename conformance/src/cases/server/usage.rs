@@ -111,13 +111,30 @@ fn in_words(shim: &Shim) -> String {
 }
 
 fn anonymous_memory(pid: i32) -> u64 {
+    kibibytes(pid, "RssAnon:") * 1024
+}
+
+/// A line of /proc/PID/status; 0 where the process is gone.
+fn kibibytes(pid: i32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status
         .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix("kB"))
+        .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"))
         .and_then(|kibibytes| kibibytes.trim().parse::<u64>().ok())
         .unwrap_or(0)
-        * 1024
+}
+
+/// The largest address space, in bytes, that one of the server's processes has ever had (VmPeak).
+pub fn largest_address_space(shim: &Shim, others: &[i32]) -> u64 {
+    let server = shim.process.pid.as_raw();
+    process::descendants(server)
+        .iter()
+        .map(|process| process.pid)
+        .filter(|pid| !others.contains(pid))
+        .chain([server])
+        .map(|pid| kibibytes(pid, "VmPeak:") * 1024)
+        .max()
+        .unwrap_or(0)
 }
 
 /// A round of requests, again and again: what the server holds must not grow with it.

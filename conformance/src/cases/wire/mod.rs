@@ -1,7 +1,9 @@
 //! Cases about the wire: the suite speaks it to wrappers and to servers.
 
+pub mod server_bytes;
 pub mod server_descriptors;
 pub mod server_frames;
+pub mod server_limits;
 pub mod server_malformed;
 pub mod server_messages;
 pub mod wrapper_bytes;
@@ -17,6 +19,8 @@ pub const TABLES: &[&[Case]] = &[
     server_frames::CASES,
     server_messages::CASES,
     server_malformed::CASES,
+    server_bytes::CASES,
+    server_limits::CASES,
     server_descriptors::CASES,
     wrapper_requests::CASES,
     wrapper_replies::CASES,
