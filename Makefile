@@ -21,7 +21,7 @@ ARGUMENTS ?=
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance test bench shells judged-shells reference suite lint clean prerequisites
+.PHONY: help conformance test bench shells judged-shells reference suite coverage lint clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shell, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for another shell)"
@@ -30,6 +30,7 @@ help:
 	@echo "make shells       only build the patched shells (SHELL_ONLY=bash-5.3 for one)"
 	@echo "make reference    only build the reference server and wrapper"
 	@echo "make suite        only build the suite"
+	@echo "make coverage     make conformance/COVERAGE.md and conformance/schemas anew"
 	@echo "make lint         formatting and clippy, warnings denied"
 	@echo "make clean        remove everything that was built"
 
@@ -46,7 +47,9 @@ conformance: judged-shells reference suite
 
 test: prerequisites judged-shells reference
 	cargo test --quiet --workspace --doc
-	@if cargo nextest --version >/dev/null 2>&1; then \
+	@# The cases run as tests of their own too, here on the wrapper that needs the C library.
+	@export CONFORMANCE_WRAPPER="$(abspath $(WRAPPER_ON_LIBC))"; \
+	if cargo nextest --version >/dev/null 2>&1; then \
 	    echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
 	else \
 	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --lib --bins --tests; \
@@ -68,6 +71,13 @@ reference: prerequisites
 
 suite: prerequisites
 	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
+
+coverage: prerequisites
+	cargo run --quiet --package shell-escalation-conformance --bin conformance -- list --coverage >conformance/COVERAGE.md.new
+	mv conformance/COVERAGE.md.new conformance/COVERAGE.md
+	for name in report baseline harness; do \
+	    cargo run --quiet --package shell-escalation-conformance --bin conformance -- schema $$name >conformance/schemas/$$name.json || exit 1; \
+	done
 
 lint: prerequisites
 	cargo fmt --all --check

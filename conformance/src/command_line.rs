@@ -50,6 +50,8 @@ enum Command {
     Compare(CompareArguments),
     /// Look at the machine and at the first breath of what is named
     Doctor(Judged),
+    /// Print the JSON Schema of the report, the baseline or the harness protocol
+    Schema(SchemaArguments),
     /// Measure what a wrapper costs, against baselines in the same run
     Bench(BenchArguments),
 }
@@ -87,6 +89,9 @@ pub struct Trying {
     /// Keep the cases' temporary directories
     #[arg(long)]
     pub keep: bool,
+    /// Run each case under this command, such as "strace -f -o FILE"; {case} becomes the case's id
+    #[arg(long, value_name = "COMMAND")]
+    pub under: Option<String>,
 }
 
 /// Options of `run`.
@@ -110,6 +115,12 @@ pub struct RunArguments {
     /// Cases at a time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// Run everything N times, each time with the next seed; a case that fails once has failed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Go on until a case fails, or for the rounds of --repeat
+    #[arg(long)]
+    pub until_failure: bool,
     /// The I-th of N parts, by a stable hash of the case id
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
@@ -142,6 +153,16 @@ pub struct ListArguments {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// As a table in Markdown: requirement, its cases, the broken implementations that prove them
+    #[arg(long, conflicts_with = "json")]
+    pub coverage: bool,
+}
+
+/// Options of `schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArguments {
+    /// report, baseline or harness
+    pub name: String,
 }
 
 /// Options of `explain`.
@@ -249,6 +270,7 @@ pub fn main() -> i32 {
         Command::Case(arguments) => commands::case::case(&arguments),
         Command::Compare(arguments) => commands::compare::compare(&arguments),
         Command::Doctor(judged) => commands::doctor::doctor(&judged),
+        Command::Schema(arguments) => commands::schema::schema(&arguments),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -23,5 +23,6 @@ pub mod property;
 pub mod report;
 pub mod requirements;
 pub mod runner;
+pub mod schema;
 pub mod suite;
 pub mod transcript;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Outcome as the reports show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The implementation did what the requirement demands.
@@ -118,4 +119,7 @@ pub struct CaseResult {
     pub transcript: Vec<String>,
     /// Tail of the implementation's standard error.
     pub stderr_tail: Option<String>,
+    /// Seed of its property examples.
+    #[serde(default)]
+    pub seed: u64,
 }

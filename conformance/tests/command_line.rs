@@ -430,3 +430,104 @@ fn the_doctor_finds_a_healthy_machine_and_an_implementation_that_cannot_breathe(
         "{shown}"
     );
 }
+
+#[test]
+fn a_repeated_run_tries_another_seed_each_time_and_counts_a_failure_once() {
+    let (folder, wrapper) = script("#!/bin/sh\nexit 0\n");
+    let report = folder.path().join("report.json");
+    let output = conformance()
+        .args([
+            "run",
+            "--seed",
+            "5",
+            "--repeat",
+            "3",
+            "--only",
+            "wrapper.usage/no-arguments",
+        ])
+        .arg("--wrapper")
+        .arg(&wrapper)
+        .arg("--json")
+        .arg(&report)
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let said = text(&output.stdout);
+    assert_eq!(
+        said.matches("fail  wrapper.usage/no-arguments").count(),
+        3,
+        "{said}"
+    );
+    assert!(said.contains("-- round 3, seed 7"), "{said}");
+    let report: Value = serde_json::from_slice(&fs::read(report).expect("a report")).expect("JSON");
+    assert_eq!(report["summary"]["fail"], 1);
+}
+
+#[test]
+fn until_failure_goes_on_until_a_case_fails() {
+    // It passes twice: with arguments there is no usage, and without them the third call forgets it.
+    let (_folder, wrapper) = script(
+        "#!/bin/sh\ncalls=$(dirname \"$0\")/calls\necho >>\"$calls\"\n[ $(wc -l <\"$calls\") -lt 3 ] || exit 0\n\
+         echo 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n",
+    );
+    let output = conformance()
+        .args([
+            "run",
+            "--until-failure",
+            "--only",
+            "wrapper.usage/no-arguments",
+            "--wrapper",
+        ])
+        .arg(&wrapper)
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let said = text(&output.stdout);
+    assert_eq!(
+        said.matches("pass  wrapper.usage/no-arguments").count(),
+        2,
+        "{said}"
+    );
+    assert_eq!(
+        said.matches("fail  wrapper.usage/no-arguments").count(),
+        1,
+        "{said}"
+    );
+    assert!(said.contains("3 rounds"), "{said}");
+}
+
+#[test]
+fn a_case_can_run_under_another_command() {
+    let (folder, under) = script("#!/bin/sh\necho \"$1\" >\"$(dirname \"$0\")/seen\"\nshift\nexec \"$@\"\n");
+    conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/false",
+            "--only",
+            "wrapper.deny.status/is-one",
+            "--under",
+        ])
+        .arg(format!("{} {{case}}", under.display()))
+        .assert()
+        .code(1);
+    let seen = fs::read_to_string(folder.path().join("seen")).expect("the command ran");
+    assert_eq!(seen, "wrapper.deny.status-is-one\n");
+
+    let output = conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/false",
+            "--only",
+            "wrapper.deny.status/is-one",
+        ])
+        .args(["--under", "/no/such/tool"])
+        .assert()
+        .code(3)
+        .get_output()
+        .clone();
+    assert!(text(&output.stdout).contains("--under: /no/such/tool cannot be started"));
+}

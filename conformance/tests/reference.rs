@@ -104,34 +104,6 @@ fn the_reference_passes_the_whole_suite() {
 }
 
 #[test]
-fn the_wrapper_that_is_built_on_the_c_library_passes_too() {
-    make("reference");
-    let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
-        .args([
-            "run",
-            "--jobs",
-            "4",
-            "--json",
-            "-",
-            "--wrapper",
-            &absolute(&made("WRAPPER_ON_LIBC")),
-        ])
-        .output()
-        .expect("a run");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
-    assert!(
-        report["summary"]["pass"].as_u64() > Some(200),
-        "{}",
-        report["summary"]
-    );
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-#[test]
 fn denials_of_the_reference_read_like_this() {
     make("judged-shells");
     make("reference");

@@ -1,11 +1,12 @@
-//! `conformance list`: the cases, for people or as JSON.
+//! `conformance list`: the cases, for people, as JSON, or with what proves them.
 
 use std::io::Write;
 
 use serde_json::json;
 
 use crate::command_line::{ListArguments, status};
-use crate::suite;
+use crate::requirements::Role;
+use crate::{faults, requirements, suite};
 
 /// Lists the cases.
 ///
@@ -30,6 +31,10 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
         writeln!(output, "{}", serde_json::to_string_pretty(&list)?)?;
         return Ok(status::EXPECTED);
     }
+    if arguments.coverage {
+        output.write_all(coverage().as_bytes())?;
+        return Ok(status::EXPECTED);
+    }
     for case in &cases {
         writeln!(
             output,
@@ -46,4 +51,49 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
         crate::requirements::all().len()
     )?;
     Ok(status::EXPECTED)
+}
+
+/// The table of `COVERAGE.md`, which a test keeps current.
+pub fn coverage() -> String {
+    let mut text = String::from(
+        "# Coverage: requirements, cases, faults\n\n\
+         Made by `make coverage`, kept current by a test. A fault is a way in which an implementation of the suite's own\n\
+         is broken; a test demands that a case of the requirement catches it (`conformance explain ID` says what each is).\n",
+    );
+    let (mut all_cases, mut all_faults) = (0, 0);
+    for role in Role::ALL {
+        text += &format!("\n## {role}\n\n| requirement | level | cases | faults |\n|---|---|---|---|\n");
+        for requirement in requirements::all()
+            .iter()
+            .filter(|requirement| requirement.roles.contains(&role))
+        {
+            let cases: Vec<_> = suite::all()
+                .into_iter()
+                .filter(|case| case.role == role && case.requirement_id() == requirement.id)
+                .filter_map(|case| case.id.split_once('/').map(|(_, variation)| variation))
+                .collect();
+            let proofs: Vec<_> = faults::proving(&requirement.id)
+                .filter(|fault| fault.role == role || role == Role::E2e)
+                .map(|fault| fault.name.as_str())
+                .collect();
+            all_cases += cases.len();
+            all_faults += proofs.len();
+            let named = |names: &[&str], what: &str| match names {
+                [] => "**none**".to_owned(),
+                names => format!(
+                    "<details><summary>{} {what}</summary>{}</details>",
+                    names.len(),
+                    names.join(", ")
+                ),
+            };
+            text += &format!(
+                "| `{}` | {} | {} | {} |\n",
+                requirement.id,
+                requirement.level,
+                named(&cases, "cases"),
+                named(&proofs, "faults"),
+            );
+        }
+    }
+    text + &format!("\n{all_cases} cases, proved {all_faults} times.\n")
 }

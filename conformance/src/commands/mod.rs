@@ -7,8 +7,11 @@ pub mod doctor;
 pub mod explain;
 pub mod list;
 pub mod run;
+pub mod schema;
 
 use std::time::Duration;
+
+use anyhow::Context as _;
 
 use crate::command_line::{Judged, Trying};
 use crate::implementations::Implementations;
@@ -54,6 +57,14 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         timeout_scale: trying.timeout_scale,
         jobs,
         keep: trying.keep,
+        under: match &trying.under {
+            None => Vec::new(),
+            Some(command) => shlex::split(command)
+                .filter(|words| !words.is_empty())
+                .with_context(|| {
+                    format!("--under {command:?}: not a command line; a quote is open, or it is empty")
+                })?,
+        },
     })
 }
 

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::prepare;
 use crate::baseline::Baseline;
 use crate::command_line::{RunArguments, status};
-use crate::outcome::Outcome;
+use crate::outcome::{CaseResult, Outcome};
 use crate::report::{Run, html, human, json, junit, tap};
 use crate::runner::schedule::{self, Event};
 use crate::suite::Selection;
@@ -37,7 +37,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         .unwrap_or_default();
     // Opened before the run: that a report cannot be written must not be found out after it.
     let outputs = outputs(arguments)?;
-    let options = prepare(&arguments.judged, &arguments.trying, jobs)?;
+    let mut options = prepare(&arguments.judged, &arguments.trying, jobs)?;
     let selection = Selection {
         level: arguments.level,
         only: arguments.only.clone(),
@@ -49,9 +49,26 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     let report_on_stdout = outputs.iter().any(|(_, file)| file.is_standard_output());
     let mut listener = Listener::new(cases.len(), arguments.trace, report_on_stdout);
     let started = Instant::now();
-    let finished = schedule::run(&cases, &options, |event| listener.hear(event, &baseline))?;
-    listener.done();
-    let mut results = finished.results;
+    let first_seed = options.seed;
+    let mut rounds = Rounds::new(arguments);
+    let interrupted = loop {
+        let finished = schedule::run(&cases, &options, |event| listener.hear(event, &baseline))?;
+        listener.done();
+        rounds.add(finished.results, &baseline);
+        if let Some(kept) = finished.kept {
+            listener.say(&format!(
+                "the cases' directories are kept under {}\n",
+                kept.display()
+            ))?;
+        }
+        if finished.interrupted.is_some() || rounds.are_over() {
+            break finished.interrupted;
+        }
+        options.seed = options.seed.wrapping_add(1);
+        listener.say(&format!("-- round {}, seed {}\n", rounds.done + 1, options.seed))?;
+        listener.again();
+    };
+    let mut results = rounds.results;
     if let Some(path) = &arguments.write_baseline {
         baseline.of_failures(&results).write(path)?;
     }
@@ -61,7 +78,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     let run = Run {
         implementations: options.implementations,
         level: arguments.level,
-        seed: options.seed,
+        seed: first_seed,
         shard: arguments.shard,
         results,
         duration: started.elapsed(),
@@ -70,13 +87,10 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         file.write(&form.text(&run)?)?;
     }
     listener.say(&human::summary(&run))?;
-    if let Some(kept) = finished.kept {
-        listener.say(&format!(
-            "the cases' directories are kept under {}\n",
-            kept.display()
-        ))?;
+    if rounds.done > 1 {
+        listener.say(&format!("{} rounds\n", rounds.done))?;
     }
-    if let Some(signal) = finished.interrupted {
+    if let Some(signal) = interrupted {
         let left = cases.len() - run.results.len();
         listener.say(&format!(
             "interrupted by signal {signal}: {left} cases were not run\n"
@@ -91,6 +105,46 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         );
     }
     Ok(status)
+}
+
+/// The rounds of a run (`--repeat`, `--until-failure`) and what they came to together.
+struct Rounds {
+    wanted: Option<u32>,
+    until_failure: bool,
+    done: u32,
+    failed: bool,
+    results: Vec<CaseResult>,
+}
+
+impl Rounds {
+    fn new(arguments: &RunArguments) -> Rounds {
+        Rounds {
+            wanted: arguments.repeat.or((!arguments.until_failure).then_some(1)),
+            until_failure: arguments.until_failure,
+            done: 0,
+            failed: false,
+            results: Vec::new(),
+        }
+    }
+
+    /// Of each case the first result that is no pass stays.
+    fn add(&mut self, round: Vec<CaseResult>, baseline: &Baseline) {
+        self.done += 1;
+        for result in round {
+            let mut judged = result.clone();
+            baseline.apply(&mut judged);
+            self.failed |= !judged.outcome.is_green();
+            match self.results.iter_mut().find(|earlier| earlier.id == result.id) {
+                None => self.results.push(result),
+                Some(earlier) if earlier.outcome == Outcome::Pass => *earlier = result,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn are_over(&self) -> bool {
+        self.wanted.is_some_and(|wanted| self.done >= wanted) || (self.until_failure && self.failed)
+    }
 }
 
 fn exit_status(run: &Run) -> i32 {
@@ -231,6 +285,12 @@ impl Listener {
                     self.broken = self.write(&text).err();
                 }
             }
+        }
+    }
+
+    fn again(&self) {
+        if let Some(bar) = &self.bar {
+            bar.reset();
         }
     }
 

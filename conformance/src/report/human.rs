@@ -54,7 +54,7 @@ pub fn failure(run: &Run, result: &CaseResult) -> String {
     if let Some(tail) = &result.stderr_tail {
         block(&mut text, "stderr", tail);
     }
-    block(&mut text, "again", &run.reproduce(&result.id));
+    block(&mut text, "again", &run.reproduce(result));
     text
 }
 

@@ -40,12 +40,13 @@ impl Run {
             .count()
     }
 
-    /// The command that runs just the case of that id again.
-    pub fn reproduce(&self, id: &str) -> String {
+    /// The command that runs just that case again.
+    pub fn reproduce(&self, result: &CaseResult) -> String {
         format!(
-            "conformance case {id} {} --seed {}",
+            "conformance case {} {} --seed {}",
+            result.id,
             self.implementations.as_options(),
-            self.seed
+            result.seed
         )
     }
 }

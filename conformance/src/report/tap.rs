@@ -34,7 +34,7 @@ pub fn report(run: &Run) -> String {
                 member(&mut text, name, value);
             }
         }
-        member(&mut text, "reproduce", &run.reproduce(&result.id));
+        member(&mut text, "reproduce", &run.reproduce(result));
         let _ = writeln!(text, "  ...");
     }
     text

@@ -36,6 +36,8 @@ pub struct Options {
     pub jobs: usize,
     /// Whether the directories of cases stay.
     pub keep: bool,
+    /// A command under which each case runs; none in general.
+    pub under: Vec<String>,
 }
 
 /// What a run tells while it goes on.
@@ -112,6 +114,7 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
                 settings: settings.clone(),
                 run_directory: run_directory.path().to_owned(),
                 keep: options.keep,
+                under: options.under.clone(),
                 sender: sender.clone(),
             };
             std::thread::spawn(move || worker.work())
@@ -190,6 +193,7 @@ struct Worker {
     settings: Settings,
     run_directory: PathBuf,
     keep: bool,
+    under: Vec<String>,
     sender: Sender<Message>,
 }
 
@@ -200,7 +204,10 @@ impl Worker {
             let Some((index, case)) = next else { break };
             self.send(Message::Event(Event::Started(case.id)));
             match self.supervise(index, &case) {
-                Ok(Some(result)) => self.send(Message::Event(Event::Finished(Box::new(result)))),
+                Ok(Some(mut result)) => {
+                    result.seed = self.settings.seed;
+                    self.send(Message::Event(Event::Finished(Box::new(result))));
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let result = CaseResult {
@@ -211,6 +218,7 @@ impl Worker {
                         observed: Some(format!("{error:#}")),
                         transcript: Vec::new(),
                         stderr_tail: None,
+                        seed: self.settings.seed,
                     };
                     self.send(Message::Event(Event::Finished(Box::new(result))));
                 }
@@ -222,6 +230,22 @@ impl Worker {
     fn send(&self, message: Message) {
         // The receiver lives until every worker is done.
         let _ = self.sender.send(message);
+    }
+
+    /// This executable as supervisor, under another command where one is wanted.
+    fn supervisor(&self, case: &Case) -> anyhow::Result<Command> {
+        let Some((program, options)) = self.under.split_first() else {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0("conformance").arg(SUPERVISE);
+            return Ok(command);
+        };
+        let id = case.id.replace('/', "-");
+        let mut command = Command::new(program);
+        command
+            .args(options.iter().map(|option| option.replace("{case}", &id)))
+            .arg(std::env::current_exe()?)
+            .arg(SUPERVISE);
+        Ok(command)
     }
 
     /// Runs one case; none where the run was interrupted meanwhile.
@@ -242,9 +266,8 @@ impl Worker {
             keep: self.keep,
             settings: self.settings.clone(),
         };
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("conformance")
-            .arg(SUPERVISE)
+        let mut child = self
+            .supervisor(case)?
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("LC_ALL", "C.UTF-8")
@@ -253,7 +276,10 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("a process for the case cannot be started")?;
+            .with_context(|| match self.under.first() {
+                None => "a process for the case cannot be started".to_owned(),
+                Some(program) => format!("--under: {program} cannot be started"),
+            })?;
         let mut input = child.stdin.take().context("the supervisor's standard input")?;
         let mut line = serde_json::to_vec(&assignment)?;
         line.push(b'\n');
@@ -283,5 +309,6 @@ fn not_applicable(case: &Case, capability: &str) -> CaseResult {
         observed: Some(format!("the shim does not name the capability '{capability}'")),
         transcript: Vec::new(),
         stderr_tail: None,
+        seed: 0,
     }
 }
