@@ -253,7 +253,8 @@ fn filter(dialect: Dialect) -> BoxedStrategy<String> {
         "while read -r line; do tool \"out:$line\" </dev/null; done",
         "{ read -r first; tool \"out:$first\" </dev/null; cat >/dev/null; }",
         "grep -c e",
-        "tee copied",
+        // Hidden, since a stage before it may list the folder meanwhile.
+        "tee .copied",
     ])
     .prop_map(str::to_owned)
     .boxed()
@@ -312,7 +313,8 @@ fn compound(dialect: Dialect, inner: BoxedStrategy<String>) -> BoxedStrategy<Str
         1 => one().prop_map(|a| format!("k=0; while [ $k -lt 2 ]; do k=$((k + 1)); {a}\ndone")),
         1 => (word(dialect), one())
             .prop_map(|(word, a)| format!("case {word} in v*|p*) {a}\n;; *) tool out:default;; esac")),
-        1 => one().prop_map(|a| format!("f() {{ {a}\n}}\nf argument; unset -f f")),
+        // No simple command is called so: a function that calls itself would never end.
+        1 => one().prop_map(|a| format!("called() {{ {a}\n}}\ncalled argument; unset -f called")),
         1 => one().prop_map(|a| format!("{{ {a}\n}} >background 2>&1 & wait $!")),
         1 => one().prop_map(|a| format!("( set -e; {a}\ntool out:reached )")),
         1 => one().prop_map(|a| format!("( trap 'tool out:trap' EXIT; {a}\n)")),
@@ -344,7 +346,7 @@ fn extension(dialect: Dialect, inner: BoxedStrategy<String>) -> BoxedStrategy<St
     (0..5_usize, inner)
         .prop_map(move |(choice, a)| match choice {
             0 => format!("cat <( {a}\n) 2>/dev/null"),
-            1 => format!("{{ {a}\n}} 2>/dev/null > >(cat >consumed)"),
+            1 => format!("{{ {a}\n}} 2>/dev/null > >(cat >.consumed)"),
             2 => format!("{{ {a}\n}} |& sort | cat; echo \"{statuses}\""),
             3 => format!("( set -o pipefail; {{ {a}\n}} 2>/dev/null | cat; echo \"{statuses}\" )"),
             _ => format!(
