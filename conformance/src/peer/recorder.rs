@@ -401,7 +401,8 @@ impl<'a> RecordedShell<'a> {
     }
 }
 
-/// Each run of three digits or more as `#`: process ids are, line numbers of the suite's scripts aren't.
+/// Each run of three digits or more, or that is padded with spaces, as ` #`: process ids are, line numbers of the
+/// suite's scripts aren't. Shells print ids in columns, so the padding is another for a shorter one.
 pub fn without_process_ids(text: &str) -> String {
     let mut masked = String::new();
     let mut digits = String::new();
@@ -410,7 +411,13 @@ pub fn without_process_ids(text: &str) -> String {
             digits.push(character);
             continue;
         }
-        masked.push_str(if digits.len() < 3 { &digits } else { "#" });
+        if digits.len() >= 3 || (!digits.is_empty() && masked.ends_with("  ")) {
+            let padded = masked.ends_with(' ');
+            masked.truncate(masked.trim_end_matches(' ').len());
+            masked.push_str(if padded { " #" } else { "#" });
+        } else {
+            masked.push_str(&digits);
+        }
         digits.clear();
         masked.push(character);
     }
@@ -495,10 +502,12 @@ mod tests {
 
     #[test]
     fn process_ids_are_masked_and_line_numbers_are_not() {
-        assert_eq!(
-            without_process_ids("bash: line 12:  4711 Terminated"),
-            "bash: line 12:  # Terminated"
-        );
+        for id in ["   57", "  305", " 4711", "32768", "4194304"] {
+            assert_eq!(
+                without_process_ids(&format!("bash: line 12: {id} Terminated")),
+                "bash: line 12: # Terminated"
+            );
+        }
         assert_eq!(without_process_ids("[1] 123"), "[1] #");
     }
 
