@@ -28,6 +28,7 @@ pub fn listen(session: &Arc<Session>, socket: UnixDatagram) {
 
 fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
     let mut bad = 0;
+    let mut remembered = Vec::new();
     let mut end = None;
     if broken(Fault::OneShotDeaf) && session.one_shot {
         events::wait([(session.bell.as_fd(), PollFlags::POLLIN)], None)?;
@@ -47,6 +48,7 @@ fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
         let length = match stream::receive(socket, &mut bytes, &mut held) {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNRESET) => continue,
             Err(error) => return Err(error.into()),
+            Ok(received) if received.truncated && broken(Fault::LimitOfFilesEndsAll) => return Ok(()),
             Ok(received) if received.truncated => continue,
             Ok(received) => received.length,
         };
@@ -59,6 +61,12 @@ fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
             socket.send(&[1])?;
         }
         bad += usize::from(held.len() != 1);
+        if broken(Fault::BadDatagramsRemembered) && held.len() != 1 {
+            remembered.push(vec![1_u8; 8 << 10]);
+        }
+        if broken(Fault::EmptyDatagramEndsAll) && length == 0 {
+            return Ok(());
+        }
         if broken(Fault::BadHandshakeEndsAll) && held.is_empty()
             || broken(Fault::SeveralEndAll) && held.len() > 1
             || broken(Fault::FewBadOnes) && bad > 10
@@ -73,6 +81,12 @@ fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
         }
         // One that goes wrong is no reason to serve no other.
         if let Err(why) = admit(session, held) {
+            if broken(Fault::WrongKindEndsAll) && why.raw_os_error().is_some() {
+                return Ok(());
+            }
+            if broken(Fault::LimitOfFilesEndsAll) && why.raw_os_error() == Some(libc::EMFILE) {
+                return Ok(());
+            }
             chat(format_args!("a handshake is dropped: {why}"));
         }
     }
@@ -83,6 +97,10 @@ fn admit(session: &Arc<Session>, mut held: Vec<OwnedFd>) -> io::Result<()> {
         return Err(io::Error::other("not one descriptor"));
     };
     // A connected stream of this family, and nothing else: what would block or cannot be waited for stays out.
+    if broken(Fault::WrongKindKept) && getsockopt(&descriptor, sockopt::SockType).is_err() {
+        std::mem::forget(descriptor);
+        return Err(io::Error::other("no socket"));
+    }
     if getsockopt(&descriptor, sockopt::SockType)? != SockType::Stream {
         return Err(io::Error::other("not a stream"));
     }

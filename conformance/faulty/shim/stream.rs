@@ -264,6 +264,8 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
 
 /// Sends a message of the wire to a wrapper.
 pub fn send_message(socket: &UnixStream, payload: &[u8]) -> io::Result<()> {
+    static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = broken(Fault::StalledReaderBlocks).then(|| crate::session::lock(&WRITING));
     let mut payload = payload;
     if broken(Fault::LongMessagesCut) {
         payload = &payload[..payload.len().min(64 << 10)];

@@ -60,11 +60,18 @@ impl Worker<'_> {
         while broken(Fault::EmptyFramesSkipped) && frame.payload.is_empty() {
             frame = self.next_frame()?;
         }
+        let frame_is_garbage = std::str::from_utf8(&frame.payload).is_err();
         let mut request = match messages::request(&frame.payload) {
             Ok(request) => request,
             Err(malformed) => {
                 if broken(Fault::MalformedDescriptorsKept) {
                     std::mem::forget(frame.descriptors);
+                }
+                if broken(Fault::RefusedPayloadsKept) {
+                    std::mem::forget(frame.payload);
+                }
+                if broken(Fault::GarbageEndsSession) && frame_is_garbage {
+                    self.session.close();
                 }
                 return self.refuse(malformed);
             }
@@ -150,16 +157,24 @@ impl Worker<'_> {
 
     /// The next whole frame, however long it takes.
     fn next_frame(&mut self) -> io::Result<Frame> {
+        static BEGUN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let mut alone = None;
         loop {
             self.check()?;
             match self.reader.advance()? {
                 Progress::Frame(frame) => {
+                    if broken(Fault::StalledSenderBlocks) && alone.is_none() {
+                        drop(lock(&BEGUN));
+                    }
                     self.ticket.is_reading.store(false, Ordering::SeqCst);
                     return Ok(frame);
                 }
                 Progress::End => {
                     if broken(Fault::HalfFrameDescriptorsKept) {
                         self.reader.leak();
+                    }
+                    if broken(Fault::GoneWrappersKept) {
+                        self.linger()?;
                     }
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -172,6 +187,9 @@ impl Worker<'_> {
                         (self.ticket.bell.as_fd(), PollFlags::POLLIN),
                     ];
                     self.ticket.is_reading.store(true, Ordering::SeqCst);
+                    if broken(Fault::StalledSenderBlocks) && self.reader.has_begun() && alone.is_none() {
+                        alone = Some(lock(&BEGUN));
+                    }
                     let impatient = broken(Fault::Impatient) && self.reader.has_begun();
                     let deadline = impatient.then(|| Instant::now() + Duration::from_secs(1));
                     events::wait(wanted, deadline)?;
@@ -292,6 +310,9 @@ impl Worker<'_> {
         }
         if broken(Fault::SurplusRefused) && self.reader.discard() > 0 {
             return Err(io::Error::other("more than one message"));
+        }
+        if broken(Fault::GarbageEndsSession) && std::str::from_utf8(&frame.payload).is_err() {
+            self.session.close();
         }
         let message = messages::descriptors(&frame.payload).map_err(refused)?;
         let mut numbers = match checked(&message.numbers, &mut frame) {

@@ -13,6 +13,9 @@ pub mod escalate;
 pub mod escalated;
 pub mod exec;
 pub mod handshake;
+pub mod hostile;
+pub mod hostile_handshakes;
+pub mod hostile_streams;
 pub mod invalid_descriptors;
 pub mod leak;
 pub mod overlay;
@@ -65,6 +68,8 @@ pub const TABLES: &[&[Case]] = &[
     invalid_descriptors::CASES,
     policy_error::CASES,
     same_file::CASES,
+    hostile_handshakes::CASES,
+    hostile_streams::CASES,
     leak::CASES,
     stress::CASES,
     courses::CASES,
