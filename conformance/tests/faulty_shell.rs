@@ -1,7 +1,8 @@
 //! The cases that judge shells are proved: a bash that is broken on purpose fails a case of the requirement that
 //! its fault is about, and a shell that is not patched at all is told so at once.
 //!
-//! One build has all faults (`patches/faulty/`); the fault is chosen by the name that it is called by.
+//! One build has all faults (`patches/faulty/`); the fault is chosen by the name that it is called by. What is about
+//! invalid memory shows in a build with sanitizers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,11 @@ fn top() -> PathBuf {
         .to_owned()
 }
 
-/// The broken bash, built where it is not yet.
-fn build() -> PathBuf {
+/// Where a build of bash is, made if it is not there yet.
+fn build(options: &[&str]) -> PathBuf {
     let output = Command::new(top().join("patches/build-shell"))
-        .args(["--faulty", "never-wrapped", "bash-5.3"])
+        .args(options)
+        .arg("bash-5.3")
         .output()
         .expect("build-shell runs");
     assert!(
@@ -36,7 +38,30 @@ fn build() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
 }
 
-fn run(shell: &Path, requirements: &[String]) -> Value {
+/// A build of the broken bash, and a folder beside it for links to it.
+struct Broken {
+    executable: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Broken {
+    fn at(executable: &Path) -> Broken {
+        let folder = tempfile::tempdir_in(executable.parent().expect("a folder")).expect("a folder");
+        Broken {
+            executable: executable.to_owned(),
+            folder,
+        }
+    }
+
+    /// The path under which it has the fault.
+    fn called(&self, fault: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("bash--{fault}"));
+        fs::hard_link(&self.executable, &path).expect("a link");
+        path
+    }
+}
+
+fn run(shell: &Path, stock: &Path, requirements: &[String]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command.args([
         "run",
@@ -51,7 +76,7 @@ fn run(shell: &Path, requirements: &[String]) -> Value {
         "--timeout-scale",
         "0.5",
     ]);
-    command.arg("--shell").arg(shell);
+    command.arg("--shell").arg(shell).arg("--stock-shell").arg(stock);
     for requirement in requirements {
         command.args(["--only", &format!("{requirement}/*")]);
     }
@@ -67,9 +92,11 @@ fn run(shell: &Path, requirements: &[String]) -> Value {
 
 #[test]
 fn every_fault_is_caught_by_a_case_of_its_requirement() {
-    let broken = build();
-    // Beside the build, so that it finds what it was built with.
-    let folder = tempfile::tempdir_in(broken.parent().expect("a folder")).expect("a folder");
+    // Beside the builds: links reach no further than their file system.
+    let broken = Broken::at(&build(&["--faulty", "never-wrapped"]));
+    let sanitized = Broken::at(&build(&["--sanitize", "--faulty", "never-wrapped"]));
+    // Some faults show with interception off too, where the broken bash is no measure of itself.
+    let stock = build(&["--stock"]);
     let table: Vec<_> = faults::all()
         .iter()
         .filter(|fault| fault.role == Role::Shell)
@@ -84,9 +111,9 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
                     let Some(fault) = queue.lock().expect("no panic").pop() else {
                         return;
                     };
-                    let shell = folder.path().join(format!("bash--{}", fault.name));
-                    fs::hard_link(&broken, &shell).expect("a link");
-                    let report = run(&shell, &fault.requirements);
+                    let memory = fault.requirements.iter().any(|id| id == "shell.memory");
+                    let shell = if memory { &sanitized } else { &broken }.called(&fault.name);
+                    let report = run(&shell, &stock, &fault.requirements);
                     let cases = report["cases"].as_array().expect("cases");
                     if !cases.iter().any(|case| case["outcome"] == "fail") {
                         slipped

@@ -10,15 +10,7 @@ const OPEN: &[(&str, Role)] = &[("shell.own-suite", Role::Shell)];
 
 /// Requirements that have cases, but no fault yet that proves them. This list may only shrink.
 const UNPROVED: &[(&str, Role)] = &[
-    ("shell.script", Role::Shell),
-    ("shell.script.bare", Role::Shell),
-    ("shell.not-found", Role::Shell),
-    ("shell.transparent", Role::Shell),
     ("shell.own-suite", Role::Shell),
-    ("shell.signals", Role::Shell),
-    ("shell.fail-closed", Role::Shell),
-    ("shell.sticky", Role::Shell),
-    ("shell.memory", Role::Shell),
     ("server.escalate.env", Role::Server),
     ("server.escalate.fd-map", Role::Server),
     ("server.escalate.fds-only", Role::Server),
