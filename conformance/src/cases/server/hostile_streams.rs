@@ -156,11 +156,11 @@ fn stalls_in_every_phase(context: &mut Context) -> Verdict {
     siege.lift(context, "stalls in every phase")
 }
 
-/// Denials of 1 MiB that nobody reads.
+/// Denials of 512 KiB, more than a socket takes, that nobody reads.
 fn readers_that_stall(context: &mut Context) -> Verdict {
     const READERS: usize = 8;
     let mut siege = Siege::new(context)?;
-    let reason = "r".repeat(1 << 20);
+    let reason = "r".repeat(512 << 10);
     siege
         .stage
         .shim
