@@ -21,12 +21,13 @@ ARGUMENTS ?=
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance test bench shells judged-shells reference suite coverage lint clean prerequisites
+.PHONY: help conformance test bench stress shells judged-shells reference suite coverage lint clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shell, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for another shell)"
 	@echo "make test         all tests"
-	@echo "make bench        measure the reference wrapper against baselines (RUNS=400)"
+	@echo "make bench        measure the reference wrapper against baselines, and the reference server (RUNS=400)"
+	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
 	@echo "make shells       only build the patched shells (SHELL_ONLY=bash-5.3 for one)"
 	@echo "make reference    only build the reference server and wrapper"
 	@echo "make suite        only build the suite"
@@ -57,6 +58,11 @@ test: prerequisites judged-shells reference
 
 bench: reference suite
 	$(CONFORMANCE) bench --wrapper $(WRAPPER) --runs $(RUNS)
+	$(CONFORMANCE) bench --server "'$(abspath $(SERVER))' shim" --runs $(RUNS)
+
+# Two minutes of what takes ten seconds in the suite, with its counts.
+stress: reference suite
+	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
 
 shells: prerequisites
 	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done

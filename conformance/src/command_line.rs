@@ -52,7 +52,7 @@ enum Command {
     Doctor(Judged),
     /// Print the JSON Schema of the report, the baseline or the harness protocol
     Schema(SchemaArguments),
-    /// Measure what a wrapper costs, against baselines in the same run
+    /// Measure what a wrapper or a server costs, against baselines or others in the same run
     Bench(BenchArguments),
 }
 
@@ -200,11 +200,14 @@ pub struct CompareArguments {
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     /// The wrapper
-    #[arg(long, value_name = "PATH")]
-    pub wrapper: PathBuf,
-    /// Another wrapper, measured in the same rounds; repeatable
-    #[arg(long, value_name = "PATH")]
-    pub compare: Vec<PathBuf>,
+    #[arg(long, value_name = "PATH", required_unless_present = "server")]
+    pub wrapper: Option<PathBuf>,
+    /// The server: a shim's command line
+    #[arg(long, value_name = "COMMAND", conflicts_with = "wrapper")]
+    pub server: Option<String>,
+    /// Another one of the same kind, measured in the same rounds; repeatable
+    #[arg(long, value_name = "PATH|COMMAND")]
+    pub compare: Vec<String>,
     /// Samples of each subject
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = at_least_one)]
     pub runs: usize,

@@ -531,3 +531,38 @@ fn a_case_can_run_under_another_command() {
         .clone();
     assert!(text(&output.stdout).contains("--under: /no/such/tool cannot be started"));
 }
+
+#[test]
+fn servers_are_measured_side_by_side() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bench.json");
+    let shim = env!("CARGO_BIN_EXE_faulty-shim");
+    let output = conformance()
+        .args(["bench", "--runs", "2", "--server", shim, "--compare"])
+        .arg(format!("{shim} --variant chatty"))
+        .arg("--json")
+        .arg(&file)
+        .assert()
+        .code(0)
+        .get_output()
+        .clone();
+    let said = text(&output.stdout);
+    for heading in ["p99 us", "Run per s", "KiB a session", "sessions/s"] {
+        assert!(said.contains(heading), "{said}");
+    }
+    let report: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
+    let rows = |member: &str| report[member].as_array().map(Vec::len);
+    assert_eq!(rows("latency"), Some(6));
+    assert_eq!(rows("throughput"), Some(8));
+    assert_eq!(rows("footprint"), Some(2));
+    assert!(report["latency"][0]["median_us"].as_f64() > Some(0.0));
+
+    let broken = conformance()
+        .args(["bench", "--runs", "2", "--server"])
+        .arg(format!("{shim} --fault action-in-lower-case"))
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    assert!(text(&broken.stderr).contains("the server did not do what it should"));
+}

@@ -90,6 +90,10 @@ impl Listener {
                 tracing::warn!(reason, "handshake dropped");
                 continue;
             }
+            if self.idle.is_full() {
+                // Of a burst the first requests are here already; read them before anybody has to go.
+                tokio::task::yield_now().await;
+            }
             let request = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
             let peer = getsockopt(&stream, sockopt::PeerCredentials)
                 .ok()
@@ -141,6 +145,12 @@ impl IdleStreams {
             streams: Mutex::new(VecDeque::new()),
             next: AtomicU64::new(0),
         }
+    }
+
+    /// Whether one more would be too many.
+    fn is_full(&self) -> bool {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.len() >= self.most
     }
 
     /// Adds one. Should that be too many, the oldest has to go: whoever floods loses first, since an honest request follows

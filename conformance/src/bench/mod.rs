@@ -2,13 +2,15 @@
 //!
 //! Machines are shared and noisy, so every round takes one sample of every subject (A B C A B C …), and what is
 //! reported are medians and their ratios. [`programs`] are the baselines, [`measure`] takes samples with the
-//! [`peer`] that answers at once, [`calls`] counts system calls, [`table`] shows it all.
+//! [`peer`] that answers at once, [`calls`] counts system calls, [`table`] shows it all. [`server`] measures the
+//! other side in the same way.
 
 pub mod calls;
 pub mod instructions;
 pub mod measure;
 pub mod peer;
 pub mod programs;
+pub mod server;
 pub mod table;
 
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::{Report, server};
 
 /// The tables of a report.
 pub fn text(report: &Report) -> String {
@@ -51,6 +51,61 @@ pub fn text(report: &Report) -> String {
         );
     }
     let _ = writeln!(text, "\n{} samples each, interleaved; medians", report.runs);
+    text
+}
+
+/// The tables of a report on servers.
+pub fn of_servers(report: &server::Report) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{:<14}{:<10}{:>12}{:>12}{:>10}",
+        "subject", "decision", "median us", "p99 us", "x first"
+    );
+    for row in &report.latency {
+        let _ = writeln!(
+            text,
+            "{:<14}{:<10}{:>12.1}{:>12.1}{:>10.2}",
+            row.subject,
+            format!("{:?}", row.decision),
+            row.median_us,
+            row.p99_us,
+            row.ratio
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<14}{:<10}{:>14}{:>10}",
+        "subject", "at once", "Run per s", "x first"
+    );
+    for row in &report.throughput {
+        let _ = writeln!(
+            text,
+            "{:<14}{:<10}{:>14.0}{:>10.2}",
+            row.subject, row.at_once, row.per_second, row.ratio
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{:<14}{:>16}{:>18}{:>14}{:>10}",
+        "subject", "KiB a session", "KiB a request", "sessions/s", "x first"
+    );
+    for row in &report.footprint {
+        let _ = writeln!(
+            text,
+            "{:<14}{:>16.1}{:>18.1}{:>14.0}{:>10.2}",
+            row.subject,
+            row.idle_session_bytes / 1024.0,
+            row.pending_request_bytes / 1024.0,
+            row.sessions_per_second,
+            row.ratio
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{} samples of each latency, interleaved; medians",
+        report.runs
+    );
     text
 }
 

@@ -1,4 +1,4 @@
-//! `conformance bench`: measures wrappers against baselines and against each other.
+//! `conformance bench`: measures wrappers against baselines and against each other, and servers against each other.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::bench::instructions::Instructions;
 use crate::bench::measure::{Size, Start};
 use crate::bench::peer::Peer;
 use crate::bench::programs::Programs;
-use crate::bench::{Decision, Growth, Latency, Report, quantile, table};
+use crate::bench::{Decision, Growth, Latency, Report, quantile, server, table};
 use crate::command_line::{BenchArguments, status};
 use crate::implementations::Implementations;
 
@@ -36,17 +36,26 @@ struct Row {
 /// What cannot be started, or what does not do what it should while it is measured.
 pub fn bench(arguments: &BenchArguments) -> anyhow::Result<i32> {
     let folder = tempfile::Builder::new().prefix("conformance-").tempdir()?;
-    let programs = Programs::write(folder.path())?;
-    let mut wrappers = Vec::new();
-    for path in std::iter::once(&arguments.wrapper).chain(&arguments.compare) {
-        let named = Implementations::named(None, Some(path), None)?;
-        wrappers.push((name_of(path, &wrappers), named.wrapper.context("a wrapper")?));
-    }
     let json = arguments
         .json
         .as_ref()
         .map(|path| Ok::<_, std::io::Error>((path, fs::File::create(path)?)));
     let json = json.transpose().context("--json: the file cannot be written")?;
+    if let Some(server) = &arguments.server {
+        let commands: Vec<_> = std::iter::once(server)
+            .chain(&arguments.compare)
+            .cloned()
+            .collect();
+        let report = server::measure(&commands, arguments.runs, folder.path())?;
+        return print(&report, &table::of_servers(&report), json);
+    }
+    let programs = Programs::write(folder.path())?;
+    let mut wrappers = Vec::new();
+    let others = arguments.compare.iter().map(PathBuf::from);
+    for path in arguments.wrapper.iter().cloned().chain(others) {
+        let named = Implementations::named(None, Some(&path), None)?;
+        wrappers.push((name_of(&path, &wrappers), named.wrapper.context("a wrapper")?));
+    }
     let peer = Peer::start()?;
     let latency = latency(&programs, &wrappers, &peer, arguments.runs)?;
     let growth = growth(&programs, &wrappers, &peer, arguments.runs.div_ceil(4))?;
@@ -62,13 +71,20 @@ pub fn bench(arguments: &BenchArguments) -> anyhow::Result<i32> {
         latency,
         growth,
     };
+    print(&report, &table::text(&report), json)
+}
+
+/// The table to standard output, the measurements to the file.
+fn print(
+    report: &impl serde::Serialize,
+    table: &str,
+    json: Option<(&PathBuf, fs::File)>,
+) -> anyhow::Result<i32> {
     if let Some((path, mut file)) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)
+        writeln!(file, "{}", serde_json::to_string_pretty(report)?)
             .with_context(|| format!("--json {}", path.display()))?;
     }
-    std::io::stdout()
-        .lock()
-        .write_all(table::text(&report).as_bytes())?;
+    std::io::stdout().lock().write_all(table.as_bytes())?;
     Ok(status::EXPECTED)
 }
 

@@ -36,6 +36,22 @@ async fn idle_streams_and_half_frames_make_room_for_requests() {
     .await;
 }
 
+#[tokio::test]
+async fn a_burst_of_requests_is_no_flood_of_idle_streams() {
+    let mut limits = Limits::default();
+    limits.idle_streams = 2;
+    let server = EscalateServer::new("/bin/sh", "/w", Always::new(Decision::run())).with_limits(limits);
+    let fixture = start_with(server);
+    // On the server's only thread, so all are there before it looks.
+    let streams: Vec<_> = (0..9).map(|_| fixture.client.request(&["/bin/true"])).collect();
+    blocking(move || {
+        for mut stream in streams {
+            assert_eq!(stream.receive(), json!({"action": "Run"}));
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_of_bad_datagrams_are_dropped() {
     let fixture = start(Always::new(Decision::run()));
