@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-# The shells that `make shells` builds, and those that `make conformance` and `make test` judge.
+# The shells that `make shells` builds and `make conformance` judges, and those that `make test` judges.
 SHELLS := bash-5.3 bash-5.2 zsh-5.9
 JUDGED := bash-5.3
 ifdef SHELL_ONLY
@@ -18,13 +18,18 @@ WRAPPER_ON_LIBC := $(TARGET)/release/execve-wrapper
 LEVEL ?= hardened
 # More options for the suite, such as ARGUMENTS="--only 'wrapper.deny.*' --trace".
 ARGUMENTS ?=
+# The suite's exit status where ARGUMENTS leave no case for a shell.
+NOTHING_JUDGED := 4
+# Random scripts for each shell.
+SCRIPTS ?= 300
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance test bench stress shells judged-shells reference suite coverage lint clean prerequisites
+.PHONY: help conformance differential test bench stress shells judged-shells measured-shells reference suite coverage lint clean prerequisites
 
 help:
-	@echo "make conformance  judge the reference: build shell, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for another shell)"
+	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for one shell)"
+	@echo "make differential random scripts in each shell, patched and stock (SCRIPTS=300)"
 	@echo "make test         all tests"
 	@echo "make bench        measure the reference wrapper against baselines, and the reference server (RUNS=400)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
@@ -35,14 +40,31 @@ help:
 	@echo "make lint         formatting and clippy, warnings denied"
 	@echo "make clean        remove everything that was built"
 
-conformance: judged-shells reference suite
-	@status=0; \
-	for shell in $(JUDGED); do \
+# Wrapper and server are judged once, with the first shell; shell and e2e cases are for each.
+conformance: measured-shells reference suite
+	@status=0; roles=; began=$$(date +%s); \
+	for shell in $(SHELLS); do \
 	    echo "== $$shell, level $(LEVEL)"; \
 	    started=$$(date +%s); \
+	    judged=0; \
 	    $(CONFORMANCE) run --level $(LEVEL) --shell "target/shells/$$shell/bin/$${shell%-*}" \
-	        --wrapper $(WRAPPER) --server "$(abspath $(SERVER)) shim" $(ARGUMENTS) || status=$$?; \
+	        --stock-shell "target/shells/$$shell-stock/bin/$${shell%-*}" \
+	        --wrapper $(WRAPPER) --server "$(abspath $(SERVER)) shim" $$roles $(ARGUMENTS) || judged=$$?; \
 	    echo "== $$shell took $$(( $$(date +%s) - started )) s"; \
+	    [ $$judged -eq 0 ] || [ -n "$$roles" -a $$judged -eq $(NOTHING_JUDGED) ] || status=$$judged; \
+	    roles='--role shell --role e2e'; \
+	done; \
+	echo "== all took $$(( $$(date +%s) - began )) s"; \
+	exit $$status
+
+# Each shell against the stock shell of its version, by random scripts (SCRIPTS=300).
+differential: measured-shells suite
+	@status=0; \
+	for shell in $(SHELLS); do \
+	    echo "== $$shell, $(SCRIPTS) random scripts"; \
+	    $(CONFORMANCE) run --only shell.transparent/random-scripts --cases $(SCRIPTS) --timeout-scale 4 \
+	        --shell "target/shells/$$shell/bin/$${shell%-*}" \
+	        --stock-shell "target/shells/$$shell-stock/bin/$${shell%-*}" $(ARGUMENTS) || status=$$?; \
 	done; \
 	exit $$status
 
@@ -69,6 +91,10 @@ shells: prerequisites
 
 judged-shells: prerequisites
 	@for shell in $(JUDGED); do patches/build-shell "$$shell" || exit 1; done
+
+# The patched shells and, as their measure, the stock shells of the same versions.
+measured-shells: shells
+	@for shell in $(SHELLS); do patches/build-shell --stock "$$shell" || exit 1; done
 
 reference: prerequisites
 	cargo build --quiet --release --package shell-escalation

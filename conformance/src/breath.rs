@@ -1,6 +1,10 @@
-//! A shim's first breath: `initialize`, once before all cases, for its name and capabilities.
+//! The first breath of what is judged, once before all cases: whether the shell calls wrappers at all, and the
+//! shim's `initialize`, for its name and capabilities.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
+
+use anyhow::bail;
 
 use crate::commands::HarnessFailure;
 use crate::implementations::Implementations;
@@ -8,6 +12,39 @@ use crate::outcome::CaseError;
 use crate::peer::launch::Launch;
 use crate::peer::shim::{PROTOCOL, Shim, initialize_params};
 use crate::transcript::Transcript;
+
+/// A shell that calls wrappers in any of these places is a patched one, good or bad.
+const ANY_COMMAND: &str = "/bin/true; (/bin/true); /bin/true | /bin/cat; /bin/true & wait; /bin/true";
+
+/// Demands that the shell calls its wrapper for at least one of some commands.
+///
+/// # Errors
+/// A usage error where it does not: cases of a stock shell would fail one by one, and say less.
+pub fn try_shell(implementations: &Implementations, patience: Duration) -> anyhow::Result<()> {
+    let Some(shell) = &implementations.shell else {
+        return Ok(());
+    };
+    let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+    let wrapper = directory.path().join("wrapper");
+    std::fs::write(&wrapper, "#!/bin/sh\n: >\"$0-was-called\"\n")?;
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
+    let launch = Launch::new(shell, directory.path())
+        .arguments([shell.as_os_str(), "-c".as_ref(), ANY_COMMAND.as_ref()])
+        .variable("PATH", "/usr/bin:/bin")
+        .variable("HOME", directory.path())
+        .variable("EXEC_WRAPPER", &wrapper);
+    let shown = shell.display();
+    launch
+        .start()
+        .and_then(|mut process| process.wait("the shell after a script of five commands", patience))
+        .map_err(|error| HarnessFailure(format!("--shell {shown}: no script runs in it: {error:?}")))?;
+    if !directory.path().join("wrapper-was-called").exists() {
+        bail!(
+            "--shell {shown}: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper"
+        );
+    }
+    Ok(())
+}
 
 /// Asks the server for its name, version and capabilities.
 ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
-use crate::requirements::Level;
+use crate::requirements::{Level, Role};
 use crate::runner::{schedule, supervisor};
 use crate::suite::Shard;
 
@@ -106,6 +106,9 @@ pub struct RunArguments {
     /// Up to and including this level: core, faithful or hardened
     #[arg(long, default_value_t = Level::Hardened)]
     pub level: Level,
+    /// Only cases that judge this: wrapper, server, shell or e2e; repeatable [default: all that is named]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<Role>,
     /// Only cases whose id matches; repeatable
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,

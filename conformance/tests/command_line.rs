@@ -73,6 +73,66 @@ fn a_folder_and_a_plain_file_cannot_be_judged() {
 }
 
 #[test]
+fn a_shell_that_is_not_patched_is_told_so_in_one_line_and_at_once() {
+    let output = conformance()
+        .args(["run", "--shell", "/bin/sh"])
+        .assert()
+        .code(2)
+        .stdout("")
+        .get_output()
+        .clone();
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --shell /bin/sh: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper
+");
+}
+
+#[test]
+fn a_role_that_nothing_is_named_for_is_a_usage_error() {
+    let output = conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--role",
+            "wrapper",
+            "--role",
+            "e2e",
+        ])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --role e2e: nothing to judge by it is named; add --shell, --wrapper and --server
+");
+}
+
+#[test]
+fn only_cases_of_the_roles_that_were_asked_for_run() {
+    let output = conformance()
+        .args(["run", "--json", "-", "--server"])
+        .arg(env!("CARGO_BIN_EXE_faulty-shim"))
+        .args([
+            "--wrapper",
+            "/bin/true",
+            "--role",
+            "wrapper",
+            "--only",
+            "wire.frame/*",
+        ])
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let report: serde_json::Value = serde_json::from_str(&text(&output.stdout)).expect("a report");
+    let roles: std::collections::BTreeSet<_> = report["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .map(|case| case["role"].as_str().expect("a role"))
+        .collect();
+    assert_eq!(roles, ["wrapper"].into());
+}
+
+#[test]
 fn a_glob_that_matches_nothing_names_the_nearest_id() {
     let output = conformance()
         .args([

@@ -13,6 +13,9 @@ use conformance::faults;
 use conformance::requirements::Role;
 use serde_json::Value;
 
+/// The fault that leaves nothing to judge.
+const NEVER: &str = "never-wrapped";
+
 /// Runs at a time.
 const AT_A_TIME: usize = 4;
 
@@ -61,7 +64,8 @@ impl Broken {
     }
 }
 
-fn run(shell: &Path, stock: &Path, requirements: &[String]) -> Value {
+/// The report of the requirements' cases, or what the suite says to a shell that it does not judge at all.
+fn run(shell: &Path, stock: &Path, requirements: &[String]) -> Result<Value, String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command.args([
         "run",
@@ -81,13 +85,7 @@ fn run(shell: &Path, stock: &Path, requirements: &[String]) -> Value {
         command.args(["--only", &format!("{requirement}/*")]);
     }
     let output = command.output().expect("a run");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!(
-            "{}: no report: {error}: {}",
-            shell.display(),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
+    serde_json::from_slice(&output.stdout).map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
@@ -113,14 +111,19 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
                     };
                     let memory = fault.requirements.iter().any(|id| id == "shell.memory");
                     let shell = if memory { &sanitized } else { &broken }.called(&fault.name);
-                    let report = run(&shell, &stock, &fault.requirements);
-                    let cases = report["cases"].as_array().expect("cases");
-                    if !cases.iter().any(|case| case["outcome"] == "fail") {
-                        slipped
-                            .lock()
-                            .expect("no panic")
-                            .push(format!("{}: {}", fault.name, report["summary"]));
-                    }
+                    let what = match run(&shell, &stock, &fault.requirements) {
+                        Ok(report) => {
+                            let cases = report["cases"].as_array().expect("cases");
+                            if cases.iter().any(|case| case["outcome"] == "fail") {
+                                continue;
+                            }
+                            report["summary"].to_string()
+                        }
+                        Err(said) if fault.name == NEVER && said.contains("is not patched") => continue,
+                        Err(said) => said,
+                    };
+                    let line = format!("{}: {what}", fault.name);
+                    slipped.lock().expect("no panic").push(line);
                 }
             });
         }

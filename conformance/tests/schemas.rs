@@ -57,7 +57,6 @@ fn reports_are_what_their_schema_says() {
             "--only",
             "server.signal-frame/*",
         ],
-        vec!["--shell", "/bin/sh", "--only", "shell.builtin/*"],
     ] {
         let output = conformance(&[vec!["run", "--json", "-"], arguments].concat());
         let report: Value = serde_json::from_slice(&output.stdout).expect("a report");

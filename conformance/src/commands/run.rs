@@ -10,11 +10,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::prepare;
 use crate::baseline::Baseline;
+use crate::breath;
 use crate::command_line::{RunArguments, status};
 use crate::outcome::{CaseResult, Outcome};
 use crate::report::{Run, html, human, json, junit, tap};
+use crate::requirements::Role;
 use crate::runner::schedule::{self, Event};
 use crate::suite::Selection;
+
+/// How long a shell may take for its first script, before `--timeout-scale`.
+const SHELL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the selected cases.
 ///
@@ -38,12 +43,16 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     // Opened before the run: that a report cannot be written must not be found out after it.
     let outputs = outputs(arguments)?;
     let mut options = prepare(&arguments.judged, &arguments.trying, jobs)?;
+    breath::try_shell(
+        &options.implementations,
+        SHELL_PATIENCE.mul_f64(options.timeout_scale),
+    )?;
     let selection = Selection {
         level: arguments.level,
         only: arguments.only.clone(),
         skip: arguments.skip.clone(),
         shard: arguments.shard,
-        roles: options.implementations.roles(),
+        roles: wanted_roles(options.implementations.roles(), &arguments.role)?,
     };
     let cases = selection.apply()?;
     let report_on_stdout = outputs.iter().any(|(_, file)| file.is_standard_output());
@@ -145,6 +154,21 @@ impl Rounds {
     fn are_over(&self) -> bool {
         self.wanted.is_some_and(|wanted| self.done >= wanted) || (self.until_failure && self.failed)
     }
+}
+
+/// The roles of what is named, or those of them that `--role` names.
+fn wanted_roles(mut named: Vec<Role>, wanted: &[Role]) -> anyhow::Result<Vec<Role>> {
+    for role in wanted {
+        if !named.contains(role) {
+            let needed = match role {
+                Role::E2e => "--shell, --wrapper and --server".to_owned(),
+                role => format!("--{role}"),
+            };
+            bail!("--role {role}: nothing to judge by it is named; add {needed}");
+        }
+    }
+    named.retain(|role| wanted.is_empty() || wanted.contains(role));
+    Ok(named)
 }
 
 fn exit_status(run: &Run) -> i32 {
