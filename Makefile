@@ -25,11 +25,12 @@ SCRIPTS ?= 300
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance differential test bench stress shells judged-shells measured-shells reference suite coverage lint clean prerequisites
+.PHONY: help conformance differential shell-suites test bench stress shells judged-shells measured-shells reference suite coverage lint clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for one shell)"
 	@echo "make differential random scripts in each shell, patched and stock (SCRIPTS=300)"
+	@echo "make shell-suites each shell's own tests, without and with the reference around them"
 	@echo "make test         all tests"
 	@echo "make bench        measure the reference wrapper against baselines, and the reference server (RUNS=400)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
@@ -95,6 +96,14 @@ judged-shells: prerequisites
 # The patched shells and, as their measure, the stock shells of the same versions.
 measured-shells: shells
 	@for shell in $(SHELLS); do patches/build-shell --stock "$$shell" || exit 1; done
+
+# Each shell's own tests, without and with the reference around them.
+shell-suites: shells reference
+	@status=0; \
+	for shell in $(SHELLS); do \
+	    patches/shell-suites "$$shell" $(abspath $(SERVER)) $(abspath $(WRAPPER)) || status=$$?; \
+	done; \
+	exit $$status
 
 reference: prerequisites
 	cargo build --quiet --release --package shell-escalation

@@ -49,7 +49,9 @@ struct Broken {
 
 impl Broken {
     fn at(executable: &Path) -> Broken {
-        let folder = tempfile::tempdir_in(executable.parent().expect("a folder")).expect("a folder");
+        // As `bin` is, so that the shell's own tests are beside it.
+        let built = executable.parent().and_then(Path::parent).expect("a folder");
+        let folder = tempfile::tempdir_in(built).expect("a folder");
         Broken {
             executable: executable.to_owned(),
             folder,

@@ -45,8 +45,21 @@ pub fn script(dialect: Dialect) -> impl Strategy<Value = RandomScript> {
             text.push_str(&line);
             text.push_str("\necho \"status $?\"\n");
         }
-        RandomScript(text)
+        RandomScript(with_copies_apart(&text))
     })
+}
+
+/// Copies what passes by. The file is hidden, since a stage before it may list the folder meanwhile.
+const COPYING: &str = "tee .copied";
+
+/// Numbers the copies: stages of a pipeline run at the same time, and must not write to the same file.
+fn with_copies_apart(text: &str) -> String {
+    let mut parts = text.split(COPYING);
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for (number, part) in parts.enumerate() {
+        result.push_str(&format!("{COPYING}-{number}{part}"));
+    }
+    result
 }
 
 /// Statements that concern the whole shell, and stand in no subshell.
@@ -253,8 +266,7 @@ fn filter(dialect: Dialect) -> BoxedStrategy<String> {
         "while read -r line; do tool \"out:$line\" </dev/null; done",
         "{ read -r first; tool \"out:$first\" </dev/null; cat >/dev/null; }",
         "grep -c e",
-        // Hidden, since a stage before it may list the folder meanwhile.
-        "tee .copied",
+        COPYING,
     ])
     .prop_map(str::to_owned)
     .boxed()
@@ -346,7 +358,8 @@ fn extension(dialect: Dialect, inner: BoxedStrategy<String>) -> BoxedStrategy<St
     (0..5_usize, inner)
         .prop_map(move |(choice, a)| match choice {
             0 => format!("cat <( {a}\n) 2>/dev/null"),
-            1 => format!("{{ {a}\n}} 2>/dev/null > >(cat >.consumed)"),
+            // What is substituted is not waited for, but who reads the pipe to its end sees all of it.
+            1 => format!("{{ {{ {a}\n}} 2>/dev/null > >(cat >&3); }} 3>&1 | cat"),
             2 => format!("{{ {a}\n}} |& sort | cat; echo \"{statuses}\""),
             3 => format!("( set -o pipefail; {{ {a}\n}} 2>/dev/null | cat; echo \"{statuses}\" )"),
             _ => format!(

@@ -15,6 +15,7 @@ pub mod file;
 pub mod memory;
 pub mod not_found;
 pub mod off;
+pub mod own_suite;
 pub mod pid;
 pub mod script;
 pub mod signals;
@@ -45,5 +46,6 @@ pub const TABLES: &[&[Case]] = &[
     sticky::CASES,
     memory::CASES,
     transparent::CASES,
+    own_suite::CASES,
     terminal::CASES,
 ];
