@@ -9,25 +9,7 @@ use conformance::{faults, suite};
 const OPEN: &[(&str, Role)] = &[];
 
 /// Requirements that have cases, but no fault yet that proves them. This list may only shrink.
-const UNPROVED: &[(&str, Role)] = &[
-    ("server.escalate.env", Role::Server),
-    ("server.escalate.fd-map", Role::Server),
-    ("server.escalate.fds-only", Role::Server),
-    ("server.escalate.signals", Role::Server),
-    ("server.escalate.killed", Role::Server),
-    ("server.escalate.spawn-error", Role::Server),
-    ("server.escalate.umask", Role::Server),
-    ("server.escalate.eof", Role::Server),
-    ("server.signal-frame", Role::Server),
-    ("server.stopped", Role::Server),
-    ("server.disconnect", Role::Server),
-    ("session.socket.no-race", Role::Server),
-    ("server.env.loader", Role::Server),
-    ("server.toctou", Role::Server),
-    ("teardown.tree", Role::Server),
-    ("teardown.server-killed", Role::Server),
-    ("server.leak", Role::Server),
-];
+const UNPROVED: &[(&str, Role)] = &[];
 
 fn collapsed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")

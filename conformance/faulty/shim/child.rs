@@ -19,7 +19,12 @@ pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             // Here too: a signal for the group may come before the child has run.
-            let _ = nix::unistd::setpgid(child, child);
+            if !broken(Fault::GroupOfTheServer) {
+                let _ = nix::unistd::setpgid(child, child);
+            }
+            if broken(Fault::KeeperKeepsDescriptors) {
+                std::mem::forget(descriptors);
+            }
             Ok(child)
         }
         ForkResult::Child => {
@@ -32,10 +37,11 @@ pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
 /// Why there is no program, on the requester's standard error, and the status that says so.
 fn refuse(parcel: &Parcel, errno: Errno) -> ! {
     let status = match errno {
-        Errno::ENOENT | Errno::ENOTDIR => 127,
+        Errno::ENOENT | Errno::ENOTDIR if !broken(Fault::MissingGivesTheOther) => 127,
+        _ if broken(Fault::ForbiddenGivesTheOther) => 127,
         _ => 126,
     };
-    if parcel.numbers.contains(&2) {
+    if parcel.numbers.contains(&2) && !broken(Fault::SpawnErrorSilent) {
         let name = String::from_utf8_lossy(&parcel.shown);
         // A standard error that cannot be written changes no status, and a broken pipe kills nobody.
         // SAFETY: SIG_IGN is no handler.
@@ -58,16 +64,24 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
     // Its own group, and nothing of the server's signals.
     // SAFETY: signal(2), sigprocmask(2) and setpgid(2) on integers and a local set.
     unsafe {
-        libc::setpgid(0, 0);
+        if !broken(Fault::GroupOfTheServer) {
+            libc::setpgid(0, 0);
+        }
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
         }
+        if broken(Fault::SigpipeIgnored) {
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
+        if broken(Fault::ChildEndsBlocked) {
+            libc::sigaddset(&raw mut none, libc::SIGCHLD);
+        }
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
     place(descriptors, &parcel.numbers)?;
-    if let Some(umask) = parcel.umask {
+    if let Some(umask) = parcel.umask.filter(|_| !broken(Fault::UmaskIgnored)) {
         // SAFETY: umask(2) takes an integer.
         unsafe { libc::umask(umask) };
     }
@@ -86,6 +100,10 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
 
 /// Gives each descriptor its number, in two phases, and lets nothing else cross the execve.
 fn place(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
+    let sources: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    if broken(Fault::OneAfterTheOther) {
+        return place_one_after_the_other(descriptors, numbers);
+    }
     let mut parked = Vec::new();
     for descriptor in descriptors {
         parked.push(park(descriptor.as_raw_fd(), numbers)?);
@@ -107,9 +125,44 @@ fn place(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
         }
         start = (number + 1) as u32;
     }
+    if broken(Fault::CopiesInherited)
+        && let Some(first) = parked.first()
+    {
+        // SAFETY: fcntl(2) takes integers.
+        unsafe { libc::fcntl(*first, libc::F_DUPFD, 200) };
+    }
+    if broken(Fault::NullInherited) {
+        // SAFETY: open(2) reads a C string.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) };
+    }
     for (source, number) in parked.into_iter().zip(numbers) {
+        if broken(Fault::HighNumbersLeftOut) && *number > 200 {
+            continue;
+        }
         // SAFETY: dup2(2) takes integers; whatever had the number is ours to replace, as nobody runs after us.
         Errno::result(unsafe { libc::dup2(source, *number) })?;
+        if broken(Fault::SameNumberClosesOnExec) && sources.contains(number) {
+            // SAFETY: fcntl(2) takes integers.
+            unsafe { libc::fcntl(*number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// In one phase: a number that is a source of a later one is overwritten before it was copied.
+fn place_one_after_the_other(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
+    for (descriptor, number) in descriptors.iter().zip(numbers) {
+        // SAFETY: dup2(2) and fcntl(2) take integers.
+        Errno::result(unsafe { libc::dup2(descriptor.as_raw_fd(), *number) })?;
+        // SAFETY: as above.
+        unsafe { libc::fcntl(*number, libc::F_SETFD, 0) };
+    }
+    for descriptor in descriptors {
+        let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
+        if !numbers.contains(&number) {
+            // SAFETY: the number was ours.
+            unsafe { libc::close(number) };
+        }
     }
     Ok(())
 }

@@ -171,6 +171,7 @@ impl Keeper {
     }
 
     fn keep(mut self) -> io::Result<()> {
+        let nursery = nix::unistd::getppid();
         let retires = broken(Fault::ChildAgesOut).then(|| Instant::now() + Duration::from_secs(10));
         loop {
             let [line, _] = events::wait(
@@ -193,6 +194,7 @@ impl Keeper {
             loop {
                 match self.reader.advance()? {
                     Progress::Pending => break,
+                    Progress::End if broken(Fault::TreesSurviveServer) && gone(nursery) => return Ok(()),
                     Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
@@ -208,7 +210,12 @@ impl Keeper {
                             self.signal_child_only(libc::SIGKILL);
                             continue;
                         }
-                        self.signal(order["signal"].as_i64().unwrap_or_default())?;
+                        let number = order["signal"].as_i64().unwrap_or_default();
+                        if broken(Fault::SignalsToChildOnly) {
+                            self.signal_child_only(number as i32);
+                        } else if !broken(Fault::OnlyPoliteSignals) || [2, 15].contains(&number) {
+                            self.signal(number)?;
+                        }
                     }
                 }
             }
@@ -250,10 +257,30 @@ impl Keeper {
                 continue;
             }
             let message = if libc::WIFSTOPPED(status) {
-                json!({"stopped": libc::WSTOPSIG(status)})
+                if broken(Fault::StopsNotReported) {
+                    continue;
+                }
+                let signal = if broken(Fault::StopsAlwaysByStop) {
+                    libc::SIGSTOP
+                } else {
+                    libc::WSTOPSIG(status)
+                };
+                json!({"stopped": signal})
             } else if libc::WIFSIGNALED(status) {
-                let signal = libc::WTERMSIG(status);
-                json!({"exit_code": 128 + signal, "signal": signal})
+                let mut signal = libc::WTERMSIG(status);
+                if broken(Fault::CoreFlagCounted) {
+                    signal = status & 0xff;
+                }
+                let exit_code = if broken(Fault::SignalAsExitCode) {
+                    signal
+                } else {
+                    128 + signal
+                };
+                if broken(Fault::SignalNotTold) {
+                    json!({"exit_code": exit_code})
+                } else {
+                    json!({"exit_code": exit_code, "signal": signal})
+                }
             } else {
                 json!({"exit_code": libc::WEXITSTATUS(status)})
             };
@@ -271,8 +298,16 @@ impl Keeper {
         if broken(Fault::EndIsPolite) {
             return self.signal(libc::SIGTERM.into());
         }
+        if broken(Fault::GroupOnlyKilled) {
+            return self.signal(libc::SIGKILL.into());
+        }
         loop {
             for pid in descendants() {
+                if broken(Fault::SessionLeadersSpared)
+                    && nix::unistd::getsid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pid))
+                {
+                    return Ok(());
+                }
                 // SAFETY: kill(2) takes integers; only this process reaps them, or their parent does, and then they
                 // are gone.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -299,6 +334,18 @@ impl Keeper {
             while self.children.read_signal()?.is_some() {}
         }
     }
+}
+
+/// Whether the nursery, and so the server, is about to end, or has ended.
+fn gone(nursery: Pid) -> bool {
+    let deadline = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < deadline {
+        if nix::unistd::getppid() != nursery {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
 }
 
 /// All processes that descend from this one. Each keeper has one thread, but what it keeps may have several.

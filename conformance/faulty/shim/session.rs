@@ -111,6 +111,15 @@ impl Session {
         if !broken(Fault::SocketAmongTheScriptsNumbers) {
             theirs = out_of_the_way(&theirs)?.into();
         }
+        for (fault, number) in [
+            (Fault::ClientInheritable, theirs.as_raw_fd()),
+            (Fault::ServerEndInheritable, ours.as_raw_fd()),
+        ] {
+            if broken(fault) {
+                // SAFETY: fcntl(2) takes integers.
+                unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+            }
+        }
         let mut number = theirs.as_raw_fd().to_string();
         if broken(Fault::OverlayNamesAnother) {
             number = (theirs.as_raw_fd() + 1).to_string();
@@ -266,6 +275,9 @@ impl Session {
     }
 
     fn end(&self, spared: &Spared) {
+        if broken(Fault::DescriptorPerSession) {
+            std::mem::forget(std::os::fd::AsFd::as_fd(&self.bell).try_clone_to_owned());
+        }
         let open = {
             let mut state = lock(&self.state);
             state.closed |= !spared.listener;

@@ -89,6 +89,9 @@ impl Worker<'_> {
             drop(frame.descriptors);
         }
         drop(frame.payload);
+        if broken(Fault::MemoryPerRequest) {
+            Box::leak(vec![1_u8; 20_000].into_boxed_slice());
+        }
         let mut program = program::find(&request);
         if broken(Fault::DecisionEarly) {
             self.say(&messages::decision(json!("Run")))?;
@@ -340,6 +343,27 @@ impl Worker<'_> {
         }
         let parcel = parcel(request, &program, numbers);
         self.check()?;
+        if broken(Fault::SpawnErrorUnanswered) && parcel.doomed.is_some() {
+            return Err(io::Error::other("the program can't be started"));
+        }
+        if broken(Fault::LeakOnSpawnError) && parcel.doomed.is_some() {
+            std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
+        }
+        if broken(Fault::UmaskOfTheServer)
+            && let Some(umask) = parcel.umask
+        {
+            // SAFETY: umask(2) takes an integer.
+            unsafe { libc::umask(umask) };
+        }
+        let _kept = if broken(Fault::DescriptorsKeptMeanwhile) {
+            frame
+                .descriptors
+                .iter()
+                .map(OwnedFd::try_clone)
+                .collect::<io::Result<Vec<_>>>()?
+        } else {
+            Vec::new()
+        };
         let line = self.session.server.nursery.keep(&parcel, frame.descriptors)?;
         drop(program);
         self.accompany(Arc::new(line), message.signals)
@@ -350,6 +374,10 @@ impl Worker<'_> {
         let mut keeper = FrameReader::new(line.clone());
         let mut running = true;
         let mut late = None;
+        let mut stops = 0;
+        if broken(Fault::DescriptorPerChild) {
+            std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
+        }
         self.ticket.has_child.store(true, Ordering::SeqCst);
         if broken(Fault::ResultEarly) {
             self.say(&messages::result(0, None))?;
@@ -373,7 +401,12 @@ impl Worker<'_> {
             if !from_keeper.is_empty() {
                 match keeper.advance()? {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
-                        News::Stopped(signal) if announced => self.say(&messages::stopped(signal))?,
+                        News::Stopped(signal) if announced || broken(Fault::StopsToldUnasked) => {
+                            stops += 1;
+                            if stops == 1 || !broken(Fault::FirstStopOnly) {
+                                self.say(&messages::stopped(signal))?;
+                            }
+                        }
                         News::Stopped(_) => {}
                         News::Ended { exit_code, signal } if broken(Fault::ResultAtEndOfTree) => {
                             late = Some((exit_code, signal));
@@ -399,6 +432,10 @@ impl Worker<'_> {
                 continue;
             }
             if running && stream.intersects(GONE) {
+                if broken(Fault::GoneWrapperIgnored) {
+                    running = false;
+                    continue;
+                }
                 return Err(io::Error::other("the wrapper is gone"));
             }
             if running && stream.contains(PollFlags::POLLIN) {
@@ -428,6 +465,9 @@ impl Worker<'_> {
                         Err(_) if broken(Fault::NonsenseSignalIgnored) => continue,
                         signal => signal.map_err(refused)?,
                     };
+                    if broken(Fault::SignalsIgnored) {
+                        continue;
+                    }
                     if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has said before how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
@@ -557,6 +597,27 @@ fn parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel {
     if broken(Fault::PolicyPathExecuted) || broken(Fault::DotdotLexicalEverywhere) {
         parcel.file = program.path.clone();
     }
+    if broken(Fault::LookedUpAgain) {
+        parcel.identities.clear();
+    }
+    if broken(Fault::VariablesOfTheServer) {
+        parcel
+            .environment
+            .extend(std::env::vars_os().filter_map(|(name, value)| {
+                use std::os::unix::ffi::OsStrExt;
+                let known = request
+                    .environment
+                    .iter()
+                    .any(|(given, _)| given == name.as_bytes());
+                (!known).then(|| [name.as_bytes(), b"=", value.as_bytes()].concat())
+            }));
+    }
+    if broken(Fault::PathAdded) && !request.environment.iter().any(|(name, _)| name == b"PATH") {
+        parcel.environment.push(b"PATH=/usr/bin:/bin".to_vec());
+    }
+    if broken(Fault::MarkedByAVariable) {
+        parcel.environment.push(b"ESCALATED=1".to_vec());
+    }
     if broken(Fault::ChildInServerDirectory) {
         parcel.file = program.path.clone();
         parcel.directory = b".".to_vec();
@@ -593,5 +654,14 @@ fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parc
 }
 
 fn loads_code(name: &[u8]) -> bool {
+    if broken(Fault::LoadersKept) {
+        return false;
+    }
+    if broken(Fault::OnlyPreloadDropped) {
+        return name == b"LD_PRELOAD";
+    }
+    if broken(Fault::FunctionsKept) {
+        return name.starts_with(b"LD_") || LOADERS.contains(&name);
+    }
     name.starts_with(b"LD_") || name.starts_with(b"BASH_FUNC_") || LOADERS.contains(&name)
 }

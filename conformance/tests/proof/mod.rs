@@ -14,6 +14,7 @@ pub fn words(text: &str) -> Vec<OsString> {
 }
 
 /// A breakable wrapper with this fault: the name of the file chooses it.
+#[allow(dead_code, reason = "not every test file breaks a wrapper")]
 pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(format!("faulty-wrapper--{name}"));
     if std::fs::hard_link(env!("CARGO_BIN_EXE_faulty-wrapper"), &path).is_err() {

@@ -147,7 +147,7 @@ fn reason_to_a_slow_reader(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let request = scene.request("/bin/sh", &["x"]);
     let (mut requester, decision) = scene.ask(&request)?;
-    let reason = long_reason().repeat(8);
+    let reason = long_reason().repeat(3);
     decision.answer(&Answer::Deny(Some(reason.clone())))?;
     // Far more than a socket holds: the server must wait for this wrapper while it serves the sentinel.
     scene.sentinel()?;
