@@ -22,6 +22,8 @@ ARGUMENTS ?=
 NOTHING_JUDGED := 4
 # Random scripts for each shell.
 SCRIPTS ?= 300
+# Cases at a time: most of their time they wait.
+JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
@@ -48,7 +50,7 @@ conformance: measured-shells reference suite
 	    echo "== $$shell, level $(LEVEL)"; \
 	    started=$$(date +%s); \
 	    judged=0; \
-	    $(CONFORMANCE) run --level $(LEVEL) --shell "target/shells/$$shell/bin/$${shell%-*}" \
+	    $(CONFORMANCE) run --level $(LEVEL) --jobs $(JOBS) --shell "target/shells/$$shell/bin/$${shell%-*}" \
 	        --stock-shell "target/shells/$$shell-stock/bin/$${shell%-*}" \
 	        --wrapper $(WRAPPER) --server "$(abspath $(SERVER)) shim" $$roles $(ARGUMENTS) || judged=$$?; \
 	    echo "== $$shell took $$(( $$(date +%s) - started )) s"; \

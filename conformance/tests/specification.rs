@@ -165,6 +165,15 @@ fn every_fault_names_known_requirements_of_its_role() {
 }
 
 #[test]
+fn the_table_of_coverage_is_current() {
+    let committed = include_str!("../COVERAGE.md");
+    assert!(
+        committed == conformance::commands::list::coverage(),
+        "conformance/COVERAGE.md is stale: make coverage"
+    );
+}
+
+#[test]
 fn core_has_at_least_110_cases() {
     let core = suite::all()
         .into_iter()
