@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Tells of a JSON report where the runner looks: a summary in Markdown, annotations, and the outputs of the step.
+
+    summary.py REPORT
+
+Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT name, and prints the annotations. What an
+implementation wrote can be anything; it is quoted, so that it is neither Markdown nor a command to the runner.
+"""
+
+import json
+import os
+import re
+import sys
+
+# The runner shows ten annotations of a step, and a summary of a mebibyte.
+MOST_ANNOTATIONS = 10
+MOST_DETAILS = 50
+LONGEST_QUOTE = 4000
+UNEXPECTED = {"fail": "failed", "unexpected-pass": "passed, though the baseline lists it",
+              "harness-error": "could not be judged"}
+LEVELS = ["core", "faithful", "hardened"]
+ROLES = ["wrapper", "server", "shell", "e2e"]
+
+
+def data(text):
+    """A text as the message of a command to the runner."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def named(text):
+    """A text as a property of a command to the runner."""
+    return data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def quote(text):
+    """A block of code, whose fence is longer than any within."""
+    if len(text) > LONGEST_QUOTE:
+        text = text[:LONGEST_QUOTE] + " …"
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}text\n{text}\n{fence}\n"
+
+
+def annotations(unexpected):
+    left_out = len(unexpected) - MOST_ANNOTATIONS + 1 if len(unexpected) > MOST_ANNOTATIONS else 0
+    for case in unexpected[:len(unexpected) - left_out]:
+        message = f"{UNEXPECTED[case['outcome']]}\nexpected: {case['expected']}\nobserved: {case['observed']}"
+        yield f"::error title={named(case['id'])}::{data(message)}"
+    if left_out:
+        yield f"::error title=conformance::{left_out} more are in the job's summary"
+
+
+def table(cases):
+    """Passed of those that apply, per role and level."""
+    yield "| | " + " | ".join(LEVELS) + " |\n|---|" + "---:|" * len(LEVELS)
+    for role in ROLES:
+        of_role = [case for case in cases if case["role"] == role and case["outcome"] != "not-applicable"]
+        shares = []
+        for level in LEVELS:
+            at_level = [case["outcome"] for case in of_role if case["level"] == level]
+            passed = sum(outcome in ("pass", "unexpected-pass") for outcome in at_level)
+            shares.append(f"{passed}/{len(at_level)}" if at_level else "–")
+        if of_role:
+            yield f"| {role} | " + " | ".join(shares) + " |"
+
+
+def markdown(report, unexpected):
+    summary = report["summary"]
+    verdict = "as expected" if not unexpected else f"{len(unexpected)} not as expected"
+    yield f"## Conformance: {verdict}\n"
+    yield (f"{len(report['cases'])} cases, level {report['level']}, shard {report['shard']}, seed {report['seed']}: "
+           + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary.items() if count) + "\n")
+    yield from table(report["cases"])
+    yield ""
+    for case in unexpected[:MOST_DETAILS]:
+        yield f"<details><summary><code>{case['id']}</code> {UNEXPECTED[case['outcome']]}</summary>\n"
+        parts = [f"expected  {case['expected']}", f"observed  {case['observed']}", *(case["transcript"] or []),
+                 f"stderr    {case['stderr_tail']}" if case["stderr_tail"] else "", case["reproduce"]]
+        yield quote("\n".join(part for part in parts if part)) + "\n</details>\n"
+    if len(unexpected) > MOST_DETAILS:
+        yield f"{len(unexpected) - MOST_DETAILS} more are in the report.\n"
+
+
+def main(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            report = json.load(file)
+    except (OSError, ValueError) as error:
+        # The suite has said why in the step before; its exit status fails the job.
+        print(f"::error title=conformance::there is no report to summarize, see the step before ({data(str(error))})")
+        lines, counts = ["## Conformance: nothing was judged\n"], (0, 0)
+    else:
+        unexpected = [case for case in report["cases"] if case["outcome"] in UNEXPECTED]
+        print(*annotations(unexpected), sep="\n", end="\n" if unexpected else "")
+        lines, counts = list(markdown(report, unexpected)), (report["summary"]["pass"], len(unexpected))
+    with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
+        file.write(f"passed={counts[0]}\nfailed={counts[1]}\n")
+
+
+if len(sys.argv) != 2:
+    sys.exit("usage: summary.py REPORT")
+main(sys.argv[1])
