@@ -37,15 +37,21 @@ pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
 /// Why there is no program, on the requester's standard error, and the status that says so.
 fn refuse(parcel: &Parcel, errno: Errno) -> ! {
     let status = match errno {
+        Errno::ELOOP if broken(Fault::LinkLoopGivesTheOther) => 127,
         Errno::ENOENT | Errno::ENOTDIR if !broken(Fault::MissingGivesTheOther) => 127,
         _ if broken(Fault::ForbiddenGivesTheOther) => 127,
         _ => 126,
     };
-    if parcel.numbers.contains(&2) && !broken(Fault::SpawnErrorSilent) {
+    if broken(Fault::SpawnErrorOnStandardOutput) && parcel.numbers.contains(&1) {
+        let name = String::from_utf8_lossy(&parcel.shown);
+        let _ = writeln!(io::stdout(), "cannot execute {name}: {}", errno.desc());
+    } else if parcel.numbers.contains(&2) && !broken(Fault::SpawnErrorSilent) {
         let name = String::from_utf8_lossy(&parcel.shown);
         // A standard error that cannot be written changes no status, and a broken pipe kills nobody.
-        // SAFETY: SIG_IGN is no handler.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        if !broken(Fault::BrokenStandardErrorKills) {
+            // SAFETY: SIG_IGN is no handler.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        }
         let _ = writeln!(io::stderr(), "cannot execute {name}: {}", errno.desc());
     }
     // SAFETY: _exit(2) takes an integer.
@@ -67,7 +73,12 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         if !broken(Fault::GroupOfTheServer) {
             libc::setpgid(0, 0);
         }
-        for signal in 1..=64 {
+        let highest = if broken(Fault::RealTimeLeftIgnored) {
+            31
+        } else {
+            64
+        };
+        for signal in 1..=highest {
             libc::signal(signal, libc::SIG_DFL);
         }
         if broken(Fault::SigpipeIgnored) {
@@ -75,6 +86,13 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
+        if broken(Fault::RealTimeLeftBlocked) {
+            let mut before = std::mem::zeroed();
+            libc::sigprocmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut before);
+            for signal in (libc::SIGRTMIN()..=64).filter(|n| libc::sigismember(&raw const before, *n) == 1) {
+                libc::sigaddset(&raw mut none, signal);
+            }
+        }
         if broken(Fault::ChildEndsBlocked) {
             libc::sigaddset(&raw mut none, libc::SIGCHLD);
         }
@@ -194,7 +212,15 @@ fn found(parcel: &Parcel) -> nix::Result<Option<OwnedFd>> {
     let path = Path::new(std::ffi::OsStr::from_bytes(&parcel.file));
     let opened = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?;
     let stat = nix::sys::stat::fstat(&opened)?;
-    if (stat.st_dev, stat.st_ino) == identity {
+    if broken(Fault::ScriptsNotCompared) && std::fs::read(path).is_ok_and(|text| text.starts_with(b"#!")) {
+        return Ok(None);
+    }
+    if crate::program::identity_of(&stat) == identity {
+        if broken(Fault::ComparedThenByName) {
+            // Whatever the name leads to a moment later.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            return Ok(None);
+        }
         Ok(Some(opened))
     } else {
         Err(Errno::ESTALE)
@@ -231,6 +257,10 @@ fn execute(parcel: &Parcel) -> Errno {
     };
     if errno != Errno::ENOEXEC || broken(Fault::BareScriptsRefused) {
         return errno;
+    }
+    if broken(Fault::UmaskLostByBareScripts) {
+        // SAFETY: umask(2) takes an integer.
+        unsafe { libc::umask(0o022) };
     }
     let mut words = vec![c"/bin/sh".to_owned(), file];
     words.extend(arguments.into_iter().skip(1));

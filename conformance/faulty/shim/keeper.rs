@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
@@ -92,6 +93,9 @@ pub fn order(line: &UnixStream, order: &Value) -> io::Result<()> {
     stream::send(line, &stream::frame(order.to_string().as_bytes()), &[])
 }
 
+/// The number of the nursery, in itself and in its keepers.
+static NURSERY: AtomicI32 = AtomicI32::new(0);
+
 /// Receives lines and forks a keeper for each, until the server is gone.
 fn nursery(requests: UnixStream) -> io::Result<()> {
     let null = std::fs::File::options()
@@ -102,11 +106,19 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
     nix::unistd::dup2_stdout(&null)?;
     drop(null);
     // Keepers that have ended are nobody's zombies.
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::SA_NOCLDWAIT, SigSet::empty());
+    let handler = if broken(Fault::KeepersNotReaped) {
+        SigHandler::SigDfl
+    } else {
+        SigHandler::SigIgn
+    };
+    let ignore = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: SIG_IGN is no handler.
     unsafe { sigaction(Signal::SIGCHLD, &ignore)? };
     // A group of its own: the server's is not theirs to share.
-    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    if !broken(Fault::KeepersInServerGroup) {
+        nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    }
+    NURSERY.store(std::process::id() as i32, Ordering::SeqCst);
     loop {
         let flags = PollFlags::POLLIN;
         events::wait([(requests.as_fd(), flags)], None)?;
@@ -153,7 +165,7 @@ struct Keeper {
 
 impl Keeper {
     fn new(line: UnixStream) -> io::Result<Keeper> {
-        nix::sys::prctl::set_child_subreaper(true)?;
+        nix::sys::prctl::set_child_subreaper(!broken(Fault::DaemonsMissed))?;
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         // SAFETY: SIG_DFL is no handler.
         unsafe { sigaction(Signal::SIGCHLD, &default)? };
@@ -194,7 +206,9 @@ impl Keeper {
             loop {
                 match self.reader.advance()? {
                     Progress::Pending => break,
-                    Progress::End if broken(Fault::TreesSurviveServer) && gone(nursery) => return Ok(()),
+                    Progress::End if outlives_the_server() && gone(nursery) => {
+                        return self.end_with_the_server();
+                    }
                     Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
@@ -276,11 +290,15 @@ impl Keeper {
                 } else {
                     128 + signal
                 };
-                if broken(Fault::SignalNotTold) {
+                let silent = broken(Fault::RealTimeDeathNotTold) && signal > 31;
+                if broken(Fault::SignalNotTold) || silent {
                     json!({"exit_code": exit_code})
                 } else {
                     json!({"exit_code": exit_code, "signal": signal})
                 }
+            } else if broken(Fault::HighExitCodeIsASignal) && libc::WEXITSTATUS(status) > 128 {
+                let code = libc::WEXITSTATUS(status);
+                json!({"exit_code": code, "signal": code - 128})
             } else {
                 json!({"exit_code": libc::WEXITSTATUS(status)})
             };
@@ -293,6 +311,20 @@ impl Keeper {
         }
     }
 
+    /// The server has ended without having ended its trees.
+    fn end_with_the_server(&mut self) -> io::Result<()> {
+        if broken(Fault::ServerDeathKillsGroupOnly) {
+            return self.signal(libc::SIGKILL.into());
+        }
+        if broken(Fault::ServerDeathPolite) {
+            return self.signal(libc::SIGTERM.into());
+        }
+        if broken(Fault::LeftoversSurviveServer) && self.child != Some(ENDED) {
+            return self.end_the_tree();
+        }
+        Ok(())
+    }
+
     /// Kills every descendant until there is none.
     fn end_the_tree(&mut self) -> io::Result<()> {
         if broken(Fault::EndIsPolite) {
@@ -301,8 +333,26 @@ impl Keeper {
         if broken(Fault::GroupOnlyKilled) {
             return self.signal(libc::SIGKILL.into());
         }
+        if broken(Fault::SiblingsKilledToo) {
+            // Not the parent's, which is somebody else when the nursery has ended.
+            let own = std::process::id() as i32;
+            let siblings = children(NURSERY.load(Ordering::SeqCst));
+            for sibling in siblings.into_iter().filter(|pid| *pid != own) {
+                for pid in descendants_of(sibling) {
+                    // SAFETY: kill(2) takes integers.
+                    unsafe { libc::kill(pid, libc::SIGKILL) };
+                }
+            }
+        }
         loop {
-            for pid in descendants() {
+            let found = descendants();
+            if broken(Fault::StoppedSpared) && !found.is_empty() && found.iter().all(|pid| is_stopped(*pid)) {
+                return Ok(());
+            }
+            for pid in found {
+                if broken(Fault::StoppedSpared) && is_stopped(pid) {
+                    continue;
+                }
                 if broken(Fault::SessionLeadersSpared)
                     && nix::unistd::getsid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pid))
                 {
@@ -311,6 +361,9 @@ impl Keeper {
                 // SAFETY: kill(2) takes integers; only this process reaps them, or their parent does, and then they
                 // are gone.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            if broken(Fault::ListReadOnce) {
+                return Ok(());
             }
             if broken(Fault::ZombiesLeft) {
                 // Nobody reaps them, until the nursery goes with the server.
@@ -336,6 +389,25 @@ impl Keeper {
     }
 }
 
+/// Whether anything goes wrong at the death of the server.
+fn outlives_the_server() -> bool {
+    [
+        Fault::TreesSurviveServer,
+        Fault::ServerDeathKillsGroupOnly,
+        Fault::ServerDeathPolite,
+        Fault::LeftoversSurviveServer,
+    ]
+    .into_iter()
+    .any(broken)
+}
+
+/// Whether a process is stopped.
+fn is_stopped(pid: i32) -> bool {
+    // A process that is gone has no state.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+}
+
 /// Whether the nursery, and so the server, is about to end, or has ended.
 fn gone(nursery: Pid) -> bool {
     let deadline = Instant::now() + Duration::from_millis(300);
@@ -350,7 +422,11 @@ fn gone(nursery: Pid) -> bool {
 
 /// All processes that descend from this one. Each keeper has one thread, but what it keeps may have several.
 fn descendants() -> Vec<i32> {
-    let mut found = children(std::process::id() as i32);
+    descendants_of(std::process::id() as i32)
+}
+
+fn descendants_of(pid: i32) -> Vec<i32> {
+    let mut found = children(pid);
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         found.extend(children(pid));

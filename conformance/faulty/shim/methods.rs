@@ -47,8 +47,12 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
             shutdown = Some(call.id);
             return false;
         }
-        // What waits has a thread of its own; the rest is quick, and in order.
-        if matches!(call.method.as_str(), "session/wait" | "process/wait" | "exec") {
+        // What waits has a thread of its own, and so has what has nothing to do with sessions; the rest is quick,
+        // and in order.
+        if matches!(
+            call.method.as_str(),
+            "session/wait" | "process/spawn" | "process/wait" | "exec"
+        ) {
             let server = server.clone();
             std::thread::spawn(move || server.rpc.reply(&call.id, server.call(&call)));
         } else {

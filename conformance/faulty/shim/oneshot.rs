@@ -88,6 +88,9 @@ pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
     let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
     let deadline = deadline.filter(|_| !broken(Fault::TimeoutIgnored));
     let session = Session::start(server, &wanted.session, &wanted.wrapper, true)?;
+    if broken(Fault::DescriptorPerOneShot) {
+        std::mem::forget(session.bell.as_fd().try_clone_to_owned()?);
+    }
     let finished = run_in(server, wanted, &session, deadline);
     if !broken(Fault::OneShotSessionLives) && !broken(Fault::TimeoutKillsShellOnly) {
         session.close();

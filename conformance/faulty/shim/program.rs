@@ -53,7 +53,20 @@ fn identity(path: &[u8], kind: OFlag) -> nix::Result<Found> {
     let descriptor = openat2(nix::fcntl::AT_FDCWD, name, how)?;
     debug_assert!(descriptor.as_raw_fd() > 2);
     let stat = fstat(&descriptor)?;
-    Ok((descriptor, (stat.st_dev, stat.st_ino)))
+    let identity = if kind == OFlag::O_DIRECTORY {
+        (stat.st_dev, stat.st_ino)
+    } else {
+        identity_of(&stat)
+    };
+    Ok((descriptor, identity))
+}
+
+/// What tells one file from another.
+pub fn identity_of(stat: &nix::sys::stat::FileStat) -> (u64, u64) {
+    if broken(Fault::SizeForIdentity) {
+        return (stat.st_dev, stat.st_size as u64);
+    }
+    (stat.st_dev, stat.st_ino)
 }
 
 /// `file` seen from `directory`, without `.` components. `..` stays: only the kernel knows where it leads.

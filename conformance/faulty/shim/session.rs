@@ -120,6 +120,9 @@ impl Session {
                 unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
             }
         }
+        if broken(Fault::InheritableAtFirst) {
+            drop(crate::spawn::window(&theirs.try_clone()?.into())?);
+        }
         let mut number = theirs.as_raw_fd().to_string();
         if broken(Fault::OverlayNamesAnother) {
             number = (theirs.as_raw_fd() + 1).to_string();
@@ -275,6 +278,13 @@ impl Session {
     }
 
     fn end(&self, spared: &Spared) {
+        if broken(Fault::ThreadPerSession) {
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
         if broken(Fault::DescriptorPerSession) {
             std::mem::forget(std::os::fd::AsFd::as_fd(&self.bell).try_clone_to_owned());
         }

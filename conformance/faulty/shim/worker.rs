@@ -1,7 +1,7 @@
 //! One request, from its frame to its result.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,21 +14,10 @@ use crate::events::{self, GONE};
 use crate::faults::{Fault, broken, chat};
 use crate::keeper::{self, News};
 use crate::messages::{self, Request};
-use crate::parcel::Parcel;
+use crate::order::{checked, parcel, redirect};
 use crate::program::{self, Program};
 use crate::session::{Answer, Session, Ticket, lock};
 use crate::stream::{self, Frame, FrameReader, Progress};
-
-/// Variables that load code into whatever starts with them.
-const LOADERS: [&[u8]; 7] = [
-    b"GLIBC_TUNABLES",
-    b"BASH_ENV",
-    b"ENV",
-    b"SHELLOPTS",
-    b"BASHOPTS",
-    b"PS4",
-    b"ZDOTDIR",
-];
 
 /// Serves one request stream.
 pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
@@ -109,6 +98,9 @@ impl Worker<'_> {
             Answer::Escalate | Answer::Failed(_) => Ok(()),
         };
         match answer {
+            Answer::Escalate if broken(Fault::StaleDecisionHonoured) && self.has_hung_up()? => {
+                self.start_unasked(&request, &program)
+            }
             Answer::Escalate if broken(Fault::LateAnswerStarts) && self.ticket.is_cancelled() => {
                 let parcel = parcel(&request, &program, Vec::new());
                 let line = self.session.server.nursery.keep(&parcel, Vec::new())?;
@@ -252,6 +244,12 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Whether the wrapper is gone by now.
+    fn has_hung_up(&self) -> io::Result<bool> {
+        let stream = (self.ticket.stream.as_fd(), GONE);
+        Ok(events::wait([stream], Some(Instant::now()))?[0].intersects(GONE))
+    }
+
     /// Stays until the session ends.
     fn linger(&self) -> io::Result<()> {
         loop {
@@ -280,7 +278,7 @@ impl Worker<'_> {
             if let Some(answer) = lock(&self.ticket.answer).take() {
                 return Ok(answer);
             }
-            let gone = if broken(Fault::LateAnswerStarts) {
+            let gone = if broken(Fault::LateAnswerStarts) || broken(Fault::StaleDecisionHonoured) {
                 PollFlags::empty()
             } else {
                 GONE
@@ -292,6 +290,9 @@ impl Worker<'_> {
             let [stream, _] = events::wait(wanted, None)?;
             self.ticket.bell.silence();
             if stream.intersects(gone) {
+                if broken(Fault::LeakOnGoneWrapper) {
+                    std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
+                }
                 return Err(io::Error::other("the wrapper is gone before the decision"));
             }
         }
@@ -341,6 +342,12 @@ impl Worker<'_> {
             numbers.push(50);
             frame.descriptors.push(client);
         }
+        if broken(Fault::RequestStreamInherited) {
+            numbers.push(70);
+            frame
+                .descriptors
+                .push(self.ticket.stream.as_fd().try_clone_to_owned()?);
+        }
         let parcel = parcel(request, &program, numbers);
         self.check()?;
         if broken(Fault::SpawnErrorUnanswered) && parcel.doomed.is_some() {
@@ -355,18 +362,24 @@ impl Worker<'_> {
             // SAFETY: umask(2) takes an integer.
             unsafe { libc::umask(umask) };
         }
-        let _kept = if broken(Fault::DescriptorsKeptMeanwhile) {
-            frame
-                .descriptors
-                .iter()
-                .map(OwnedFd::try_clone)
-                .collect::<io::Result<Vec<_>>>()?
-        } else {
-            Vec::new()
-        };
+        let mut kept = Vec::new();
+        for (number, descriptor) in parcel.numbers.iter().zip(&frame.descriptors) {
+            if broken(Fault::DescriptorsKeptMeanwhile)
+                || broken(Fault::StandardInputKept) && *number == 0
+                || broken(Fault::HighNumbersKept) && *number > 2
+            {
+                kept.push(descriptor.try_clone()?);
+            }
+        }
+        let doomed = parcel.doomed.is_some();
         let line = self.session.server.nursery.keep(&parcel, frame.descriptors)?;
         drop(program);
-        self.accompany(Arc::new(line), message.signals)
+        self.accompany(Arc::new(line), message.signals)?;
+        if broken(Fault::SpawnErrorEndsSession) && doomed {
+            self.session.close();
+        }
+        drop(kept);
+        Ok(())
     }
 
     /// From the start of the child to its result, and on until its tree has ended.
@@ -415,6 +428,10 @@ impl Worker<'_> {
                             if broken(Fault::TwoResults) {
                                 self.say(&messages::result(exit_code, signal))?;
                             }
+                            if broken(Fault::LeftoversReleased) {
+                                // A keeper that has nobody left to keep is gone already.
+                                let _ = keeper::order(&line, &json!({"release": true}));
+                            }
                             self.say(&messages::result(exit_code, signal))?;
                             // The request is answered; what the child left lives until the session ends.
                             self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
@@ -435,6 +452,20 @@ impl Worker<'_> {
                 if broken(Fault::GoneWrapperIgnored) {
                     running = false;
                     continue;
+                }
+                if broken(Fault::GoneWrapperKillsChildOnly) {
+                    keeper::order(&line, &json!({"child only": true}))?;
+                    return self.linger();
+                }
+                if broken(Fault::GoneWrapperHangsUp) {
+                    keeper::order(&line, &json!({"signal": libc::SIGHUP}))?;
+                    return self.linger();
+                }
+                if broken(Fault::HalfFrameHidesEnd) {
+                    while matches!(self.reader.advance()?, Progress::Frame(_)) {}
+                    if self.reader.has_begun() {
+                        return self.linger();
+                    }
                 }
                 return Err(io::Error::other("the wrapper is gone"));
             }
@@ -468,6 +499,14 @@ impl Worker<'_> {
                     if broken(Fault::SignalsIgnored) {
                         continue;
                     }
+                    if broken(Fault::RealTimeSignalsIgnored) && signal > 31 {
+                        continue;
+                    }
+                    let signal = if broken(Fault::SignalNumbersWrapped) {
+                        signal & 0x3f
+                    } else {
+                        signal
+                    };
                     if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has said before how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
@@ -483,185 +522,4 @@ impl Worker<'_> {
 
 fn refused(malformed: messages::Malformed) -> io::Error {
     io::Error::other(format!("malformed: {malformed}"))
-}
-
-/// The numbers, where each can be a descriptor's and belongs to one that came.
-fn checked(numbers: &[i128], frame: &mut Frame) -> io::Result<Vec<i32>> {
-    let mut limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0;
-    if broken(Fault::NumbersUnbounded) {
-        limit = u64::MAX;
-    }
-    let mut numbers = numbers.to_vec();
-    mend(&mut numbers, frame);
-    let mut numbers: Vec<i32> = numbers
-        .iter()
-        .map(|number| {
-            i32::try_from(*number)
-                .ok()
-                .filter(|number| (0..limit as i128).contains(&(*number).into()))
-        })
-        .collect::<Option<_>>()
-        .ok_or_else(|| io::Error::other("a number that no descriptor can have"))?;
-    if broken(Fault::NumbersSorted) {
-        numbers.sort_unstable();
-    }
-    if broken(Fault::PositionForNumber) {
-        numbers = (0..numbers.len() as i32).collect();
-    }
-    if broken(Fault::RoomForEight) && numbers.len() > 8 {
-        return Err(io::Error::other("more than eight descriptors"));
-    }
-    let mut sorted = numbers.clone();
-    sorted.sort_unstable();
-    sorted.dedup();
-    if frame.truncated || numbers.len() != frame.descriptors.len() {
-        return Err(io::Error::other("not as many descriptors as numbers"));
-    }
-    let twice = sorted.len() != numbers.len() && !broken(Fault::LastOfTwoWins);
-    if twice || numbers.len() > 16 {
-        return Err(io::Error::other("a number twice, or too many"));
-    }
-    Ok(numbers)
-}
-
-/// Makes fit what doesn't fit, and should have been refused.
-fn mend(numbers: &mut Vec<i128>, frame: &mut Frame) {
-    if broken(Fault::NegativeNumbersSkipped) {
-        while let Some(place) = numbers.iter().position(|number| *number < 0) {
-            numbers.remove(place);
-            if place < frame.descriptors.len() {
-                frame.descriptors.remove(place);
-            }
-        }
-    }
-    if broken(Fault::NumbersWrapped) {
-        numbers
-            .iter_mut()
-            .for_each(|number| *number = i128::from(*number as i32));
-    }
-    if broken(Fault::SurplusNumbersDropped) {
-        numbers.truncate(frame.descriptors.len());
-    }
-    if broken(Fault::SurplusDescriptorsDropped) {
-        frame.descriptors.truncate(numbers.len());
-    }
-    if broken(Fault::SixteenOfMore) {
-        numbers.truncate(16);
-        frame.descriptors.truncate(16);
-    }
-}
-
-/// What goes wrong with the descriptors of a child.
-fn redirect(numbers: &[i32], descriptors: &mut [OwnedFd]) -> io::Result<()> {
-    let place = |number: i32| numbers.iter().position(|known| *known == number);
-    if broken(Fault::StreamsMerged)
-        && let (Some(output), Some(error)) = (place(1), place(2))
-    {
-        descriptors[error] = descriptors[output].try_clone()?;
-    }
-    if broken(Fault::StreamsReopened) {
-        for descriptor in descriptors {
-            let flags = nix::fcntl::fcntl(&*descriptor, nix::fcntl::FcntlArg::F_GETFL)?;
-            let access = flags & libc::O_ACCMODE;
-            let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-            let again = std::fs::File::options()
-                .read(access != libc::O_WRONLY)
-                .write(access != libc::O_RDONLY)
-                .open(path)?;
-            *descriptor = again.into();
-        }
-    }
-    Ok(())
-}
-
-fn parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel {
-    let mut parcel = right_parcel(request, program, numbers);
-    if broken(Fault::FileAsFirstArgument) {
-        parcel.arguments.splice(..1, [program.path.clone()]);
-    }
-    if broken(Fault::ArgumentsCut) {
-        parcel.arguments.truncate(1_000);
-    }
-    if broken(Fault::ChildWithoutVariables) {
-        parcel.environment.clear();
-    }
-    if broken(Fault::EmptyVariablesDropped) {
-        parcel.environment.retain(|entry| !entry.ends_with(b"="));
-    }
-    if broken(Fault::LongVariablesCut) {
-        parcel
-            .environment
-            .iter_mut()
-            .for_each(|entry| entry.truncate(1_000));
-    }
-    if broken(Fault::PolicyPathExecuted) || broken(Fault::DotdotLexicalEverywhere) {
-        parcel.file = program.path.clone();
-    }
-    if broken(Fault::LookedUpAgain) {
-        parcel.identities.clear();
-    }
-    if broken(Fault::VariablesOfTheServer) {
-        parcel
-            .environment
-            .extend(std::env::vars_os().filter_map(|(name, value)| {
-                use std::os::unix::ffi::OsStrExt;
-                let known = request
-                    .environment
-                    .iter()
-                    .any(|(given, _)| given == name.as_bytes());
-                (!known).then(|| [name.as_bytes(), b"=", value.as_bytes()].concat())
-            }));
-    }
-    if broken(Fault::PathAdded) && !request.environment.iter().any(|(name, _)| name == b"PATH") {
-        parcel.environment.push(b"PATH=/usr/bin:/bin".to_vec());
-    }
-    if broken(Fault::MarkedByAVariable) {
-        parcel.environment.push(b"ESCALATED=1".to_vec());
-    }
-    if broken(Fault::ChildInServerDirectory) {
-        parcel.file = program.path.clone();
-        parcel.directory = b".".to_vec();
-        parcel.identities.clear();
-    }
-    if broken(Fault::ChildByPath) && !parcel.file.contains(&b'/') {
-        parcel.file = [b"/bin/", parcel.file.as_slice()].concat();
-        parcel.identities.clear();
-    }
-    parcel
-}
-
-fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel {
-    let environment = request
-        .environment
-        .iter()
-        .filter(|(name, _)| !loads_code(name))
-        .map(|(name, value)| [name.as_slice(), b"=", value].concat())
-        .collect();
-    Parcel {
-        file: request.file.clone(),
-        shown: program.path.clone(),
-        directory: request.directory.clone(),
-        arguments: request.arguments.clone(),
-        environment,
-        numbers,
-        identities: match &program.found {
-            Ok(found) => found.iter().map(|(_, identity)| *identity).collect(),
-            Err(_) => Vec::new(),
-        },
-        umask: request.umask,
-        doomed: program.found.as_ref().err().map(|errno| *errno as i32),
-    }
-}
-
-fn loads_code(name: &[u8]) -> bool {
-    if broken(Fault::LoadersKept) {
-        return false;
-    }
-    if broken(Fault::OnlyPreloadDropped) {
-        return name == b"LD_PRELOAD";
-    }
-    if broken(Fault::FunctionsKept) {
-        return name.starts_with(b"LD_") || LOADERS.contains(&name);
-    }
-    name.starts_with(b"LD_") || name.starts_with(b"BASH_FUNC_") || LOADERS.contains(&name)
 }

@@ -52,16 +52,16 @@ pub enum Order {
     Kill(i32, i32),
     /// Becomes another user and group, as programs with other credentials do. Needs privilege.
     ChangeUser(u32),
-    /// Forks again and again and lets the parent exit, so many times; the last one stays. No answer: the
-    /// connection ends when the last one has ended.
+    /// Forks again and again and lets the parent exit, so many times; the last one stays. Answered when the
+    /// first have followed each other; the connection ends when the last one has ended.
     Flee {
         /// How many processes follow each other.
         generations: u32,
         /// Each of them starts a session of its own.
         new_session: bool,
     },
-    /// Forks so many children as fast as it can; all of them stay, as does the process itself. No answer: the
-    /// connection ends when the last of them has ended.
+    /// Forks so many children as fast as it can; all of them stay, as does the process itself. Answered when
+    /// the first are there; the connection ends when the last of them has ended.
     Breed {
         /// How many children.
         children: u32,
@@ -116,11 +116,11 @@ pub fn obey(socket: &Path, report: Report) -> io::Result<i32> {
             Order::Flee {
                 generations,
                 new_session,
-            } => match flee(generations, new_session)? {},
+            } => match flee(&mut stream, generations, new_session)? {},
             Order::Breed {
                 children,
                 new_session,
-            } => match breed(children, new_session)? {},
+            } => match breed(&mut stream, children, new_session)? {},
             Order::Watch(numbers) => {
                 signals = Some(watch(&numbers)?);
                 answer(&mut stream, &Answer::Done)?;
@@ -225,10 +225,20 @@ fn watch(numbers: &[i32]) -> io::Result<SignalFd> {
     )?)
 }
 
+/// So many processes have been forked when an order to fork on and on is answered.
+const UNDER_WAY: u32 = 20;
+
 /// So many processes one after the other; the last one stays.
-fn flee(generations: u32, new_session: bool) -> io::Result<std::convert::Infallible> {
+fn flee(
+    stream: &mut UnixStream,
+    generations: u32,
+    new_session: bool,
+) -> io::Result<std::convert::Infallible> {
     use nix::unistd::{ForkResult, fork, setsid};
-    for _ in 0..generations {
+    for generation in 0..generations {
+        if generation == UNDER_WAY {
+            answer(stream, &Answer::Done)?;
+        }
         // SAFETY: the probe has one thread, so the child may do anything; _exit takes an integer.
         unsafe {
             if let ForkResult::Parent { .. } = fork()? {
@@ -245,9 +255,12 @@ fn flee(generations: u32, new_session: bool) -> io::Result<std::convert::Infalli
 }
 
 /// So many children, all of which stay.
-fn breed(children: u32, new_session: bool) -> io::Result<std::convert::Infallible> {
+fn breed(stream: &mut UnixStream, children: u32, new_session: bool) -> io::Result<std::convert::Infallible> {
     use nix::unistd::{ForkResult, fork, setsid};
-    for _ in 0..children {
+    for child in 0..children {
+        if child == UNDER_WAY {
+            answer(stream, &Answer::Done)?;
+        }
         // SAFETY: the probe has one thread, so the child may do anything.
         if let ForkResult::Child = unsafe { fork()? } {
             if new_session {

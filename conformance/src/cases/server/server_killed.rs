@@ -213,7 +213,7 @@ fn fleeing(context: &mut Context) -> Verdict {
         let mut escalated = stage.escalate(&program, &[(1, &writer)])?;
         drop(writer);
         let mut daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
-        daemon.send(&Order::Flee {
+        daemon.must(&Order::Flee {
             generations: 3_000,
             new_session,
         })?;

@@ -302,26 +302,28 @@ fn breeding(context: &mut Context) -> Verdict {
     })
 }
 
-/// Ends a tree in which a daemon carries out `order`, by closing its stream and by closing its session.
+/// Ends a tree in which a daemon carries out `order`, by closing its stream and by closing its session. Twelve
+/// times.
 fn moving(context: &Context, order: impl Fn(bool) -> Order) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    for (round, new_session) in [false, true, false, true].into_iter().enumerate() {
+    for round in 0..12 {
+        let (new_session, by_closing) = (round % 2 == 1, round % 4 >= 2);
         let name = format!("round-{round}");
         stage.session = stage.shim.probe_session(context, &name)?;
         let (reader, writer) = pipe()?;
         let mut escalated = stage.escalate(&program, &[(1, &writer)])?;
         drop(writer);
         let mut daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
-        daemon.send(&order(new_session))?;
-        // The order is carried out while the tree is ended.
+        // The order goes on being carried out while the tree is ended.
+        daemon.must(&order(new_session))?;
         let Escalated { requester, child } = escalated;
-        let _still_open = if round < 2 {
-            drop(requester);
-            None
-        } else {
+        let _still_open = if by_closing {
             stage.close_session()?;
             Some(requester)
+        } else {
+            drop(requester);
+            None
         };
         let deadline = std::time::Instant::now() + context.patience();
         read_to_end(reader, deadline)?.ok_or_else(|| {
