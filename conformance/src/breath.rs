@@ -10,13 +10,14 @@ use crate::commands::HarnessFailure;
 use crate::implementations::Implementations;
 use crate::outcome::CaseError;
 use crate::peer::launch::Launch;
+use crate::peer::process::Ended;
 use crate::peer::shim::{PROTOCOL, Shim, initialize_params};
 use crate::transcript::Transcript;
 
 /// A shell that calls wrappers in any of these places is a patched one, good or bad.
 const ANY_COMMAND: &str = "/bin/true; (/bin/true); /bin/true | /bin/cat; /bin/true & wait; /bin/true";
 
-/// Demands that the shell calls its wrapper for at least one of some commands.
+/// Demands that a shell that runs some commands calls its wrapper for at least one of them.
 ///
 /// # Errors
 /// A usage error where it does not: cases of a stock shell would fail one by one, and say less.
@@ -34,11 +35,12 @@ pub fn try_shell(implementations: &Implementations, patience: Duration) -> anyho
         .variable("HOME", directory.path())
         .variable("EXEC_WRAPPER", &wrapper);
     let shown = shell.display();
-    launch
+    let ended = launch
         .start()
         .and_then(|mut process| process.wait("the shell after a script of five commands", patience))
         .map_err(|error| HarnessFailure(format!("--shell {shown}: no script runs in it: {error:?}")))?;
-    if !directory.path().join("wrapper-was-called").exists() {
+    // A shell that breaks down before it has called a wrapper is for the cases to judge.
+    if ended == Ended::Exited(0) && !directory.path().join("wrapper-was-called").exists() {
         bail!(
             "--shell {shown}: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper"
         );
