@@ -4,14 +4,15 @@
 //! One build has all faults (`patches/faulty/`); the fault is chosen by the name that it is called by. What is about
 //! invalid memory shows in a build with sanitizers.
 
+mod proof;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
 use conformance::faults;
 use conformance::requirements::Role;
-use serde_json::Value;
+use proof::{each_at_once, until_caught, words};
 
 /// The fault that leaves nothing to judge.
 const NEVER: &str = "never-wrapped";
@@ -66,30 +67,6 @@ impl Broken {
     }
 }
 
-/// The report of the requirements' cases, or what the suite says to a shell that it does not judge at all.
-fn run(shell: &Path, stock: &Path, requirements: &[String]) -> Result<Value, String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
-    command.args([
-        "run",
-        "--json",
-        "-",
-        "--seed",
-        "1",
-        "--jobs",
-        "1",
-        "--cases",
-        "8",
-        "--timeout-scale",
-        "0.5",
-    ]);
-    command.arg("--shell").arg(shell).arg("--stock-shell").arg(stock);
-    for requirement in requirements {
-        command.args(["--only", &format!("{requirement}/*")]);
-    }
-    let output = command.output().expect("a run");
-    serde_json::from_slice(&output.stdout).map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
 #[test]
 fn every_fault_is_caught_by_a_case_of_its_requirement() {
     // Beside the builds: links reach no further than their file system.
@@ -102,35 +79,20 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
         .filter(|fault| fault.role == Role::Shell)
         .collect();
     assert!(table.len() >= 25, "{} faults", table.len());
-    let queue = Mutex::new(table.clone());
-    let slipped = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                loop {
-                    let Some(fault) = queue.lock().expect("no panic").pop() else {
-                        return;
-                    };
-                    let memory = fault.requirements.iter().any(|id| id == "shell.memory");
-                    let shell = if memory { &sanitized } else { &broken }.called(&fault.name);
-                    let what = match run(&shell, &stock, &fault.requirements) {
-                        Ok(report) => {
-                            let cases = report["cases"].as_array().expect("cases");
-                            if cases.iter().any(|case| case["outcome"] == "fail") {
-                                continue;
-                            }
-                            report["summary"].to_string()
-                        }
-                        Err(said) if fault.name == NEVER && said.contains("is not patched") => continue,
-                        Err(said) => said,
-                    };
-                    let line = format!("{}: {what}", fault.name);
-                    slipped.lock().expect("no panic").push(line);
-                }
-            });
+    let names = table.iter().map(|fault| fault.name.clone()).collect();
+    let slipped = each_at_once(AT_A_TIME, names, |name| {
+        let fault = table.iter().find(|fault| fault.name == name)?;
+        let requirements: Vec<_> = fault.requirements.iter().map(String::as_str).collect();
+        let memory = requirements.contains(&"shell.memory");
+        let shell = if memory { &sanitized } else { &broken }.called(name);
+        let mut options = words("--jobs 1 --cases 8 --timeout-scale 0.5");
+        for (option, path) in [("--shell", &shell), ("--stock-shell", &stock)] {
+            options.extend([option.into(), path.into()]);
         }
+        let finding = until_caught(&options, &requirements).err()?;
+        let refused = name == NEVER && finding.contains("is not patched");
+        (!refused).then(|| format!("{name}: {finding}"))
     });
-    let slipped = slipped.into_inner().expect("no panic");
     assert!(
         slipped.is_empty(),
         "{} of {} faults:\n{}",

@@ -24,6 +24,7 @@ pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Cases with that outcome in a report.
+#[allow(dead_code, reason = "not every test file reads a report")]
 pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
     let cases = report["cases"].as_array().expect("cases");
     cases
