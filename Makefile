@@ -24,15 +24,18 @@ NOTHING_JUDGED := 4
 SCRIPTS ?= 300
 # Cases at a time: most of their time they wait.
 JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
+# What `make mutants` changes: execve-wrapper or shell-escalation.
+MUTATED ?= execve-wrapper
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance differential shell-suites test bench stress shells judged-shells measured-shells reference suite coverage lint clean prerequisites
+.PHONY: help conformance differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for one shell)"
 	@echo "make differential random scripts in each shell, patched and stock (SCRIPTS=300)"
 	@echo "make shell-suites each shell's own tests, without and with the reference around them"
+	@echo "make real-scripts configure, make, git and tar in each shell, patched and stock"
 	@echo "make test         all tests"
 	@echo "make bench        measure the reference wrapper against baselines, and the reference server (RUNS=400)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
@@ -40,6 +43,8 @@ help:
 	@echo "make reference    only build the reference server and wrapper"
 	@echo "make suite        only build the suite"
 	@echo "make coverage     make conformance/COVERAGE.md and conformance/schemas anew"
+	@echo "make pictures     make the README's pictures anew, in a browser"
+	@echo "make mutants      change the wrapper in small ways, each of which a test must notice (MUTATED=shell-escalation, SHARD=1/4)"
 	@echo "make lint         formatting and clippy, warnings denied"
 	@echo "make clean        remove everything that was built"
 
@@ -72,6 +77,8 @@ differential: measured-shells suite
 	exit $$status
 
 test: prerequisites judged-shells reference
+	@command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || \
+	    echo "make: NO BROWSER: the HTML report is not tested (Debian: apt-get install chromium chromium-driver)" >&2
 	cargo test --quiet --workspace --doc
 	@# The cases run as tests of their own too, here on the wrapper that needs the C library.
 	@export CONFORMANCE_WRAPPER="$(abspath $(WRAPPER_ON_LIBC))"; \
@@ -107,6 +114,14 @@ shell-suites: shells reference
 	done; \
 	exit $$status
 
+# Real work in each shell: without the patch, with everything run, with everything escalated.
+real-scripts: measured-shells reference
+	@status=0; \
+	for shell in $(SHELLS); do \
+	    patches/real-scripts "$$shell" $(abspath $(SERVER)) $(abspath $(WRAPPER)) || status=$$?; \
+	done; \
+	exit $$status
+
 reference: prerequisites
 	cargo build --quiet --release --package shell-escalation
 	cargo build --quiet --profile wrapper --package execve-wrapper
@@ -121,6 +136,15 @@ coverage: prerequisites
 	for name in report baseline harness; do \
 	    cargo run --quiet --package shell-escalation-conformance --bin conformance -- schema $$name >conformance/schemas/$$name.json || exit 1; \
 	done
+
+pictures: prerequisites
+	CONFORMANCE_PICTURES="$(CURDIR)/conformance/pictures" cargo test --package shell-escalation-conformance --test browser
+
+# Each small change of wrapper and server must be noticed by a unit test or a case (SHARD=1/4 for a part: hours).
+mutants: prerequisites suite
+	command -v cargo-mutants >/dev/null 2>&1 || cargo install --locked cargo-mutants
+	CONFORMANCE="$(abspath $(CONFORMANCE))" cargo mutants --package $(MUTATED) --output $(TARGET)/mutants-$(MUTATED) \
+	    $(if $(SHARD),--shard $(SHARD)) --jobs 2 -- -- --include-ignored
 
 lint: prerequisites
 	cargo fmt --all --check

@@ -476,6 +476,7 @@ fn the_doctor_finds_a_healthy_machine_and_an_implementation_that_cannot_breathe(
     );
     let output = conformance()
         .args(["doctor", "--server", "/bin/false", "--wrapper", "/etc/passwd"])
+        .args(["--shell", "/bin/sh"])
         .assert()
         .code(3)
         .get_output()
@@ -487,6 +488,10 @@ fn the_doctor_finds_a_healthy_machine_and_an_implementation_that_cannot_breathe(
     );
     assert!(
         shown.contains("BAD   --wrapper: --wrapper /etc/passwd: not executable"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("BAD   --shell: --shell /bin/sh: this shell is not patched"),
         "{shown}"
     );
 }

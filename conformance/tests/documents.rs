@@ -129,3 +129,8 @@ fn follow(name: &str) {
 fn the_tutorial_for_implementers_works_as_printed() {
     follow("conformance/PORTING.md");
 }
+
+#[test]
+fn the_readme_works_as_printed() {
+    follow("README.md");
+}

@@ -490,7 +490,7 @@ fn a_run_as_expected_has_no_annotations() {
     let summary = step.written("summary.md");
     assert!(summary.contains("## Conformance: as expected\n"), "{summary}");
     assert!(
-        summary.contains("1 cases, level core, shard 1/4, seed 7: 1 expected fail\n"),
+        summary.contains("1 case, level core, shard 1/4, seed 7: 1 expected fail\n"),
         "{summary}"
     );
 }

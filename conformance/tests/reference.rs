@@ -104,6 +104,32 @@ fn the_reference_passes_the_whole_suite() {
 }
 
 #[test]
+fn three_hundred_random_scripts_make_no_difference() {
+    make("judged-shells");
+    for name in made("JUDGED").split_whitespace() {
+        let program = name.split('-').next().expect("a name");
+        let stock = Command::new(top().join("patches/build-shell"))
+            .args(["--stock", name])
+            .output()
+            .expect("build-shell runs");
+        let said = String::from_utf8_lossy(&stock.stderr);
+        assert!(stock.status.success(), "{said}");
+        let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
+            .args(["run", "--json", "-", "--only", "shell.transparent/random-scripts"])
+            .args(["--cases", "300", "--timeout-scale", "4"])
+            .args([
+                "--shell",
+                &absolute(&format!("target/shells/{name}/bin/{program}")),
+            ])
+            .args(["--stock-shell", String::from_utf8_lossy(&stock.stdout).trim()])
+            .output()
+            .expect("a run");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        assert_eq!(report["summary"]["pass"], 1, "{name}: {:#}", report["cases"]);
+    }
+}
+
+#[test]
 fn denials_of_the_reference_read_like_this() {
     make("judged-shells");
     make("reference");

@@ -67,7 +67,7 @@ def markdown(report, unexpected):
     summary = report["summary"]
     verdict = "as expected" if not unexpected else f"{len(unexpected)} not as expected"
     yield f"## Conformance: {verdict}\n"
-    yield (f"{len(report['cases'])} cases, level {report['level']}, shard {report['shard']}, seed {report['seed']}: "
+    yield (f"{len(report['cases'])} case{'s'[:len(report['cases']) != 1]}, level {report['level']}, shard {report['shard']}, seed {report['seed']}: "
            + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary.items() if count) + "\n")
     yield from table(report["cases"])
     yield ""

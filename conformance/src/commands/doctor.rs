@@ -172,6 +172,7 @@ fn named(option: &str, path: &Path) -> Finding {
     let wrapper = (option == "--wrapper").then_some(path);
     match Implementations::named(shell, wrapper, None).and_then(|mut named| {
         named.ask_shell_version()?;
+        breath::try_shell(&named, INITIALIZE_PATIENCE)?;
         Ok(named)
     }) {
         Ok(named) => Finding::Good(named.shell_version.unwrap_or_else(|| path.display().to_string())),

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::command_line::{ListArguments, status};
+use crate::report::human::counted;
 use crate::requirements::Role;
 use crate::{faults, requirements, suite};
 
@@ -78,11 +79,11 @@ pub fn coverage() -> String {
                 .collect();
             all_cases += cases.len();
             all_faults += proofs.len();
-            let named = |names: &[&str], what: &str| match names {
+            let named = |names: &[&str], thing: &str| match names {
                 [] => "**none**".to_owned(),
                 names => format!(
-                    "<details><summary>{} {what}</summary>{}</details>",
-                    names.len(),
+                    "<details><summary>{}</summary>{}</details>",
+                    counted(names.len(), thing),
                     names.join(", ")
                 ),
             };
@@ -90,8 +91,8 @@ pub fn coverage() -> String {
                 "| `{}` | {} | {} | {} |\n",
                 requirement.id,
                 requirement.level,
-                named(&cases, "cases"),
-                named(&proofs, "faults"),
+                named(&cases, "case"),
+                named(&proofs, "fault"),
             );
         }
     }

@@ -96,13 +96,18 @@ pub fn summary(run: &Run) -> String {
         .map(|(count, _, word)| format!("{count} {word}"))
         .collect();
     let seconds = run.duration.as_secs_f64();
-    let (cases, level, seed) = (run.results.len(), run.level, run.seed);
+    let (cases, level, seed) = (counted(run.results.len(), "case"), run.level, run.seed);
     let _ = writeln!(
         text,
-        "\n{cases} cases in {seconds:.1} s, level {level}, seed {seed}: {}",
+        "\n{cases} in {seconds:.1} s, level {level}, seed {seed}: {}",
         words.join(", ")
     );
     text
+}
+
+/// A number of things: `1 case`, `2 cases`.
+pub fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Passed of those that apply, per role and level.

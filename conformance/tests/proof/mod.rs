@@ -1,5 +1,7 @@
 //! What the tests that prove cases share: runs of the suite on broken implementations, several at a time.
 
+#![allow(dead_code, reason = "not every test file needs all of it")]
+
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,6 @@ pub fn words(text: &str) -> Vec<OsString> {
 }
 
 /// A breakable wrapper with this fault: the name of the file chooses it.
-#[allow(dead_code, reason = "not every test file breaks a wrapper")]
 pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(format!("faulty-wrapper--{name}"));
     if std::fs::hard_link(env!("CARGO_BIN_EXE_faulty-wrapper"), &path).is_err() {
@@ -24,7 +25,6 @@ pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Cases with that outcome in a report.
-#[allow(dead_code, reason = "not every test file reads a report")]
 pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
     let cases = report["cases"].as_array().expect("cases");
     cases
@@ -35,7 +35,6 @@ pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
 }
 
 /// A whole run of the suite with these options, and its report.
-#[allow(dead_code, reason = "not every test file needs a whole report")]
 pub fn run(options: &[OsString]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
         .args(["run", "--json", "-", "--seed", "1"])
