@@ -45,7 +45,7 @@ help:
 	@echo "make coverage     make conformance/COVERAGE.md and conformance/schemas anew"
 	@echo "make pictures     make the README's pictures anew, in a browser"
 	@echo "make mutants      change the wrapper in small ways, each of which a test must notice (MUTATED=shell-escalation, SHARD=1/4)"
-	@echo "make lint         formatting and clippy, warnings denied"
+	@echo "make lint         formatting, clippy and the documentation, warnings denied"
 	@echo "make clean        remove everything that was built"
 
 # Wrapper and server are judged once, with the first shell; shell and e2e cases are for each.
@@ -149,6 +149,7 @@ mutants: prerequisites suite
 lint: prerequisites
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 
 clean:
 	cargo clean --quiet

@@ -6,7 +6,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// From argv[0]: what stands behind `--` in the file name.
+    /// From `argv[0]`: what stands behind `--` in the file name.
     pub fn from_name(argv0: &[u8]) -> Faults {
         let path = String::from_utf8_lossy(argv0);
         let file_name = path.rsplit('/').next().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::suite::{self, Shard};
 /// Runs one case.
 ///
 /// # Errors
-/// An unknown id, a role without an implementation, or what [`prepare`] refuses.
+/// An unknown id, a role without an implementation, or what `prepare` refuses.
 pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
     let case = suite::find(&arguments.id).ok_or_else(|| unknown_id(&arguments.id))?;
     let options = prepare(&arguments.judged, &arguments.trying, 1)?;

@@ -84,7 +84,7 @@ impl Launch {
         self
     }
 
-    /// The whole argument vector, argv[0] included.
+    /// The whole argument vector, `argv[0]` included.
     pub fn arguments<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Launch {
         self.arguments = arguments
             .into_iter()

@@ -114,7 +114,7 @@ impl Call {
         self.file().rsplit('/').next().unwrap_or_default().to_owned()
     }
 
-    /// ARGV as bytes, argv[0] included.
+    /// ARGV as bytes, `argv[0]` included.
     pub fn arguments(&self) -> Vec<Vec<u8>> {
         self.report.arguments.get(2..).unwrap_or_default().to_vec()
     }
@@ -211,7 +211,7 @@ impl<'a> RecordedShell<'a> {
         Ok(self.context.shell()?.display().to_string())
     }
 
-    /// The launch of the shell with these arguments after argv[0]; change it, then hand it to [`Self::start`].
+    /// The launch of the shell with these arguments after `argv[0]`; change it, then hand it to [`Self::start`].
     pub fn launch<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use super::{remote, terminal};
 
-/// Follows the arguments after argv[0] in their order; gives the status of an `exit:`.
+/// Follows the arguments after `argv[0]` in their order; gives the status of an `exit:`.
 ///
 /// - `out:TEXT` and `err:TEXT` write TEXT and a newline to standard output or error;
 /// - `copy` copies standard input to standard output until its end, `line` its first line;

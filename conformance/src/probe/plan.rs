@@ -52,7 +52,7 @@ pub fn path_for(executable: &Path) -> PathBuf {
 
 /// The plan beside this process's executable, if there is one.
 ///
-/// By /proc/self/exe, not by argv[0], which a case may set to anything; and by the name that execve(2) was
+/// By /proc/self/exe, not by `argv[0]`, which a case may set to anything; and by the name that execve(2) was
 /// called with (AT_EXECFN), for the day that /proc is not there.
 pub fn beside_executable() -> Option<Plan> {
     let candidates = [std::env::current_exe().ok(), executed_name()];

@@ -28,7 +28,7 @@ pub struct Report {
     pub executable: Vec<u8>,
     /// The path that execve(2) was called with, as it was given (AT_EXECFN).
     pub executed_name: Vec<u8>,
-    /// The argument vector, argv[0] included.
+    /// The argument vector, `argv[0]` included.
     pub arguments: Vec<Vec<u8>>,
     /// The environment's entries as they stand in memory.
     pub environment: Vec<Vec<u8>>,

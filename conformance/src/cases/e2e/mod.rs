@@ -1,6 +1,6 @@
 //! End-to-end cases: shell, wrapper and server are the implementations, the suite is caller and policy.
 //!
-//! [`support`] drives the three, [`terminal`] on a terminal; each other file begins with its table.
+//! `support` drives the three, `terminal` on a terminal; each other file begins with its table.
 
 mod support;
 mod terminal;

@@ -1,6 +1,6 @@
 //! Cases that judge a patched shell: the suite is wrapper and server.
 //!
-//! Each file begins with its table; [`support`] has what several of them need.
+//! Each file begins with its table; `support` has what several of them need.
 
 mod generator;
 mod support;
