@@ -4,7 +4,7 @@ mod policy;
 mod process;
 mod rpc;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +39,7 @@ pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::R
     let shim = Arc::new(Shim {
         peer: Arc::clone(&peer),
         sessions: Mutex::default(),
+        closed: Mutex::default(),
         unrelated: Processes::default(),
         inherited_open_files,
     });
@@ -64,10 +65,15 @@ pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
+/// So many closed sessions are remembered, for what is still asked about their processes.
+const CLOSED_SESSIONS: usize = 64;
+
 /// The state behind all requests.
 struct Shim {
     peer: Arc<Peer>,
     sessions: Mutex<HashMap<String, Session>>,
+    /// Which of them are closed, the oldest first.
+    closed: Mutex<VecDeque<String>>,
     unrelated: Processes,
     inherited_open_files: Option<(u64, u64)>,
 }
@@ -144,6 +150,7 @@ impl Shim {
                 let Named { session } = rpc::params(params)?;
                 let open = self.with_session(&session, |session| session.open.take())?;
                 drop(open.ok_or_else(|| RpcError::invalid(format!("session `{session}` is not open")))?);
+                self.closed(session);
                 Ok(json!({}))
             }
             "exec" => self.exec(rpc::params(params)?).await,
@@ -183,7 +190,27 @@ impl Shim {
             return Err(RpcError::invalid(format!("session `{id}` exists already")));
         }
         sessions.insert(id.to_owned(), session);
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.retain(|other| other != id);
         Ok(())
+    }
+
+    /// Forgets the oldest closed sessions, unless a process of theirs still runs.
+    fn closed(&self, id: String) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.push_back(id);
+        for _ in CLOSED_SESSIONS..closed.len() {
+            let Some(oldest) = closed.pop_front() else { return };
+            if sessions
+                .get(&oldest)
+                .is_some_and(|session| session.processes.run())
+            {
+                closed.push_back(oldest);
+            } else {
+                sessions.remove(&oldest);
+            }
+        }
     }
 
     fn start(&self, params: StartParams) -> Result<Value, RpcError> {
@@ -223,7 +250,8 @@ impl Shim {
             open: None,
             processes: Arc::default(),
         };
-        self.register(&params.session, session)?;
+        let id = params.session;
+        self.register(&id, session)?;
         let mut exec = ExecParams::new(params.command, params.workdir);
         exec.env = params
             .env
@@ -232,7 +260,9 @@ impl Shim {
             .collect();
         exec.login = params.login;
         exec.timeout = params.timeout_ms.map(Duration::from_millis);
-        let result = server.exec(exec, &cancel).await.map_err(RpcError::failed)?;
+        let result = server.exec(exec, &cancel).await;
+        self.closed(id);
+        let result = result.map_err(RpcError::failed)?;
         Ok(json!({
             "exit_code": result.exit_code,
             "stdout": String::from_utf8_lossy(&result.stdout),

@@ -146,6 +146,11 @@ impl Processes {
         Ok(json!({"exit_code": status.code(), "signal": status.signal()}))
     }
 
+    /// Whether one still runs.
+    pub fn run(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
     /// Kills and reaps what still runs.
     pub async fn end(&self) {
         self.ended.cancel();

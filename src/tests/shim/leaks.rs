@@ -149,3 +149,27 @@ fn a_killed_server_takes_fifty_trees_along_within_a_second() {
     )
     .unwrap();
 }
+
+#[test]
+fn closed_sessions_are_forgotten_once_nothing_of_them_runs() {
+    let mut shim = Shim::start();
+    let run = |shim: &mut Shim, id: &str, argv: &[&str]| {
+        let session = json!({"session": id, "shell": "/bin/sh", "wrapper": "/bin/true"});
+        shim.call("session/start", &session).unwrap();
+        let spawn = json!({"session": id, "argv": argv, "cwd": "/", "env": {}});
+        let pid = shim.call("session/spawn", &spawn).unwrap()["pid"].clone();
+        shim.call("session/close", &json!({"session": id})).unwrap();
+        pid
+    };
+    run(&mut shim, "long", &["/bin/sleep", "600"]);
+    for index in 0..200 {
+        let id = format!("short-{index}");
+        let pid = run(&mut shim, &id, &["/bin/true"]);
+        let wait = json!({"session": id, "pid": pid});
+        shim.call("session/wait", &wait)
+            .expect("what is closed can be waited for");
+    }
+    let mut known = |id: &str| shim.call("session/cancel", &json!({"session": id}));
+    assert_eq!(known("short-0"), Err(-32602));
+    assert!(known("short-199").is_ok() && known("long").is_ok());
+}
