@@ -12,12 +12,23 @@ use crate::command_line::{Judged, status};
 use crate::implementations::Implementations;
 use crate::peer::launch::Launch;
 use crate::peer::process::ProcessHandle;
+use crate::runner::schedule::PATH_OF_CASES;
 
 /// Oldest kernel that has all that the suite uses: pidfd_open (5.3), close_range with CLOSE_RANGE_CLOEXEC (5.11).
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
 
 /// Descriptors that a case may need at once.
 const DESCRIPTORS: u64 = 1024;
+
+/// Processes that the cases which run at a time may need beside what the user already runs.
+const PROCESSES: u64 = 512;
+
+/// Programs that scripts of the cases call, on the PATH that cases have.
+const TOOLS: [&str; 33] = [
+    "awk", "bash", "cat", "chmod", "cmp", "cp", "cut", "date", "diff", "env", "find", "grep", "head", "id",
+    "kill", "ls", "mkdir", "mkfifo", "mv", "nice", "nohup", "od", "rm", "sed", "seq", "setsid", "sleep",
+    "sort", "tee", "tr", "wc", "xargs", "yes",
+];
 
 /// What an examination found.
 enum Finding {
@@ -38,9 +49,12 @@ pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
         ("kernel", kernel()),
         ("/proc", proc()),
         ("descriptors", descriptors()),
+        ("processes", processes()),
         ("temporary folder", temporary_folder()),
         ("seccomp", seccomp()),
+        ("user namespaces", user_namespaces()),
         ("terminals", terminals()),
+        ("tools", tools()),
         ("baselines of bench", baselines()),
     ];
     for (name, path) in [("--shell", &judged.shell), ("--wrapper", &judged.wrapper)] {
@@ -107,6 +121,15 @@ fn descriptors() -> Finding {
     }
 }
 
+fn processes() -> Finding {
+    match nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC) {
+        Ok((libc::RLIM_INFINITY, _)) => Finding::Good("as many as the machine can hold".to_owned()),
+        Ok((soft, _)) if soft >= PROCESSES => Finding::Good(format!("{soft} may run")),
+        Ok((soft, _)) => Finding::Bad(format!("only {soft} of this user may run: ulimit -u {PROCESSES}")),
+        Err(error) => Finding::Bad(format!("the limit cannot be read: {error}")),
+    }
+}
+
 fn temporary_folder() -> Finding {
     let folder = match tempfile::Builder::new().prefix("conformance-").tempdir() {
         Ok(folder) => folder,
@@ -145,12 +168,46 @@ fn seccomp() -> Finding {
     }
 }
 
+/// No case needs one, but a sandbox around the shell that is judged usually does.
+fn user_namespaces() -> Finding {
+    let command = Command::new("/usr/bin/unshare")
+        .args(["--user", "--map-root-user", "/bin/true"])
+        .output();
+    match command {
+        Ok(output) if output.status.success() => Finding::Good("can be made".to_owned()),
+        Ok(output) => Finding::Weak(format!(
+            "cannot be made ({}): no case needs one, but a sandbox made of them cannot be judged here",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Err(error) => Finding::Weak(format!(
+            "cannot be tried: /usr/bin/unshare: {error}; no case needs one, but a sandbox may"
+        )),
+    }
+}
+
 fn terminals() -> Finding {
     match nix::pty::openpty(None, None) {
         Ok(_) => Finding::Good("pseudo-terminals can be opened".to_owned()),
         Err(error) => Finding::Bad(format!(
             "pseudo-terminals cannot be opened: {error} (is /dev/pts mounted?)"
         )),
+    }
+}
+
+fn tools() -> Finding {
+    let folders = PATH_OF_CASES.split(':');
+    let missing: Vec<_> = TOOLS
+        .into_iter()
+        .filter(|tool| {
+            !folders
+                .clone()
+                .any(|folder| Path::new(folder).join(tool).is_file())
+        })
+        .collect();
+    if missing.is_empty() {
+        Finding::Good("all that scripts of the cases call is there".to_owned())
+    } else {
+        Finding::Bad(format!("missing in {PATH_OF_CASES}: {}", missing.join(" ")))
     }
 }
 

@@ -42,6 +42,14 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         .unwrap_or_default();
     // Opened before the run: that a report cannot be written must not be found out after it.
     let outputs = outputs(arguments)?;
+    if let Some(path) = &arguments.write_baseline {
+        // Without a change, for it may be the list that is in force.
+        File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("--write-baseline {}: cannot be written", path.display()))?;
+    }
     let mut options = prepare(&arguments.judged, &arguments.trying, jobs)?;
     breath::try_shell(
         &options.implementations,
@@ -79,7 +87,8 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     };
     let mut results = rounds.results;
     if let Some(path) = &arguments.write_baseline {
-        baseline.of_failures(&results).write(path)?;
+        std::fs::write(path, baseline.renewed(&results).text()?)
+            .with_context(|| format!("--write-baseline {}: cannot be written", path.display()))?;
     }
     for result in &mut results {
         baseline.apply(result);

@@ -21,6 +21,9 @@ use crate::suite::Case;
 /// The hidden subcommand under which this executable is a supervisor.
 pub const SUPERVISE: &str = "__supervise";
 
+/// The PATH that cases have, whoever starts them.
+pub const PATH_OF_CASES: &str = "/usr/bin:/bin";
+
 /// How cases are run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -269,7 +272,7 @@ impl Worker {
         let mut child = self
             .supervisor(case)?
             .env_clear()
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", PATH_OF_CASES)
             .env("LC_ALL", "C.UTF-8")
             .env("TMPDIR", &self.run_directory)
             .process_group(0)

@@ -78,11 +78,9 @@ fn supervise() -> anyhow::Result<()> {
     let survivors = census::end_of_all_descendants(census::GRACE.mul_f64(scale)).map_err(in_words)?;
     let stray = census::stray_files(&directory.join("tmp"));
     add_remains(&mut result, &survivors, &stray);
+    result.transcript = watch.transcript.into_lines();
     if !result.outcome.is_green() {
-        result.transcript = watch.transcript.into_lines();
         result.stderr_tail = error_tail(&directory);
-    } else {
-        result.transcript = watch.transcript.into_lines();
     }
     result.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     remove(&directory, keep);

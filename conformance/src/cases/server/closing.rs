@@ -13,7 +13,7 @@ use crate::outcome::{CaseError, Verdict, violation};
 use crate::peer::process;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::requester::{EscalationSocket, RequestMessage, Requester};
-use crate::peer::shim::{Answer, ProbeSession, Shim};
+use crate::peer::shim::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
@@ -61,6 +61,9 @@ fn end_session(shim: &mut Shim, way: Way, name: &str) -> Verdict {
     }
 }
 
+/// Handshakes that wait on the socket when its session ends.
+const QUEUED: usize = 20;
+
 /// A session of its own that proves that the server serves, and that nothing else has been asked.
 struct Sentinel {
     session: ProbeSession,
@@ -74,16 +77,25 @@ impl Sentinel {
         Ok(Sentinel { session, program })
     }
 
-    /// A whole escalation in the other session.
+    /// A whole escalation in the other session, whose question is the next one.
     fn served(&mut self, shim: &Shim) -> Verdict {
+        self.served_beside(shim, |other| {
+            let session = &*other.question.session;
+            expect::equal("session of the next question", "sentinel", session)
+        })
+    }
+
+    /// A whole escalation in the other session; `hear` gets the questions of others that come before its own.
+    fn served_beside(&mut self, shim: &Shim, mut hear: impl FnMut(Decision) -> Verdict) -> Verdict {
         let mut requester = self.session.socket.open()?;
         requester.request(&RequestMessage::new(self.program.text(), &["sentinel"], "/"))?;
-        let decision = shim.next_decision()?;
-        expect::equal(
-            "session of the next question",
-            "sentinel",
-            &*decision.question.session,
-        )?;
+        let decision = loop {
+            let decision = shim.next_decision()?;
+            if &*decision.question.session == "sentinel" {
+                break decision;
+            }
+            hear(decision)?;
+        };
         decision.answer(&Answer::Escalate)?;
         requester.expect_action(&json!("Escalate"))?;
         let null = null()?;
@@ -442,17 +454,18 @@ fn no_more(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// Handshakes that lay in the queue when the session was closed come to their end, and after the effects of the
-/// closing none of them is asked about.
+/// Handshakes that lay in the queue when the session was closed come to their end, and a question about one that
+/// comes all the same starts nothing, whatever its answer.
 fn queued_datagrams(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
-    let text = RequestMessage::new("/bin/sh", &["sh", "queued"], "/")
+    let program = ConnectedProgram::new(context, "queued")?;
+    let text = RequestMessage::new(program.text(), &["queued"], "/")
         .value()
         .to_string();
     scene.shim.process.signal(libc::SIGSTOP)?;
     let mut queued = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..QUEUED {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         std::io::Write::write_all(&mut &ours, &frame(text.as_bytes()))?;
         scene.session.socket.datagram(&[0], &[&theirs])?;
@@ -477,12 +490,22 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
             return Err(violation("no answer to a queued handshake", "bytes"));
         }
     }
-    // Some may have been asked about before the close was read. They are over; nothing new may come.
-    while let Some(decision) = scene.shim.decision_within(Duration::ZERO)? {
-        decision.answer(&Answer::Run)?;
-    }
-    sentinel.served(&scene.shim)?;
-    scene.shim.expect_no_decision()?;
+    // A server may have taken some before it read that the session is over, and may only then come to ask about
+    // them. However late such a question is, its answer starts nothing.
+    let mut late = 0;
+    let mut answer = |decision: Decision| {
+        late += 1;
+        expect::equal("session of a late question", "main", &*decision.question.session)?;
+        decision.answer(&Answer::Escalate)
+    };
+    sentinel.served_beside(&scene.shim, &mut answer)?;
+    sentinel.served_beside(&scene.shim, &mut answer)?;
+    program.expect_no_start()?;
+    expect::that(
+        late <= QUEUED,
+        format_args!("at most {QUEUED} questions about {QUEUED} requests"),
+        format_args!("{late}"),
+    )?;
     scene.end()
 }
 

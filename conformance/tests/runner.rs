@@ -1,0 +1,254 @@
+//! The runner from outside, where a case does not end as it should: each time the report says whose fault it was, the
+//! exit status tells the same, and nothing is left running.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// A case that a wrapper of two lines passes.
+const EASY: &str = "wrapper.usage/no-arguments";
+
+/// What such a wrapper ends with.
+const PASSES: &str = "echo 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n";
+
+/// A run of the suite on a wrapper that is a shell script.
+struct Run {
+    folder: tempfile::TempDir,
+    command: Command,
+}
+
+/// What such a run came to.
+struct Outcome {
+    said: String,
+    complained: String,
+    report: Value,
+}
+
+impl Run {
+    fn of(script: &str) -> Run {
+        let folder = tempfile::tempdir().expect("a folder");
+        let wrapper = folder.path().join("wrapper");
+        fs::write(&wrapper, format!("#!/bin/sh\n{script}")).expect("a script");
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("its mode");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+        command
+            .timeout(Duration::from_secs(120))
+            // Where the folders of the cases are, by which their processes are found.
+            .env("TMPDIR", folder.path())
+            .args(["run", "--only", EASY, "--wrapper"])
+            .arg(wrapper)
+            .arg("--json")
+            .arg(folder.path().join("report.json"));
+        Run { folder, command }
+    }
+
+    fn with(mut self, options: &[&str]) -> Run {
+        self.command.args(options);
+        self
+    }
+
+    fn baseline(self, content: &str) -> Run {
+        let path = self.folder.path().join("known.toml");
+        fs::write(&path, content).expect("a baseline");
+        self.with(&["--baseline", path.to_str().expect("UTF-8")])
+    }
+
+    /// Runs, and demands the exit status and that nothing is left.
+    fn ends_with(&mut self, status: i32) -> Outcome {
+        let output = self.command.assert().code(status).get_output().clone();
+        assert_eq!(running_in(self.folder.path()), Vec::<PathBuf>::new());
+        let report = fs::read(self.folder.path().join("report.json")).unwrap_or_default();
+        Outcome {
+            said: String::from_utf8_lossy(&output.stdout).into_owned(),
+            complained: String::from_utf8_lossy(&output.stderr).into_owned(),
+            report: serde_json::from_slice(&report).unwrap_or_default(),
+        }
+    }
+}
+
+impl Outcome {
+    /// Demands that the report has this one case, with this outcome and these words.
+    fn is(&self, outcome: &str, words: &str) {
+        let case = &self.report["cases"][0];
+        assert_eq!(case["id"], EASY, "{}", self.complained);
+        assert_eq!(case["outcome"], outcome, "{case:#}");
+        let observed = case["observed"].as_str().unwrap_or_default();
+        assert!(observed.contains(words), "{observed:?}");
+        assert!(self.said.contains(words), "{}", self.said);
+    }
+}
+
+/// The working directories, inside of `folder`, of processes that live.
+fn running_in(folder: &Path) -> Vec<PathBuf> {
+    conformance::peer::process::all()
+        .into_iter()
+        .filter(|process| process.state != 'Z')
+        .filter_map(|process| fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())
+        .filter(|directory| directory.starts_with(folder))
+        .collect()
+}
+
+#[test]
+fn a_case_that_passes_is_green() {
+    let outcome = Run::of(PASSES).ends_with(0);
+    assert_eq!(outcome.report["cases"][0]["outcome"], "pass");
+}
+
+#[test]
+fn a_crash_of_the_cases_process_is_an_error_of_the_harness() {
+    Run::of("kill -KILL $PPID\n")
+        .ends_with(3)
+        .is("harness-error", "the case's process ended without a verdict");
+}
+
+#[test]
+fn a_crash_of_the_cases_supervisor_is_an_error_of_the_harness() {
+    Run::of(PASSES)
+        .with(&["--under", "sh -c 'read -r assignment; kill -KILL $$'"])
+        .ends_with(3)
+        .is("harness-error", "the case's supervisor ended without a result");
+}
+
+#[test]
+fn a_case_that_goes_on_beyond_its_deadline_fails_and_shows_how_far_it_came() {
+    // The process that would meet its own, earlier deadlines is stopped.
+    let outcome = Run::of("kill -STOP $PPID\n")
+        .with(&["--timeout-scale", "0.1"])
+        .ends_with(1);
+    outcome.is("fail", "it did not; the wire shows how far it came");
+    let wire = &outcome.report["cases"][0]["transcript"];
+    assert!(wire.to_string().contains("the shell calls"), "{wire}");
+}
+
+#[test]
+fn a_process_that_is_left_behind_fails_a_case_that_would_have_passed() {
+    Run::of(&format!(
+        "setsid sleep 1000 </dev/null >/dev/null 2>&1 &\n{PASSES}"
+    ))
+    .with(&["--timeout-scale", "0.2"])
+    .ends_with(1)
+    .is("fail", "still running after the case: process");
+}
+
+#[test]
+fn a_file_that_is_left_behind_fails_a_case_that_would_have_passed() {
+    Run::of(&format!(": >\"$TMPDIR/forgotten\"\n{PASSES}"))
+        .ends_with(1)
+        .is("fail", "left in TMPDIR: forgotten");
+}
+
+#[test]
+fn a_listed_case_that_passes_is_unexpected() {
+    let outcome = Run::of(PASSES)
+        .baseline(&format!(
+            "[[known]]\ncase = \"{EASY}\"\nreason = \"no usage yet\"\nissue = \"#1\"\n"
+        ))
+        .ends_with(1);
+    outcome.is("unexpected-pass", "take the entry out of the baseline");
+    assert_eq!(outcome.report["summary"]["unexpected_pass"], 1);
+}
+
+#[test]
+fn a_harness_error_is_nothing_that_a_baseline_could_expect() {
+    Run::of("kill -KILL $PPID\n")
+        .baseline(&format!(
+            "[[known]]\ncase = \"{EASY}\"\nreason = \"crashes\"\nissue = \"#1\"\n"
+        ))
+        .ends_with(3)
+        .is("harness-error", "the case's process ended without a verdict");
+}
+
+#[test]
+fn a_listed_case_that_was_not_run_is_ignored() {
+    Run::of(PASSES)
+        .baseline(
+            "[[known]]\ncase = \"wrapper.deny.status/is-one\"\nreason = \"exits with 2\"\nissue = \"#2\"\n",
+        )
+        .ends_with(0);
+}
+
+#[test]
+fn a_baseline_that_cannot_be_read_or_understood_is_named() {
+    for (content, words) in [
+        ("[[known]\n", "known.toml: TOML parse error"),
+        ("[[known]]\ncase = \"a\"\n", "missing field `reason`"),
+        ("[[known]]\ncolour = \"red\"\n", "unknown field `colour`"),
+        (
+            "[[known]]\ncase = \"wrapper.deny.status/is-one\"\nreason = \"x\"\nissue = \" \"\n",
+            "has an empty issue",
+        ),
+    ] {
+        let complained = Run::of(PASSES).baseline(content).ends_with(2).complained;
+        assert!(complained.contains(words), "{words:?}: {complained}");
+    }
+    for path in ["/nonexistent/known.toml", "/"] {
+        let complained = Run::of(PASSES)
+            .with(&["--baseline", path])
+            .ends_with(2)
+            .complained;
+        let words = format!("--baseline {path}: cannot be read");
+        assert!(complained.contains(&words), "{complained}");
+    }
+}
+
+#[test]
+fn a_listed_case_twice_is_refused() {
+    let entry = format!("[[known]]\ncase = \"{EASY}\"\nreason = \"r\"\nissue = \"i\"\n");
+    let outcome = Run::of(PASSES).baseline(&entry.repeat(2)).ends_with(2);
+    assert!(
+        outcome.complained.contains("is listed twice; keep one entry"),
+        "{}",
+        outcome.complained
+    );
+}
+
+#[test]
+fn a_baseline_that_cannot_be_written_is_said_before_the_run() {
+    let outcome = Run::of("exit 0\n")
+        .with(&["--write-baseline", "/nonexistent/known.toml"])
+        .ends_with(2);
+    let words = "--write-baseline /nonexistent/known.toml: cannot be written";
+    assert!(outcome.complained.contains(words), "{}", outcome.complained);
+    assert_eq!(outcome.said, "");
+}
+
+#[test]
+fn a_renewed_baseline_loses_nothing_that_was_not_run() {
+    let entry = |case: &str| format!("[[known]]\ncase = \"{case}\"\nreason = \"r\"\nissue = \"i\"\n");
+    let other = "wrapper.deny.status/is-one";
+    let run = Run::of(PASSES).baseline(&format!("{}{}", entry(other), entry(EASY)));
+    let path = run.folder.path().join("known.toml");
+    let mut run = run.with(&["--write-baseline", path.to_str().expect("UTF-8")]);
+    run.ends_with(1);
+    let renewed = fs::read_to_string(&path).expect("a list");
+    assert!(renewed.contains(&entry(other)), "{renewed}");
+    assert!(!renewed.contains(EASY), "{renewed}");
+}
+
+#[test]
+fn reports_that_cannot_be_compared_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let no_report = folder.path().join("no-report.json");
+    fs::write(&no_report, "{}").expect("a file");
+    for (path, words) in [
+        ("/nonexistent/report.json", "cannot be read"),
+        ("/", "cannot be read"),
+        (no_report.to_str().expect("UTF-8"), "no report of this suite"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
+            .args(["compare", path])
+            .assert()
+            .code(2)
+            .get_output()
+            .clone();
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            complained.contains(path) && complained.contains(words),
+            "{complained}"
+        );
+    }
+}
