@@ -255,7 +255,7 @@ fn a_broken_workflow_or_action_is_noticed() {
         ),
         (
             &workflow,
-            "uses: actions/checkout@v4",
+            "uses: actions/checkout@v5",
             "uses: actions/checkout",
             "without a version",
         ),
@@ -288,7 +288,7 @@ fn a_broken_workflow_or_action_is_noticed() {
         ),
         (
             &action,
-            "exit \"$CONFORMANCE_STATUS\"",
+            "exit \"${CONFORMANCE_STATUS:-3}\"",
             "exit ${{ inputs.level }}",
             "pastes an expression",
         ),
@@ -335,7 +335,13 @@ fn the_workflow_calls_targets_and_files_that_exist() {
         .filter_map(|step| step["run"].as_str());
     let mut seen = 0;
     for script in scripts {
-        if let Some(rest) = script.strip_prefix("make ") {
+        let without_environment = script
+            .strip_prefix("env -u ")
+            .and_then(|rest| rest.split_once(" make "));
+        if let Some(rest) = script
+            .strip_prefix("make ")
+            .or(without_environment.map(|(_, rest)| rest))
+        {
             let rest = rest
                 .strip_prefix("-C \"$GITHUB_ACTION_PATH/../../..\" ")
                 .unwrap_or(rest);
@@ -380,9 +386,12 @@ impl Step {
             .env("GITHUB_OUTPUT", self.folder.path().join("output"))
             .env("GITHUB_STEP_SUMMARY", self.folder.path().join("summary.md"))
             .env("CONFORMANCE_SUITE", env!("CARGO_BIN_EXE_conformance"))
-            .envs(["SHELL", "SERVER", "BASELINE", "OPTIONS"].map(|name| (format!("CONFORMANCE_{name}"), "")))
-            .env("CONFORMANCE_LEVEL", "hardened")
-            .env("CONFORMANCE_SHARD", "1/1")
+            .envs(
+                ["WRAPPER", "SHELL", "SERVER", "BASELINE", "OPTIONS"]
+                    .map(|name| (format!("CONFORMANCE_{name}"), "")),
+            )
+            .env("CONFORMANCE_LEVEL", "")
+            .env("CONFORMANCE_SHARD", "")
             .envs(variables.iter().copied())
             .output()
             .unwrap_or_else(|error| panic!("{program} {script}: {error}"))
@@ -392,21 +401,32 @@ impl Step {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
 
+    /// An output as the runner reads it: the last of its name.
     fn output(&self, name: &str) -> String {
         let text = self.written("output");
         let value = text
             .lines()
+            .rev()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         value
             .unwrap_or_else(|| panic!("no output {name} in {text}"))
             .to_owned()
     }
 
+    /// The suite with these inputs of the action.
+    fn judge(&self, inputs: &[(&str, &str)]) -> Output {
+        let output = self.run("sh", "judge.sh", &[], inputs);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the last step is the gate: {said}");
+        output
+    }
+
     /// The summary script on a report with this text, and its annotations.
-    fn summarize(&self, report: &str) -> String {
+    fn summarize(&self, report: &str, status: &str) -> String {
         let path = self.folder.path().join("given.json");
         fs::write(&path, report).expect("a report");
-        let output = self.run("python3", "summary.py", &[path.to_str().expect("UTF-8")], &[]);
+        let status = [("CONFORMANCE_STATUS", status)];
+        let output = self.run("python3", "summary.py", &[path.to_str().expect("UTF-8")], &status);
         assert!(
             output.status.success(),
             "{}",
@@ -419,20 +439,13 @@ impl Step {
 #[test]
 fn a_wrapper_that_does_nothing_fills_summary_annotations_and_outputs() {
     let step = Step::new();
-    let judged = step.run(
-        "sh",
-        "judge.sh",
-        &[],
-        &[
-            ("CONFORMANCE_WRAPPER", "/bin/true"),
-            ("CONFORMANCE_OPTIONS", "--only=wrapper.deny.*\n--seed=7\n--jobs=1"),
-        ],
-    );
-    assert!(
-        judged.status.success(),
-        "{}",
-        String::from_utf8_lossy(&judged.stderr)
-    );
+    step.judge(&[
+        ("CONFORMANCE_WRAPPER", "/bin/true"),
+        (
+            "CONFORMANCE_OPTIONS",
+            "--only=wrapper.deny.*\r\n  --seed=7 \n\n--jobs=1",
+        ),
+    ]);
     assert_eq!(step.output("status"), "1");
     assert_eq!(step.output("part"), "1-1");
     let report = fs::read_to_string(step.output("report")).expect("the report");
@@ -444,7 +457,7 @@ fn a_wrapper_that_does_nothing_fills_summary_annotations_and_outputs() {
         .expect("a number");
     assert!(failed > 10, "{failed} failures are too few for what follows");
 
-    let annotations = step.summarize(&report);
+    let annotations = step.summarize(&report, "1");
     assert_eq!(step.output("passed"), "0");
     assert_eq!(step.output("failed"), failed.to_string());
     let lines: Vec<_> = annotations.lines().collect();
@@ -482,7 +495,7 @@ fn a_run_as_expected_has_no_annotations() {
     let case = json!({"id": "wrapper.deny.status/is-one", "role": "wrapper", "level": "core", "outcome": "expected-fail"});
     let report = json!({"level": "core", "shard": "1/4", "seed": 7, "cases": [case],
         "summary": {"pass": 0, "fail": 0, "expected_fail": 1}});
-    assert_eq!(step.summarize(&report.to_string()), "");
+    assert_eq!(step.summarize(&report.to_string(), "0"), "");
     assert_eq!(
         (step.output("passed"), step.output("failed")),
         ("0".to_owned(), "0".to_owned())
@@ -502,7 +515,7 @@ fn what_an_implementation_says_is_neither_markdown_nor_a_command() {
         "expected": "100 %\n::add-mask::a", "observed": "````\n# heading\n```", "transcript": ["x\r\n::stop-commands::y"],
         "stderr_tail": "</details>", "reproduce": "conformance case"});
     let report = json!({"level": "core", "shard": "1/1", "seed": 7, "cases": [case], "summary": {"pass": 0, "fail": 1}});
-    let annotations = step.summarize(&report.to_string());
+    let annotations = step.summarize(&report.to_string(), "1");
     assert_eq!(
         annotations,
         "::error title=wrapper.run/a-script::failed%0Aexpected: 100 %25%0A::add-mask::a%0Aobserved: ````%0A# heading%0A```\n"
@@ -523,15 +536,10 @@ fn what_an_implementation_says_is_neither_markdown_nor_a_command() {
 #[test]
 fn a_judged_program_cannot_give_commands_to_the_runner() {
     let step = Step::new();
-    let judged = step.run(
-        "sh",
-        "judge.sh",
-        &[],
-        &[
-            ("CONFORMANCE_WRAPPER", "/bin/true"),
-            ("CONFORMANCE_OPTIONS", "--only=wrapper.deny.status/is-one"),
-        ],
-    );
+    let judged = step.judge(&[
+        ("CONFORMANCE_WRAPPER", "/bin/true"),
+        ("CONFORMANCE_OPTIONS", "--only=wrapper.deny.status/is-one"),
+    ]);
     let text = String::from_utf8(judged.stdout).expect("UTF-8");
     let lines: Vec<_> = text.lines().collect();
     let token = lines[0]
@@ -544,10 +552,10 @@ fn a_judged_program_cannot_give_commands_to_the_runner() {
 #[test]
 fn a_run_that_did_not_begin_is_told_and_fails_the_gate() {
     let step = Step::new();
-    let judged = step.run("sh", "judge.sh", &[], &[("CONFORMANCE_WRAPPER", "/nonexistent")]);
-    assert!(judged.status.success(), "the last step is the gate");
+    step.judge(&[("CONFORMANCE_WRAPPER", "/nonexistent")]);
     assert_eq!(step.output("status"), "2");
-    let output = step.run("python3", "summary.py", &[&step.output("report")], &[]);
+    let status = [("CONFORMANCE_STATUS", "2")];
+    let output = step.run("python3", "summary.py", &[&step.output("report")], &status);
     assert!(
         output.status.success(),
         "{}",
@@ -558,15 +566,71 @@ fn a_run_that_did_not_begin_is_told_and_fails_the_gate() {
         annotations.starts_with("::error title=conformance::there is no report"),
         "{annotations}"
     );
-    assert_eq!(step.output("failed"), "0");
+    assert_eq!(step.output("failed"), "");
     let action = action();
     let gate = action["runs"]["steps"]
         .as_array()
         .and_then(|steps| steps.last())
         .expect("a last step");
-    assert_eq!(gate["run"], "exit \"$CONFORMANCE_STATUS\"");
+    assert_eq!(gate["run"], "exit \"${CONFORMANCE_STATUS:-3}\"");
+    assert_eq!(gate["if"], "${{ !cancelled() }}");
     assert_eq!(
         gate["env"]["CONFORMANCE_STATUS"],
         "${{ steps.judge.outputs.status }}"
+    );
+}
+
+#[test]
+fn a_run_that_judges_nothing_is_no_success() {
+    let step = Step::new();
+    step.judge(&[
+        ("CONFORMANCE_WRAPPER", "/bin/true"),
+        ("CONFORMANCE_OPTIONS", "--help"),
+    ]);
+    assert_eq!(step.output("status"), "3");
+
+    let step = Step::new();
+    step.judge(&[
+        ("CONFORMANCE_WRAPPER", "/bin/true"),
+        ("CONFORMANCE_OPTIONS", "--only=session.*"),
+    ]);
+    assert_eq!(step.output("status"), "4");
+    let report = fs::read_to_string(step.output("report")).expect("a report");
+    let annotations = step.summarize(&report, "4");
+    assert!(
+        annotations.starts_with("::error title=conformance::nothing was judged"),
+        "{annotations}"
+    );
+    let summary = step.written("summary.md");
+    assert!(
+        summary.starts_with("## Conformance: nothing was judged\n"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn no_input_writes_an_output_of_its_own() {
+    let step = Step::new();
+    step.judge(&[
+        ("CONFORMANCE_WRAPPER", "/bin/true"),
+        ("CONFORMANCE_SHARD", "1/1\nstatus=0"),
+    ]);
+    assert_eq!(step.output("status"), "2");
+    assert_eq!(step.output("part"), "1-1-status-0");
+}
+
+#[test]
+fn a_long_wire_hides_no_command_that_repeats_the_case() {
+    let step = Step::new();
+    let case = json!({"id": "wrapper.run/a-script", "role": "wrapper", "level": "core", "outcome": "fail",
+        "expected": "this", "observed": "that", "transcript": vec!["a line of the wire"; 1000],
+        "stderr_tail": "last words", "reproduce": "conformance case wrapper.run/a-script"});
+    let report = json!({"level": "core", "shard": "1/1", "seed": 7, "cases": [case], "summary": {"pass": 0, "fail": 1}});
+    step.summarize(&report.to_string(), "1");
+    let summary = step.written("summary.md");
+    assert!(summary.len() < 6000, "{} bytes", summary.len());
+    assert!(
+        summary.contains("last words\nconformance case wrapper.run/a-script\n"),
+        "{summary}"
     );
 }

@@ -3,15 +3,16 @@
 # reports are and what the exit status was; the action's last step fails by it, after the reports have been kept.
 set -eu
 
-suite=${CONFORMANCE_SUITE:-$GITHUB_ACTION_PATH/../../../${CARGO_TARGET_DIR:-target}/release/conformance}
+suite=${CONFORMANCE_SUITE:-$GITHUB_ACTION_PATH/../../../target/release/conformance}
+shard=${CONFORMANCE_SHARD:-1/1}
 folder=$(mktemp -d "$RUNNER_TEMP/conformance-XXXXXX")
 
-# One option a line, so that a glob or a path with spaces stays in one piece.
+# One option a line, so that a glob or a path with spaces stays in one piece. Blanks around it are the YAML's.
 set --
-while IFS= read -r option; do
+while read -r option; do
     [ -z "$option" ] || set -- "$@" "$option"
 done <<OPTIONS
-$CONFORMANCE_OPTIONS
+$(printf %s "$CONFORMANCE_OPTIONS" | tr -d '\r')
 OPTIONS
 [ -z "$CONFORMANCE_WRAPPER" ] || set -- "$@" --wrapper "$CONFORMANCE_WRAPPER"
 [ -z "$CONFORMANCE_SHELL" ] || set -- "$@" --shell "$CONFORMANCE_SHELL"
@@ -22,14 +23,19 @@ OPTIONS
 pause=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 echo "::stop-commands::$pause"
 status=0
-"$suite" run "$@" --level "$CONFORMANCE_LEVEL" --shard "$CONFORMANCE_SHARD" --json "$folder/report.json" \
+"$suite" run "$@" --level "${CONFORMANCE_LEVEL:-hardened}" --shard "$shard" --json "$folder/report.json" \
     --junit "$folder/report.xml" --html "$folder/report.html" || status=$?
 echo "::$pause::"
 
+# Reports are opened before the run and filled after it: an empty one says nothing.
+find "$folder" -type f -size 0 -exec rm {} +
+# Success is only what a report tells. Options such as --help end well and judge nothing.
+[ "$status" -ne 0 ] || [ -s "$folder/report.json" ] || status=3
+
 {
-    echo "status=$status"
     echo "folder=$folder"
     echo "report=$folder/report.json"
-    # A name of an artifact can't have a slash.
-    echo "part=$(printf %s "$CONFORMANCE_SHARD" | tr / -)"
+    # A name of an artifact can't have a slash, and an output no second line.
+    echo "part=$(printf %s "$shard" | tr -c 'A-Za-z0-9._-' -)"
+    echo "status=$status"
 } >>"$GITHUB_OUTPUT"

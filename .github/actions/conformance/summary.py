@@ -3,7 +3,7 @@
 
     summary.py REPORT
 
-Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT name, and prints the annotations. What an
+CONFORMANCE_STATUS is the exit status of the suite. Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT name, and prints the annotations. What an
 implementation wrote can be anything; it is quoted, so that it is neither Markdown nor a command to the runner.
 """
 
@@ -32,10 +32,15 @@ def named(text):
     return data(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def cut(text):
+    """A text of bounded length, which loses its middle."""
+    if len(text) <= LONGEST_QUOTE:
+        return text
+    return text[:LONGEST_QUOTE // 2] + "\n…\n" + text[-LONGEST_QUOTE // 2:]
+
+
 def quote(text):
     """A block of code, whose fence is longer than any within."""
-    if len(text) > LONGEST_QUOTE:
-        text = text[:LONGEST_QUOTE] + " …"
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     return f"{fence}text\n{text}\n{fence}\n"
 
@@ -63,35 +68,44 @@ def table(cases):
             yield f"| {role} | " + " | ".join(shares) + " |"
 
 
-def markdown(report, unexpected):
+def markdown(report, unexpected, status):
     summary = report["summary"]
-    verdict = "as expected" if not unexpected else f"{len(unexpected)} not as expected"
+    if unexpected:
+        verdict = f"{len(unexpected)} not as expected"
+    else:
+        verdict = "as expected" if status == 0 else "nothing was judged"
     yield f"## Conformance: {verdict}\n"
-    yield (f"{len(report['cases'])} case{'s'[:len(report['cases']) != 1]}, level {report['level']}, shard {report['shard']}, seed {report['seed']}: "
-           + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary.items() if count) + "\n")
+    number = len(report["cases"])
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary.items() if count) or "none ran"
+    yield (f"{number} case{'s' if number != 1 else ''}, level {report['level']}, shard {report['shard']}, "
+           f"seed {report['seed']}: {counts}\n")
     yield from table(report["cases"])
     yield ""
     for case in unexpected[:MOST_DETAILS]:
         yield f"<details><summary><code>{case['id']}</code> {UNEXPECTED[case['outcome']]}</summary>\n"
-        parts = [f"expected  {case['expected']}", f"observed  {case['observed']}", *(case["transcript"] or []),
-                 f"stderr    {case['stderr_tail']}" if case["stderr_tail"] else "", case["reproduce"]]
+        parts = [cut(f"expected  {case['expected']}"), cut(f"observed  {case['observed']}"),
+                 cut("\n".join(case["transcript"] or [])),
+                 cut(f"stderr    {case['stderr_tail']}") if case["stderr_tail"] else "", case["reproduce"]]
         yield quote("\n".join(part for part in parts if part)) + "\n</details>\n"
     if len(unexpected) > MOST_DETAILS:
         yield f"{len(unexpected) - MOST_DETAILS} more are in the report.\n"
 
 
-def main(path):
+def main(path, status):
     try:
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
     except (OSError, ValueError) as error:
         # The suite has said why in the step before; its exit status fails the job.
         print(f"::error title=conformance::there is no report to summarize, see the step before ({data(str(error))})")
-        lines, counts = ["## Conformance: nothing was judged\n"], (0, 0)
+        lines, counts = ["## Conformance: nothing was judged\n"], ("", "")
     else:
         unexpected = [case for case in report["cases"] if case["outcome"] in UNEXPECTED]
         print(*annotations(unexpected), sep="\n", end="\n" if unexpected else "")
-        lines, counts = list(markdown(report, unexpected)), (report["summary"]["pass"], len(unexpected))
+        if status != 0 and not unexpected:
+            print("::error title=conformance::nothing was judged, see the step before "
+                  "(a narrow choice of cases can leave a shard without any)")
+        lines, counts = list(markdown(report, unexpected, status)), (report["summary"]["pass"], len(unexpected))
     with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
     with open(os.environ["GITHUB_OUTPUT"], "a", encoding="utf-8") as file:
@@ -100,4 +114,4 @@ def main(path):
 
 if len(sys.argv) != 2:
     sys.exit("usage: summary.py REPORT")
-main(sys.argv[1])
+main(sys.argv[1], int(os.environ["CONFORMANCE_STATUS"]))
