@@ -214,3 +214,21 @@ fn describe(error: Errno) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_in_the_words_of_the_c_library() {
+        let mut described = 0;
+        for number in 1..=133 {
+            if let Some(words) = describe(Errno::from_raw_os_error(number)) {
+                let theirs = std::io::Error::from_raw_os_error(number).to_string();
+                assert_eq!(theirs, format!("{words} (os error {number})"));
+                described += 1;
+            }
+        }
+        assert_eq!(described, 24);
+    }
+}

@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [1, 64]);
         assert_eq!(set.without(Set::only(64)), Set::only(1));
         assert!(set.contains(Set::only(64)) && !set.contains(Set::only(15)));
+        assert_eq!(set.with(Set::only(64)), set);
     }
 
     #[test]

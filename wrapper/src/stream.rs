@@ -193,13 +193,10 @@ impl Stream {
                 .map_err(Failure::system("no memory for the server's reply"))?;
             larger[..self.received.len()].copy_from_slice(&self.buffer[self.received.clone()]);
             self.buffer = larger;
-        } else if self.received.is_empty()
-            || self.received.start + needed > self.buffer.len()
-            || self.received.end == self.buffer.len()
-        {
-            self.buffer.copy_within(self.received.clone(), 0);
-        } else {
+        } else if self.received.start == 0 {
             return Ok(());
+        } else {
+            self.buffer.copy_within(self.received.clone(), 0);
         }
         self.received = 0..self.received.len();
         Ok(())

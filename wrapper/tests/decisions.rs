@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
@@ -233,6 +233,52 @@ fn closed_standard_streams_are_not_sent() {
 }
 
 #[test]
+fn without_proc_the_descriptors_are_found_one_by_one() {
+    let mut trial = Command::new("/bin/true");
+    hide_proc(&mut trial);
+    if let Err(error) = trial.status() {
+        eprintln!("SKIPPED: no namespace without /proc can be made here: {error}");
+        return;
+    }
+    let session = Session::new();
+    let file = tempfile::tempfile().expect("a file");
+    let mut command = session.command(&["/bin/true"]);
+    inherit(&mut command, &file, 77);
+    inherit(&mut command, &session.client, 78);
+    hide_proc(&mut command);
+    let child = spawn(command);
+    let mut request = session.accept();
+    let (message, descriptors) = request.escalate();
+    assert_eq!(message["fds"], serde_json::json!([0, 1, 2, 77]));
+    drop(descriptors);
+    request.send(r#"{"exit_code":5}"#);
+    assert_status(finish(child).status, 5);
+}
+
+#[test]
+fn a_descriptor_above_the_limit_of_open_files_is_sent_too() {
+    let session = Session::new();
+    let file = tempfile::tempfile().expect("a file");
+    let mut command = session.command(&["/bin/true"]);
+    inherit(&mut command, &file, 77);
+    before_exec(&mut command, || {
+        let limit = libc::rlimit {
+            rlim_cur: 20,
+            rlim_max: 20,
+        };
+        // SAFETY: setrlimit reads the structure and nothing else.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    });
+    let child = spawn(command);
+    let mut request = session.accept();
+    let (message, descriptors) = request.escalate();
+    assert_eq!(message["fds"], serde_json::json!([0, 1, 2, 77]));
+    drop(descriptors);
+    request.send(r#"{"exit_code":5}"#);
+    assert_status(finish(child).status, 5);
+}
+
+#[test]
 fn sixteen_descriptors_go_and_seventeen_are_refused() {
     for more in [13, 14] {
         let session = Session::new();
@@ -318,6 +364,24 @@ fn frames_may_come_in_pieces_and_together() {
         kill(child_pid, Signal::SIGCONT).expect("the wrapper is there");
     }
     assert_status(finish(child).status, 9);
+}
+
+#[test]
+fn a_result_about_as_large_as_the_buffer_may_begin_behind_the_decision() {
+    const BUFFER: usize = 64 << 10;
+    for size in BUFFER - 1..=BUFFER + 1 {
+        let session = Session::new();
+        let child = spawn(session.command(&["/bin/true"]));
+        let mut request = session.accept();
+        let head = r#"{"exit_code":9,"more":""#;
+        let padding = size - 4 - head.len() - 2;
+        let result = frame(format!(r#"{head}{}"}}"#, "x".repeat(padding)).as_bytes());
+        assert_eq!(result.len(), size);
+        let both = [frame(br#"{"action":"Escalate"}"#), result].concat();
+        request.stream.write_all(&both).expect("the wrapper reads");
+        request.receive();
+        assert_status(finish(child).status, 9);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn the_suite_finds_nothing() {
             "--cases",
             "8",
             "--timeout-scale",
-            "1",
+            "2",
             "--seed",
             "1",
         ])

@@ -487,6 +487,9 @@ impl Stream {
             let text = String::from_utf8_lossy(payload).replace('\'', "\"");
             return serde_json::from_str(&text).unwrap_or_else(|_| fail_closed(faults, "a malformed reply"));
         }
+        if faults.has("escaped-slash-refused") && payload.windows(2).any(|two| two == br"\/") {
+            fail_closed(faults, "a malformed reply");
+        }
         let lossy;
         let payload = if faults.has("undecodable-replies-mended") {
             lossy = String::from_utf8_lossy(payload).into_owned();

@@ -112,11 +112,11 @@ fn other_spelling(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Characters beyond ASCII may be raw or escaped, surrogate pairs included.
+/// Any character may be raw or escaped where JSON lets it, surrogate pairs and slashes included.
 fn reason_escaped_or_raw(context: &mut Context) -> Verdict {
     for payload in [
-        "{\"action\":{\"Deny\":{\"reason\":\"ü–😀\"}}}",
-        "{\"action\":{\"Deny\":{\"reason\":\"\\u00fc\\u2013\\ud83d\\ude00\"}}}",
+        r#"{"action":{"Deny":{"reason":"ü–😀 a/b\n\"\\"}}}"#,
+        r#"{"\u0061ction":{"Deny":{"r\u0065ason":"\u00fc\u2013\ud83d\uDE00 a\/b\u000a\u0022\u005c"}}}"#,
     ] {
         let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
         let (mut stream, _) = wrapper.request()?;
@@ -124,7 +124,7 @@ fn reason_escaped_or_raw(context: &mut Context) -> Verdict {
         let finished = wrapper.finish()?;
         expect::equal(
             "standard error",
-            "Execution denied: ü–😀\n",
+            "Execution denied: ü–😀 a/b\n\"\\\n",
             &*finished.error_text(),
         )?;
     }
