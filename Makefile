@@ -20,6 +20,8 @@ LEVEL ?= hardened
 ARGUMENTS ?=
 # The suite's exit status where ARGUMENTS leave no case for a shell.
 NOTHING_JUDGED := 4
+# Tools that must be there, each with Debian's package of it.
+NEEDED := cargo:rustup cc:gcc patch:patch xz:xz-utils tar:tar sha256sum:coreutils
 # Random scripts for each shell.
 SCRIPTS ?= 300
 # Cases at a time: most of their time they wait.
@@ -29,7 +31,7 @@ MUTATED ?= execve-wrapper
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for one shell)"
@@ -76,7 +78,9 @@ differential: measured-shells suite
 	done; \
 	exit $$status
 
-test: prerequisites judged-shells reference
+# Shells are configured on one core, so they are built beside what cargo builds.
+test: prerequisites
+	@$(MAKE) --no-print-directory --jobs=2 proving-shells tests-built
 	@command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || \
 	    echo "make: NO BROWSER: the HTML report is not tested (Debian: apt-get install chromium chromium-driver)" >&2
 	cargo test --quiet --workspace --doc
@@ -87,6 +91,15 @@ test: prerequisites judged-shells reference
 	else \
 	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --lib --bins --tests; \
 	fi
+
+tests-built: reference
+	cargo test --quiet --workspace --no-run
+
+# The shells that tests need: those that are judged, and bash 5.3 stock, broken, and broken with sanitizers.
+proving-shells: judged-shells
+	@patches/build-shell --stock bash-5.3
+	@patches/build-shell --faulty never-wrapped bash-5.3
+	@patches/build-shell --sanitize --faulty never-wrapped bash-5.3
 
 bench: reference suite
 	$(CONFORMANCE) bench --wrapper $(WRAPPER) --runs $(RUNS)
@@ -127,6 +140,8 @@ reference: prerequisites
 	cargo build --quiet --profile wrapper --package execve-wrapper
 	cargo build --quiet --release --package execve-wrapper --features libc
 
+# Whoever wants the suite alone needs nothing that shells are built with.
+suite: NEEDED := cargo:rustup cc:gcc
 suite: prerequisites
 	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
 
@@ -158,7 +173,7 @@ clean:
 # Says in one line what the machine lacks. patches/build-shell checks what the shells' sources need.
 prerequisites:
 	@missing=; \
-	for tool in cargo:rustup cc:gcc patch:patch xz:xz-utils tar:tar sha256sum:coreutils; do \
+	for tool in $(NEEDED); do \
 	    command -v $${tool%%:*} >/dev/null 2>&1 || missing="$$missing $${tool#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { echo "make: missing on this machine:$$missing (Debian: apt-get install$$missing)" >&2; exit 1; }

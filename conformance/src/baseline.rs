@@ -67,7 +67,10 @@ impl Baseline {
             return;
         };
         match result.outcome {
-            Outcome::Fail => result.outcome = Outcome::ExpectedFail,
+            Outcome::Fail => {
+                result.outcome = Outcome::ExpectedFail;
+                result.known = Some(known.clone());
+            }
             Outcome::Pass => {
                 result.outcome = Outcome::UnexpectedPass;
                 result.expected = Some(format!("fails, as the baseline says: {}", known.reason));

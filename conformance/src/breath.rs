@@ -1,27 +1,151 @@
 //! The first breath of what is judged, once before all cases: whether the shell calls wrappers at all, and the
-//! shim's `initialize`, for its name and capabilities.
+//! shim's `initialize`, for its name and capabilities. The doctor tries the wrapper, too.
+//!
+//! Each has a deadline, and whatever was started for it ends with it, also where a signal interrupts the suite.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use signal_hook::iterator::Signals;
 
-use crate::commands::HarnessFailure;
+use crate::commands::{HarnessFailure, Interrupted};
 use crate::implementations::Implementations;
-use crate::outcome::CaseError;
+use crate::outcome::{CaseError, violation};
+use crate::peer::decider::ESCALATION_DESCRIPTOR;
 use crate::peer::launch::Launch;
 use crate::peer::process::Ended;
 use crate::peer::shim::{PROTOCOL, Shim, initialize_params};
+use crate::peer::wire::{frame, receive_handshake};
+use crate::runner::census;
+use crate::runner::schedule::ENDING;
 use crate::transcript::Transcript;
+
+/// How long each may take, before `--timeout-scale`.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A shell that calls wrappers in any of these places is a patched one, good or bad.
 const ANY_COMMAND: &str = "/bin/true; (/bin/true); /bin/true | /bin/cat; /bin/true & wait; /bin/true";
+
+/// Asks all that is named for its version or its capabilities, and a shell for a wrapped command.
+///
+/// # Errors
+/// What [`try_shell`] and [`initialize_server`] say, or that a signal came.
+pub fn breathe(implementations: &mut Implementations, patience: Duration) -> anyhow::Result<()> {
+    leaving_nothing(|| {
+        ask_shell_version(implementations, patience)?;
+        initialize_server(implementations, patience)?;
+        try_shell(implementations, patience)
+    })
+}
+
+/// Runs `trial`, and ends whatever it has started and not waited for.
+///
+/// # Errors
+/// What `trial` says, or [`Interrupted`] where a signal came meanwhile.
+pub fn leaving_nothing<T>(trial: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // Orphans come to this process, which can then end them.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let mut signals = Signals::new(ENDING)?;
+    let handle = signals.handle();
+    let watch = std::thread::spawn(move || {
+        let signal = signals.forever().next()?;
+        // The trial sees the end of what it waits for.
+        let ended = census::kill_all_descendants();
+        Some((signal, ended))
+    });
+    let outcome = trial();
+    handle.close();
+    let came = watch
+        .join()
+        .map_err(|_| anyhow::anyhow!("the signal thread panicked"))?;
+    census::kill_all_descendants().map_err(in_words)?;
+    match came {
+        Some((signal, ended)) => {
+            ended.map_err(in_words)?;
+            Err(Interrupted(signal).into())
+        }
+        None => outcome,
+    }
+}
+
+/// What went wrong, for an error that is no case's.
+fn in_words(error: CaseError) -> HarnessFailure {
+    HarnessFailure(match error {
+        CaseError::Violation { expected, observed } => format!("expected {expected}, observed: {observed}"),
+        CaseError::Harness(what) | CaseError::NotApplicable(what) => what,
+    })
+}
+
+/// Asks the shell for its version, which the report shows. One that does not tell has none.
+fn ask_shell_version(implementations: &mut Implementations, patience: Duration) -> anyhow::Result<()> {
+    let Some(shell) = &implementations.shell else {
+        return Ok(());
+    };
+    let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+    let answer = directory.path().join("version");
+    let mut process = Launch::new(shell, directory.path())
+        .arguments([shell.as_os_str(), "--version".as_ref()])
+        .variable("PATH", "/usr/bin:/bin")
+        .variable("LC_ALL", "C")
+        .descriptor(1, File::create(&answer)?)
+        .start()
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "--shell {}: cannot be started: {}",
+                shell.display(),
+                in_words(error)
+            )
+        })?;
+    if process.wait("the shell after --version", patience).is_ok() {
+        let text = std::fs::read(&answer)?;
+        let text = String::from_utf8_lossy(&text);
+        implementations.shell_version = text.lines().next().map(str::to_owned);
+    }
+    Ok(())
+}
+
+/// Demands that the wrapper asks before it acts: a handshake, a request, and status 1 after a denial.
+///
+/// # Errors
+/// What it did instead.
+pub fn try_wrapper(wrapper: &Path, patience: Duration) -> anyhow::Result<()> {
+    let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+    let denied = || -> Result<(), CaseError> {
+        let (server_end, client_end) = UnixDatagram::pair()?;
+        let mut process = Launch::new(wrapper, directory.path())
+            .arguments([wrapper.as_os_str(), "/bin/true".as_ref(), "true".as_ref()])
+            .variable("PATH", "/usr/bin:/bin")
+            .variable("EXEC_WRAPPER", wrapper)
+            .variable("CODEX_ESCALATE_SOCKET", ESCALATION_DESCRIPTOR.to_string())
+            .descriptor(ESCALATION_DESCRIPTOR, client_end)
+            .start()?;
+        process.readable_or_ended(&server_end, patience)?;
+        let handshake = receive_handshake(&server_end, Instant::now())?
+            .ok_or_else(|| violation("a handshake on the escalation socket", "none"))?;
+        let stream = handshake
+            .descriptors
+            .into_iter()
+            .next()
+            .ok_or_else(|| violation("a descriptor with the handshake", "none"))?;
+        UnixStream::from(stream).write_all(&frame(br#"{"action":{"Deny":{"reason":"a trial"}}}"#))?;
+        let ended = process.wait("the wrapper after a denial", patience)?;
+        crate::expect::equal("the wrapper's end after a denial", Ended::Exited(1), ended)
+    };
+    denied().map_err(|error| {
+        HarnessFailure(format!("--wrapper {}: {}", wrapper.display(), in_words(error))).into()
+    })
+}
 
 /// Demands that a shell that runs some commands calls its wrapper for at least one of them.
 ///
 /// # Errors
 /// A usage error where it does not: cases of a stock shell would fail one by one, and say less.
-pub fn try_shell(implementations: &Implementations, patience: Duration) -> anyhow::Result<()> {
+fn try_shell(implementations: &Implementations, patience: Duration) -> anyhow::Result<()> {
     let Some(shell) = &implementations.shell else {
         return Ok(());
     };
@@ -38,7 +162,12 @@ pub fn try_shell(implementations: &Implementations, patience: Duration) -> anyho
     let ended = launch
         .start()
         .and_then(|mut process| process.wait("the shell after a script of five commands", patience))
-        .map_err(|error| HarnessFailure(format!("--shell {shown}: no script runs in it: {error:?}")))?;
+        .map_err(|error| {
+            HarnessFailure(format!(
+                "--shell {shown}: no script runs in it: {}",
+                in_words(error)
+            ))
+        })?;
     // A shell that breaks down before it has called a wrapper is for the cases to judge.
     if ended == Ended::Exited(0) && !directory.path().join("wrapper-was-called").exists() {
         bail!(
@@ -58,7 +187,7 @@ pub fn initialize_server(implementations: &mut Implementations, patience: Durati
     };
     let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
     let error_log = directory.path().join("stderr");
-    let error_file = std::fs::File::create(&error_log)?;
+    let error_file = File::create(&error_log)?;
     let launch = Launch::new(&words[0], directory.path())
         .arguments(&words)
         .variable("PATH", "/usr/bin:/bin")
@@ -79,20 +208,18 @@ pub fn initialize_server(implementations: &mut Implementations, patience: Durati
             }
             Err((CaseError::Violation { expected, observed }, tail)) => Err(CaseError::Violation {
                 expected,
-                observed: format!("{observed}; its standard error: {}", tail.trim_end()),
+                observed: match tail.trim_end() {
+                    "" => observed,
+                    tail => format!("{observed}; its standard error: {tail}"),
+                },
             }),
             Err((error, _)) => Err(error),
         }
     });
     let result = answer.map_err(|error| {
-        let reason = match error {
-            CaseError::Violation { expected, observed } => {
-                format!("expected {expected}, observed: {observed}")
-            }
-            CaseError::Harness(what) | CaseError::NotApplicable(what) => what,
-        };
         HarnessFailure(format!(
-            "--server {command:?}: the shim does not answer `initialize`: {reason}"
+            "--server {command:?}: the shim does not answer `initialize`: {}",
+            in_words(error)
         ))
     })?;
     if result["protocol"].as_u64() != Some(PROTOCOL) {

@@ -288,7 +288,9 @@ pub fn main() -> i32 {
             return status::HARNESS;
         }
         eprintln!("conformance: {error:#}");
-        if error.is::<commands::HarnessFailure>() {
+        if let Some(commands::Interrupted(signal)) = error.downcast_ref() {
+            128 + signal
+        } else if error.is::<commands::HarnessFailure>() {
             status::HARNESS
         } else {
             status::USAGE

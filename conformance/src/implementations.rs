@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -97,25 +96,6 @@ impl Implementations {
         Ok(self)
     }
 
-    /// Asks the shell for its version, which the report shows.
-    ///
-    /// # Errors
-    /// Where the shell cannot be started.
-    pub fn ask_shell_version(&mut self) -> anyhow::Result<()> {
-        let Some(shell) = &self.shell else { return Ok(()) };
-        let output = Command::new(shell)
-            .arg("--version")
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("--shell {}: cannot be started", shell.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        self.shell_version = text.lines().next().map(str::to_owned);
-        Ok(())
-    }
-
     /// The options that name these implementations again, quoted for a shell.
     pub fn as_options(&self) -> String {
         let mut options = Vec::new();
@@ -155,7 +135,8 @@ fn executable(option: &str, path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{option} {shown}: no absolute path"))
 }
 
-fn find_in_path(name: &str) -> Option<String> {
+/// Where an executable of that name is, by this process's PATH.
+pub fn find_in_path(name: &str) -> Option<String> {
     let path = std::env::var("PATH").ok()?;
     path.split(':')
         .map(|folder| Path::new(folder).join(name))

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Known;
+
 /// Outcome as the reports show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -119,6 +121,9 @@ pub struct CaseResult {
     pub transcript: Vec<String>,
     /// Tail of the implementation's standard error.
     pub stderr_tail: Option<String>,
+    /// What the baseline says of it, where its failure is expected.
+    #[serde(default)]
+    pub known: Option<Known>,
     /// Seed of its property examples.
     #[serde(default)]
     pub seed: u64,

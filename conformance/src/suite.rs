@@ -49,6 +49,13 @@ impl Case {
         }
     }
 
+    /// All capabilities that a shim must name. Whatever drives a server starts sessions, but for one-shots.
+    pub fn capabilities(&self) -> impl Iterator<Item = &'static str> {
+        let drives_a_server = matches!(self.role, Role::Server | Role::E2e);
+        let session = drives_a_server && self.capability != Some("exec");
+        self.capability.into_iter().chain(session.then_some("session"))
+    }
+
     /// The same case with another deadline.
     pub const fn within_seconds(self, deadline_seconds: u64) -> Case {
         Case {

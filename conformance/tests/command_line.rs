@@ -378,6 +378,14 @@ fn list_and_explain_speak_from_the_requirements() {
         .args(["explain", "wrapper.deny.statu"])
         .assert()
         .code(2);
+    let output = conformance()
+        .args(["case", "wrapper.deny.status", "--wrapper", "/bin/true"])
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: 'wrapper.deny.status' is a requirement; its cases are wrapper.deny.status/is-one wrapper.deny.status/with-standard-error-closed
+");
 }
 
 #[test]
@@ -426,6 +434,12 @@ fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
         .arg(&wrapper)
         .arg("--json")
         .arg(&report)
+        .arg("--tap")
+        .arg(folder.path().join("report.tap"))
+        .arg("--junit")
+        .arg(folder.path().join("report.xml"))
+        .arg("--write-baseline")
+        .arg(folder.path().join("known.toml"))
         .env("TMPDIR", folder.path())
         .stdout(Stdio::piped())
         .spawn()
@@ -441,7 +455,24 @@ fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
     assert_eq!(child.wait().expect("its end").code(), Some(130));
     assert!(rest.contains("interrupted by signal 2"), "{rest}");
     let report: Value = serde_json::from_slice(&fs::read(&report).expect("the report")).expect("JSON");
-    assert!(!report["cases"].as_array().expect("cases").is_empty());
+    let over = report["cases"].as_array().expect("cases").len();
+    assert!(over > 0);
+    assert_eq!(report["interrupted"]["signal"], 2);
+    let not_run = report["interrupted"]["not_run"].as_u64().expect("a number");
+    assert!(not_run > 0);
+    let written = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file");
+    let tap = written("report.tap");
+    assert!(
+        tap.contains(&format!("\n1..{}\n", over as u64 + not_run)),
+        "{tap}"
+    );
+    assert!(tap.contains("\nBail out! interrupted by signal 2: "), "{tap}");
+    let junit = written("report.xml");
+    assert!(
+        junit.contains("<error message=\"interrupted by signal 2: "),
+        "{junit}"
+    );
+    assert_eq!(written("known.toml"), "", "half a run is no list of what fails");
     let sleepers: Vec<_> = conformance::peer::process::all()
         .into_iter()
         .filter(|process| process.state != 'Z')
@@ -490,6 +521,18 @@ fn the_doctor_finds_a_healthy_machine_and_an_implementation_that_cannot_breathe(
         shown.contains("BAD   --wrapper: --wrapper /etc/passwd: not executable"),
         "{shown}"
     );
+    let output = conformance()
+        .args(["doctor", "--wrapper", "/bin/true", "--server"])
+        .arg(format!("{} --variant plain", env!("CARGO_BIN_EXE_faulty-shim")))
+        .assert()
+        .code(3)
+        .get_output()
+        .clone();
+    let wrong = text(&output.stdout);
+    let words =
+        "BAD   --wrapper: --wrapper /bin/true: expected a handshake on the escalation socket, observed: none";
+    assert!(wrong.contains(words), "{wrong}");
+    assert!(wrong.contains("good  --server: faulty-shim "), "{wrong}");
     assert!(
         shown.contains("BAD   --shell: --shell /bin/sh: this shell is not patched"),
         "{shown}"
@@ -589,12 +632,12 @@ fn a_case_can_run_under_another_command() {
             "--only",
             "wrapper.deny.status/is-one",
         ])
-        .args(["--under", "/no/such/tool"])
+        .args(["--under", "/no/such/tool -v"])
         .assert()
-        .code(3)
+        .code(2)
         .get_output()
         .clone();
-    assert!(text(&output.stdout).contains("--under: /no/such/tool cannot be started"));
+    assert!(text(&output.stderr).contains("--under \"/no/such/tool -v\": there is no /no/such/tool"));
 }
 
 #[test]

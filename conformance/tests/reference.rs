@@ -65,7 +65,8 @@ fn the_reference_passes_the_whole_suite() {
             name.split('-').next().expect("a name")
         );
         let mut run = Command::new(env!("CARGO_BIN_EXE_conformance"));
-        run.args(["run", "--json", "-", "--shell"]).arg(top().join(shell));
+        run.args(["run", "--json", "-", "--jobs", &made("JOBS"), "--shell"])
+            .arg(top().join(shell));
         run.args(["--wrapper", &wrapper, "--server", &server]);
         if index > 0 {
             // Wrapper and server are the same again.

@@ -51,6 +51,17 @@ impl Run {
         self
     }
 
+    /// Any command line of the suite.
+    fn of_command(arguments: &[&str]) -> Run {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+        command
+            .timeout(Duration::from_secs(120))
+            .env("TMPDIR", folder.path())
+            .args(arguments);
+        Run { folder, command }
+    }
+
     fn baseline(self, content: &str) -> Run {
         let path = self.folder.path().join("known.toml");
         fs::write(&path, content).expect("a baseline");
@@ -251,4 +262,109 @@ fn reports_that_cannot_be_compared_are_named() {
             "{complained}"
         );
     }
+}
+
+#[test]
+fn a_list_that_is_there_is_not_replaced_unless_it_is_in_force() {
+    let entry = "[[known]]\ncase = \"wrapper.deny.status/is-one\"\nreason = \"r\"\nissue = \"i\"\n";
+    let run = Run::of(PASSES);
+    let path = run.folder.path().join("known.toml");
+    fs::write(&path, entry).expect("a list");
+    let mut run = run.with(&["--write-baseline", path.to_str().expect("UTF-8")]);
+    let complained = run.ends_with(2).complained;
+    assert!(
+        complained.contains("it is there already; name it with --baseline too"),
+        "{complained}"
+    );
+    assert_eq!(fs::read_to_string(&path).expect("a list"), entry);
+}
+
+#[test]
+fn reports_say_why_a_failure_is_expected() {
+    let run = Run::of("exit 0\n").baseline(&format!(
+        "[[known]]\ncase = \"{EASY}\"\nreason = \"no usage\\nyet\"\nissue = \"#1\"\n"
+    ));
+    let (tap, junit) = (run.folder.path().join("tap"), run.folder.path().join("junit"));
+    let names = [&tap, &junit].map(|path| path.to_str().expect("UTF-8").to_owned());
+    let mut run = run.with(&["--tap", &names[0], "--junit", &names[1]]);
+    let outcome = run.ends_with(0);
+    let case = &outcome.report["cases"][0];
+    assert_eq!(
+        (&case["reason"], &case["issue"]),
+        (&"no usage\nyet".into(), &"#1".into())
+    );
+    let tap = fs::read_to_string(tap).expect("a report");
+    assert!(
+        tap.contains(&format!("not ok 1 - {EASY} # TODO no usage yet (#1)\n")),
+        "{tap}"
+    );
+    let junit = fs::read_to_string(junit).expect("a report");
+    assert!(junit.contains("yet (#1): "), "{junit}");
+}
+
+#[test]
+fn a_shell_or_a_shim_that_hangs_at_its_first_breath_leaves_nothing() {
+    let hang = Run::of("sleep 1000\nexit 1\n");
+    let script = hang.folder.path().join("wrapper");
+    let script = script.to_str().expect("UTF-8");
+    for role in ["--shell", "--server"] {
+        let complained = Run::of_command(&["run", role, script, "--timeout-scale", "0.02"])
+            .ends_with(3)
+            .complained;
+        assert!(complained.contains(&format!("{role} ")), "{complained}");
+    }
+}
+
+#[test]
+fn an_interruption_before_the_first_case_leaves_nothing() {
+    use std::io::Read;
+    let hang = Run::of("echo started >\"$TMPDIR/../fifo\"\nsleep 1000\nexit 1\n");
+    let folder = hang.folder.path();
+    let fifo = folder.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .args(["run", "--server"])
+        .arg(folder.join("wrapper"))
+        .env("TMPDIR", folder)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("a run");
+    let mut started = String::new();
+    fs::File::open(fifo)
+        .and_then(|mut fifo| fifo.read_to_string(&mut started))
+        .expect("the shim starts");
+    assert_eq!(started, "started\n");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let output = child.wait_with_output().expect("its end");
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{complained}");
+    assert!(
+        complained.contains("interrupted by signal 2 before the first case"),
+        "{complained}"
+    );
+    assert_eq!(running_in(folder), Vec::<PathBuf>::new());
+    let left: Vec<_> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .filter(|name| name.to_string_lossy().starts_with("conformance-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_shim_without_sessions_is_judged_by_nothing() {
+    let shim = Run::of(
+        "while read -r line; do echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocol\":1,\
+         \"implementation\":{\"name\":\"hollow\",\"version\":\"0\"},\"capabilities\":[]}}'; done\n",
+    );
+    let script = shim.folder.path().join("wrapper");
+    let script = script.to_str().expect("UTF-8");
+    let said = Run::of_command(&["run", "--server", script, "--only", "session.*"])
+        .ends_with(4)
+        .said;
+    assert!(
+        said.contains("not-applicable  session.overlay/names-and-values"),
+        "{said}"
+    );
 }

@@ -38,6 +38,7 @@ pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
         shard: Shard { index: 1, count: 1 },
         results: finished.results,
         duration: started.elapsed(),
+        interrupted: None,
     };
     let mut output = std::io::stdout().lock();
     for result in &run.results {

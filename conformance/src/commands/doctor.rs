@@ -6,8 +6,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use super::INITIALIZE_PATIENCE;
-use crate::breath;
+use anyhow::Context as _;
+
+use super::Interrupted;
+use crate::breath::{self, PATIENCE, leaving_nothing};
 use crate::command_line::{Judged, status};
 use crate::implementations::Implementations;
 use crate::peer::launch::Launch;
@@ -28,6 +30,18 @@ const TOOLS: [&str; 33] = [
     "awk", "bash", "cat", "chmod", "cmp", "cp", "cut", "date", "diff", "env", "find", "grep", "head", "id",
     "kill", "ls", "mkdir", "mkfifo", "mv", "nice", "nohup", "od", "rm", "sed", "seq", "setsid", "sleep",
     "sort", "tee", "tr", "wc", "xargs", "yes",
+];
+
+/// The capabilities that a shim may name (HARNESS.md).
+const CAPABILITIES: [&str; 8] = [
+    "session",
+    "cancel",
+    "exec",
+    "unrelated",
+    "signals",
+    "bytes",
+    "umask",
+    "stopped",
 ];
 
 /// What an examination found.
@@ -57,13 +71,14 @@ pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
         ("tools", tools()),
         ("baselines of bench", baselines()),
     ];
-    for (name, path) in [("--shell", &judged.shell), ("--wrapper", &judged.wrapper)] {
-        if let Some(path) = path {
-            findings.push((name, named(name, path)));
-        }
+    if let Some(path) = &judged.shell {
+        findings.push(("--shell", finding(shell(path))?));
+    }
+    if let Some(path) = &judged.wrapper {
+        findings.push(("--wrapper", finding(wrapper(path))?));
     }
     if let Some(command) = &judged.server {
-        findings.push(("--server", server(command)));
+        findings.push(("--server", finding(server(command))?));
     }
     let mut output = std::io::stdout().lock();
     let mut bad = false;
@@ -160,7 +175,7 @@ fn seccomp() -> Finding {
         k: libc::SECCOMP_RET_ALLOW,
     };
     let launched = Launch::new("/bin/true", "/").filter(vec![allow]).start();
-    match launched.and_then(|mut process| process.wait("a filtered process", INITIALIZE_PATIENCE)) {
+    match launched.and_then(|mut process| process.wait("a filtered process", PATIENCE)) {
         Ok(_) => Finding::Good("filters can be installed".to_owned()),
         Err(error) => Finding::Bad(format!(
             "filters cannot be installed, so sandboxes cannot be played: {error:?}"
@@ -224,31 +239,45 @@ fn baselines() -> Finding {
     }
 }
 
-fn named(option: &str, path: &Path) -> Finding {
-    let shell = (option == "--shell").then_some(path);
-    let wrapper = (option == "--wrapper").then_some(path);
-    match Implementations::named(shell, wrapper, None).and_then(|mut named| {
-        named.ask_shell_version()?;
-        breath::try_shell(&named, INITIALIZE_PATIENCE)?;
-        Ok(named)
-    }) {
-        Ok(named) => Finding::Good(named.shell_version.unwrap_or_else(|| path.display().to_string())),
-        Err(error) => Finding::Bad(format!("{error:#}")),
+/// A first breath as a finding; that the doctor was interrupted is none.
+fn finding(breath: anyhow::Result<String>) -> anyhow::Result<Finding> {
+    match breath {
+        Ok(text) => Ok(Finding::Good(text)),
+        Err(error) if error.is::<Interrupted>() => Err(error),
+        Err(error) => Ok(Finding::Bad(format!("{error:#}"))),
     }
 }
 
-fn server(command: &str) -> Finding {
-    let breath = Implementations::named(None, None, Some(command)).and_then(|mut named| {
-        breath::initialize_server(&mut named, INITIALIZE_PATIENCE)?;
-        Ok(named)
-    });
-    match breath {
-        Ok(named) => Finding::Good(format!(
-            "{} {}, capabilities: {}",
-            named.server_name.unwrap_or_default(),
-            named.server_version.unwrap_or_default(),
-            named.capabilities.join(" ")
-        )),
-        Err(error) => Finding::Bad(format!("{error:#}")),
-    }
+fn shell(path: &Path) -> anyhow::Result<String> {
+    let mut named = Implementations::named(Some(path), None, None)?;
+    breath::breathe(&mut named, PATIENCE)?;
+    Ok(named.shell_version.unwrap_or_else(|| path.display().to_string()))
+}
+
+fn wrapper(path: &Path) -> anyhow::Result<String> {
+    let named = Implementations::named(None, Some(path), None)?;
+    let wrapper = named.wrapper.context("a wrapper")?;
+    leaving_nothing(|| breath::try_wrapper(&wrapper, PATIENCE))?;
+    Ok(format!(
+        "{} asks, and ends with 1 when it is denied",
+        path.display()
+    ))
+}
+
+fn server(command: &str) -> anyhow::Result<String> {
+    let mut named = Implementations::named(None, None, Some(command))?;
+    breath::breathe(&mut named, PATIENCE)?;
+    let unknown: Vec<_> = named
+        .capabilities
+        .iter()
+        .filter(|name| !CAPABILITIES.contains(&name.as_str()))
+        .map(|name| format!("; {name} is none that the protocol knows"))
+        .collect();
+    Ok(format!(
+        "{} {}, capabilities: {}{}",
+        named.server_name.unwrap_or_default(),
+        named.server_version.unwrap_or_default(),
+        named.capabilities.join(" "),
+        unknown.concat()
+    ))
 }

@@ -9,17 +9,14 @@ pub mod list;
 pub mod run;
 pub mod schema;
 
-use std::time::Duration;
+use std::path::Path;
 
 use anyhow::Context as _;
 
 use crate::command_line::{Judged, Trying};
-use crate::implementations::Implementations;
+use crate::implementations::{Implementations, find_in_path};
 use crate::runner::schedule::Options;
 use crate::{breath, suite};
-
-/// How long a shim may take for its first breath, before `--timeout-scale`.
-const INITIALIZE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The suite or the machine failed: exit status 3, not 2.
 #[derive(Debug)]
@@ -33,6 +30,22 @@ impl std::fmt::Display for HarnessFailure {
 
 impl std::error::Error for HarnessFailure {}
 
+/// A signal came before the first case: exit status 128 and its number.
+#[derive(Debug)]
+pub struct Interrupted(pub i32);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "interrupted by signal {} before the first case",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Looks at what was named and at its first breath, before any case.
 ///
 /// # Errors
@@ -45,10 +58,13 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
     );
     let mut implementations =
         Implementations::named(shell, wrapper, server)?.with_stock_shell(judged.stock_shell.as_deref())?;
-    implementations.ask_shell_version()?;
-    breath::initialize_server(
+    let under = match &trying.under {
+        None => Vec::new(),
+        Some(command) => command_to_run_under(command)?,
+    };
+    breath::breathe(
         &mut implementations,
-        INITIALIZE_PATIENCE.mul_f64(trying.timeout_scale),
+        breath::PATIENCE.mul_f64(trying.timeout_scale),
     )?;
     Ok(Options {
         implementations,
@@ -57,15 +73,19 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         timeout_scale: trying.timeout_scale,
         jobs,
         keep: trying.keep,
-        under: match &trying.under {
-            None => Vec::new(),
-            Some(command) => shlex::split(command)
-                .filter(|words| !words.is_empty())
-                .with_context(|| {
-                    format!("--under {command:?}: not a command line; a quote is open, or it is empty")
-                })?,
-        },
+        under,
     })
+}
+
+fn command_to_run_under(command: &str) -> anyhow::Result<Vec<String>> {
+    let words = shlex::split(command).filter(|words| !words.is_empty());
+    let words = words.with_context(|| {
+        format!("--under {command:?}: not a command line; a quote is open, or it is empty")
+    })?;
+    let program = &words[0];
+    let found = program.contains('/') && Path::new(program).exists() || find_in_path(program).is_some();
+    anyhow::ensure!(found, "--under {command:?}: there is no {program}");
+    Ok(words)
 }
 
 /// A seed that a person can type again.
@@ -78,9 +98,20 @@ fn random_seed() -> u64 {
         % 1_000_000_000
 }
 
-/// The error of an id that does not exist.
+/// The error of an id that does not exist, or that is a requirement's where a case is wanted.
 fn unknown_id(id: &str) -> anyhow::Error {
     let cases = suite::all();
+    let of_requirement: Vec<_> = cases
+        .iter()
+        .filter(|case| case.requirement_id() == id)
+        .map(|case| case.id)
+        .collect();
+    if !of_requirement.is_empty() {
+        return anyhow::anyhow!(
+            "'{id}' is a requirement; its cases are {}",
+            of_requirement.join(" ")
+        );
+    }
     let requirements = crate::requirements::all()
         .iter()
         .map(|requirement| requirement.id.as_str());

@@ -8,18 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::prepare;
+use super::{HarnessFailure, prepare};
 use crate::baseline::Baseline;
-use crate::breath;
 use crate::command_line::{RunArguments, status};
 use crate::outcome::{CaseResult, Outcome};
-use crate::report::{Run, html, human, json, junit, tap};
+use crate::report::{Interrupted, Run, html, human, json, junit, tap};
 use crate::requirements::Role;
 use crate::runner::schedule::{self, Event};
 use crate::suite::Selection;
-
-/// How long a shell may take for its first script, before `--timeout-scale`.
-const SHELL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the selected cases.
 ///
@@ -43,18 +39,9 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     // Opened before the run: that a report cannot be written must not be found out after it.
     let outputs = outputs(arguments)?;
     if let Some(path) = &arguments.write_baseline {
-        // Without a change, for it may be the list that is in force.
-        File::options()
-            .append(true)
-            .create(true)
-            .open(path)
-            .with_context(|| format!("--write-baseline {}: cannot be written", path.display()))?;
+        check_baseline_to_write(path, arguments.baseline.as_deref())?;
     }
     let mut options = prepare(&arguments.judged, &arguments.trying, jobs)?;
-    breath::try_shell(
-        &options.implementations,
-        SHELL_PATIENCE.mul_f64(options.timeout_scale),
-    )?;
     let selection = Selection {
         level: arguments.level,
         only: arguments.only.clone(),
@@ -86,9 +73,13 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         listener.again();
     };
     let mut results = rounds.results;
-    if let Some(path) = &arguments.write_baseline {
-        std::fs::write(path, baseline.renewed(&results).text()?)
-            .with_context(|| format!("--write-baseline {}: cannot be written", path.display()))?;
+    let interrupted = interrupted.map(|signal| Interrupted {
+        signal,
+        not_run: cases.len() - results.len(),
+    });
+    // Half a run says nothing about the other half.
+    if let (Some(path), None) = (&arguments.write_baseline, interrupted) {
+        std::fs::write(path, baseline.renewed(&results).text()?).map_err(|error| unwritable(path, &error))?;
     }
     for result in &mut results {
         baseline.apply(result);
@@ -100,6 +91,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         shard: arguments.shard,
         results,
         duration: started.elapsed(),
+        interrupted,
     };
     for (form, file) in outputs {
         file.write(&form.text(&run)?)?;
@@ -108,12 +100,9 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     if rounds.done > 1 {
         listener.say(&format!("{} rounds\n", rounds.done))?;
     }
-    if let Some(signal) = interrupted {
-        let left = cases.len() - run.results.len();
-        listener.say(&format!(
-            "interrupted by signal {signal}: {left} cases were not run\n"
-        ))?;
-        return Ok(128 + signal);
+    if let Some(interrupted) = interrupted {
+        listener.say(&format!("{interrupted}\n"))?;
+        return Ok(128 + interrupted.signal);
     }
     let status = exit_status(&run);
     if status == self::status::NOTHING {
@@ -123,6 +112,30 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         );
     }
     Ok(status)
+}
+
+/// A list that is there is brought up to date or left alone: its reasons are somebody's work.
+fn check_baseline_to_write(path: &Path, in_force: Option<&Path>) -> anyhow::Result<()> {
+    let shown = path.display();
+    let file = |path: &Path| std::fs::canonicalize(path).ok();
+    let filled = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+    if filled && in_force.and_then(file) != file(path) {
+        bail!(
+            "--write-baseline {shown}: it is there already; name it with --baseline too to bring it up to date, or remove it"
+        );
+    }
+    // Without a change, for it may be the list that is in force.
+    File::options()
+        .append(true)
+        .create(true)
+        .open(path)
+        .with_context(|| format!("--write-baseline {shown}: cannot be written"))?;
+    Ok(())
+}
+
+/// What could be opened before the run and not be written after it is the machine's failure, not the user's.
+fn unwritable(path: &Path, error: &std::io::Error) -> HarnessFailure {
+    HarnessFailure(format!("{}: cannot be written: {error}", path.display()))
 }
 
 /// The rounds of a run (`--repeat`, `--until-failure`) and what they came to together.
@@ -263,7 +276,7 @@ impl<'a> ReportFile<'a> {
         match self {
             ReportFile::StandardOutput => writeln!(std::io::stdout().lock(), "{text}")?,
             ReportFile::File(path, mut file) => {
-                writeln!(file, "{text}").with_context(|| format!("{}: cannot be written", path.display()))?;
+                writeln!(file, "{text}").map_err(|error| unwritable(path, &error))?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Run;
+use super::{Interrupted, Run};
 use crate::outcome::{CaseResult, Outcome};
 use crate::requirements::{Level, Role};
 use crate::suite;
@@ -29,6 +29,9 @@ pub struct Report {
     shard: String,
     /// Wall time of the run in milliseconds.
     duration_ms: u64,
+    /// Where a signal ended the run early; the cases are those that were over by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interrupted: Option<Interrupted>,
     summary: Counts,
     levels: BTreeMap<String, LevelCounts>,
     cases: Vec<CaseReport>,
@@ -109,6 +112,12 @@ struct CaseReport {
     observed: Option<String>,
     /// The wire, a line each, of a case that isn't passed.
     transcript: Option<Vec<String>>,
+    /// Why it is known to fail, of an expected failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Where that is followed up, of an expected failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issue: Option<String>,
     /// The last lines of the implementation's standard error.
     stderr_tail: Option<String>,
     /// A command that runs just this case.
@@ -145,6 +154,7 @@ pub fn report(run: &Run) -> serde_json::Result<Value> {
         seed: run.seed,
         shard: run.shard.to_string(),
         duration_ms: u64::try_from(run.duration.as_millis()).unwrap_or(u64::MAX),
+        interrupted: run.interrupted,
         summary: Counts {
             pass: run.count(Outcome::Pass),
             fail: run.count(Outcome::Fail),
@@ -198,6 +208,8 @@ fn case_report(run: &Run, result: &CaseResult) -> CaseReport {
         expected: result.expected.clone(),
         observed: result.observed.clone(),
         transcript: shows_its_wire.then(|| result.transcript.clone()),
+        reason: result.known.as_ref().map(|known| known.reason.clone()),
+        issue: result.known.as_ref().map(|known| known.issue.clone()),
         stderr_tail: result.stderr_tail.clone(),
         reproduce: run.reproduce(result),
     }

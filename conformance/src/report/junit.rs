@@ -1,7 +1,8 @@
 //! The JUnit report, as the usual CI viewers read it. Its counts equal those of the JSON report.
 //!
 //! JUnit knows passed, failed, error and skipped: an unexpected pass is a failure, an expected failure and a
-//! case that does not apply are skipped with the reason, and a harness error is an error.
+//! case that does not apply are skipped with the reason, and a harness error is an error. So is, in a suite of its own,
+//! that a run was interrupted.
 
 use std::time::Duration;
 
@@ -32,6 +33,14 @@ pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
             report.add_test_suite(test_suite);
         }
     }
+    if let Some(interrupted) = run.interrupted {
+        // Viewers know no unfinished run; without an error they would show one as passed.
+        let mut error = TestCaseStatus::non_success(NonSuccessKind::Error);
+        error.set_message(interrupted.to_string());
+        let mut test_suite = TestSuite::new("run");
+        test_suite.add_test_case(TestCase::new("interrupted", error));
+        report.add_test_suite(test_suite);
+    }
     report.to_string()
 }
 
@@ -48,9 +57,11 @@ fn test_case(run: &Run, result: &CaseResult) -> TestCase {
     test_case.set_time(Duration::from_millis(result.duration_ms));
     if result.outcome != Outcome::Pass {
         test_case.status.set_type(result.outcome.to_string());
-        test_case
-            .status
-            .set_message(result.observed.clone().unwrap_or_default());
+        let observed = result.observed.clone().unwrap_or_default();
+        test_case.status.set_message(match &result.known {
+            Some(known) => format!("{} ({}): {observed}", known.reason, known.issue),
+            None => observed,
+        });
         if !result.outcome.is_green() {
             test_case
                 .status

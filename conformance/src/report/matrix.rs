@@ -134,10 +134,13 @@ fn read(path: &Path) -> anyhow::Result<(String, Value)> {
             "{shown}: no report of this suite, format {FORMAT} (write one with `conformance run --json FILE`)"
         );
     }
-    let name = path
+    let mut name = path
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
+    if !report["interrupted"].is_null() {
+        name.push_str(" (interrupted)");
+    }
     Ok((name, report))
 }

@@ -9,6 +9,9 @@ pub mod tap;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::implementations::Implementations;
 use crate::outcome::{CaseResult, Outcome};
 use crate::requirements::Level;
@@ -29,6 +32,29 @@ pub struct Run {
     pub results: Vec<CaseResult>,
     /// Wall time.
     pub duration: Duration,
+    /// Where a signal ended the run early.
+    pub interrupted: Option<Interrupted>,
+}
+
+/// How a run ended early.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct Interrupted {
+    /// Number of the signal that ended it.
+    pub signal: i32,
+    /// How many of the selected cases were not run.
+    pub not_run: usize,
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Interrupted { signal, not_run } = self;
+        let cases = human::counted(*not_run, "case");
+        let were = if *not_run == 1 { "was" } else { "were" };
+        write!(
+            formatter,
+            "interrupted by signal {signal}: {cases} {were} not run"
+        )
+    }
 }
 
 impl Run {

@@ -8,7 +8,8 @@ use crate::outcome::Outcome;
 /// The report of a run.
 pub fn report(run: &Run) -> String {
     let mut text = String::from("TAP version 14\n");
-    let _ = writeln!(text, "1..{}", run.results.len());
+    let not_run = run.interrupted.map_or(0, |interrupted| interrupted.not_run);
+    let _ = writeln!(text, "1..{}", run.results.len() + not_run);
     for (index, result) in run.results.iter().enumerate() {
         let ok = match result.outcome {
             Outcome::Pass | Outcome::NotApplicable => "ok",
@@ -17,10 +18,21 @@ pub fn report(run: &Run) -> String {
                 "not ok"
             }
         };
-        let directive = match result.outcome {
-            Outcome::ExpectedFail => " # TODO known failure",
-            Outcome::NotApplicable => " # SKIP does not apply",
-            _ => "",
+        let directive = match (result.outcome, &result.known) {
+            (Outcome::ExpectedFail, Some(known)) => {
+                format!(
+                    " # TODO {} ({})",
+                    in_a_line(&known.reason),
+                    in_a_line(&known.issue)
+                )
+            }
+            (Outcome::NotApplicable, _) => {
+                format!(
+                    " # SKIP {}",
+                    in_a_line(result.observed.as_deref().unwrap_or_default())
+                )
+            }
+            _ => String::new(),
         };
         let _ = writeln!(text, "{ok} {} - {}{directive}", index + 1, result.id);
         if result.outcome == Outcome::Pass {
@@ -37,7 +49,15 @@ pub fn report(run: &Run) -> String {
         member(&mut text, "reproduce", &run.reproduce(result));
         let _ = writeln!(text, "  ...");
     }
+    if let Some(interrupted) = run.interrupted {
+        let _ = writeln!(text, "Bail out! {interrupted}");
+    }
     text
+}
+
+/// A text behind a directive, which ends with its line.
+fn in_a_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A member of the YAML block. JSON strings are YAML's double-quoted ones.

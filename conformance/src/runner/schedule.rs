@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::Assignment;
 use crate::context::Settings;
@@ -20,6 +20,9 @@ use crate::suite::Case;
 
 /// The hidden subcommand under which this executable is a supervisor.
 pub const SUPERVISE: &str = "__supervise";
+
+/// The signals that end a run in good order.
+pub const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
 /// The PATH that cases have, whoever starts them.
 pub const PATH_OF_CASES: &str = "/usr/bin:/bin";
@@ -90,7 +93,7 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
     };
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = signal_hook::iterator::Signals::new(ENDING)?;
     let signals_handle = signals.handle();
     let signal_thread = std::thread::spawn({
         let sender = sender.clone();
@@ -221,6 +224,7 @@ impl Worker {
                         observed: Some(format!("{error:#}")),
                         transcript: Vec::new(),
                         stderr_tail: None,
+                        known: None,
                         seed: self.settings.seed,
                     };
                     self.send(Message::Event(Event::Finished(Box::new(result))));
@@ -253,14 +257,11 @@ impl Worker {
 
     /// Runs one case; none where the run was interrupted meanwhile.
     fn supervise(&self, index: usize, case: &Case) -> anyhow::Result<Option<CaseResult>> {
-        if let Some(capability) = case.capability
-            && !self
-                .settings
-                .implementations
-                .capabilities
-                .iter()
-                .any(|named| named == capability)
-        {
+        let named = &self.settings.implementations.capabilities;
+        let missing = case
+            .capabilities()
+            .find(|needed| !named.iter().any(|name| name == needed));
+        if let Some(capability) = missing {
             return Ok(Some(not_applicable(case, capability)));
         }
         let assignment = Assignment {
@@ -312,6 +313,7 @@ fn not_applicable(case: &Case, capability: &str) -> CaseResult {
         observed: Some(format!("the shim does not name the capability '{capability}'")),
         transcript: Vec::new(),
         stderr_tail: None,
+        known: None,
         seed: 0,
     }
 }

@@ -198,6 +198,7 @@ fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
         transcript: Vec::new(),
         seed: 0,
         stderr_tail: None,
+        known: None,
     }
 }
 
