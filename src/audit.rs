@@ -195,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_cut_beyond_their_longest_length() {
+        let longest = "x".repeat(LONGEST_TEXT);
+        assert_eq!(cut(longest.clone()), longest);
+        assert_eq!(cut(format!("{longest}y")), format!("{longest}… (1025 bytes)"));
+    }
+
+    #[test]
+    fn durations_are_told_in_milliseconds() {
+        assert_eq!(milliseconds(Duration::from_secs(2)), 2000);
+    }
+
+    #[test]
     fn a_request_is_one_line_without_its_environment() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit");

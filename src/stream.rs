@@ -186,6 +186,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_drained_stream_ends_and_is_not_reset() {
+        let (mut client, stream) = pair(100);
+        client.write_all(&[0; 10_000]).unwrap();
+        stream.drain();
+        drop(stream);
+        assert_eq!(std::io::Read::read(&mut client, &mut [0]).unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn a_cancelled_receive_loses_no_byte() {
         let (mut client, mut stream) = pair(100);
         for part in [&b"\x02"[..], b"\0\0", b"\0h", b"i"] {

@@ -154,6 +154,12 @@ fn every_invalid_byte_has_its_own_escape() {
 }
 
 #[test]
+fn every_escape_of_json_is_read() {
+    let escaped = br#""\"\\\/\b\f\n\r\t\u0041\ud83d\uDE00""#;
+    assert_eq!(decoded(escaped), Ok("\"\\/\u{8}\u{c}\n\r\tA😀".into()));
+}
+
+#[test]
 fn an_encoded_surrogate_travels_as_three_bytes() {
     assert_eq!(written(b"\xed\xa0\x80"), br#""\udced\udca0\udc80""#);
 }
