@@ -26,8 +26,12 @@ NEEDED := cargo:rustup cc:gcc patch:patch xz:xz-utils tar:tar sha256sum:coreutil
 SCRIPTS ?= 300
 # Cases at a time: most of their time they wait.
 JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
-# What `make mutants` changes: execve-wrapper or shell-escalation.
+# What `make mutants` changes: execve-wrapper, shell-escalation or, of shell-escalation-conformance, what decides about
+# cases and runs, with the tests that need no broken implementation.
 MUTATED ?= execve-wrapper
+ORACLE := expect.rs outcome.rs baseline.rs suite.rs runner/*.rs commands/run.rs
+MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
+    --cargo-arg=--lib $(foreach test,specification runner command_line,--cargo-arg=--test=$(test))
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
@@ -46,7 +50,7 @@ help:
 	@echo "make suite        only build the suite"
 	@echo "make coverage     make conformance/COVERAGE.md and conformance/schemas anew"
 	@echo "make pictures     make the README's pictures anew, in a browser"
-	@echo "make mutants      change the wrapper in small ways, each of which a test must notice (MUTATED=shell-escalation, SHARD=1/4)"
+	@echo "make mutants      change the wrapper in small ways, each of which a test must notice or SURVIVORS.md explain (MUTATED=shell-escalation, SHARD=0/4 for a quarter)"
 	@echo "make lint         formatting, clippy and the documentation, warnings denied"
 	@echo "make clean        remove everything that was built"
 
@@ -155,11 +159,15 @@ coverage: prerequisites
 pictures: prerequisites
 	CONFORMANCE_PICTURES="$(CURDIR)/conformance/pictures" cargo test --package shell-escalation-conformance --test browser
 
-# Each small change of wrapper and server must be noticed by a unit test or a case (SHARD=1/4 for a part: hours).
+# Each small change must be noticed by a unit test or a case, or be explained (conformance/mutants/SURVIVORS.md).
 mutants: prerequisites suite
 	command -v cargo-mutants >/dev/null 2>&1 || cargo install --locked cargo-mutants
-	CONFORMANCE="$(abspath $(CONFORMANCE))" cargo mutants --package $(MUTATED) --output $(TARGET)/mutants-$(MUTATED) \
-	    $(if $(SHARD),--shard $(SHARD)) --jobs 2 -- -- --include-ignored
+	cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
+	@# Statuses 2 and 3 say that some survive or hang, which is then judged.
+	NEXTEST_PROFILE=mutants CONFORMANCE="$(abspath $(CONFORMANCE))" cargo mutants --config .config/mutants.toml \
+	    --package $(MUTATED) $(MUTANTS_OF_$(MUTATED)) --output $(TARGET)/mutants-$(MUTATED) --jobs 2 \
+	    $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? -eq 2 -o $$? -eq 3 ]
+	conformance/mutants/judge $(TARGET)/mutants-$(MUTATED) $(if $(SHARD),part)
 
 lint: prerequisites
 	cargo fmt --all --check
