@@ -157,3 +157,23 @@ pub(crate) fn spawn_escalated(
         error_prefix,
     })?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_leads_to_another_file_than_the_requests_words_is_refused() {
+        let request = Request {
+            file: "true".into(),
+            argv: vec!["true".into()],
+            workdir: "/bin".into(),
+            env: Vec::new(),
+            umask: None,
+        };
+        let look = |resolved: &str| Seen::look(&request, OsStr::new(resolved));
+        assert!(look("/bin/true").is_ok());
+        let refusal = look("/bin/false").expect_err("another file");
+        assert!(refusal.to_string().contains("changes while it is looked at"));
+    }
+}
