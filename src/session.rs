@@ -5,9 +5,9 @@ mod stopwatch;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -29,9 +29,16 @@ pub(crate) use stopwatch::Stopwatch;
 #[derive(Debug)]
 pub struct EscalationSession {
     overlay: HashMap<String, String>,
-    /// Until the shell has been started.
-    client: Arc<Mutex<Option<OwnedFd>>>,
+    client: Arc<ClientEnd>,
     core: Arc<SessionCore>,
+}
+
+/// The client's end of the escalation socket, here until the shell has been started.
+#[derive(Debug)]
+struct ClientEnd {
+    socket: Mutex<Option<OwnedFd>>,
+    /// Its number, or -1 once it is gone: for a child between fork and exec, which must not lock.
+    number: AtomicI32,
 }
 
 /// What the tasks of a session share.
@@ -89,7 +96,10 @@ impl EscalationSession {
         core.span.in_scope(|| tracing::debug!("session started"));
         Ok(Self {
             overlay,
-            client: Arc::new(Mutex::new(Some(client))),
+            client: Arc::new(ClientEnd {
+                number: AtomicI32::new(client.as_raw_fd()),
+                socket: Mutex::new(Some(client)),
+            }),
             core,
         })
     }
@@ -111,18 +121,22 @@ impl EscalationSession {
     /// Here it stays close-on-exec at every moment. Call [`Self::close_client_socket`] when the command has been spawned.
     ///
     /// # Errors
-    /// When the socket has been closed already.
+    /// When the socket has been closed already. When that happens between this call and the spawn, the spawn fails.
     pub fn attach(&self, command: &mut std::process::Command) -> io::Result<()> {
         use std::os::unix::process::CommandExt;
-        let number = self.client_number()?;
+        if self.client.number.load(Ordering::Acquire) < 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the session's client socket has been closed already",
+            ));
+        }
         command.envs(&self.overlay);
         let client = Arc::clone(&self.client);
-        // SAFETY: between fork and exec only fcntl(2) is called, which is async-signal-safe.
+        // SAFETY: between fork and exec an atomic is read and fcntl(2) is called, which is async-signal-safe.
         unsafe {
             command.pre_exec(move || {
-                // Keeps the session's socket open until the command is dropped, so that its number can't be another file's.
-                let _client = &client;
-                match libc::fcntl(number, libc::F_SETFD, 0) {
+                // Once the socket is closed its number can be another file's. -1 is nobody's, and fails with EBADF.
+                match libc::fcntl(client.number.load(Ordering::Acquire), libc::F_SETFD, 0) {
                     -1 => Err(io::Error::last_os_error()),
                     _ => Ok(()),
                 }
@@ -155,18 +169,10 @@ impl EscalationSession {
     }
 
     fn take_client(&self) -> Option<OwnedFd> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn client_number(&self) -> io::Result<RawFd> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = client.as_ref();
-        client.map(AsRawFd::as_raw_fd).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotConnected,
-                "the session's client socket has been closed already",
-            )
-        })
+        // Before it is closed: whoever still reads the number here may rely on it.
+        self.client.number.store(-1, Ordering::Release);
+        let mut socket = self.client.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.take()
     }
 }
 

@@ -8,6 +8,7 @@ mod children;
 mod hostile;
 mod one_shot;
 mod requests;
+mod sessions;
 mod teardown;
 
 use std::sync::{Arc, Mutex};
