@@ -29,10 +29,6 @@ JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
 # What `make mutants` changes: execve-wrapper, shell-escalation or, of shell-escalation-conformance, what decides about
 # cases and runs, with the tests that need no broken implementation.
 MUTATED ?= execve-wrapper
-# A change of what ends process trees can make it end every process that it can see: so it sees only its own. The shell
-# stays, as the first process that reaps the others.
-CONFINED := unshare $(if $(filter 0,$(shell id -u)),,--map-root-user) --fork --pid --mount-proc --kill-child \
-    sh -c '"$$@"; exit $$?' sh
 ORACLE := expect.rs outcome.rs baseline.rs suite.rs runner/*.rs commands/run.rs
 MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
     --cargo-arg=--lib $(foreach test,specification runner command_line,--cargo-arg=--test=$(test))
@@ -168,7 +164,9 @@ mutants: prerequisites suite
 	command -v cargo-mutants >/dev/null 2>&1 || cargo install --locked cargo-mutants
 	cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 	@# Statuses 2 and 3 say that some survive or hang, which is then judged.
-	NEXTEST_PROFILE=mutants CONFORMANCE="$(abspath $(CONFORMANCE))" $(CONFINED) cargo mutants --config .config/mutants.toml \
+	NEXTEST_PROFILE=mutants CONFORMANCE="$(abspath $(CONFORMANCE))" \
+	    CARGO_TARGET_$$(rustc -vV | sed -n 's/host: //p' | tr a-z- A-Z_)_RUNNER="$(abspath conformance/mutants/confined)" \
+	    cargo mutants --config .config/mutants.toml \
 	    --package $(MUTATED) $(MUTANTS_OF_$(MUTATED)) --output $(TARGET)/mutants-$(MUTATED) --jobs 2 \
 	    $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? -eq 2 -o $$? -eq 3 ]
 	conformance/mutants/judge $(TARGET)/mutants-$(MUTATED) $(if $(SHARD),part)
