@@ -8,6 +8,7 @@ mod program;
 mod raw;
 mod supervisor;
 mod tree;
+mod words;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::descriptor_map::Step;
 use super::raw::{SysResult, clone_process, syscall};
+use super::words::describe;
 
 /// What the supervisor needs, made by the host; it lives until the supervisor has said `Started` or has ended.
 pub(super) struct Job {
@@ -573,23 +574,11 @@ fn complain(job: &Job, stage: i32, errno: i32) {
     if job.error_output < 0 {
         return;
     }
-    let text: &[u8] = match (stage, errno) {
-        (STAGE_SWAPPED, _) => b"the program changed between decision and execution",
-        (_, libc::ENOENT) => b"No such file or directory",
-        (_, libc::EACCES) => b"Permission denied",
-        (_, libc::ENOEXEC) => b"Exec format error",
-        (_, libc::E2BIG) => b"Argument list too long",
-        (_, libc::ENOTDIR) => b"Not a directory",
-        (_, libc::EISDIR) => b"Is a directory",
-        (_, libc::ELOOP) => b"Too many levels of symbolic links",
-        (_, libc::ETXTBSY) => b"Text file busy",
-        (_, libc::ENAMETOOLONG) => b"File name too long",
-        (_, libc::ENOMEM) => b"Cannot allocate memory",
-        (_, libc::EAGAIN) => b"Resource temporarily unavailable",
-        (_, libc::EPERM) => b"Operation not permitted",
-        _ => b"cannot be executed",
+    let text = match stage {
+        STAGE_SWAPPED => "the program changed between decision and execution",
+        _ => describe(errno),
     };
-    for part in [job.error_prefix.as_slice(), text, b"\n"] {
+    for part in [job.error_prefix.as_slice(), text.as_bytes(), b"\n"] {
         let mut rest = part;
         while !rest.is_empty() {
             let mut watched = [

@@ -625,6 +625,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_script_that_is_another_file_by_now_is_not_executed_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for first_line in ["#!/bin/sh", ": for a shell, since there is no interpreter"] {
+            let [decided, other] = ["decided", "other"].map(|name| {
+                let path = folder.path().join(name);
+                std::fs::write(&path, format!("{first_line}\nexit 9\n")).unwrap();
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                std::fs::set_permissions(&path, mode).unwrap();
+                path
+            });
+            for (path, expected) in [
+                (&decided, TreeEvent::Ended(Ending::Exited(9))),
+                (
+                    &other,
+                    TreeEvent::Failed(StartFailure {
+                        stage: Stage::Swapped,
+                        errno: Errno::ESTALE,
+                    }),
+                ),
+            ] {
+                let workdir = open_directory(OsStr::new("/")).unwrap();
+                let program = PinnedFile::open(workdir.as_fd(), decided.as_os_str()).unwrap();
+                let mut tree = Tree::spawn(Spawn {
+                    program: Ok(program),
+                    path: path.into(),
+                    argv: vec!["script".into()],
+                    env: Vec::new(),
+                    workdir: Ok(workdir),
+                    umask: None,
+                    open_files: None,
+                    descriptors: Vec::new(),
+                    placement: Placement::OwnGroup,
+                    error_prefix: Vec::new(),
+                })
+                .unwrap();
+                let mut last = None;
+                while let Some(event) = tree.next_event().await {
+                    last = Some(event);
+                }
+                assert_eq!(last, Some(expected), "{first_line}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn nul_in_an_argument_starts_nothing() {
         let workdir = open_directory(OsStr::new("/")).unwrap();
         let program = PinnedFile::open(workdir.as_fd(), OsStr::new("/bin/sh")).unwrap();
