@@ -219,17 +219,22 @@ fn closed_standard_streams_are_not_sent() {
         let session = Session::new();
         let mut command = session.command(&["/bin/true"]);
         close(&mut command, &closed);
-        let child = spawn(command);
-        let mut request = session.accept();
-        let (message, descriptors) = request.escalate();
-        assert_eq!(
-            (&message["fds"], descriptors.len()),
-            (&serde_json::json!(open), open.len())
-        );
-        drop(descriptors);
-        request.send(r#"{"exit_code":5}"#);
-        assert_status(finish(child).status, 5);
+        assert_escalates(&session, command, &open);
     }
+}
+
+/// Demands that the wrapper sends just these descriptors, and ends as the child did.
+fn assert_escalates(session: &Session, command: Command, numbers: &[i32]) {
+    let child = spawn(command);
+    let mut request = session.accept();
+    let (message, descriptors) = request.escalate();
+    assert_eq!(
+        (&message["fds"], descriptors.len()),
+        (&serde_json::json!(numbers), numbers.len())
+    );
+    drop(descriptors);
+    request.send(r#"{"exit_code":5}"#);
+    assert_status(finish(child).status, 5);
 }
 
 #[test]
@@ -246,13 +251,7 @@ fn without_proc_the_descriptors_are_found_one_by_one() {
     inherit(&mut command, &file, 77);
     inherit(&mut command, &session.client, 78);
     hide_proc(&mut command);
-    let child = spawn(command);
-    let mut request = session.accept();
-    let (message, descriptors) = request.escalate();
-    assert_eq!(message["fds"], serde_json::json!([0, 1, 2, 77]));
-    drop(descriptors);
-    request.send(r#"{"exit_code":5}"#);
-    assert_status(finish(child).status, 5);
+    assert_escalates(&session, command, &[0, 1, 2, 77]);
 }
 
 #[test]
@@ -269,13 +268,7 @@ fn a_descriptor_above_the_limit_of_open_files_is_sent_too() {
         // SAFETY: setrlimit reads the structure and nothing else.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
     });
-    let child = spawn(command);
-    let mut request = session.accept();
-    let (message, descriptors) = request.escalate();
-    assert_eq!(message["fds"], serde_json::json!([0, 1, 2, 77]));
-    drop(descriptors);
-    request.send(r#"{"exit_code":5}"#);
-    assert_status(finish(child).status, 5);
+    assert_escalates(&session, command, &[0, 1, 2, 77]);
 }
 
 #[test]
