@@ -126,7 +126,7 @@ impl Environment {
                 parent.cancel();
                 (running.await, Some(Signal::SIGTERM))
             }
-                        () = interrupts.sent_to_us(&mut interrupt) => {
+            () = interrupts.sent_to_us(&mut interrupt) => {
                 parent.cancel();
                 (running.await, Some(Signal::SIGINT))
             }

@@ -156,7 +156,9 @@ impl Shim {
             "exec" => self.exec(rpc::params(params)?).await,
             "process/spawn" => {
                 let params: SpawnParams = rpc::params(params)?;
-                self.unrelated.spawn(params.command()?).await
+                let mut command = params.command()?;
+                process::limit_open_files(&mut command, self.inherited_open_files);
+                self.unrelated.spawn(command).await
             }
             "process/wait" => {
                 let UnrelatedWaitParams { pid } = rpc::params(params)?;

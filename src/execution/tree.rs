@@ -528,10 +528,11 @@ mod tests {
     use crate::execution::program::open_directory;
     use std::os::fd::AsFd;
 
-    fn spawn(argv: &[&str], descriptors: Vec<(OwnedFd, RawFd)>) -> Tree {
+    /// A command in the root directory, with an empty environment and nothing else of its own.
+    fn command(argv: &[&str]) -> Spawn {
         let workdir = open_directory(OsStr::new("/")).unwrap();
         let program = PinnedFile::open(workdir.as_fd(), OsStr::new(argv[0])).unwrap();
-        Tree::spawn(Spawn {
+        Spawn {
             program: Ok(program),
             path: argv[0].into(),
             argv: argv.iter().map(Into::into).collect(),
@@ -539,11 +540,14 @@ mod tests {
             workdir: Ok(workdir),
             umask: None,
             open_files: None,
-            descriptors,
+            descriptors: Vec::new(),
             placement: Placement::OwnGroup,
             error_prefix: Vec::new(),
-        })
-        .unwrap()
+        }
+    }
+
+    fn spawn(argv: &[&str]) -> Tree {
+        Tree::spawn(command(argv)).unwrap()
     }
 
     async fn started(tree: &mut Tree) -> Pid {
@@ -555,7 +559,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_starts_ends_and_is_reaped() {
-        let mut tree = spawn(&["/bin/sh", "-c", "exit 7"], Vec::new());
+        let mut tree = spawn(&["/bin/sh", "-c", "exit 7"]);
         let pid = started(&mut tree).await;
         assert_eq!(tree.next_event().await, Some(TreeEvent::Ended(Ending::Exited(7))));
         assert_eq!(tree.next_event().await, None);
@@ -565,7 +569,7 @@ mod tests {
 
     #[tokio::test]
     async fn signals_stops_and_kills_are_told() {
-        let mut tree = spawn(&["/bin/sleep", "600"], Vec::new());
+        let mut tree = spawn(&["/bin/sleep", "600"]);
         started(&mut tree).await;
         tree.signal(libc::SIGSTOP);
         assert_eq!(tree.next_event().await, Some(TreeEvent::Stopped(libc::SIGSTOP)));
@@ -578,21 +582,66 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
+        const STOPS: usize = 1_000; // the kernel keeps some hundreds of messages for a reader
+        let script = format!("n={STOPS}; while [ $((n -= 1)) -ge 0 ]; do kill -STOP $$; done; exit 7");
+        let mut tree = spawn(&["/bin/sh", "-c", &script]);
+        let pid = started(&mut tree).await;
+        for _ in 0..STOPS {
+            while !is_stopped(pid) {
+                std::thread::yield_now();
+            }
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+        }
+        // Its end is known to the supervisor, and waits for room, when nobody is left to be asked about.
+        while nix::sys::signal::kill(pid, None).is_ok() {
+            std::thread::yield_now();
+        }
+        let mut told = Vec::new();
+        while let Some(event) = tree.next_event().await {
+            told.push(event);
+        }
+        assert_eq!(told.pop(), Some(TreeEvent::Ended(Ending::Exited(7))));
+        assert!(
+            told.iter()
+                .all(|event| *event == TreeEvent::Stopped(libc::SIGSTOP)),
+            "{told:?}"
+        );
+        assert!(
+            told.len() < STOPS,
+            "{} stops fit, so nothing had to wait",
+            told.len()
+        );
+    }
+
+    fn is_stopped(pid: Pid) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        status
+            .rsplit(')')
+            .next()
+            .is_some_and(|fields| fields.trim_start().starts_with('T'))
+    }
+
+    #[test]
+    fn a_failed_stage_is_told_by_its_number() {
+        for stage in [
+            Stage::Supervisor,
+            Stage::Descriptors,
+            Stage::Workdir,
+            Stage::Swapped,
+            Stage::Execute,
+        ] {
+            assert_eq!(Stage::from_number(stage.number()), stage);
+        }
+    }
+
+    #[tokio::test]
     async fn limits_of_open_files_are_the_child_s_own() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
-        let workdir = open_directory(OsStr::new("/")).unwrap();
-        let program = PinnedFile::open(workdir.as_fd(), OsStr::new("/bin/sh")).unwrap();
         let mut tree = Tree::spawn(Spawn {
-            program: Ok(program),
-            path: "/bin/sh".into(),
-            argv: ["sh", "-c", "ulimit -Sn; ulimit -Hn"].map(Into::into).to_vec(),
-            env: Vec::new(),
-            workdir: Ok(workdir),
-            umask: None,
             open_files: Some((33, 44)),
             descriptors: vec![(writer, 1)],
-            placement: Placement::OwnGroup,
-            error_prefix: Vec::new(),
+            ..command(&["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"])
         })
         .unwrap();
         while tree.next_event().await.is_some() {}
@@ -604,7 +653,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_supervisor_that_is_killed_takes_its_child_along() {
-        let mut tree = spawn(&["/bin/sleep", "600"], Vec::new());
+        let mut tree = spawn(&["/bin/sleep", "600"]);
         let pid = started(&mut tree).await;
         let supervisor = tree.supervisor.as_ref().unwrap().pid;
         // SAFETY: two integers.
@@ -645,19 +694,9 @@ mod tests {
                     }),
                 ),
             ] {
-                let workdir = open_directory(OsStr::new("/")).unwrap();
-                let program = PinnedFile::open(workdir.as_fd(), decided.as_os_str()).unwrap();
                 let mut tree = Tree::spawn(Spawn {
-                    program: Ok(program),
                     path: path.into(),
-                    argv: vec!["script".into()],
-                    env: Vec::new(),
-                    workdir: Ok(workdir),
-                    umask: None,
-                    open_files: None,
-                    descriptors: Vec::new(),
-                    placement: Placement::OwnGroup,
-                    error_prefix: Vec::new(),
+                    ..command(&[decided.to_str().unwrap()])
                 })
                 .unwrap();
                 let mut last = None;
@@ -671,20 +710,7 @@ mod tests {
 
     #[tokio::test]
     async fn nul_in_an_argument_starts_nothing() {
-        let workdir = open_directory(OsStr::new("/")).unwrap();
-        let program = PinnedFile::open(workdir.as_fd(), OsStr::new("/bin/sh")).unwrap();
-        let spawned = Tree::spawn(Spawn {
-            program: Ok(program),
-            path: "/bin/sh".into(),
-            argv: vec!["a\0b".into()],
-            env: Vec::new(),
-            workdir: Ok(workdir),
-            umask: None,
-            open_files: None,
-            descriptors: Vec::new(),
-            placement: Placement::OwnGroup,
-            error_prefix: Vec::new(),
-        });
+        let spawned = Tree::spawn(command(&["/bin/sh", "a\0b"]));
         assert!(matches!(spawned, Err(SpawnError::Nul(_))), "{spawned:?}");
     }
 }

@@ -78,5 +78,40 @@ mod tests {
         assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
         set(&program, 0o666);
         assert!(others_can_replace(&program));
+        // A group that may write is as good as anybody, but for root's own.
+        set(&program, 0o775);
+        assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
+        std::os::unix::fs::chown(&program, None, Some(some_group())).unwrap();
+        assert!(others_can_replace(&program));
+    }
+
+    #[test]
+    fn programs_below_a_folder_where_others_can_rename_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        let set =
+            |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        set(&own, 0o755);
+        set(folder.path(), 0o777);
+        assert!(others_can_replace(&own.join("git")));
+        // Sticky: who owns the folder can rename all the same.
+        set(folder.path(), 0o1777);
+        assert_eq!(
+            others_can_replace(&own.join("git")),
+            !nix::unistd::geteuid().is_root()
+        );
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(1), None).unwrap();
+        }
+        assert!(others_can_replace(&own.join("git")));
+    }
+
+    /// A group that this process may give a file to, which for root isn't root's.
+    fn some_group() -> u32 {
+        match nix::unistd::getegid().as_raw() {
+            0 => 1,
+            own => own,
+        }
     }
 }

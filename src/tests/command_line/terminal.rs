@@ -1,5 +1,6 @@
 //! On a terminal: approvals, an interactive shell, and the terminal's end.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,10 +10,16 @@ use super::support::chain;
 use super::support::processes::gone_within;
 
 const PATIENCE: Option<u64> = Some(20_000);
+const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
 
-fn prompting(folder: &tempfile::TempDir, command: &str) -> PtySession {
+fn prompt_policy(folder: &tempfile::TempDir) -> PathBuf {
     let policy = folder.path().join("policy.toml");
     std::fs::write(&policy, "default = \"prompt\"\n").unwrap();
+    policy
+}
+
+fn prompting(folder: &tempfile::TempDir, command: &str) -> PtySession {
+    let policy = prompt_policy(folder);
     let mut run = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
     run.args(["run", "--no-login", "--policy"]).arg(policy);
     run.arg("--shell")
@@ -50,8 +57,10 @@ fn a_person_is_asked_and_answers() {
 
 /// An interactive shell of the system: unpatched, but with job control.
 fn interactive() -> PtySession {
-    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
-    let mut shell = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    interactive_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")), RUN)
+}
+
+fn interactive_by(mut shell: Command, policy: &str) -> PtySession {
     shell.args([
         "shell",
         "--policy",
@@ -71,6 +80,19 @@ fn interactive() -> PtySession {
         .unwrap();
     terminal.exp_string("ready> ").unwrap();
     terminal
+}
+
+#[test]
+fn the_terminal_of_a_killed_shell_is_given_back() {
+    let mut caller = Command::new("/bin/sh");
+    let script = r#""$0" "$@"; read -r line && echo "read:$line""#;
+    caller.args(["-c", script, env!("CARGO_BIN_EXE_shell-escalation")]);
+    let mut terminal = interactive_by(caller, RUN);
+    // The shell's own process group had the terminal, and goes with it.
+    terminal.send_line("kill -KILL $$").unwrap();
+    terminal.send_line("hello").unwrap();
+    terminal.exp_string("read:hello\r\n").unwrap();
+    terminal.exp_eof().unwrap();
 }
 
 #[test]
@@ -95,6 +117,43 @@ fn an_interactive_shell_has_its_terminal() {
         status.starts_with("Exited(") && status.ends_with(", 5)"),
         "{status}"
     );
+}
+
+#[test]
+fn a_question_borrows_the_terminal_of_an_interactive_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    let mut terminal = interactive_by(program, prompt_policy(&folder).to_str().unwrap());
+    let ask = r#""$EXEC_WRAPPER" /bin/echo echo out""side"#;
+    // Each command is a job with a process group of its own, which has the terminal until the question.
+    terminal.send_line(ask).unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_line("y").unwrap();
+    terminal.exp_string("outside\r\n").unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    terminal.send_line(ask).unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_control('c').unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    terminal.send_line("echo $((128+2))-$?").unwrap();
+    terminal.exp_string("130-130").unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    // Afterwards the job has it back.
+    terminal
+        .send_line(&format!("sh -c '{ask}; read -r line; echo read:$line'"))
+        .unwrap();
+    terminal.exp_string("[a]lways in this session: ").unwrap();
+    terminal.send_line("y").unwrap();
+    terminal.exp_string("outside\r\n").unwrap();
+    terminal.send_line("words").unwrap();
+    terminal.exp_string("read:words\r\n").unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    // From the background nobody may take it.
+    terminal.send_line(&format!("{ask} & wait")).unwrap();
+    terminal.exp_string("runs in the background").unwrap();
+    terminal.exp_string("ready> ").unwrap();
+    terminal.send_line("exit").unwrap();
+    terminal.exp_eof().unwrap();
 }
 
 #[test]

@@ -21,7 +21,19 @@ pub struct Shim {
 
 impl Shim {
     pub fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_shell-escalation"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")))
+    }
+
+    /// A shim that may not open more than so many files until it asks for more, which it may.
+    pub fn start_with_open_files(soft: u64) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let script = format!("ulimit -Sn {soft} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_shell-escalation")]);
+        Self::start_by(shell)
+    }
+
+    fn start_by(mut command: Command) -> Self {
+        let mut child = command
             .args(["--log", "error", "shim"])
             .env("SECRET_OF_THE_SHIM", "1")
             .stdin(Stdio::piped())

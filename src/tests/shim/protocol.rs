@@ -133,6 +133,28 @@ fn spawned_processes_have_the_given_environment_and_streams() {
 }
 
 #[test]
+fn spawned_processes_have_the_limit_of_open_files_that_the_shim_was_given() {
+    let mut shim = Shim::start_with_open_files(123);
+    let folder = tempfile::tempdir().unwrap();
+    shim.call(
+        "session/start",
+        &json!({"session": "s", "shell": "/x", "wrapper": "/w"}),
+    )
+    .unwrap();
+    for (spawn, wait) in [
+        ("session/spawn", "session/wait"),
+        ("process/spawn", "process/wait"),
+    ] {
+        let output = folder.path().join("out");
+        let params = json!({"session": "s", "argv": ["/bin/sh", "-c", "ulimit -Sn"], "cwd": "/", "env": {},
+                            "stdout": output});
+        let pid = shim.call(spawn, &params).unwrap()["pid"].clone();
+        shim.call(wait, &json!({"session": "s", "pid": pid})).unwrap();
+        assert_eq!(std::fs::read_to_string(output).unwrap(), "123\n", "{spawn}");
+    }
+}
+
+#[test]
 fn unrelated_processes_run_and_end() {
     let mut shim = Shim::start();
     let spawned = shim
