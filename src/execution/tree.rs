@@ -526,6 +526,7 @@ impl Stacks {
 mod tests {
     use super::*;
     use crate::execution::program::open_directory;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use std::os::fd::AsFd;
 
     /// A command in the root directory, with an empty environment and nothing else of its own.
@@ -612,6 +613,27 @@ mod tests {
             "{} stops fit, so nothing had to wait",
             told.len()
         );
+    }
+
+    #[tokio::test]
+    async fn a_complaint_that_nobody_reads_keeps_no_supervisor() {
+        let (_reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
+        while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        let mut tree = Tree::spawn(Spawn {
+            program: Err(StartFailure {
+                stage: Stage::Execute,
+                errno: Errno::ENOENT,
+            }),
+            descriptors: vec![(writer, 2)],
+            error_prefix: b"command: ".to_vec(),
+            ..command(&["/bin/true"])
+        })
+        .unwrap();
+        tree.kill();
+        let ended = async { while tree.next_event().await.is_some() {} };
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+        assert!(ended.is_ok(), "the supervisor still waits for a reader");
     }
 
     fn is_stopped(pid: Pid) -> bool {

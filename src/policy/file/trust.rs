@@ -83,6 +83,8 @@ mod tests {
         assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
         std::os::unix::fs::chown(&program, None, Some(some_group())).unwrap();
         assert!(others_can_replace(&program));
+        set(&program, 0o755);
+        assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
     }
 
     #[test]
