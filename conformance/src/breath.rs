@@ -11,7 +11,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use signal_hook::iterator::Signals;
 
 use crate::commands::{HarnessFailure, Interrupted};
 use crate::implementations::Implementations;
@@ -21,8 +20,7 @@ use crate::peer::launch::Launch;
 use crate::peer::process::Ended;
 use crate::peer::shim::{PROTOCOL, Shim, initialize_params};
 use crate::peer::wire::{frame, receive_handshake};
-use crate::runner::census;
-use crate::runner::schedule::ENDING;
+use crate::runner::{census, ending};
 use crate::transcript::Transcript;
 
 /// How long each may take, before `--timeout-scale`.
@@ -50,7 +48,10 @@ pub fn breathe(implementations: &mut Implementations, patience: Duration) -> any
 pub fn leaving_nothing<T>(trial: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     // Orphans come to this process, which can then end them.
     nix::sys::prctl::set_child_subreaper(true)?;
-    let mut signals = Signals::new(ENDING)?;
+    let (mut signals, earlier) = ending::listen()?;
+    if let Some(signal) = earlier {
+        return Err(Interrupted(signal).into());
+    }
     let handle = signals.handle();
     let watch = std::thread::spawn(move || {
         let signal = signals.forever().next()?;

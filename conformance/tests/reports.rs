@@ -160,3 +160,35 @@ fn only_one_report_can_go_to_standard_output() {
         .clone();
     assert!(String::from_utf8_lossy(&output.stderr).contains("only one report can go to standard output"));
 }
+
+#[test]
+fn two_reports_cannot_go_to_one_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (name, other_name) = (folder.path().join("report"), folder.path().join("./report"));
+    let refused = conformance()
+        .args(["run", "--wrapper", "/bin/true", "--json"])
+        .arg(name)
+        .arg("--tap")
+        .arg(other_name)
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("two reports would overwrite each other"), "{said}");
+    // What keeps nothing may be named twice.
+    let only = ["--only", "wrapper.usage/no-arguments"];
+    conformance()
+        .args([
+            "run",
+            "--wrapper",
+            "/bin/true",
+            "--json",
+            "/dev/null",
+            "--tap",
+            "/dev/null",
+        ])
+        .args(only)
+        .assert()
+        .code(1);
+}

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         listener.say(&format!("-- round {}, seed {}\n", rounds.done + 1, options.seed))?;
         listener.again();
     };
-    let mut results = rounds.results;
+    let mut results = std::mem::take(&mut rounds.results);
     let interrupted = interrupted.map(|signal| Interrupted {
         signal,
         not_run: cases.len() - results.len(),
@@ -98,7 +99,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     }
     listener.say(&human::summary(&run))?;
     if rounds.done > 1 {
-        listener.say(&format!("{} rounds\n", rounds.done))?;
+        listener.say(&human::rounds(rounds.done, first_seed, &rounds.unexpected))?;
     }
     if let Some(interrupted) = interrupted {
         listener.say(&format!("{interrupted}\n"))?;
@@ -143,7 +144,8 @@ struct Rounds {
     wanted: Option<u32>,
     until_failure: bool,
     done: u32,
-    failed: bool,
+    /// Each case that was not as expected, with the rounds, of which the first is 1.
+    unexpected: Vec<(String, Vec<u32>)>,
     results: Vec<CaseResult>,
 }
 
@@ -153,7 +155,7 @@ impl Rounds {
             wanted: arguments.repeat.or((!arguments.until_failure).then_some(1)),
             until_failure: arguments.until_failure,
             done: 0,
-            failed: false,
+            unexpected: Vec::new(),
             results: Vec::new(),
         }
     }
@@ -164,7 +166,9 @@ impl Rounds {
         for result in round {
             let mut judged = result.clone();
             baseline.apply(&mut judged);
-            self.failed |= !judged.outcome.is_green();
+            if !judged.outcome.is_green() {
+                self.note(&judged.id);
+            }
             match self.results.iter_mut().find(|earlier| earlier.id == result.id) {
                 None => self.results.push(result),
                 Some(earlier) if earlier.outcome == Outcome::Pass => *earlier = result,
@@ -173,8 +177,16 @@ impl Rounds {
         }
     }
 
+    fn note(&mut self, id: &str) {
+        match self.unexpected.iter_mut().find(|(known, _)| known == id) {
+            Some((_, rounds)) => rounds.push(self.done),
+            None => self.unexpected.push((id.to_owned(), vec![self.done])),
+        }
+    }
+
     fn are_over(&self) -> bool {
-        self.wanted.is_some_and(|wanted| self.done >= wanted) || (self.until_failure && self.failed)
+        self.wanted.is_some_and(|wanted| self.done >= wanted)
+            || (self.until_failure && !self.unexpected.is_empty())
     }
 }
 
@@ -249,6 +261,16 @@ fn outputs(arguments: &RunArguments) -> anyhow::Result<Vec<(Form, ReportFile<'_>
     {
         bail!("only one report can go to standard output (-); name files for the others");
     }
+    for (index, (_, file)) in outputs.iter().enumerate() {
+        for (_, other) in &outputs[..index] {
+            if file.is_same(other)? {
+                bail!(
+                    "{}: two reports would overwrite each other there; name a file for each",
+                    file.shown()
+                );
+            }
+        }
+    }
     Ok(outputs)
 }
 
@@ -268,8 +290,24 @@ impl<'a> ReportFile<'a> {
         Ok(ReportFile::File(path, file))
     }
 
+    fn shown(&self) -> std::path::Display<'_> {
+        match self {
+            ReportFile::StandardOutput => Path::new("-").display(),
+            ReportFile::File(path, _) => path.display(),
+        }
+    }
+
     fn is_standard_output(&self) -> bool {
         matches!(self, ReportFile::StandardOutput)
+    }
+
+    /// Whether both are one file, by whatever names. What isn't kept, as in a pipe or /dev/null, isn't overwritten.
+    fn is_same(&self, other: &ReportFile) -> anyhow::Result<bool> {
+        let (ReportFile::File(_, file), ReportFile::File(_, other)) = (self, other) else {
+            return Ok(false);
+        };
+        let (file, other) = (file.metadata()?, other.metadata()?);
+        Ok(file.is_file() && (file.dev(), file.ino()) == (other.dev(), other.ino()))
     }
 
     fn write(self, text: &str) -> anyhow::Result<()> {

@@ -105,6 +105,22 @@ pub fn summary(run: &Run) -> String {
     text
 }
 
+/// How many rounds there were, and of each case that was not as expected in one of them, in which and with which seed.
+pub fn rounds(number: u32, first_seed: u64, unexpected: &[(String, Vec<u32>)]) -> String {
+    let mut text = format!("{number} rounds\n");
+    for (id, rounds) in unexpected {
+        let numbers: Vec<String> = rounds.iter().map(u32::to_string).collect();
+        let seed = first_seed.wrapping_add(u64::from(rounds[0]) - 1);
+        let _ = writeln!(
+            text,
+            "{id} was not as expected in {} of them, with seed {seed} first: {}",
+            rounds.len(),
+            numbers.join(", ")
+        );
+    }
+    text
+}
+
 /// A number of things: `1 case`, `2 cases`.
 pub fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod census;
+pub mod ending;
 pub mod schedule;
 pub mod supervisor;
 

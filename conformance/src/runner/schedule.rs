@@ -9,20 +9,15 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-
-use super::Assignment;
+use super::{Assignment, ending};
 use crate::context::Settings;
 use crate::implementations::Implementations;
 use crate::outcome::{CaseResult, Outcome};
 use crate::suite::Case;
+use anyhow::Context as _;
 
 /// The hidden subcommand under which this executable is a supervisor.
 pub const SUPERVISE: &str = "__supervise";
-
-/// The signals that end a run in good order.
-pub const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
 /// The PATH that cases have, whoever starts them.
 pub const PATH_OF_CASES: &str = "/usr/bin:/bin";
@@ -93,12 +88,12 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
     };
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
-    let mut signals = signal_hook::iterator::Signals::new(ENDING)?;
+    let (mut signals, earlier) = ending::listen()?;
     let signals_handle = signals.handle();
     let signal_thread = std::thread::spawn({
         let sender = sender.clone();
         move || {
-            for signal in signals.forever() {
+            for signal in earlier.into_iter().chain(signals.forever()) {
                 if sender.send(Message::Interrupted(signal)).is_err() {
                     return;
                 }
