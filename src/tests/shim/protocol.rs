@@ -133,7 +133,7 @@ fn spawned_processes_have_the_given_environment_and_streams() {
 }
 
 #[test]
-fn spawned_processes_have_the_limit_of_open_files_that_the_shim_was_given() {
+fn the_shim_may_open_many_files_and_what_it_spawns_as_many_as_it_was_given() {
     let mut shim = Shim::start_with_open_files(123);
     let folder = tempfile::tempdir().unwrap();
     shim.call(
@@ -141,6 +141,15 @@ fn spawned_processes_have_the_limit_of_open_files_that_the_shim_was_given() {
         &json!({"session": "s", "shell": "/x", "wrapper": "/w"}),
     )
     .unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", shim.child.id())).unwrap();
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
+    let [.., soft, hard, _unit] = open_files.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{open_files}");
+    };
+    assert_eq!(soft, hard);
     for (spawn, wait) in [
         ("session/spawn", "session/wait"),
         ("process/spawn", "process/wait"),
