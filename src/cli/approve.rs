@@ -307,6 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn what_just_fits_is_shown_in_full() {
+        let mut request = PolicyRequest::new("/bin/true");
+        let long = "x".repeat(200);
+        request.argv = vec![long.clone().into()];
+        request.env = (0..50)
+            .map(|number| (format!("V{number}").into(), "".into()))
+            .collect();
+        let text = question(&request, None, &BTreeMap::new());
+        assert!(text.contains(&format!("  arguments   {long}\n")), "{text}");
+        assert!(text.ends_with("  added   V9=\"\"\n"), "{text}");
+    }
+
+    #[test]
     fn what_nobody_could_read_is_counted() {
         let mut request = PolicyRequest::new("/bin/true");
         request.argv = (0..1000).map(|number| number.to_string().into()).collect();

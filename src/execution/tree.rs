@@ -615,6 +615,51 @@ mod tests {
         );
     }
 
+    /// What /proc/self/maps says of the page at this address.
+    fn permissions(address: *const u8) -> String {
+        let address = address as usize;
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let parts = |line: &str| {
+            let mut fields = line.split_whitespace();
+            let (from, to) = fields.next()?.split_once('-')?;
+            let bounds = [from, to].map(|bound| usize::from_str_radix(bound, 16).unwrap());
+            Some((bounds[0]..bounds[1], fields.next()?.to_owned()))
+        };
+        let page = maps
+            .lines()
+            .filter_map(parts)
+            .find(|(range, _)| range.contains(&address));
+        page.map(|(_, permissions)| permissions).unwrap_or_default()
+    }
+
+    #[test]
+    fn below_each_stack_nothing_can_be_touched() {
+        let stacks = Stacks::new().unwrap();
+        for (top, size) in [
+            (stacks.child_top(), CHILD_STACK),
+            (stacks.supervisor_top(), SUPERVISOR_STACK),
+        ] {
+            assert_eq!(permissions(top.wrapping_sub(1)), "rw-p");
+            assert_eq!(permissions(top.wrapping_sub(size)), "rw-p");
+            assert_eq!(permissions(top.wrapping_sub(size + 1)), "---p");
+        }
+        stacks.unmap();
+    }
+
+    #[tokio::test]
+    async fn a_tree_that_is_dropped_leaves_no_process() {
+        let mut tree = spawn(&["/bin/sleep", "600"]);
+        let child = started(&mut tree).await;
+        let supervisor = tree.supervisor.as_ref().unwrap().pid;
+        drop(tree);
+        // A zombie could still be asked about.
+        for pid in [child, supervisor] {
+            while nix::sys::signal::kill(pid, None).is_ok() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_complaint_that_nobody_reads_keeps_no_supervisor() {
         let (_reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();

@@ -202,6 +202,28 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_takes_its_own_length_from_the_budget() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let length = 3 * FIRST_ALLOCATION;
+        let budget = Budget::new(length);
+        let mut reader = FrameReader::new(length, budget.share());
+        let sender = std::thread::spawn(move || client.write_all(&frame(&vec![b' '; length])));
+        let frame = loop {
+            match reader.advance(server.as_fd(), false) {
+                Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::yield_now();
+                }
+                arrived => break arrived.unwrap().unwrap(),
+            }
+        };
+        sender.join().unwrap().unwrap();
+        assert_eq!(frame.payload.len(), length);
+        assert!(!budget.share().grow(1));
+        drop(frame);
+        assert!(budget.share().grow(length));
+    }
+
+    #[test]
     fn the_end_inside_of_a_frame_is_an_error_and_between_frames_none() {
         for sent in [&b"\x05"[..], b"\x05\0\0\0", b"\x05\0\0\0abcd"] {
             let (mut client, server) = UnixStream::pair().unwrap();

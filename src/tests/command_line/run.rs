@@ -64,6 +64,24 @@ fn the_status_is_the_command_s() {
 }
 
 #[test]
+fn the_shell_is_a_login_shell_unless_that_is_declined() {
+    let folder = tempfile::tempdir().unwrap();
+    let shell = folder.path().join("shell");
+    chain::script(&shell, "#!/bin/sh\necho \"$1\"\n");
+    for (options, expected) in [(&[][..], "-lc\n"), (&["--no-login"], "-c\n")] {
+        let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
+        let mut run = program();
+        run.args(["run", "--policy", policy, "--wrapper"])
+            .arg(chain::wrapper())
+            .arg("--shell")
+            .arg(&shell)
+            .args(options)
+            .args(["--", "true"]);
+        run.assert().success().stdout(expected);
+    }
+}
+
+#[test]
 fn arguments_are_joined_and_streams_are_inherited() {
     let mut run = stock("read line; echo \"$line\"; echo err >&2");
     run.arg("; echo more")

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rexpect::session::{PtySession, spawn_command};
 
 use super::support::chain;
@@ -152,7 +153,8 @@ fn a_question_borrows_the_terminal_of_an_interactive_shell() {
     terminal.send_line(&format!("{ask} & wait")).unwrap();
     terminal.exp_string("runs in the background").unwrap();
     terminal.exp_string("ready> ").unwrap();
-    terminal.send_line("exit").unwrap();
+    // No question is open any more that an interrupt could be for, and the shell has the terminal.
+    terminal.process_mut().signal(Signal::SIGINT).unwrap();
     terminal.exp_eof().unwrap();
 }
 

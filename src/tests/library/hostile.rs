@@ -43,6 +43,7 @@ async fn a_burst_of_requests_is_no_flood_of_idle_streams() {
     let server = EscalateServer::new("/bin/sh", "/w", Always::new(Decision::run())).with_limits(limits);
     let fixture = start_with(server);
     // On the server's only thread, so all are there before it looks.
+    let _idle = [fixture.client.connect(), fixture.client.connect()];
     let streams: Vec<_> = (0..9).map(|_| fixture.client.request(&["/bin/true"])).collect();
     blocking(move || {
         for mut stream in streams {

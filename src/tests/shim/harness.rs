@@ -62,7 +62,16 @@ impl Shim {
     }
 
     pub fn send(&mut self, message: &Value) {
-        writeln!(self.stdin.as_mut().unwrap(), "{message}").unwrap();
+        self.send_line(&message.to_string());
+    }
+
+    pub fn send_line(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Whether a message of this method came before one that was waited for.
+    pub fn has_said(&self, method: &str) -> bool {
+        self.set_aside.iter().any(|message| message["method"] == method)
     }
 
     /// Sends a request without waiting; the id of its answer.

@@ -43,6 +43,9 @@ fn unknown_methods_sessions_and_processes_are_errors() {
         assert_eq!(shim.call(method, &params), Err(-32602), "{method}");
     }
     assert_eq!(shim.call("process/wait", &json!({"pid": 1})), Err(-32602));
+    shim.send_line("{");
+    let complaint = shim.wait_for(|message| message["id"].is_null());
+    assert_eq!(complaint["error"]["code"], -32700);
     assert_eq!(shim.call("session/start", &json!({"session": "x"})), Err(-32602));
 }
 
@@ -78,6 +81,9 @@ fn decisions_go_to_the_suite_and_back() {
     let (id, _) = shim.question();
     shim.send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": 1, "message": "broken"}}));
     assert_eq!(stream.try_receive(), None);
+    // What was answered isn't withdrawn afterwards.
+    shim.call("initialize", &json!({})).unwrap();
+    assert!(!shim.has_said("policy/cancelled"));
 }
 
 #[test]
