@@ -254,22 +254,13 @@ fn shown(text: &OsStr) -> String {
     let mut shown = if !text.is_empty() && text.chars().all(plain) {
         text.into_owned()
     } else {
-        format!("\"{}\"", text.escape_debug().map(visible).collect::<String>())
+        // Of characters that only direct or join others, too, it leaves none.
+        format!("\"{}\"", text.escape_debug())
     };
     if shown.chars().count() > LONGEST {
         shown = shown.chars().take(LONGEST).chain("… (cut)".chars()).collect();
     }
     shown
-}
-
-/// `escape_debug` leaves characters that change the direction of text.
-fn visible(character: char) -> String {
-    match character {
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-            character.escape_unicode().to_string()
-        }
-        _ => character.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -304,6 +295,23 @@ mod tests {
         let base = [("PATH", "/bin"), ("HOME", "/root"), ("LANG", "C")];
         let base = base.map(|(name, value)| (name.into(), value.into())).into();
         insta::assert_snapshot!(question(&request, Some("it reaches the network"), &base));
+    }
+
+    #[test]
+    fn characters_without_a_glyph_are_shown_by_their_numbers() {
+        let invisible = [
+            '\u{200b}'..='\u{200f}',
+            '\u{202a}'..='\u{202e}',
+            '\u{2060}'..='\u{206f}',
+            '\u{feff}'..='\u{feff}',
+        ];
+        for character in invisible.into_iter().flatten() {
+            let text = format!("a{character}b");
+            assert_eq!(
+                shown(OsStr::new(&text)),
+                format!("\"a{}b\"", character.escape_unicode())
+            );
+        }
     }
 
     #[test]

@@ -133,6 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_no_descriptors() {
+        let (client, server) = UnixStream::pair().unwrap();
+        // Whoever made both ends can demand that the kernel tells who sends.
+        nix::sys::socket::setsockopt(&server, nix::sys::socket::sockopt::PassCred, &true).unwrap();
+        let (_files, numbers) = nulls(2);
+        client.send_with_fd(b"x", &numbers).unwrap();
+        let received = receive_with_descriptors(server.as_fd(), &mut [0; 4]).unwrap();
+        assert_eq!(received.descriptors.len(), 2);
+        for descriptor in &received.descriptors {
+            assert!(!numbers.contains(&descriptor.as_raw_fd()));
+            assert!(fcntl(descriptor, FcntlArg::F_GETFD).is_ok());
+        }
+    }
+
+    #[test]
     fn without_room_no_descriptor_is_installed() {
         let (client, server) = UnixStream::pair().unwrap();
         // A pipe tells who holds its other end: with all writers gone it is at its end.

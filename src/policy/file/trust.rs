@@ -85,6 +85,16 @@ mod tests {
         assert!(others_can_replace(&program));
         set(&program, 0o755);
         assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&program, Some(1), None).unwrap();
+        }
+        assert!(others_can_replace(&program));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_counts_as_replaceable() {
+        let too_long = "n".repeat(300);
+        assert!(others_can_replace(&Path::new("/usr/bin").join(too_long)));
     }
 
     #[test]
