@@ -8,7 +8,6 @@ subreaper of the escalated tree: whatever loses its parent there becomes its own
 ids nobody else can get, are ever killed. No process has threads: nothing is forked at a wrong moment.
 """
 
-import array
 import asyncio
 import contextlib
 import ctypes
@@ -23,6 +22,7 @@ import sys
 
 # Never O_NONBLOCK: others may hold the same description, and could take it away.
 FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC | socket.MSG_NOSIGNAL
+RIGHTS = (socket.SCM_RIGHTS, 4)  # Where a peer has the kernel add its pidfd (SCM_PIDFD), that is one too many.
 LOADERS = ("LD_", "BASH_FUNC_", "GLIBC_TUNABLES=", "BASH_ENV=", "ENV=", "SHELLOPTS=", "BASHOPTS=", "PS4=", "ZDOTDIR=")
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_CHILD_SUBREAPER, RT_SIGACTION = 36, {"x86_64": 13}.get(os.uname().machine, 134)
@@ -62,7 +62,7 @@ def receive_first(sock):
     """A first byte and the descriptors that came with it; none of them if there were too many (wire.fds)."""
     # Not by socket.recv_fds, which drops its flags in some versions: a blocking, inheritable receive.
     byte, control, flags, _ = sock.recvmsg(1, socket.CMSG_SPACE(16 * 4), FLAGS)
-    descriptors = [number for _, _, data in control for number in array.array("i", data[:len(data) // 4 * 4])]
+    descriptors = [number for _, kind, data in control if kind in RIGHTS for number in memoryview(data).cast("i")]
     if flags & socket.MSG_CTRUNC:
         close_all(descriptors)
         descriptors = []

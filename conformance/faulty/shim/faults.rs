@@ -151,6 +151,8 @@ pub enum Fault {
     StalledReaderBlocks,
     StalledSenderBlocks,
     GarbageEndsSession,
+    PidfdsKept,
+    CredentialsForDescriptors,
     FortyAtMost,
     AnswersInOrder,
     // The escalated child.

@@ -192,6 +192,9 @@ pub struct Received {
     pub truncated: bool,
 }
 
+/// The peer's pidfd, which a peer can demand for the server's end of its stream (SO_PASSPIDFD, Linux 6.5).
+const SCM_PIDFD: libc::c_int = 0x04;
+
 /// Receives without waiting; descriptors go to `held`, close-on-exec from their first moment.
 ///
 /// Not nix's recvmsg: where the kernel ran out of descriptors half-way, that one does not give those it made.
@@ -216,12 +219,24 @@ pub fn receive(socket: &impl AsFd, bytes: &mut [u8], held: &mut Vec<OwnedFd>) ->
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let size = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
-                let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                for index in 0..size / size_of::<RawFd>() {
-                    held.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+            let size = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+            let data = libc::CMSG_DATA(header).cast::<RawFd>();
+            let numbers = (0..size / size_of::<RawFd>()).map(|index| data.add(index).read_unaligned());
+            match (*header).cmsg_type {
+                libc::SCM_RIGHTS => held.extend(numbers.map(|number| OwnedFd::from_raw_fd(number))),
+                SCM_PIDFD if broken(Fault::PidfdsKept) => {}
+                SCM_PIDFD => drop(
+                    numbers
+                        .map(|number| OwnedFd::from_raw_fd(number))
+                        .collect::<Vec<_>>(),
+                ),
+                libc::SCM_CREDENTIALS if broken(Fault::CredentialsForDescriptors) => {
+                    // Not as owned ones: the language ends a program that closes what isn't open.
+                    for number in numbers {
+                        libc::close(number);
+                    }
                 }
+                _ => {}
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }

@@ -37,7 +37,12 @@ impl EscalationSocket {
     /// Opens a request stream: a pair, and a handshake with the server's end.
     pub fn open(&mut self) -> Result<Requester, CaseError> {
         let (ours, theirs) = UnixStream::pair()?;
-        self.datagram(&[0], &[&theirs])?;
+        self.open_on(ours, &theirs)
+    }
+
+    /// Opens a request stream on a pair that the case has made.
+    pub fn open_on(&mut self, ours: UnixStream, theirs: &UnixStream) -> Result<Requester, CaseError> {
+        self.datagram(&[0], &[theirs])?;
         self.opened += 1;
         let channel = format!("request stream {}", self.opened);
         Ok(Requester {

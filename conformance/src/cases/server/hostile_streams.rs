@@ -3,6 +3,8 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -31,6 +33,11 @@ pub const CASES: &[Case] = &[
     hardened("server.hostile/sixteen-mib-of-json", sixteen_mib_of_json).within_seconds(180),
     hardened("server.hostile/heaps-of-descriptors", heaps_of_descriptors),
     hardened("server.hostile/a-stream-in-itself", a_stream_in_itself),
+    hardened(
+        "server.hostile/streams-with-credentials",
+        streams_with_credentials,
+    ),
+    hardened("server.hostile/streams-with-pidfds", streams_with_pidfds),
     hardened("server.hostile/garbage", garbage).within_seconds(120),
 ];
 
@@ -292,6 +299,70 @@ fn a_stream_in_itself(context: &mut Context) -> Verdict {
         siege.others_are_served()?;
     }
     siege.lift(context, "streams that came with themselves")
+}
+
+/// With each message the kernel gives the server the sender's process, user and group (SO_PASSCRED).
+fn streams_with_credentials(context: &mut Context) -> Verdict {
+    let mut siege = Siege::new(context)?;
+    escalate_on(context, &mut siege, |servers_end| {
+        setsockopt(servers_end, sockopt::PassCred, &true)
+    })?;
+    siege.lift(context, "streams that bring credentials")
+}
+
+/// With each message the kernel gives the server a descriptor of the sender (SO_PASSPIDFD), which nobody sent.
+fn streams_with_pidfds(context: &mut Context) -> Verdict {
+    let (end, _) = UnixStream::pair()?;
+    if bring_pidfds(&end) == Err(Errno::ENOPROTOOPT) {
+        return Err(CaseError::NotApplicable(
+            "this kernel has no SO_PASSPIDFD (Linux 6.5)".to_owned(),
+        ));
+    }
+    let mut siege = Siege::new(context)?;
+    escalate_on(context, &mut siege, bring_pidfds)?;
+    siege.lift(context, "streams that bring pidfds")
+}
+
+/// Has each message to this end bring a pidfd of its sender (unix(7)).
+fn bring_pidfds(end: &UnixStream) -> nix::Result<()> {
+    const SO_PASSPIDFD: libc::c_int = 76; // as in asm-generic/socket.h
+    let on: libc::c_int = 1;
+    let value: *const libc::c_int = &raw const on;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the value lives across the call and has the length that is said.
+    let done = unsafe {
+        libc::setsockopt(
+            end.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSPIDFD,
+            value.cast(),
+            length,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Requests to be escalated, each with a descriptor, on streams whose server's end is set up like this.
+fn escalate_on(
+    context: &Context,
+    siege: &mut Siege,
+    set_up: impl Fn(&UnixStream) -> nix::Result<()>,
+) -> Verdict {
+    const STREAMS: usize = 20;
+    let null = null()?;
+    for _ in 0..STREAMS {
+        let (ours, theirs) = UnixStream::pair()?;
+        set_up(&theirs)?;
+        let mut requester = siege.stage.session.socket.open_on(ours, &theirs)?;
+        drop(theirs);
+        requester.request(&siege.stage.request_for("/bin/true"))?;
+        expect_any_answer(&mut requester, "a request", context.patience())?;
+        // A server may have had enough of such a stream before.
+        if requester.send_descriptors(&[(1, &null)]).is_ok() {
+            expect_any_answer(&mut requester, "an escalated command", context.patience())?;
+        }
+    }
+    siege.others_are_served()
 }
 
 /// Random bytes, with and without descriptors, at random points of a request's course.
