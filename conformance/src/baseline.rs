@@ -117,3 +117,77 @@ impl Baseline {
         Ok(head.to_owned() + &toml::to_string(self)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(id: &str, outcome: Outcome) -> CaseResult {
+        CaseResult {
+            id: id.to_owned(),
+            outcome,
+            duration_ms: 0,
+            expected: None,
+            observed: None,
+            transcript: Vec::new(),
+            stderr_tail: None,
+            known: None,
+            seed: 0,
+        }
+    }
+
+    fn baseline(cases: &[&str]) -> Baseline {
+        let known = cases.iter().map(|case| Known {
+            case: (*case).to_owned(),
+            reason: "a reason".to_owned(),
+            issue: "an issue".to_owned(),
+        });
+        Baseline {
+            known: known.collect(),
+        }
+    }
+
+    #[test]
+    fn a_renewed_baseline_forgets_what_passes_and_learns_what_fails() {
+        let results = [
+            result("passes", Outcome::Pass),
+            result("fails", Outcome::Fail),
+            result("does-not-apply", Outcome::NotApplicable),
+            result("fails-now", Outcome::Fail),
+            result("passes-as-ever", Outcome::Pass),
+            result("went-wrong", Outcome::HarnessError),
+        ];
+        let renewed = baseline(&["passes", "fails", "does-not-apply", "was-not-run"]).renewed(&results);
+        let entries: Vec<_> = renewed
+            .known
+            .iter()
+            .map(|known| (known.case.as_str(), known.reason.as_str(), known.issue.as_str()))
+            .collect();
+        assert_eq!(
+            entries,
+            [
+                ("fails", "a reason", "an issue"),
+                ("does-not-apply", "a reason", "an issue"),
+                ("was-not-run", "a reason", "an issue"),
+                ("fails-now", "", ""),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_listed_failure_is_expected_and_a_listed_pass_is_not() {
+        let baseline = baseline(&["listed"]);
+        for (id, before, after) in [
+            ("listed", Outcome::Fail, Outcome::ExpectedFail),
+            ("listed", Outcome::Pass, Outcome::UnexpectedPass),
+            ("listed", Outcome::HarnessError, Outcome::HarnessError),
+            ("listed", Outcome::NotApplicable, Outcome::NotApplicable),
+            ("other", Outcome::Fail, Outcome::Fail),
+            ("other", Outcome::Pass, Outcome::Pass),
+        ] {
+            let mut judged = result(id, before);
+            baseline.apply(&mut judged);
+            assert_eq!(judged.outcome, after, "{id}, {before}");
+        }
+    }
+}

@@ -76,10 +76,7 @@ pub fn leaving_nothing<T>(trial: impl FnOnce() -> anyhow::Result<T>) -> anyhow::
 
 /// What went wrong, for an error that is no case's.
 fn in_words(error: CaseError) -> HarnessFailure {
-    HarnessFailure(match error {
-        CaseError::Violation { expected, observed } => format!("expected {expected}, observed: {observed}"),
-        CaseError::Harness(what) | CaseError::NotApplicable(what) => what,
-    })
+    HarnessFailure(error.to_string())
 }
 
 /// Asks the shell for its version, which the report shows. One that does not tell has none.

@@ -42,3 +42,42 @@ fn debug(value: &impl Debug) -> String {
         Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::CaseError;
+
+    /// What a verdict says was expected and observed, where it is a violation.
+    fn words(verdict: Verdict) -> Option<(String, String)> {
+        match verdict {
+            Ok(()) => None,
+            Err(CaseError::Violation { expected, observed }) => Some((expected, observed)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn said(expected: &str, observed: &str) -> Option<(String, String)> {
+        Some((expected.to_owned(), observed.to_owned()))
+    }
+
+    #[test]
+    fn what_differs_is_told_with_its_name() {
+        assert_eq!(words(equal("number", 7, 7)), None);
+        assert_eq!(words(equal("number", 7, 8)), said("number: 7", "number: 8"));
+        assert_eq!(words(that(true, "yes", "no")), None);
+        assert_eq!(words(that(false, "yes", "no")), said("yes", "no"));
+        assert_eq!(words(contains("text", "abc", "b")), None);
+        assert_eq!(
+            words(contains("text", "abc", "x")),
+            said("text contains \"x\"", "text: \"abc\"")
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_shown_is_cut() {
+        let quoted = |length: usize| debug(&"x".repeat(length));
+        assert_eq!(quoted(1_998).len(), 2_000);
+        assert_eq!(quoted(1_999), format!("\"{}… (2001 bytes)", "x".repeat(1_999)));
+    }
+}

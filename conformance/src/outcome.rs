@@ -64,6 +64,17 @@ pub enum CaseError {
     NotApplicable(String),
 }
 
+impl std::fmt::Display for CaseError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CaseError::Violation { expected, observed } => {
+                write!(formatter, "expected {expected}, observed: {observed}")
+            }
+            CaseError::Harness(what) | CaseError::NotApplicable(what) => formatter.write_str(what),
+        }
+    }
+}
+
 /// What a case returns.
 pub type Verdict = Result<(), CaseError>;
 

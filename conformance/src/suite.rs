@@ -234,6 +234,37 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_is_one_of_its_number() {
+        for text in ["1/1", "1/4", "2/4", "4/4"] {
+            let shard: Shard = text.parse().expect(text);
+            assert_eq!(shard.to_string(), text);
+        }
+        for text in ["0/4", "5/4", "0/0", "1", "/4", "1/", "a/b", "-1/4", "1/4/4"] {
+            let refused = text.parse::<Shard>().expect_err(text);
+            assert!(refused.starts_with(&format!("'{text}' is no shard")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_the_same_on_every_machine() {
+        // Test vectors of the hash's authors.
+        assert_eq!(fowler_noll_vo(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fowler_noll_vo(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fowler_noll_vo(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn a_case_needs_what_it_names_and_a_session() {
+        let case = |role| Case::new("a.b/c", role, Level::Core, |_| Ok(()));
+        let needed = |case: Case| case.capabilities().collect::<Vec<_>>();
+        assert_eq!(needed(case(Role::Wrapper)), [""; 0]);
+        assert_eq!(needed(case(Role::Server)), ["session"]);
+        assert_eq!(needed(case(Role::Server).needs("bytes")), ["bytes", "session"]);
+        assert_eq!(needed(case(Role::E2e).needs("exec")), ["exec"]);
+        assert_eq!(case(Role::Server).within_seconds(60).deadline_seconds, 60);
+    }
+
+    #[test]
     fn no_two_cases_have_the_same_id() {
         let mut ids: Vec<&str> = all().iter().map(|case| case.id).collect();
         ids.sort_unstable();

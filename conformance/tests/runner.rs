@@ -107,6 +107,22 @@ fn running_in(folder: &Path) -> Vec<PathBuf> {
 fn a_case_that_passes_is_green() {
     let outcome = Run::of(PASSES).ends_with(0);
     assert_eq!(outcome.report["cases"][0]["outcome"], "pass");
+    assert_eq!(outcome.complained, "");
+    assert!(!outcome.said.contains("rounds"), "{}", outcome.said);
+}
+
+#[test]
+fn what_a_failed_wrapper_said_on_standard_error_is_in_the_report() {
+    let outcome = Run::of("echo 'my own words' >&2; exit 0\n").ends_with(1);
+    assert_eq!(outcome.report["cases"][0]["outcome"], "fail");
+    let said = outcome.report["cases"][0]["stderr_tail"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(
+        said.ends_with("] my own words"),
+        "{:#}",
+        outcome.report["cases"][0]
+    );
 }
 
 #[test]
@@ -122,6 +138,16 @@ fn a_crash_of_the_cases_supervisor_is_an_error_of_the_harness() {
         .with(&["--under", "sh -c 'read -r assignment; kill -KILL $$'"])
         .ends_with(3)
         .is("harness-error", "the case's supervisor ended without a result");
+}
+
+#[test]
+fn a_case_ends_with_its_supervisor() {
+    let supervisor_of_parent = "read -r _ _ _ supervisor _ </proc/$PPID/stat";
+    Run::of(&format!(
+        "{supervisor_of_parent}\nkill -KILL \"$supervisor\"\nsleep 600\n"
+    ))
+    .ends_with(3)
+    .is("harness-error", "the case's supervisor ended without a result");
 }
 
 #[test]
@@ -353,18 +379,20 @@ fn an_interruption_before_the_first_case_leaves_nothing() {
 }
 
 #[test]
-fn a_shim_without_sessions_is_judged_by_nothing() {
-    let shim = Run::of(
-        "while read -r line; do echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocol\":1,\
-         \"implementation\":{\"name\":\"hollow\",\"version\":\"0\"},\"capabilities\":[]}}'; done\n",
-    );
-    let script = shim.folder.path().join("wrapper");
-    let script = script.to_str().expect("UTF-8");
-    let said = Run::of_command(&["run", "--server", script, "--only", "session.*"])
-        .ends_with(4)
-        .said;
-    assert!(
-        said.contains("not-applicable  session.overlay/names-and-values"),
-        "{said}"
-    );
+fn cases_of_what_a_shim_cannot_do_do_not_apply() {
+    for (can, case) in [
+        ("", "session.overlay/names-and-values"),
+        ("\"session\"", "exec.shell/command-verbatim"),
+    ] {
+        let shim = Run::of(&format!(
+            "while read -r line; do echo '{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"protocol\":1,\
+             \"implementation\":{{\"name\":\"hollow\",\"version\":\"0\"}},\"capabilities\":[{can}]}}}}'; done\n",
+        ));
+        let script = shim.folder.path().join("wrapper");
+        let script = script.to_str().expect("UTF-8");
+        let outcome = Run::of_command(&["run", "--server", script, "--only", case]).ends_with(4);
+        let (said, complained) = (outcome.said, outcome.complained);
+        assert!(said.contains(&format!("not-applicable  {case}")), "{said}");
+        assert!(complained.contains("nothing was judged"), "{complained}");
+    }
 }

@@ -9,7 +9,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use super::{Assignment, ending};
+use super::{Assignment, census, ending};
 use crate::context::Settings;
 use crate::implementations::Implementations;
 use crate::outcome::{CaseResult, Outcome};
@@ -127,6 +127,9 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
             .join()
             .map_err(|_| anyhow::anyhow!("a worker thread of the runner panicked"))?;
     }
+    // Where somebody killed a supervisor, what that watched over has come to this process.
+    let ended = census::kill_all_descendants();
+    ended.map_err(|error| anyhow::anyhow!("what a case left running cannot be ended: {error}"))?;
     signals_handle.close();
     signal_thread
         .join()

@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, Pid};
 
 use super::body::{self, Event, EventVerdict};
 use super::{Assignment, census};
-use crate::outcome::{CaseResult, Outcome, harness};
+use crate::outcome::{CaseResult, Outcome};
 use crate::peer::process::{Ended, ProcessHandle};
 use crate::suite::{self, Case};
 
@@ -91,7 +91,7 @@ fn supervise() -> anyhow::Result<()> {
 }
 
 fn in_words(error: crate::outcome::CaseError) -> anyhow::Error {
-    anyhow::anyhow!("{error:?}")
+    anyhow::anyhow!("{error}")
 }
 
 /// The body must not hold the pipes of the supervisor, and dies with it.
@@ -172,12 +172,11 @@ fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
         }
         Seen::Verdict(EventVerdict::Harness(what)) => (Outcome::HarnessError, None, Some(what)),
         Seen::Verdict(EventVerdict::NotApplicable(why)) => (Outcome::NotApplicable, None, Some(why)),
-        Seen::Crash(ended) => {
-            let what = harness(format_args!(
-                "the case's process ended without a verdict: {ended}"
-            ));
-            (Outcome::HarnessError, None, Some(format!("{what:?}")))
-        }
+        Seen::Crash(ended) => (
+            Outcome::HarnessError,
+            None,
+            Some(format!("the case's process ended without a verdict: {ended}")),
+        ),
         Seen::Deadline => (
             Outcome::Fail,
             Some(format!("the case ends within its deadline of {deadline:?}")),
@@ -284,5 +283,30 @@ impl Transcript {
         }
         lines.extend(self.last);
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transcript(lines: usize) -> Vec<String> {
+        let mut transcript = Transcript::default();
+        for line in 0..lines {
+            transcript.push(line.to_string());
+        }
+        transcript.into_lines()
+    }
+
+    #[test]
+    fn the_middle_of_a_long_wire_is_left_out_and_counted() {
+        let all: Vec<String> = (0..2 * TRANSCRIPT_LINES).map(|line| line.to_string()).collect();
+        assert_eq!(transcript(2 * TRANSCRIPT_LINES), all);
+        let cut = transcript(2 * TRANSCRIPT_LINES + 3);
+        let (first, rest) = cut.split_at(TRANSCRIPT_LINES);
+        assert_eq!(first, &all[..TRANSCRIPT_LINES]);
+        assert_eq!(rest[0], "… 3 lines left out …");
+        let last = (TRANSCRIPT_LINES + 3..2 * TRANSCRIPT_LINES + 3).map(|line| line.to_string());
+        assert_eq!(rest[1..], last.collect::<Vec<_>>());
     }
 }
