@@ -31,7 +31,7 @@ JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
 MUTATED ?= execve-wrapper
 ORACLE := expect.rs outcome.rs baseline.rs suite.rs runner/*.rs commands/run.rs
 MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
-    --cargo-arg=--lib $(foreach test,specification runner command_line,--cargo-arg=--test=$(test))
+    --cargo-arg=--lib $(foreach test,specification runner command_line reports,--cargo-arg=--test=$(test))
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
