@@ -459,7 +459,9 @@ fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
     assert!(over > 0);
     assert_eq!(report["interrupted"]["signal"], 2);
     let not_run = report["interrupted"]["not_run"].as_u64().expect("a number");
-    assert!(not_run > 0);
+    let all = conformance::suite::all();
+    let wanted = all.iter().filter(|case| case.id.starts_with("wrapper.deny."));
+    assert_eq!(over as u64 + not_run, wanted.count() as u64);
     let written = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a file");
     let tap = written("report.tap");
     assert!(
@@ -570,6 +572,35 @@ fn a_repeated_run_tries_another_seed_each_time_and_counts_a_failure_once() {
     assert!(said.contains("-- round 3, seed 7"), "{said}");
     let rounds = "wrapper.usage/no-arguments was not as expected in 3 of them, with seed 5 first: 1, 2, 3";
     assert!(said.contains(rounds), "{said}");
+    let report: Value = serde_json::from_slice(&fs::read(report).expect("a report")).expect("JSON");
+    assert_eq!(report["summary"]["fail"], 1);
+}
+
+#[test]
+fn a_case_that_failed_in_one_round_has_failed() {
+    let (folder, wrapper) = script(
+        "#!/bin/sh\ncalls=$(dirname \"$0\")/calls\necho >>\"$calls\"\n[ $(wc -l <\"$calls\") -ne 2 ] || exit 0\n\
+         echo 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n",
+    );
+    let report = folder.path().join("report.json");
+    let output = conformance()
+        .args([
+            "run",
+            "--repeat",
+            "3",
+            "--only",
+            "wrapper.usage/no-arguments",
+            "--json",
+        ])
+        .arg(&report)
+        .arg("--wrapper")
+        .arg(&wrapper)
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    let said = text(&output.stdout);
+    assert!(said.ends_with(" first: 2\n"), "{said}");
     let report: Value = serde_json::from_slice(&fs::read(report).expect("a report")).expect("JSON");
     assert_eq!(report["summary"]["fail"], 1);
 }

@@ -141,6 +141,11 @@ fn a_crash_of_the_cases_supervisor_is_an_error_of_the_harness() {
 }
 
 #[test]
+fn what_ends_shortly_after_the_case_is_not_left_behind() {
+    Run::of(&format!("sleep 0.3 </dev/null >/dev/null 2>&1 &\n{PASSES}")).ends_with(0);
+}
+
+#[test]
 fn a_case_ends_with_its_supervisor() {
     let supervisor_of_parent = "read -r _ _ _ supervisor _ </proc/$PPID/stat";
     Run::of(&format!(
