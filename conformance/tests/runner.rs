@@ -141,6 +141,32 @@ fn a_crash_of_the_cases_supervisor_is_an_error_of_the_harness() {
 }
 
 #[test]
+fn results_are_in_the_order_of_the_suite() {
+    let outcome = Run::of("exit 0\n")
+        .with(&["--only", "wrapper.usage/*"])
+        .ends_with(1);
+    let cases = outcome.report["cases"].as_array().expect("cases");
+    let reported: Vec<_> = cases.iter().filter_map(|case| case["id"].as_str()).collect();
+    let all = conformance::suite::all();
+    let wanted = all
+        .iter()
+        .map(|case| case.id)
+        .filter(|id| id.starts_with("wrapper.usage/"));
+    assert_eq!(reported, wanted.collect::<Vec<_>>());
+}
+
+#[test]
+fn an_empty_file_is_as_good_as_none_for_a_new_baseline() {
+    let run = Run::of("exit 0\n");
+    let path = run.folder.path().join("known.toml");
+    fs::write(&path, "").expect("a file");
+    let mut run = run.with(&["--write-baseline", path.to_str().expect("UTF-8")]);
+    run.ends_with(1);
+    let written = fs::read_to_string(&path).expect("a baseline");
+    assert!(written.contains(&format!("case = \"{EASY}\"")), "{written}");
+}
+
+#[test]
 fn what_ends_shortly_after_the_case_is_not_left_behind() {
     Run::of(&format!("sleep 0.3 </dev/null >/dev/null 2>&1 &\n{PASSES}")).ends_with(0);
 }
