@@ -6,6 +6,7 @@ mod local;
 mod prepare;
 mod program;
 mod raw;
+mod stacks;
 mod supervisor;
 mod tree;
 mod words;

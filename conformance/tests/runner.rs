@@ -140,6 +140,46 @@ fn a_crash_of_the_cases_supervisor_is_an_error_of_the_harness() {
         .is("harness-error", "the case's supervisor ended without a result");
 }
 
+/// A wrapper that passes, but for those of its calls, counted from 1, for which test(1) finds this to hold.
+fn fails_when(condition: &str) -> String {
+    let count = "calls=$(dirname \"$0\")/calls\necho >>\"$calls\"\ncall=$(wc -l <\"$calls\")\n";
+    format!("{count}[ \"$call\" {condition} ] && exit 0\n{PASSES}")
+}
+
+#[test]
+fn a_repeated_run_tries_another_seed_each_time_and_counts_a_failure_once() {
+    let outcome = Run::of("exit 0\n")
+        .with(&["--seed", "5", "--repeat", "3"])
+        .ends_with(1);
+    let said = &outcome.said;
+    assert_eq!(said.matches(&format!("fail  {EASY}")).count(), 3, "{said}");
+    assert!(said.contains("-- round 3, seed 7"), "{said}");
+    let rounds = format!("3 rounds\n{EASY} was not as expected in 3 of them, with seed 5 first: 1, 2, 3\n");
+    assert!(said.ends_with(&rounds), "{said}");
+    assert_eq!(outcome.report["summary"]["fail"], 1);
+}
+
+#[test]
+fn a_case_that_failed_in_one_round_has_failed() {
+    let outcome = Run::of(&fails_when("-eq 2"))
+        .with(&["--repeat", "3"])
+        .ends_with(1);
+    assert!(outcome.said.ends_with(" first: 2\n"), "{}", outcome.said);
+    assert_eq!(outcome.report["summary"]["fail"], 1);
+}
+
+#[test]
+fn until_failure_goes_on_until_a_case_fails() {
+    let outcome = Run::of(&fails_when("-ge 3"))
+        .with(&["--until-failure", "--seed", "5"])
+        .ends_with(1);
+    let said = &outcome.said;
+    assert_eq!(said.matches(&format!("pass  {EASY}")).count(), 2, "{said}");
+    assert_eq!(said.matches(&format!("fail  {EASY}")).count(), 1, "{said}");
+    let rounds = format!("3 rounds\n{EASY} was not as expected in 1 of them, with seed 7 first: 3\n");
+    assert!(said.ends_with(&rounds), "{said}");
+}
+
 #[test]
 fn results_are_in_the_order_of_the_suite() {
     let outcome = Run::of("exit 0\n")

@@ -1,0 +1,95 @@
+//! The memory that a supervisor and its child run on: they share the host's, but not its stacks.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+/// The stacks of a supervisor and of its child until that executes, each above a page that can't be touched.
+#[derive(Debug)]
+pub(super) struct Stacks {
+    base: ptr::NonNull<c_void>,
+}
+
+// SAFETY: just an address range that this value owns.
+unsafe impl Send for Stacks {}
+// SAFETY: as above; nothing is accessed through a shared reference.
+unsafe impl Sync for Stacks {}
+
+const GUARD: usize = 64 * 1024; // the largest page of any architecture
+const SUPERVISOR_STACK: usize = 64 * 1024;
+const CHILD_STACK: usize = 64 * 1024;
+const STACKS: usize = GUARD + CHILD_STACK + GUARD + SUPERVISOR_STACK;
+
+impl Stacks {
+    pub fn new() -> Result<Self, Errno> {
+        let size = std::num::NonZeroUsize::new(STACKS).expect("a constant");
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_STACK;
+        // SAFETY: a new mapping touches no existing memory.
+        let base =
+            unsafe { mmap_anonymous(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
+        let stacks = Self { base };
+        for guard in [0, GUARD + CHILD_STACK] {
+            // SAFETY: within the mapping that was just made.
+            let protected = unsafe { mprotect(base.byte_add(guard), GUARD, ProtFlags::PROT_NONE) };
+            if let Err(errno) = protected {
+                stacks.unmap();
+                return Err(errno);
+            }
+        }
+        Ok(stacks)
+    }
+
+    pub fn child_top(&self) -> *mut u8 {
+        // SAFETY: within the mapping.
+        unsafe { self.base.byte_add(GUARD + CHILD_STACK) }.as_ptr().cast()
+    }
+
+    pub fn supervisor_top(&self) -> *mut u8 {
+        // SAFETY: one past the mapping's end, as a stack's start is.
+        unsafe { self.base.byte_add(STACKS) }.as_ptr().cast()
+    }
+
+    /// Only for stacks that nobody runs on.
+    pub fn unmap(self) {
+        // SAFETY: the mapping is this value's own, and this is its last use.
+        let _ = unsafe { munmap(self.base, STACKS) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What /proc/self/maps says of the page at this address.
+    fn permissions(address: *const u8) -> String {
+        let address = address as usize;
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let parts = |line: &str| {
+            let mut fields = line.split_whitespace();
+            let (from, to) = fields.next()?.split_once('-')?;
+            let bounds = [from, to].map(|bound| usize::from_str_radix(bound, 16).unwrap());
+            Some((bounds[0]..bounds[1], fields.next()?.to_owned()))
+        };
+        let page = maps
+            .lines()
+            .filter_map(parts)
+            .find(|(range, _)| range.contains(&address));
+        page.map(|(_, permissions)| permissions).unwrap_or_default()
+    }
+
+    #[test]
+    fn below_each_stack_nothing_can_be_touched() {
+        let stacks = Stacks::new().unwrap();
+        for (top, size) in [
+            (stacks.child_top(), CHILD_STACK),
+            (stacks.supervisor_top(), SUPERVISOR_STACK),
+        ] {
+            assert_eq!(permissions(top.wrapping_sub(1)), "rw-p");
+            assert_eq!(permissions(top.wrapping_sub(size)), "rw-p");
+            assert_eq!(permissions(top.wrapping_sub(size + 1)), "---p");
+        }
+        stacks.unmap();
+    }
+}
