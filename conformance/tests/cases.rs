@@ -5,9 +5,10 @@
 
 use std::process::Command;
 
-use conformance::implementations::Implementations;
-use conformance::requirements::Level;
-use conformance::suite::{self, Case};
+use conformance::case::Case;
+use conformance::case::implementations::Implementations;
+use conformance::spec::requirements::Level;
+use conformance::suite;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn named(variable: &str) -> Option<String> {

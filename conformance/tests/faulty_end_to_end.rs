@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::faults::{self, Fault};
-use conformance::requirements::Role;
+use conformance::spec::faults::{self, Fault};
+use conformance::spec::requirements::Role;
 use proof::{each_at_once, faulty_wrapper, outcomes, run, until_caught, words};
 
 /// Runs at a time: each waits most of its time for deadlines.

@@ -3,8 +3,8 @@
 
 mod proof;
 
-use conformance::faults;
-use conformance::requirements::Role;
+use conformance::spec::faults;
+use conformance::spec::requirements::Role;
 use proof::{each_at_once, outcomes, run, until_caught, words};
 
 /// Runs at a time: each waits most of its time for deadlines.

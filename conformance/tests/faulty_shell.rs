@@ -10,8 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::faults;
-use conformance::requirements::Role;
+use conformance::spec::faults;
+use conformance::spec::requirements::Role;
 use proof::{each_at_once, until_caught, words};
 
 /// The fault that leaves nothing to judge.

@@ -5,8 +5,8 @@ mod proof;
 
 use std::path::{Path, PathBuf};
 
-use conformance::faults;
-use conformance::requirements::Role;
+use conformance::spec::faults;
+use conformance::spec::requirements::Role;
 use proof::{each_at_once, faulty_wrapper, outcomes, until_caught, words};
 use serde_json::Value;
 

@@ -1,9 +1,9 @@
 //! A signal that comes while nothing listens, between two phases of the suite. It is for this whole process, so this is
 //! the only test in it.
 
-use conformance::breath::leaving_nothing;
-use conformance::commands::Interrupted;
-use conformance::runner::ending;
+use conformance::commands::preflight::leaving_nothing;
+use conformance::exit::Interrupted;
+use conformance::runner::interrupts;
 use nix::sys::signal::{Signal, raise};
 
 #[test]
@@ -13,6 +13,6 @@ fn a_signal_between_two_phases_ends_the_next() {
     let ended = leaving_nothing(|| -> anyhow::Result<()> { panic!("the next phase began") });
     let interrupted = ended.expect_err("interrupted").downcast::<Interrupted>();
     assert_eq!(interrupted.expect("by the signal").0, Signal::SIGTERM as i32);
-    let (_signals, earlier) = ending::listen().expect("to be listened to");
+    let (_signals, earlier) = interrupts::listen().expect("to be listened to");
     assert_eq!(earlier, Some(Signal::SIGTERM as i32));
 }

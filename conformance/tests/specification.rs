@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use conformance::requirements::{self, Level, Role};
-use conformance::{faults, suite};
+use conformance::spec::faults;
+use conformance::spec::requirements::{self, Level, Role};
+use conformance::suite;
 
 /// Requirements of higher levels that have no case yet for one of their roles. This list may only shrink.
 const OPEN: &[(&str, Role)] = &[];
@@ -187,7 +188,7 @@ fn shards_are_disjoint_and_complete() {
     for count in 1..=7 {
         for case in suite::all() {
             let holders = (1..=count)
-                .filter(|index| suite::Shard { index: *index, count }.contains(case.id))
+                .filter(|index| suite::selection::Shard { index: *index, count }.contains(case.id))
                 .count();
             assert_eq!(holders, 1, "{} is in {holders} of {count} shards", case.id);
         }

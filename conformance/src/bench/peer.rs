@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Decision;
-use crate::outcome::CaseError;
-use crate::peer::wire::{any_readable_until, frame, receive_handshake};
+use crate::peer::wire::{frame, receive_handshake};
+use crate::system::poll::any_readable_until;
+use crate::verdict::CaseError;
 
 /// How long a peer waits for a wrapper that says nothing before it gives up on the benchmark.
 const PATIENCE: Duration = Duration::from_secs(3600);

@@ -12,15 +12,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Decision, quantile};
+use crate::case::context::{Context, Settings};
+use crate::case::implementations::Implementations;
 use crate::cases::server::usage::Usage;
-use crate::context::{Context, Settings};
-use crate::implementations::Implementations;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::requester::{RequestMessage, Requester};
-use crate::peer::shim::{Answer, ProbeSession, Question, Shim};
-use crate::peer::tiny::{self, Kind};
-use crate::suite;
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
+use crate::peer::harness::{Answer, ProbeSession, Question, Shim};
+use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, Verdict};
 
 /// Requests at once.
 const AT_ONCE: [usize; 4] = [1, 8, 64, 512];
@@ -164,7 +163,6 @@ fn decide(question: &Question) -> Answer {
 
 impl Subject {
     fn start(name: &str, command: &str, folder: &Path) -> anyhow::Result<Subject> {
-        let case = suite::find("server.decision/run").context("a case to measure in")?;
         let settings = Settings {
             implementations: Implementations::named(None, None, Some(command))?,
             seed: 0,
@@ -173,7 +171,7 @@ impl Subject {
             probe_executable: std::env::current_exe()?,
         };
         let start = || {
-            let context = Context::new(case, settings, folder, Transcript::new(|_| {}))?;
+            let context = Context::new(settings, folder, Transcript::new(|_| {}))?;
             let quick = context.path("bin/quick");
             tiny::write(&quick, Kind::Binary, b'q', 0)?;
             let mut shim = Shim::start(&context)?;

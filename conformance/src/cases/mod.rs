@@ -6,7 +6,7 @@ pub mod shell;
 pub mod wire;
 pub mod wrapper;
 
-use crate::suite::Case;
+use crate::case::Case;
 
 /// All tables, an area each.
 pub const AREAS: &[&[&[Case]]] = &[

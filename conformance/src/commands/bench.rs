@@ -1,5 +1,6 @@
 //! `conformance bench`: measures wrappers against baselines and against each other, and servers against each other.
 
+use clap::Args;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,8 +13,35 @@ use crate::bench::measure::{Size, Start};
 use crate::bench::peer::Peer;
 use crate::bench::programs::Programs;
 use crate::bench::{Decision, Growth, Latency, Report, quantile, server, table};
-use crate::command_line::{BenchArguments, status};
-use crate::implementations::Implementations;
+use crate::case::implementations::Implementations;
+use crate::exit;
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// The wrapper
+    #[arg(long, value_name = "PATH", required_unless_present = "server")]
+    pub wrapper: Option<PathBuf>,
+    /// The server: a shim's command line
+    #[arg(long, value_name = "COMMAND", conflicts_with = "wrapper")]
+    pub server: Option<String>,
+    /// Another one of the same kind, measured in the same rounds; repeatable
+    #[arg(long, value_name = "PATH|COMMAND")]
+    pub compare: Vec<String>,
+    /// Samples of each subject
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = at_least_one)]
+    pub runs: usize,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a number from 1 on".to_owned()),
+    }
+}
 
 /// Rounds before the measured ones: caches are filled, files are mapped.
 const WARM_UP: usize = 10;
@@ -85,7 +113,7 @@ fn print(
             .with_context(|| format!("--json {}", path.display()))?;
     }
     std::io::stdout().lock().write_all(table.as_bytes())?;
-    Ok(status::EXPECTED)
+    Ok(exit::EXPECTED)
 }
 
 /// A short name that no other subject has.

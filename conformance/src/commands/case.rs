@@ -1,15 +1,31 @@
 //! `conformance case ID`: one case, with its wire shown whatever comes of it.
 
+use crate::commands::arguments::{Judged, Trying};
+use clap::Args;
 use std::io::Write;
 use std::time::Instant;
 
 use super::{prepare, unknown_id};
-use crate::command_line::{CaseArguments, status};
-use crate::outcome::Outcome;
+use crate::case::result::Outcome;
+use crate::exit;
 use crate::report::{Run, human};
-use crate::requirements::Role;
 use crate::runner::schedule;
-use crate::suite::{self, Shard};
+use crate::spec::requirements::Role;
+use crate::suite;
+use crate::suite::selection::Shard;
+
+/// Options of `case`.
+#[derive(Debug, Args)]
+pub struct CaseArguments {
+    /// Id of the case
+    pub id: String,
+    /// What is judged.
+    #[command(flatten)]
+    pub judged: Judged,
+    /// How the case is tried.
+    #[command(flatten)]
+    pub trying: Trying,
+}
 
 /// Runs one case.
 ///
@@ -35,7 +51,7 @@ pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
         implementations: options.implementations,
         level: case.level,
         seed: options.seed,
-        shard: Shard { index: 1, count: 1 },
+        shard: Shard::WHOLE.to_string(),
         results: finished.results,
         duration: started.elapsed(),
         interrupted: None,
@@ -58,12 +74,10 @@ pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
         writeln!(output, "kept: {}", kept.display())?;
     }
     Ok(match run.results.first().map(|result| result.outcome) {
-        None => finished
-            .interrupted
-            .map_or(status::HARNESS, |signal| 128 + signal),
-        Some(Outcome::HarnessError) => status::HARNESS,
-        Some(Outcome::NotApplicable) => status::NOTHING,
-        Some(outcome) if outcome.is_green() => status::EXPECTED,
-        Some(_) => status::UNEXPECTED,
+        None => finished.interrupted.map_or(exit::HARNESS, |signal| 128 + signal),
+        Some(Outcome::HarnessError) => exit::HARNESS,
+        Some(Outcome::NotApplicable) => exit::NOTHING,
+        Some(outcome) if outcome.is_green() => exit::EXPECTED,
+        Some(_) => exit::UNEXPECTED,
     })
 }

@@ -1,12 +1,25 @@
 //! `conformance compare A.json B.json …`: several runs side by side.
 
+use clap::Args;
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::command_line::{CompareArguments, status};
+use crate::exit;
 use crate::report::html;
 use crate::report::matrix::Matrix;
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Reports that `conformance run --json FILE` wrote
+    #[arg(required = true, value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+    /// Write the matrix as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
 
 /// Prints the matrix, and writes it as HTML where that is wanted.
 ///
@@ -19,5 +32,5 @@ pub fn compare(arguments: &CompareArguments) -> anyhow::Result<i32> {
             .with_context(|| format!("--html {}: cannot be written", path.display()))?;
     }
     std::io::stdout().lock().write_all(matrix.text().as_bytes())?;
-    Ok(status::EXPECTED)
+    Ok(exit::EXPECTED)
 }

@@ -1,5 +1,5 @@
-//! `conformance doctor`: looks at the machine and at an implementation's first breath, and says what is wrong
-//! before two hundred failures do.
+//! `conformance doctor`: checks the machine and the implementations under test, so that one line says what
+//! is wrong before two hundred failures do.
 
 use std::fs;
 use std::io::Write;
@@ -8,13 +8,13 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::Interrupted;
-use crate::breath::{self, PATIENCE, leaving_nothing};
-use crate::command_line::{Judged, status};
-use crate::implementations::Implementations;
-use crate::peer::launch::Launch;
-use crate::peer::process::ProcessHandle;
+use crate::case::implementations::Implementations;
+use crate::commands::arguments::Judged;
+use crate::commands::preflight::{self, PATIENCE, leaving_nothing};
+use crate::exit::{self, Interrupted};
 use crate::runner::schedule::PATH_OF_CASES;
+use crate::system::launch::Launch;
+use crate::system::process::ProcessHandle;
 
 /// Oldest kernel that has all that the suite uses: pidfd_open (5.3), close_range with CLOSE_RANGE_CLOEXEC (5.11).
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
@@ -93,7 +93,7 @@ pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
         };
         writeln!(output, "{word:<5} {name}: {text}")?;
     }
-    Ok(if bad { status::HARNESS } else { status::EXPECTED })
+    Ok(if bad { exit::HARNESS } else { exit::EXPECTED })
 }
 
 fn kernel() -> Finding {
@@ -115,7 +115,7 @@ fn kernel() -> Finding {
 
 fn proc() -> Finding {
     match ProcessHandle::open(nix::unistd::getpid()) {
-        Ok(Some(_)) if crate::peer::process::state(std::process::id() as i32).is_some() => {
+        Ok(Some(_)) if crate::system::process::state(std::process::id() as i32).is_some() => {
             match fs::read_dir("/proc/1/fd") {
                 Ok(_) => Finding::Good("mounted, descriptors of all processes can be seen".to_owned()),
                 Err(_) => Finding::Weak(
@@ -239,9 +239,9 @@ fn baselines() -> Finding {
     }
 }
 
-/// A first breath as a finding; that the doctor was interrupted is none.
-fn finding(breath: anyhow::Result<String>) -> anyhow::Result<Finding> {
-    match breath {
+/// A preflight check as a finding. Interruption is an error, not a finding.
+fn finding(trial: anyhow::Result<String>) -> anyhow::Result<Finding> {
+    match trial {
         Ok(text) => Ok(Finding::Good(text)),
         Err(error) if error.is::<Interrupted>() => Err(error),
         Err(error) => Ok(Finding::Bad(format!("{error:#}"))),
@@ -250,14 +250,14 @@ fn finding(breath: anyhow::Result<String>) -> anyhow::Result<Finding> {
 
 fn shell(path: &Path) -> anyhow::Result<String> {
     let mut named = Implementations::named(Some(path), None, None)?;
-    breath::breathe(&mut named, PATIENCE)?;
+    preflight::check(&mut named, PATIENCE)?;
     Ok(named.shell_version.unwrap_or_else(|| path.display().to_string()))
 }
 
 fn wrapper(path: &Path) -> anyhow::Result<String> {
     let named = Implementations::named(None, Some(path), None)?;
     let wrapper = named.wrapper.context("a wrapper")?;
-    leaving_nothing(|| breath::try_wrapper(&wrapper, PATIENCE))?;
+    leaving_nothing(|| preflight::try_wrapper(&wrapper, PATIENCE))?;
     Ok(format!(
         "{} asks, and ends with 1 when it is denied",
         path.display()
@@ -266,7 +266,7 @@ fn wrapper(path: &Path) -> anyhow::Result<String> {
 
 fn server(command: &str) -> anyhow::Result<String> {
     let mut named = Implementations::named(None, None, Some(command))?;
-    breath::breathe(&mut named, PATIENCE)?;
+    preflight::check(&mut named, PATIENCE)?;
     let unknown: Vec<_> = named
         .capabilities
         .iter()

@@ -1,13 +1,22 @@
 //! `conformance explain ID`: what a requirement or a case is about, and what proves it.
 
+use clap::Args;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
 use super::unknown_id;
-use crate::command_line::{ExplainArguments, status};
-use crate::requirements::Requirement;
-use crate::suite::Case;
-use crate::{faults, requirements, suite};
+use crate::case::Case;
+use crate::exit;
+use crate::spec::requirements::Requirement;
+use crate::spec::{faults, requirements};
+use crate::suite;
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// Id of a requirement or a case
+    pub id: String,
+}
 
 /// Explains an id.
 ///
@@ -22,7 +31,7 @@ pub fn explain(arguments: &ExplainArguments) -> anyhow::Result<i32> {
         return Err(unknown_id(&arguments.id));
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(status::EXPECTED)
+    Ok(exit::EXPECTED)
 }
 
 fn requirement_text(requirement: &Requirement) -> String {

@@ -1,13 +1,26 @@
 //! `conformance list`: the cases, for people, as JSON, or with what proves them.
 
+use clap::Args;
 use std::io::Write;
 
 use serde_json::json;
 
-use crate::command_line::{ListArguments, status};
+use crate::exit;
 use crate::report::human::counted;
-use crate::requirements::Role;
-use crate::{faults, requirements, suite};
+use crate::spec::requirements::Role;
+use crate::spec::{faults, requirements};
+use crate::suite;
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// As a table in Markdown: requirement, its cases, the broken implementations that prove them
+    #[arg(long, conflicts_with = "json")]
+    pub coverage: bool,
+}
 
 /// Lists the cases.
 ///
@@ -30,11 +43,11 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
             })
             .collect();
         writeln!(output, "{}", serde_json::to_string_pretty(&list)?)?;
-        return Ok(status::EXPECTED);
+        return Ok(exit::EXPECTED);
     }
     if arguments.coverage {
         output.write_all(coverage().as_bytes())?;
-        return Ok(status::EXPECTED);
+        return Ok(exit::EXPECTED);
     }
     for case in &cases {
         writeln!(
@@ -49,9 +62,9 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
         output,
         "{} cases of {} requirements",
         cases.len(),
-        crate::requirements::all().len()
+        crate::spec::requirements::all().len()
     )?;
-    Ok(status::EXPECTED)
+    Ok(exit::EXPECTED)
 }
 
 /// The table of `COVERAGE.md`, which a test keeps current.

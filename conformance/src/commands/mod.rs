@@ -1,11 +1,13 @@
 //! The subcommands, a file each.
 
+pub mod arguments;
 pub mod bench;
 pub mod case;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
 pub mod list;
+pub mod preflight;
 pub mod run;
 pub mod schema;
 
@@ -13,40 +15,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::command_line::{Judged, Trying};
-use crate::implementations::{Implementations, find_in_path};
+use crate::case::implementations::{Implementations, find_in_path};
 use crate::runner::schedule::Options;
-use crate::{breath, suite};
+use crate::suite;
+use arguments::{Judged, Trying};
 
-/// The suite or the machine failed: exit status 3, not 2.
-#[derive(Debug)]
-pub struct HarnessFailure(pub String);
-
-impl std::fmt::Display for HarnessFailure {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for HarnessFailure {}
-
-/// A signal came before the first case: exit status 128 and its number.
-#[derive(Debug)]
-pub struct Interrupted(pub i32);
-
-impl std::fmt::Display for Interrupted {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "interrupted by signal {} before the first case",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for Interrupted {}
-
-/// Looks at what was named and at its first breath, before any case.
+/// Checks the implementations under test before any case runs.
 ///
 /// # Errors
 /// A usage error where something named cannot be judged, a harness failure where a shim does not answer.
@@ -62,9 +36,9 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         None => Vec::new(),
         Some(command) => command_to_run_under(command)?,
     };
-    breath::breathe(
+    preflight::check(
         &mut implementations,
-        breath::PATIENCE.mul_f64(trying.timeout_scale),
+        preflight::PATIENCE.mul_f64(trying.timeout_scale),
     )?;
     Ok(Options {
         implementations,
@@ -112,7 +86,7 @@ fn unknown_id(id: &str) -> anyhow::Error {
             of_requirement.join(" ")
         );
     }
-    let requirements = crate::requirements::all()
+    let requirements = crate::spec::requirements::all()
         .iter()
         .map(|requirement| requirement.id.as_str());
     let known = cases.iter().map(|case| case.id).chain(requirements);

@@ -1,22 +1,82 @@
 //! `conformance run`: judges what is named and reports.
 
+use crate::commands::arguments::{Judged, Trying};
+use clap::Args;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{HarnessFailure, prepare};
-use crate::baseline::Baseline;
-use crate::command_line::{RunArguments, status};
-use crate::outcome::{CaseResult, Outcome};
+use super::prepare;
+use crate::case::result::{CaseResult, Outcome};
+use crate::exit;
+use crate::exit::HarnessFailure;
 use crate::report::{Interrupted, Run, html, human, json, junit, tap};
-use crate::requirements::Role;
 use crate::runner::schedule::{self, Event};
-use crate::suite::Selection;
+use crate::spec::requirements::{Level, Role};
+use crate::suite::baseline::Baseline;
+use crate::suite::selection::{Selection, Shard};
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// What is judged.
+    #[command(flatten)]
+    pub judged: Judged,
+    /// How cases are tried.
+    #[command(flatten)]
+    pub trying: Trying,
+    /// Up to and including this level: core, faithful or hardened
+    #[arg(long, default_value_t = Level::Hardened)]
+    pub level: Level,
+    /// Only cases that judge this: wrapper, server, shell or e2e; repeatable [default: all that is named]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<Role>,
+    /// Only cases whose id matches; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// No case whose id matches; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub skip: Vec<String>,
+    /// Cases at a time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Run everything N times, each time with the next seed; a case that fails once has failed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Go on until a case fails, or for the rounds of --repeat
+    #[arg(long)]
+    pub until_failure: bool,
+    /// The I-th of N parts, by a stable hash of the case id
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    pub shard: Shard,
+    /// Known failures, TOML
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write what failed now as a baseline, reasons to be filled in
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
+    /// Write the JSON report; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the JUnit XML report; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the report as TAP 14; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub tap: Option<PathBuf>,
+    /// Write the report as one HTML page; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print the wire of every case, not only of failed ones
+    #[arg(long)]
+    pub trace: bool,
+}
 
 /// Runs the selected cases.
 ///
@@ -89,7 +149,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         implementations: options.implementations,
         level: arguments.level,
         seed: first_seed,
-        shard: arguments.shard,
+        shard: arguments.shard.to_string(),
         results,
         duration: started.elapsed(),
         interrupted,
@@ -106,7 +166,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         return Ok(128 + interrupted.signal);
     }
     let status = exit_status(&run);
-    if status == self::status::NOTHING {
+    if status == exit::NOTHING {
         eprintln!(
             "conformance: nothing was judged: no selected case applies to what is named; \
              name another implementation, or widen --only, --skip, --level or --shard"
@@ -207,17 +267,17 @@ fn wanted_roles(mut named: Vec<Role>, wanted: &[Role]) -> anyhow::Result<Vec<Rol
 
 fn exit_status(run: &Run) -> i32 {
     if run.count(Outcome::HarnessError) > 0 {
-        status::HARNESS
+        exit::HARNESS
     } else if run.results.iter().any(|result| !result.outcome.is_green()) {
-        status::UNEXPECTED
+        exit::UNEXPECTED
     } else if run
         .results
         .iter()
         .all(|result| result.outcome == Outcome::NotApplicable)
     {
-        status::NOTHING
+        exit::NOTHING
     } else {
-        status::EXPECTED
+        exit::EXPECTED
     }
 }
 

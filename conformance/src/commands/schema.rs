@@ -1,9 +1,23 @@
 //! `conformance schema NAME`: the JSON Schema of the report, the baseline or the harness protocol.
 
+use clap::Args;
 use std::io::Write;
 
-use crate::command_line::{SchemaArguments, status};
-use crate::schema;
+use schemars::{Schema, schema_for};
+
+use crate::exit;
+use crate::report::schema;
+use crate::suite::baseline::Baseline;
+
+/// The names of the schemas, each that of a file in `conformance/schemas/`.
+pub const NAMES: [&str; 3] = ["report", "baseline", "harness"];
+
+/// Options of `schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArguments {
+    /// report, baseline or harness
+    pub name: String,
+}
 
 /// Prints a schema.
 ///
@@ -11,12 +25,22 @@ use crate::schema;
 /// An unknown name, or standard output that cannot be written.
 pub fn schema(arguments: &SchemaArguments) -> anyhow::Result<i32> {
     let name = &arguments.name;
-    let schema = schema::named(name)
-        .ok_or_else(|| anyhow::anyhow!("no schema '{name}'; there are {}", schema::NAMES.join(", ")))?;
+    let schema =
+        named(name).ok_or_else(|| anyhow::anyhow!("no schema '{name}'; there are {}", NAMES.join(", ")))?;
     writeln!(
         std::io::stdout().lock(),
         "{}",
         serde_json::to_string_pretty(&schema)?
     )?;
-    Ok(status::EXPECTED)
+    Ok(exit::EXPECTED)
+}
+
+/// The schema of that name.
+pub fn named(name: &str) -> Option<Schema> {
+    match name {
+        "report" => Some(schema::of_report()),
+        "baseline" => Some(schema_for!(Baseline)),
+        "harness" => Some(schema::of_harness()),
+        _ => None,
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
-use crate::outcome::{CaseError, violation};
+use crate::verdict::{CaseError, violation};
 
 /// A request whose strings are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,7 +1,7 @@
 //! The shell language in which cases write their scripts. It chooses syntax and never a rule.
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::context::Context;
+use crate::verdict::{CaseError, Verdict};
 
 /// What `--version` says that a shell is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,21 +1,17 @@
-//! The peers: what the suite plays when it judges another role.
+//! The peers: whom the suite stands for when it judges another role.
 //!
-//! [`launch`] starts processes with exact descriptors and signal state, [`wire`] speaks frames, [`decider`]
-//! plays shell and server against a wrapper, [`shim`] drives a server by the harness protocol, [`requester`]
-//! plays the wrapper against a server, [`program`] makes the programs that report what they were started
-//! with, [`recorder`] is the recording wrapper for
-//! shells, [`dialect`] their language, and [`terminal`] a terminal for interactive ones.
+//! [`wire`] speaks frames, [`wrapper_call`] and [`fake_server`] are shell and server for a wrapper, [`fake_wrapper`]
+//! is the wrapper for a server, which [`harness`] drives through its shim, [`recording_wrapper`] the wrapper for a shell,
+//! [`dialect`] the language of that shell, and [`terminal`] its terminal. [`program`] makes the programs that report
+//! what they were started with.
 
 pub mod bytes;
-pub mod decider;
 pub mod dialect;
-pub mod filter;
-pub mod launch;
-pub mod process;
+pub mod fake_server;
+pub mod fake_wrapper;
+pub mod harness;
 pub mod program;
-pub mod recorder;
-pub mod requester;
-pub mod shim;
+pub mod recording_wrapper;
 pub mod terminal;
-pub mod tiny;
 pub mod wire;
+pub mod wrapper_call;

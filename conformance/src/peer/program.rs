@@ -8,14 +8,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::Launched;
-use crate::peer::process::ProcessHandle;
-use crate::peer::wire::{readable_until, receive_some};
+use crate::case::context::Context;
+use crate::peer::wire::receive_some;
 use crate::probe::plan::{Act, Plan, path_for};
 use crate::probe::remote::{Answer, Order};
 use crate::probe::report::Report;
+use crate::system::launch::Launched;
+use crate::system::poll::readable_until;
+use crate::system::process::ProcessHandle;
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// A program of the case that writes a report at every start and then acts by itself.
 pub struct Program {
@@ -362,7 +363,7 @@ impl Probe {
                 format_args!(
                     "after {:?}: {}",
                     self.patience,
-                    crate::peer::process::describe(nix::unistd::Pid::from_raw(self.report.pid))
+                    crate::system::process::describe(nix::unistd::Pid::from_raw(self.report.pid))
                 ),
             )),
         }

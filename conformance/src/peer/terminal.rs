@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::wire::readable_until;
+use crate::case::context::Context;
+use crate::system::poll::readable_until;
 use crate::transcript::{Direction, Transcript};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The prompt that the suite's interactive shells show.
 pub const PROMPT: &str = "ready> ";

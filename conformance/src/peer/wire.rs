@@ -4,7 +4,7 @@
 //! that every child inherits, and would not notice a truncated control message.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,18 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use sendfd::SendWithFd;
 use serde_json::Value;
 
-use crate::outcome::{CaseError, Verdict, harness, violation};
+use crate::system::poll::readable_until;
 use crate::transcript::{Direction, Transcript};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Payload bytes beyond which the suite refuses to read a frame: over the 16 MiB of `wire.limit`.
 const PAYLOAD_LIMIT: usize = 64 << 20;
 
 /// Control buffer room in descriptors: more than the kernel passes in one message (SCM_MAX_FD).
 const DESCRIPTOR_ROOM: usize = 256;
+
+/// The number under which a wrapper finds the escalation socket, unless a case says otherwise.
+pub const ESCALATION_DESCRIPTOR: RawFd = 20;
 
 /// A received message.
 #[derive(Debug)]
@@ -282,30 +286,6 @@ impl FrameStream {
     /// Closes the writing half only.
     pub fn shutdown_write(&self) -> Verdict {
         Ok(self.socket.shutdown(std::net::Shutdown::Write)?)
-    }
-}
-
-/// Waits until `socket` can be read (or has ended); false at the deadline.
-pub fn readable_until(socket: &impl AsFd, deadline: Instant) -> Result<bool, CaseError> {
-    any_readable_until(&[socket.as_fd()], deadline)
-}
-
-/// Waits until one of `descriptors` can be read (or has ended); false at the deadline.
-pub fn any_readable_until(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, CaseError> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up, so that the last wait is not a busy one.
-        let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-        let mut set: Vec<_> = descriptors
-            .iter()
-            .map(|descriptor| PollFd::new(*descriptor, PollFlags::POLLIN))
-            .collect();
-        match poll(&mut set, PollTimeout::from(milliseconds)) {
-            Ok(0) if Instant::now() >= deadline => return Ok(false),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::{remote, terminal};
+use super::{own, terminal};
 
 /// Follows the arguments after `argv[0]` in their order; gives the status of an `exit:`.
 ///
@@ -96,7 +96,7 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
             }
             b"die" => {
                 output.flush()?;
-                remote::die_by(number(rest)?);
+                own::die_by(number(rest)?);
             }
             _ => {
                 let word = String::from_utf8_lossy(argument);

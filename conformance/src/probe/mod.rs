@@ -5,6 +5,7 @@
 //! With a plan that says so it is the recording wrapper for shells ([`record`]).
 
 pub mod instructions;
+pub mod own;
 pub mod plan;
 pub mod record;
 pub mod remote;
@@ -61,7 +62,7 @@ fn follow(plan: &Plan, report: report::Report) -> std::io::Result<i32> {
             }
             Act::Signal(signal) => {
                 std::io::stdout().flush()?;
-                remote::die_by(*signal);
+                own::die_by(*signal);
             }
             Act::Exit(status) => {
                 std::io::stdout().flush()?;

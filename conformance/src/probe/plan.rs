@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::own;
 use super::record::Record;
 
 /// What a probe is to do after it has taken its report.
@@ -55,7 +56,7 @@ pub fn path_for(executable: &Path) -> PathBuf {
 /// By /proc/self/exe, not by `argv[0]`, which a case may set to anything; and by the name that execve(2) was
 /// called with (AT_EXECFN), for the day that /proc is not there.
 pub fn beside_executable() -> Option<Plan> {
-    let candidates = [std::env::current_exe().ok(), executed_name()];
+    let candidates = [std::env::current_exe().ok(), own::executed_name()];
     let text = candidates
         .into_iter()
         .flatten()
@@ -67,18 +68,4 @@ pub fn beside_executable() -> Option<Plan> {
             std::process::exit(99);
         }
     }
-}
-
-/// The name that execve(2) was called with (AT_EXECFN).
-pub fn executed_name() -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    // SAFETY: getauxval(3) reads the auxiliary vector; AT_EXECFN is a C string that lives as long as the process.
-    let name = unsafe {
-        let pointer = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
-        if pointer.is_null() {
-            return None;
-        }
-        std::ffi::CStr::from_ptr(pointer)
-    };
-    Some(PathBuf::from(OsString::from_vec(name.to_bytes().to_vec())))
 }

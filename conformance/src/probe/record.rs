@@ -45,7 +45,7 @@ pub fn act(record: &Record, report: &Report) -> io::Result<i32> {
     if let Some(rule) = record.rules.iter().find(|rule| rule.file_name.as_bytes() == name) {
         match rule.end {
             End::Exit(status) => return Ok(status),
-            End::Signal(signal) => super::remote::die_by(signal),
+            End::Signal(signal) => super::own::die_by(signal),
         }
     }
     let program = CString::new(file.clone())?;

@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sendfd::SendWithFd;
 use serde::{Deserialize, Serialize};
 
+use super::own;
 use super::report::{self, Report};
 
 /// What a case can order.
@@ -112,7 +113,7 @@ pub fn obey(socket: &Path, report: Report) -> io::Result<i32> {
         let order: Order = serde_json::from_str(&line)?;
         match order {
             Order::Exit(status) => return Ok(status),
-            Order::Die(signal) => die_by(signal),
+            Order::Die(signal) => own::die_by(signal),
             Order::Flee {
                 generations,
                 new_session,
@@ -146,26 +147,6 @@ pub fn obey(socket: &Path, report: Report) -> io::Result<i32> {
                 )?;
             }
         }
-    }
-}
-
-/// Kills this process by `signal`, whatever its disposition and mask are.
-pub fn die_by(signal: i32) -> ! {
-    // SAFETY: plain calls on integers and a local signal set.
-    unsafe {
-        let limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
-        libc::signal(signal, libc::SIG_DFL);
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, signal);
-        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-        // Not raise(3), which refuses the two signals that the C library keeps for itself.
-        libc::kill(libc::getpid(), signal);
-        libc::_exit(99)
     }
 }
 

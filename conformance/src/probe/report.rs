@@ -164,7 +164,7 @@ pub fn take() -> Report {
             .unwrap_or_default()
             .into_os_string()
             .into_vec(),
-        executed_name: super::plan::executed_name()
+        executed_name: super::own::executed_name()
             .map(|path| path.into_os_string().into_vec())
             .unwrap_or_default(),
         arguments: std::env::args_os().map(OsString::into_vec).collect(),

@@ -25,7 +25,7 @@ pub fn take(path: &Path) -> io::Result<()> {
             if let ForkResult::Parent { child } = unsafe { fork() }? {
                 match waitpid(child, None)? {
                     WaitStatus::Exited(_, status) => std::process::exit(status),
-                    WaitStatus::Signaled(_, signal, _) => super::remote::die_by(signal as i32),
+                    WaitStatus::Signaled(_, signal, _) => super::own::die_by(signal as i32),
                     other => return Err(io::Error::other(format!("waitpid gave {other:?}"))),
                 }
             }

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use super::Run;
-use crate::outcome::{CaseResult, Outcome};
-use crate::requirements::{Level, Role};
-use crate::suite;
+use crate::case::result::{CaseResult, Outcome};
+use crate::spec::requirements::{self, Level, Role};
 
 /// The line of a finished case.
 pub fn line(result: &CaseResult) -> String {
@@ -26,8 +25,7 @@ pub fn failure(run: &Run, result: &CaseResult) -> String {
         result.outcome.to_string().to_uppercase(),
         result.id
     );
-    if let Some(case) = suite::find(&result.id) {
-        let requirement = case.requirement();
+    if let Some(requirement) = requirements::find(&result.requirement) {
         block(
             &mut text,
             "requirement",
@@ -134,24 +132,16 @@ fn table(text: &mut String, run: &Run) {
         "passed", "core", "faithful", "hardened", "in all"
     );
     for role in Role::ALL {
-        let results: Vec<_> = run
-            .results
-            .iter()
-            .filter_map(|result| Some((suite::find(&result.id)?, result)))
-            .filter(|(case, _)| case.role == role)
-            .collect();
+        let results: Vec<_> = run.results.iter().filter(|result| result.role == role).collect();
         if results.is_empty() {
             continue;
         }
         let _ = write!(text, "{:<10}", role.to_string());
         for level in Level::ALL {
-            let at_level = results
-                .iter()
-                .filter(|(case, _)| case.level == level)
-                .map(|(_, result)| *result);
+            let at_level = results.iter().copied().filter(|result| result.level == level);
             let _ = write!(text, "{:>10}", share(at_level));
         }
-        let _ = writeln!(text, "{:>10}", share(results.iter().map(|(_, result)| *result)));
+        let _ = writeln!(text, "{:>10}", share(results.iter().copied()));
     }
 }
 

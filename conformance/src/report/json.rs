@@ -7,9 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Interrupted, Run};
-use crate::outcome::{CaseResult, Outcome};
-use crate::requirements::{Level, Role};
-use crate::suite;
+use crate::case::result::{CaseResult, Outcome};
+use crate::spec::requirements::{Level, Role};
 
 /// Version of the report's form.
 pub const FORMAT: u32 = 1;
@@ -152,7 +151,7 @@ pub fn report(run: &Run) -> serde_json::Result<Value> {
         },
         level: run.level,
         seed: run.seed,
-        shard: run.shard.to_string(),
+        shard: run.shard.clone(),
         duration_ms: u64::try_from(run.duration.as_millis()).unwrap_or(u64::MAX),
         interrupted: run.interrupted,
         summary: Counts {
@@ -179,7 +178,7 @@ fn level_counts(run: &Run, level: Level) -> LevelCounts {
     let count = |wanted: &[Outcome]| {
         run.results
             .iter()
-            .filter(|result| suite::find(&result.id).is_some_and(|case| case.level == level))
+            .filter(|result| result.level == level)
             .filter(|result| wanted.contains(&result.outcome))
             .count()
     };
@@ -192,17 +191,12 @@ fn level_counts(run: &Run, level: Level) -> LevelCounts {
 }
 
 fn case_report(run: &Run, result: &CaseResult) -> CaseReport {
-    let case = suite::find(&result.id);
-    let requirement = result
-        .id
-        .split_once('/')
-        .map_or(result.id.as_str(), |(requirement, _)| requirement);
     let shows_its_wire = result.outcome != Outcome::Pass && !result.transcript.is_empty();
     CaseReport {
         id: result.id.clone(),
-        requirement: requirement.to_owned(),
-        level: case.map_or(Level::Core, |case| case.level),
-        role: case.map_or(Role::E2e, |case| case.role),
+        requirement: result.requirement.clone(),
+        level: result.level,
+        role: result.role,
         outcome: result.outcome,
         duration_ms: result.duration_ms,
         expected: result.expected.clone(),

@@ -9,9 +9,8 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::Run;
-use crate::outcome::{CaseResult, Outcome};
-use crate::requirements::Role;
-use crate::suite;
+use crate::case::result::{CaseResult, Outcome};
+use crate::spec::requirements::Role;
 
 /// The report of a run, a test suite a role.
 ///
@@ -25,7 +24,7 @@ pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
         test_suite.add_property(("level", run.level.to_string().as_str()));
         test_suite.add_property(("seed", run.seed.to_string().as_str()));
         for result in &run.results {
-            if suite::find(&result.id).is_some_and(|case| case.role == role) {
+            if result.role == role {
                 test_suite.add_test_case(test_case(run, result));
             }
         }

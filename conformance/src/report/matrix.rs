@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::json::FORMAT;
-use crate::requirements::{self, Level};
+use crate::spec::requirements::{self, Level};
 
 /// Requirements × implementations.
 #[derive(Clone, Debug, Serialize)]

@@ -5,6 +5,7 @@ pub mod human;
 pub mod json;
 pub mod junit;
 pub mod matrix;
+pub mod schema;
 pub mod tap;
 
 use std::time::Duration;
@@ -12,10 +13,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::implementations::Implementations;
-use crate::outcome::{CaseResult, Outcome};
-use crate::requirements::Level;
-use crate::suite::Shard;
+use crate::case::implementations::Implementations;
+use crate::case::result::{CaseResult, Outcome};
+use crate::spec::requirements::Level;
 
 /// A finished run, as the reports see it.
 #[derive(Clone, Debug)]
@@ -26,8 +26,8 @@ pub struct Run {
     pub level: Level,
     /// Seed of the property cases.
     pub seed: u64,
-    /// The part of the suite.
-    pub shard: Shard,
+    /// The part of the suite, I/N.
+    pub shard: String,
     /// The results, in the order of the suite.
     pub results: Vec<CaseResult>,
     /// Wall time.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Run;
-use crate::outcome::Outcome;
+use crate::case::result::Outcome;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {

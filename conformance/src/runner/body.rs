@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::Assignment;
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness};
+use crate::case::context::Context;
 use crate::suite;
 use crate::transcript::Transcript;
+use crate::verdict::{Verdict, harness};
 
 /// What a case's process tells its supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,26 +20,7 @@ pub enum Event {
     /// A line of the wire.
     Wire(String),
     /// The case is over.
-    Verdict(EventVerdict),
-}
-
-/// A verdict as it crosses the pipe.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventVerdict {
-    /// The implementation did what is demanded.
-    Pass,
-    /// It did not.
-    Violation {
-        /// What is demanded.
-        expected: String,
-        /// What was seen.
-        observed: String,
-    },
-    /// The suite failed.
-    Harness(String),
-    /// The case does not apply.
-    NotApplicable(String),
+    Verdict(Verdict),
 }
 
 /// Runs the case of `assignment` in this process and reports to `pipe`.
@@ -64,19 +45,13 @@ pub fn run(assignment: Assignment, pipe: File) {
             "the case panicked, which is an error of the suite: {message}"
         )))
     });
-    let verdict = match verdict {
-        Ok(()) => EventVerdict::Pass,
-        Err(CaseError::Violation { expected, observed }) => EventVerdict::Violation { expected, observed },
-        Err(CaseError::Harness(what)) => EventVerdict::Harness(what),
-        Err(CaseError::NotApplicable(why)) => EventVerdict::NotApplicable(why),
-    };
     send(&pipe, &Event::Verdict(verdict));
 }
 
 fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
     let case =
         suite::find(&assignment.case).ok_or_else(|| harness(format_args!("no case {}", assignment.case)))?;
-    let mut context = Context::new(case, assignment.settings, &assignment.directory, transcript)?;
+    let mut context = Context::new(assignment.settings, &assignment.directory, transcript)?;
     std::env::set_current_dir(context.directory())?;
     (case.run)(&mut context)
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::outcome::CaseError;
-use crate::peer::process::{self, ProcessHandle};
+use crate::system::process::{self, ProcessHandle};
+use crate::verdict::CaseError;
 
 /// How long what a finished case started may take to end by itself, before `--timeout-scale`.
 ///

@@ -5,7 +5,7 @@
 
 pub mod body;
 pub mod census;
-pub mod ending;
+pub mod interrupts;
 pub mod schedule;
 pub mod supervisor;
 
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::Settings;
+use crate::case::context::Settings;
 
 /// What a supervisor is told, as one line on its standard input.
 #[derive(Debug, Serialize, Deserialize)]

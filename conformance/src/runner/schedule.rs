@@ -9,11 +9,11 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use super::{Assignment, census, ending};
-use crate::context::Settings;
-use crate::implementations::Implementations;
-use crate::outcome::{CaseResult, Outcome};
-use crate::suite::Case;
+use super::{Assignment, census, interrupts};
+use crate::case::Case;
+use crate::case::context::Settings;
+use crate::case::implementations::Implementations;
+use crate::case::result::{CaseResult, Outcome};
 use anyhow::Context as _;
 
 /// The hidden subcommand under which this executable is a supervisor.
@@ -88,7 +88,7 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
     };
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
-    let (mut signals, earlier) = ending::listen()?;
+    let (mut signals, earlier) = interrupts::listen()?;
     let signals_handle = signals.handle();
     let signal_thread = std::thread::spawn({
         let sender = sender.clone();
@@ -215,15 +215,9 @@ impl Worker {
                 Ok(None) => {}
                 Err(error) => {
                     let result = CaseResult {
-                        id: case.id.to_owned(),
-                        outcome: Outcome::HarnessError,
-                        duration_ms: 0,
-                        expected: None,
                         observed: Some(format!("{error:#}")),
-                        transcript: Vec::new(),
-                        stderr_tail: None,
-                        known: None,
                         seed: self.settings.seed,
+                        ..CaseResult::new(&case, Outcome::HarnessError)
                     };
                     self.send(Message::Event(Event::Finished(Box::new(result))));
                 }
@@ -304,14 +298,7 @@ impl Worker {
 
 fn not_applicable(case: &Case, capability: &str) -> CaseResult {
     CaseResult {
-        id: case.id.to_owned(),
-        outcome: Outcome::NotApplicable,
-        duration_ms: 0,
-        expected: None,
         observed: Some(format!("the shim does not name the capability '{capability}'")),
-        transcript: Vec::new(),
-        stderr_tail: None,
-        known: None,
-        seed: 0,
+        ..CaseResult::new(case, Outcome::NotApplicable)
     }
 }

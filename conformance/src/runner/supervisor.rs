@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, Pid};
 
-use super::body::{self, Event, EventVerdict};
+use super::body::{self, Event};
 use super::{Assignment, census};
-use crate::outcome::{CaseResult, Outcome};
-use crate::peer::process::{Ended, ProcessHandle};
-use crate::suite::{self, Case};
+use crate::case::Case;
+use crate::case::result::{CaseResult, Outcome};
+use crate::suite;
+use crate::system::process::{Ended, ProcessHandle};
+use crate::verdict::{CaseError, Verdict};
 
 /// Lines of the wire that are kept at each end of a long transcript.
 const TRANSCRIPT_LINES: usize = 150;
@@ -90,7 +92,7 @@ fn supervise() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn in_words(error: crate::outcome::CaseError) -> anyhow::Error {
+fn in_words(error: CaseError) -> anyhow::Error {
     anyhow::anyhow!("{error}")
 }
 
@@ -105,7 +107,7 @@ fn detach_from_runner() -> anyhow::Result<()> {
 
 /// How the body's run was seen to go.
 enum Seen {
-    Verdict(EventVerdict),
+    Verdict(Verdict),
     Crash(Ended),
     Deadline,
     RunnerGone,
@@ -166,12 +168,12 @@ impl Watch {
 
 fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
     let (outcome, expected, observed) = match seen {
-        Seen::Verdict(EventVerdict::Pass) => (Outcome::Pass, None, None),
-        Seen::Verdict(EventVerdict::Violation { expected, observed }) => {
+        Seen::Verdict(Ok(())) => (Outcome::Pass, None, None),
+        Seen::Verdict(Err(CaseError::Violation { expected, observed })) => {
             (Outcome::Fail, Some(expected), Some(observed))
         }
-        Seen::Verdict(EventVerdict::Harness(what)) => (Outcome::HarnessError, None, Some(what)),
-        Seen::Verdict(EventVerdict::NotApplicable(why)) => (Outcome::NotApplicable, None, Some(why)),
+        Seen::Verdict(Err(CaseError::Harness(what))) => (Outcome::HarnessError, None, Some(what)),
+        Seen::Verdict(Err(CaseError::NotApplicable(why))) => (Outcome::NotApplicable, None, Some(why)),
         Seen::Crash(ended) => (
             Outcome::HarnessError,
             None,
@@ -189,15 +191,9 @@ fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
         ),
     };
     CaseResult {
-        id: case.id.to_owned(),
-        outcome,
-        duration_ms: 0,
         expected,
         observed,
-        transcript: Vec::new(),
-        seed: 0,
-        stderr_tail: None,
-        known: None,
+        ..CaseResult::new(case, outcome)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::fs;
 
 use super::support::{EndToEnd, case, commands, denial, expect_transcript, run_once};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::shim::Answer;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Answer;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -16,7 +16,7 @@ pub mod tty_prompt;
 pub mod tty_signals;
 pub mod tty_teardown;
 
-use crate::suite::Case;
+use crate::case::Case;
 
 /// The tables of this area.
 pub const TABLES: &[&[Case]] = &[

@@ -1,11 +1,11 @@
 //! e2e.nested: commands of a shell that the shell has started are intercepted too.
 
 use super::support::{EndToEnd, case, commands, denial, expect_transcript, file_name};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

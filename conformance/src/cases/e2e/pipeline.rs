@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::support::{EndToEnd, case, commands, denial, expect_transcript};
-use crate::context::Context;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
 use crate::probe::instructions::checksum_of_pattern;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -7,11 +7,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::support::{EndToEnd, case, commands, denial, expect_transcript};
-use crate::context::Context;
-use crate::outcome::Verdict;
-use crate::property;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::property;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[case("e2e.scripts/random", Level::Core, random).within_seconds(240)];

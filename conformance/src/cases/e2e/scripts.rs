@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::support::{EndToEnd, case, commands, denial, expect_transcript, file_name};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, harness};
-use crate::peer::shim::Answer;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Answer;
+use crate::spec::requirements::Level;
+use crate::verdict::{Verdict, harness};
 
 macro_rules! fixture {
     ($name:literal) => {

@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
 use super::support::{EndToEnd, case, commands, run_stock};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::shim::Answer;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::harness::Answer;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::support::{EndToEnd, case, commands, expect_transcript};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::process::Ended;
+use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::Program;
-use crate::peer::recorder::{RecordedShell, ShellResult};
-use crate::peer::shim::{Answer, Question, Shim};
+use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::plan::Act;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// An entry of a table of this area.
 pub const fn case(id: &'static str, level: Level, run: fn(&mut Context) -> Verdict) -> Case {

@@ -4,15 +4,15 @@
 use serde_json::json;
 
 use super::support::{EndToEnd, commands};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::launch::Launch;
-use crate::peer::process::Ended;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::peer::recorder::{stock_shell, without_process_ids};
+use crate::peer::recording_wrapper::{stock_shell, without_process_ids};
 use crate::peer::terminal::{PROMPT, Terminal, VARIABLES};
 use crate::probe::plan::Act;
+use crate::system::launch::Launch;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict};
 
 /// An interactive shell on a terminal, with wrapper and server.
 pub struct TerminalShell<'a> {

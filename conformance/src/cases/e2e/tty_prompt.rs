@@ -2,14 +2,14 @@
 
 use super::support::{case, commands};
 use super::terminal::{NAMES, TerminalShell, as_on_stock};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::process::Ended;
 use crate::peer::terminal::PROMPT;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::system::process::Ended;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

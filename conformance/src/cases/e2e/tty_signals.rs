@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use super::support::{case, commands};
 use super::terminal::{NAMES, TerminalShell, as_on_stock};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process::{self, ProcessHandle};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
 use crate::peer::terminal::{PROMPT, Terminal};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::system::process::{self, ProcessHandle};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

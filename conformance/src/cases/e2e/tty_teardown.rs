@@ -2,16 +2,16 @@
 
 use super::support::{case, commands};
 use super::terminal::{NAMES, TerminalShell};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process::ProcessHandle;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::shim::Answer;
 use crate::peer::terminal::PROMPT;
 use crate::probe::remote::Order;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::system::process::ProcessHandle;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::escalated::{Kin, Stage, expect_alive, fork, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::process::{self, ProcessHandle};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process::{self, ProcessHandle};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -285,7 +285,7 @@ pub fn stop(handle: &ProcessHandle, patience: Duration) -> Result<(), CaseError>
     if stopped_within(handle.pid.as_raw(), patience) {
         return Ok(());
     }
-    Err(crate::outcome::harness(format_args!(
+    Err(crate::verdict::harness(format_args!(
         "SIGSTOP did not stop process {}",
         handle.pid
     )))

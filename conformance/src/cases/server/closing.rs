@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::scene::{Scene, core, faithful, null, objects, watched_pipes};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage, Requester};
+use crate::peer::harness::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::{EscalationSocket, RequestMessage, Requester};
-use crate::peer::shim::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::system::process;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -381,8 +381,8 @@ fn many(context: &mut Context) -> Verdict {
 /// A child that waits for input, or writes to somebody who doesn't read, is killed too.
 fn reads_its_input(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
-    let (reader, input_writer) = crate::peer::launch::pipe()?;
-    let (output_reader, writer) = crate::peer::launch::pipe()?;
+    let (reader, input_writer) = crate::system::launch::pipe()?;
+    let (output_reader, writer) = crate::system::launch::pipe()?;
     let mut children = Vec::new();
     let scripts = [
         "echo started >&2; cat",
@@ -392,7 +392,7 @@ fn reads_its_input(context: &mut Context) -> Verdict {
         let request = scene
             .request("/bin/sh", &["sh", "-c", script])
             .variable("PATH", "/usr/bin:/bin");
-        let (error, error_writer) = crate::peer::launch::pipe()?;
+        let (error, error_writer) = crate::system::launch::pipe()?;
         let placements = [(0, &reader as _), (1, &writer as _), (2, &error_writer as _)];
         let requester = scene.escalate(&request, &placements)?;
         drop(error_writer);
@@ -481,7 +481,7 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
     for stream in &queued {
         // Readable is enough: the end of file, or the reset of a stream that was closed with its request unread.
         expect::that(
-            crate::peer::wire::readable_until(stream, deadline)?,
+            crate::system::poll::readable_until(stream, deadline)?,
             "the stream of a queued handshake ends with its session",
             "it stays open",
         )?;

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::scene::{Scene, core, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
-use crate::peer::shim::Answer;
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -82,7 +82,7 @@ fn silent_streams(context: &mut Context) -> Verdict {
     scene.sentinel()?;
     let last = silent
         .last_mut()
-        .ok_or_else(|| crate::outcome::harness("no stream"))?;
+        .ok_or_else(|| crate::verdict::harness("no stream"))?;
     let request = scene.request("/bin/sh", &["late"]);
     last.request(&request)?;
     scene.question_about(&request)?.answer(&Answer::Run)?;

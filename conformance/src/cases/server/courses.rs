@@ -11,18 +11,18 @@ use serde_json::json;
 
 use super::child_signals::expect_killed;
 use super::escalated::{Kin, Stage, expect_alive, expect_all_end, fork, null, probe_session_with};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::process::{self, ProcessHandle};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::case::property;
+use crate::peer::fake_wrapper::Requester;
+use crate::peer::harness::{Answer, Decision, ProbeSession, Question};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::Requester;
-use crate::peer::shim::{Answer, Decision, ProbeSession, Question};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
-use crate::property;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process::{self, ProcessHandle};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[Case::new(

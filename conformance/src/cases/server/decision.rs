@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use super::scene::{Scene, core, hardened, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::shim::Answer;
 use crate::peer::wire::Received;
-use crate::suite::Case;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

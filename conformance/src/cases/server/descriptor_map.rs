@@ -9,19 +9,19 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::json;
 
 use super::escalated::{Placements, Stage, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::launch::pipe;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::case::property;
+use crate::peer::fake_wrapper::{AsFdObject, Requester};
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::{AsFdObject, Requester};
 use crate::peer::wire::frame;
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
-use crate::property;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::verdict::{CaseError, Verdict};
 
 /// The limit of open files under which these shims run, where high numbers are mapped.
 const OPEN_FILES: u64 = 1024;
@@ -524,14 +524,14 @@ fn beside_other_sessions(context: &mut Context) -> Verdict {
     let mut pending = stage.session.socket.open()?;
     pending.request(&stage.request_for(pending_program.text()))?;
     let decision = stage.shim.next_decision()?;
-    stage.shim.decide_by(|_| crate::peer::shim::Answer::Escalate);
+    stage.shim.decide_by(|_| crate::peer::harness::Answer::Escalate);
     let program = Program::new(context, "program", [])?;
     expect_only(
         &mut stage,
         &program,
         &[(0, &null), (1, &null), (2, &null), (3, &null)],
     )?;
-    decision.answer(&crate::peer::shim::Answer::Run)?;
+    decision.answer(&crate::peer::harness::Answer::Run)?;
     pending.expect_action(&json!("Run"))?;
     beside.exit(0)?;
     stage.finish()

@@ -4,17 +4,17 @@ use serde_json::json;
 
 use super::child_signals::stop;
 use super::escalated::{Kin, Stage, expect_alive, expect_all_end, expect_none_lives, fork, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
-use crate::peer::launch::{Launch, duplicate, pipe};
-use crate::peer::process;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::shim::Answer;
 use crate::peer::wire::{Received, frame};
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::{Launch, duplicate, pipe};
+use crate::system::process;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -134,7 +134,7 @@ fn decision_not_read(context: &mut Context) -> Verdict {
     for _ in 0..10 {
         let mut requester = stage.session.socket.open()?;
         requester.request(&stage.request_for(program.text()))?;
-        crate::peer::wire::readable_until(
+        crate::system::poll::readable_until(
             requester.frames.socket(),
             std::time::Instant::now() + context.patience(),
         )?;

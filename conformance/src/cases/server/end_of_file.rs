@@ -8,15 +8,15 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::escalated::{Escalated, Stage, expect_alive, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::launch::pipe;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -56,7 +56,7 @@ fn child_closes(context: &Context, number: i32) -> Verdict {
     let (reader, writer) = pipe()?;
     let null = null()?;
     let mut escalated = {
-        let mut placements: Vec<(i64, &dyn crate::peer::requester::AsFdObject)> =
+        let mut placements: Vec<(i64, &dyn crate::peer::fake_wrapper::AsFdObject)> =
             vec![(0, &null), (1, &null), (2, &null)];
         placements.retain(|(taken, _)| *taken != i64::from(number));
         placements.push((number.into(), &writer));

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::escalated::{Stage, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::program::Program;
-use crate::peer::requester::RequestMessage;
 use crate::peer::wire::Received;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -323,7 +323,7 @@ fn bare_script(context: &mut Context) -> Verdict {
     let script = script.to_string_lossy().into_owned();
     let null = null()?;
     let harmless = stage.request_for(&script).variable("ORDINARY", "kept");
-    let placements: [(i64, &dyn crate::peer::requester::AsFdObject); 3] =
+    let placements: [(i64, &dyn crate::peer::fake_wrapper::AsFdObject); 3] =
         [(0, &null), (1, &null), (2, &null)];
     let result = stage.result_of(&harmless, &placements)?;
     expect::equal("exit_code of the script", Some(0), result["exit_code"].as_i64())?;

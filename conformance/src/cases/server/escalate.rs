@@ -6,17 +6,17 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::scene::{Scene, core, faithful, file, hardened, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::launch::pipe;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::RequestMessage;
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::RequestMessage;
-use crate::peer::shim::Answer;
 use crate::peer::wire::read_to_end;
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::system::launch::pipe;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -287,7 +287,7 @@ fn one_result(context: &mut Context) -> Verdict {
     requester.expect_exit_code(6)?;
     scene.sentinel()?;
     match requester.frames.receive_within(Duration::ZERO)? {
-        crate::peer::wire::Received::Frame(frame) => Err(crate::outcome::violation(
+        crate::peer::wire::Received::Frame(frame) => Err(crate::verdict::violation(
             "one result",
             format_args!("another message: {}", crate::transcript::shown(&frame.payload)),
         )),

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::launch::Launch;
-use crate::peer::process::{self, ProcessHandle};
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
+use crate::peer::harness::{Answer, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Probe, Program};
-use crate::peer::requester::{AsFdObject, EscalationSocket, RequestMessage, Requester};
-use crate::peer::shim::{Answer, ProbeSession, Shim};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::system::launch::Launch;
+use crate::system::process::{self, ProcessHandle};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The status with which the sentinel of a stage exits.
 const SENTINEL_STATUS: i64 = 77;

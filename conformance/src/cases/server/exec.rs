@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::scene::{core, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
+use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::{AsFdObject, EscalationSocket, RequestMessage, Requester};
-use crate::peer::shim::{Answer, Shim};
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

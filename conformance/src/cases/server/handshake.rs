@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use serde_json::json;
 
 use super::scene::{Scene, core, objects, watched_pipes};
-use crate::context::Context;
-use crate::outcome::Verdict;
-use crate::peer::shim::Answer;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::peer::harness::Answer;
 use crate::peer::wire::FrameStream;
-use crate::suite::Case;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

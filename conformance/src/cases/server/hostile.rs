@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::escalated::Stage;
 use super::usage::Usage;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::launch::Launch;
-use crate::peer::requester::Requester;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::Requester;
 use crate::peer::wire::Received;
+use crate::system::launch::Launch;
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// How many hostile streams are open while others have to be served: with theirs not more than a server has to
 /// handle at once.

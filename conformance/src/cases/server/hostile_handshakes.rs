@@ -15,10 +15,10 @@ use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
 use super::hostile::{Siege, expect_any_answer};
 use super::scene::{hardened, objects, watched_pipes};
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::launch::{duplicate, pipe};
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::system::launch::{duplicate, pipe};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

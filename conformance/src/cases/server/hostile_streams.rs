@@ -12,14 +12,14 @@ use super::escalated::Stage;
 use super::hostile::{OPEN_AT_ONCE, Siege, expect_any_answer};
 use super::scene::{hardened, null, watched_pipes};
 use super::usage::Rounds;
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::peer::fake_wrapper::Requester;
+use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
-use crate::peer::requester::Requester;
-use crate::peer::shim::Answer;
 use crate::peer::wire::{FrameStream, frame};
-use crate::suite::Case;
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -182,11 +182,11 @@ fn readers_that_stall(context: &mut Context) -> Verdict {
     let stalled = open(&mut siege, READERS, |_, requester| requester.request(&request))?;
     for requester in &stalled {
         // The denial has begun to come, and can't be written to its end.
-        let begun = crate::peer::wire::readable_until(
+        let begun = crate::system::poll::readable_until(
             requester.frames.socket(),
             std::time::Instant::now() + context.patience(),
         )?;
-        crate::expect::that(begun, "the denial begins to come", "nothing")?;
+        crate::case::expect::that(begun, "the denial begins to come", "nothing")?;
     }
     siege.others_are_served()?;
     drop(stalled);
@@ -371,7 +371,7 @@ fn garbage(context: &mut Context) -> Verdict {
     let piece = (prop::collection::vec(any::<u8>(), 0..200), 0_usize..5);
     let strategy = (prop::collection::vec(piece, 1..6), 0_usize..3, any::<bool>());
     let null = null()?;
-    crate::property::holds(context, &strategy, |(pieces, point, in_frames)| {
+    crate::case::property::holds(context, &strategy, |(pieces, point, in_frames)| {
         let mut siege = siege.borrow_mut();
         let request = siege.stage.request_for("/bin/true");
         let mut requester = match point {

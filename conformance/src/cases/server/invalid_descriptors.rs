@@ -7,15 +7,15 @@ use serde_json::json;
 
 use super::scene::{Scene, file, hardened, watched_pipes};
 use super::usage::Usage;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::Requester;
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::Requester;
-use crate::peer::shim::Answer;
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

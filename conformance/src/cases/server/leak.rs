@@ -7,17 +7,17 @@ use serde_json::json;
 
 use super::escalated::{Stage, null};
 use super::usage::Rounds;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::launch::pipe;
-use crate::peer::requester::{AsFdObject, RequestMessage, Requester};
-use crate::peer::shim::Answer;
-use crate::peer::tiny::{self, Kind};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
+use crate::peer::harness::Answer;
 use crate::peer::wire::frame;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -37,7 +37,7 @@ pub mod tree;
 pub mod umask;
 pub mod usage;
 
-use crate::suite::Case;
+use crate::case::Case;
 
 /// The tables of this area.
 pub const TABLES: &[&[Case]] = &[

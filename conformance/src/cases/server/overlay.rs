@@ -1,11 +1,11 @@
 //! The overlay of a session, and that a session is started without looking at any path.
 
 use super::scene::core;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
-use crate::peer::shim::{Overlay, Shim};
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::{Overlay, Shim};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

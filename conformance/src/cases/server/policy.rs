@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::scene::{Scene, core};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::requester::RequestMessage;
-use crate::peer::shim::Answer;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::RequestMessage;
+use crate::peer::harness::Answer;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

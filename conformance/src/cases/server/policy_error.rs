@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::scene::{Scene, hardened};
 use super::usage::Usage;
-use crate::context::Context;
-use crate::outcome::{Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::peer::fake_wrapper::Requester;
+use crate::peer::harness::{Answer, Decision};
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::Requester;
-use crate::peer::shim::{Answer, Decision};
 use crate::peer::wire::{Received, frame};
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

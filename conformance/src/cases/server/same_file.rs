@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::scene::{Scene, hardened, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::requester::{AsFdObject, RequestMessage};
-use crate::peer::shim::Answer;
-use crate::peer::tiny::{self, Kind};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
+use crate::peer::harness::Answer;
 use crate::peer::wire::Received;
-use crate::suite::Case;
+use crate::system::tiny::{self, Kind};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -6,17 +6,18 @@ use std::os::fd::OwnedFd;
 
 use serde_json::json;
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::{Launch, pipe};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
+use crate::peer::harness::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Probe, Program};
-use crate::peer::requester::{AsFdObject, RequestMessage, Requester};
-use crate::peer::shim::{Answer, Decision, ProbeSession, Shim};
-use crate::peer::wire::{Received, readable_until};
+use crate::peer::wire::Received;
 use crate::probe::plan::Act;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::{Launch, pipe};
+use crate::system::poll::readable_until;
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The status with which a sentinel exits.
 const SENTINEL_STATUS: i32 = 77;

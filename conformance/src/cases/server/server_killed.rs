@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use super::child_signals::stop;
 use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_none_lives, fork, null};
 use super::tree::grow;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::launch::pipe;
-use crate::peer::process::{Ended, ProcessHandle};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, read_to_end};
 use crate::probe::remote::{Answer, Order};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::process::{Ended, ProcessHandle};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// How long trees that don't resist may live after the server's death.
 const AT_ONCE: Duration = Duration::from_secs(1);

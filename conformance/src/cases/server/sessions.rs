@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::scene::{core, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
+use crate::peer::harness::{Answer, ProbeSession, Shim};
 use crate::peer::program::ConnectedProgram;
-use crate::peer::requester::{RequestMessage, Requester};
-use crate::peer::shim::{Answer, ProbeSession, Shim};
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -24,7 +24,7 @@ fn sessions(
     context: &Context,
     shim: &mut Shim,
     names: &[&str],
-) -> Result<Vec<ProbeSession>, crate::outcome::CaseError> {
+) -> Result<Vec<ProbeSession>, crate::verdict::CaseError> {
     names
         .iter()
         .map(|name| shim.probe_session(context, name))

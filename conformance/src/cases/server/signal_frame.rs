@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::child_signals::{OF_THE_LIBRARY, expect_killed, is_deadly, stopped_within};
 use super::escalated::{Escalated, Kin, Stage, fork};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

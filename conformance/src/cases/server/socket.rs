@@ -6,16 +6,16 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::scene::{Scene, core};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::EscalationSocket;
+use crate::peer::harness::{Answer, Overlay, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::EscalationSocket;
-use crate::peer::shim::{Answer, Overlay, Shim};
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
-use crate::suite::Case;
+use crate::system::process;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -199,7 +199,7 @@ fn for_grandchildren(context: &mut Context) -> Verdict {
     let socket = command.take_descriptor(number)?;
     let mut socket = EscalationSocket::new(socket, context.transcript.clone(), context.patience());
     let mut requester = socket.open()?;
-    let request = crate::peer::requester::RequestMessage::new("/bin/sh", &["x"], "/");
+    let request = crate::peer::fake_wrapper::RequestMessage::new("/bin/sh", &["x"], "/");
     requester.request(&request)?;
     shim.next_decision()?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;

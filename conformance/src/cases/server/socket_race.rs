@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::escalated::{Kin, Stage, fork, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::harness::Shim;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::shim::Shim;
 use crate::probe::report::Report;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -344,7 +344,7 @@ fn shells_of_each_other(context: &mut Context) -> Verdict {
         // And a process that a shell starts holds what its shell holds.
         let grandchild = match probes.first_mut() {
             Some(first) => fork(first, &shell, Kin::Child)?,
-            None => return Err(crate::outcome::harness("no shell")),
+            None => return Err(crate::verdict::harness("no shell")),
         };
         expect::that(
             sockets(&grandchild.report).intersection(&clients).count() == 1,

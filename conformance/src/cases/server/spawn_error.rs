@@ -4,15 +4,15 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::escalated::Stage;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::pipe;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::program::Program;
-use crate::peer::requester::{AsFdObject, RequestMessage};
 use crate::peer::wire::{Received, read_to_end};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::child_signals::{expect_killed, stop};
 use super::escalated::{Escalated, Kin, Stage, fork};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::ConnectedProgram;
-use crate::peer::wire::any_readable_until;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::poll::any_readable_until;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -99,7 +99,7 @@ fn each_signal(context: &mut Context) -> Verdict {
         if !any_readable_until(&sources, deadline)? {
             return Err(violation(
                 format_args!("{{\"stopped\":{signal}}}, or a child that goes on"),
-                crate::peer::process::describe(nix::unistd::Pid::from_raw(pid)),
+                crate::system::process::describe(nix::unistd::Pid::from_raw(pid)),
             ));
         }
         if signal != libc::SIGSTOP

@@ -16,18 +16,18 @@ use serde_json::{Value, json};
 
 use super::leak::full_pipe;
 use super::usage::Usage;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::pipe;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
+use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::{AsFdObject, EscalationSocket, RequestMessage, Requester};
-use crate::peer::shim::{Answer, Question, Shim};
-use crate::peer::tiny::{self, Kind};
 use crate::peer::wire::{Received, frame, read_to_end};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

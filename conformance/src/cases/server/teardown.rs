@@ -4,15 +4,15 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::scene::{Scene, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::RequestMessage;
+use crate::peer::harness::{Answer, ProbeSession};
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::RequestMessage;
-use crate::peer::shim::{Answer, ProbeSession};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

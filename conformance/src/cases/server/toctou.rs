@@ -10,16 +10,16 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::escalated::Stage;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::pipe;
-use crate::peer::requester::{RequestMessage, Requester};
-use crate::peer::shim::Answer;
-use crate::peer::tiny::{self, Kind};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
+use crate::peer::harness::Answer;
 use crate::peer::wire::{Received, read_to_end};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::tiny::{self, Kind};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

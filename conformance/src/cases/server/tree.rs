@@ -6,18 +6,18 @@ use serde_json::json;
 
 use super::child_signals::stop;
 use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_no_zombies, fork, null};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::launch::pipe;
-use crate::peer::process::ProcessHandle;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage};
+use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::{EscalationSocket, RequestMessage};
-use crate::peer::shim::{Answer, Shim};
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::process::ProcessHandle;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

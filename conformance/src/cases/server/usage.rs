@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::escalated::Stage;
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process;
-use crate::peer::shim::Shim;
+use crate::case::context::Context;
+use crate::peer::harness::Shim;
+use crate::system::process;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// What a server and its helper processes hold, without the processes that the case itself had started.
 #[derive(Clone, Debug, PartialEq, Eq)]

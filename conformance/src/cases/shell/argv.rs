@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::support::{case, command};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::recorder::RecordedShell;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::RecordedShell;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

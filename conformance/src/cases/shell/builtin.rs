@@ -1,13 +1,13 @@
 //! shell.builtin: builtins, functions and keywords are not wrapped.
 
 use super::support::{case, commands, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::peer::recorder::RecordedShell;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::RecordedShell;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

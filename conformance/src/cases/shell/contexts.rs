@@ -1,14 +1,14 @@
 //! shell.contexts: wrapped wherever a shell can execute something; one execution, one call.
 
 use super::support::{case, command, commands, obedient};
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::peer::launch::pipe;
-use crate::peer::recorder::{RecordedShell, ShellResult};
+use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::plan::Act;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::system::launch::pipe;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -306,7 +306,7 @@ fn start_up_files(context: &mut Context) -> Verdict {
     let arguments = options.iter().copied().chain(["-c", &script]);
     shell.start(shell.launch(arguments)?)?.finish()?;
     shell.some_calls()?;
-    crate::expect::equal(
+    crate::case::expect::equal(
         "commands of the start-up file and of the script that went to the wrapper",
         vec!["at-start", "main"],
         ours(&shell)?,
@@ -316,7 +316,7 @@ fn start_up_files(context: &mut Context) -> Verdict {
     login.start(login.launch(["-l", "-c", &script])?)?.finish()?;
     let mut seen = ours(&login)?;
     seen.retain(|name| name != "at-start");
-    crate::expect::equal(
+    crate::case::expect::equal(
         "commands of the profile and of the script that went to the wrapper",
         vec!["in-profile", "main"],
         seen,

@@ -1,13 +1,13 @@
 //! shell.env: the command's exported environment, and nothing else.
 
 use super::support::{case, command};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::peer::recorder::{Call, RecordedShell, is_wrapper_variable};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::{Call, RecordedShell, is_wrapper_variable};
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::support::{case, command, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::process::Ended;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::peer::recorder::{RecordedShell, ShellResult};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::spec::requirements::Level;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

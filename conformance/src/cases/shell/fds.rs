@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 
 use super::support::{case, command, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::recorder::{Call, ESCALATION_DESCRIPTOR, LIFELINE, RecordedShell};
+use crate::peer::recording_wrapper::{Call, ESCALATION_DESCRIPTOR, LIFELINE, RecordedShell};
 use crate::probe::report::{DescriptorReport, Report};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -2,16 +2,16 @@
 //! crash or by wrong arguments; a sanitizer build fails by its report.
 
 use super::support::{case, command};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::process::Ended;
 use crate::peer::program::Program;
-use crate::peer::recorder::{RecordedShell, ShellResult};
+use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::record::End;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::system::process::Ended;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -25,7 +25,7 @@ pub mod terminal;
 pub mod transparent;
 pub mod wrap;
 
-use crate::suite::Case;
+use crate::case::Case;
 
 /// The tables of this area.
 pub const TABLES: &[&[Case]] = &[

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::support::{as_stock, as_stock_without_calls, case, command, obedient};
-use crate::context::Context;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

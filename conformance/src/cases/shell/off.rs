@@ -1,12 +1,12 @@
 //! shell.off: without an EXEC_WRAPPER that counts, the shell is the stock shell.
 
 use super::support::{case, command, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::recorder::RecordedShell;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::recording_wrapper::RecordedShell;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -10,12 +10,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::support::case;
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::peer::recorder::{RecordedShell, ShellResult};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] =

@@ -1,13 +1,13 @@
 //! shell.pid: the process that executes the wrapper is the one that the shell knows.
 
 use super::support::{case, command, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::ConnectedProgram;
-use crate::peer::recorder::RecordedShell;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::RecordedShell;
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -84,7 +84,7 @@ fn kill_and_wait(context: &mut Context) -> Verdict {
     obedient(context, "tool")?;
     let shell = RecordedShell::new(context)?;
     // The script goes on when the case has seen the program: the reading end of the pipe gets a line.
-    let (reader, mut writer) = crate::peer::launch::pipe()?;
+    let (reader, mut writer) = crate::system::launch::pipe()?;
     let launch = shell
         .launch(shell.command_arguments("lasting & read go <&9; kill -TERM $!; wait $!; echo $?"))?
         .descriptor(9, reader);

@@ -1,14 +1,14 @@
 //! shell.signals: dispositions, mask, process group and foreground process group.
 
 use super::support::{case, command};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::recorder::RecordedShell;
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::report::Report;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
 fn reports(
     context: &Context,
     script: &str,
-    change: impl Fn(crate::peer::launch::Launch) -> crate::peer::launch::Launch,
+    change: impl Fn(crate::system::launch::Launch) -> crate::system::launch::Launch,
 ) -> Result<(Vec<Report>, Vec<Report>), CaseError> {
     let program = command(context, &format!("tool-{}", context.next_number()))?;
     let name = program.path.file_name().unwrap_or_default().to_string_lossy();

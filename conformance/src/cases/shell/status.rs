@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 
 use super::support::{case, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::process::Ended;
-use crate::peer::recorder::RecordedShell;
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::system::process::Ended;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -1,14 +1,14 @@
 //! shell.sticky: interception stays on, whatever a script does to the variables.
 
 use super::support::{case, command};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
 use crate::peer::program::Program;
-use crate::peer::recorder::{RecordedShell, is_wrapper_variable};
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::{RecordedShell, is_wrapper_variable};
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -1,12 +1,12 @@
 //! What several files of this area need: commands for scripts, and the table's entries.
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
 use crate::peer::program::Program;
-use crate::peer::recorder::RecordedShell;
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::plan::Act;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{CaseError, Verdict};
 
 /// An entry of a table of this area.
 pub const fn case(id: &'static str, level: Level, run: fn(&mut Context) -> Verdict) -> Case {

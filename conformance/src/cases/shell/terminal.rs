@@ -1,15 +1,15 @@
 //! Job control on a terminal: shell.signals and shell.transparent of an interactive shell.
 
 use super::support::{case, obedient};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::peer::recorder::{RecordedShell, without_process_ids};
+use crate::peer::recording_wrapper::{RecordedShell, without_process_ids};
 use crate::peer::terminal::{PROMPT, Terminal, VARIABLES};
 use crate::probe::report::Report;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use super::generator;
 use super::support::{case, obedient};
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::property;
 use crate::peer::dialect::Dialect;
-use crate::peer::recorder::{RecordedShell, ShellResult};
-use crate::property;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::spec::requirements::Level;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -160,7 +160,7 @@ impl<'a> Comparison<'a> {
         &self,
         script: &str,
         way: &str,
-        launch: impl FnOnce(&RecordedShell, &[String]) -> Result<crate::peer::launch::Launch, CaseError>,
+        launch: impl FnOnce(&RecordedShell, &[String]) -> Result<crate::system::launch::Launch, CaseError>,
     ) -> Result<Left, CaseError> {
         let mut shell = RecordedShell::new(self.context)?;
         shell.be_patient(4);

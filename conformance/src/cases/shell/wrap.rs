@@ -1,13 +1,13 @@
 //! shell.wrap: the wrapper in place of the command, with `EXEC_WRAPPER FILE ARGV0 ARGV1 …`.
 
 use super::support::{case, command, commands};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::recorder::RecordedShell;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
-use crate::requirements::Level;
-use crate::suite::Case;
+use crate::spec::requirements::Level;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

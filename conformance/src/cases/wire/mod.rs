@@ -11,7 +11,7 @@ pub mod wrapper_frames;
 pub mod wrapper_replies;
 pub mod wrapper_requests;
 
-use crate::suite::Case;
+use crate::case::Case;
 
 /// The tables of this area.
 pub const TABLES: &[&[Case]] = &[

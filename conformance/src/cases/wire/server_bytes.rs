@@ -10,14 +10,14 @@ use std::path::Path;
 use proptest::collection::{btree_map, vec};
 use serde_json::json;
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
 use crate::cases::server::scene::{Scene, faithful, null};
-use crate::context::Context;
-use crate::outcome::{Verdict, violation};
 use crate::peer::bytes::{ByteRequest, Bytes};
+use crate::peer::harness::{Answer, Question, marked};
 use crate::peer::program::Program;
-use crate::peer::shim::{Answer, Question, marked};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -250,7 +250,7 @@ fn escapes_in_capitals(context: &mut Context) -> Verdict {
     let argv = r#"["\u0061\uDCFF","\uDCAB\udcCD\uDcEfb","\udC80\uDc80"]"#;
     let plain = r#"["a\udcff","\udcab\udccd\udcefb","\udc80\udc80"]"#;
     if !payload.contains(plain) {
-        return Err(crate::outcome::harness(format_args!("no {plain} in {payload}")));
+        return Err(crate::verdict::harness(format_args!("no {plain} in {payload}")));
     }
     travels(
         context,

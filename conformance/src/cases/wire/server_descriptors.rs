@@ -5,17 +5,17 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::cases::server::scene::{PipeWatch, Scene, hardened, null, watched_pipes};
 use crate::cases::server::usage::Usage;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::{RequestMessage, Requester};
-use crate::peer::shim::Answer;
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -270,7 +270,7 @@ fn with_signal_frames(context: &mut Context) -> Verdict {
         let (mut requester, decision) = scene.ask(&request)?;
         decision.answer(&Answer::Escalate)?;
         requester.expect_action(&json!("Escalate"))?;
-        let placements: &[(i64, &dyn crate::peer::requester::AsFdObject)] =
+        let placements: &[(i64, &dyn crate::peer::fake_wrapper::AsFdObject)] =
             &[(0, &null), (1, &null), (2, &null)];
         requester.send_descriptors_with(placements, &[("signals", json!(true))])?;
         let mut child = program.accept("the escalated child")?;

@@ -5,18 +5,18 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::cases::server::scene::{Scene, core, expect_program, faithful, file};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
-use crate::peer::launch::pipe;
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::{RequestMessage, Requester};
-use crate::peer::shim::Answer;
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::system::launch::pipe;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -354,7 +354,7 @@ fn at_random_cuts(context: &mut Context) -> Verdict {
         prop::collection::vec(1_usize..20, 0..4),
         0_i64..256,
     );
-    crate::property::holds(
+    crate::case::property::holds(
         context,
         &strategy,
         |(mut request_cuts, mut descriptor_cuts, code)| {
@@ -382,7 +382,7 @@ fn at_random_cuts(context: &mut Context) -> Verdict {
 fn escalated_up_to_the_descriptors(
     scene: &mut Scene,
     request: &RequestMessage,
-) -> Result<Requester, crate::outcome::CaseError> {
+) -> Result<Requester, crate::verdict::CaseError> {
     let (mut requester, decision) = scene.ask(request)?;
     decision.answer(&Answer::Escalate)?;
     requester.expect_action(&json!("Escalate"))?;

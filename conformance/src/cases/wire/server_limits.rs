@@ -4,17 +4,17 @@ use std::os::fd::AsRawFd;
 
 use serde_json::json;
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::cases::server::scene::{Scene, expect_program, hardened, null, watched_pipes};
 use crate::cases::server::usage::largest_address_space;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe, Program};
-use crate::peer::requester::{RequestMessage, Requester};
-use crate::peer::shim::Answer;
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

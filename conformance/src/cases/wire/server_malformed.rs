@@ -4,13 +4,13 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use serde_json::{Value, json};
 
+use crate::case::Case;
+use crate::case::context::Context;
 use crate::cases::server::scene::{Scene, hardened, null, watched_pipes};
-use crate::context::Context;
-use crate::outcome::Verdict;
+use crate::peer::fake_wrapper::RequestMessage;
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::RequestMessage;
-use crate::peer::shim::Answer;
-use crate::suite::Case;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -46,7 +46,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// A scene, and a program that no malformed request may start.
-fn scene_with_program(context: &Context) -> Result<(Scene, Program), crate::outcome::CaseError> {
+fn scene_with_program(context: &Context) -> Result<(Scene, Program), crate::verdict::CaseError> {
     let scene = Scene::new(context)?;
     let program = Program::new(context, "never", [])?;
     Ok((scene, program))

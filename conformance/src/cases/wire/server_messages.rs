@@ -4,16 +4,16 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use serde_json::{Value, json};
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::cases::server::scene::{Scene, core, expect_program, file, hardened, objects};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
+use crate::peer::fake_wrapper::{AsFdObject, Requester};
+use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::requester::{AsFdObject, Requester};
-use crate::peer::shim::Answer;
 use crate::peer::wire::{FrameStream, frame};
 use crate::probe::remote::Order;
-use crate::suite::Case;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

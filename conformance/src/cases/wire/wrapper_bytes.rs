@@ -8,15 +8,16 @@ use std::os::unix::ffi::OsStrExt;
 
 use proptest::collection::{btree_map, vec};
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
 use crate::peer::bytes::{ByteRequest, Bytes};
-use crate::peer::decider::{RequestStream, WrapperCall, WrapperRun};
+use crate::peer::fake_server::RequestStream;
 use crate::peer::program::Program;
 use crate::peer::wire::Received;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

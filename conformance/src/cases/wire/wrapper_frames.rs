@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use crate::context::Context;
-use crate::outcome::{Verdict, violation};
-use crate::peer::decider::{RequestStream, WrapperCall};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
+use crate::peer::fake_server::RequestStream;
 use crate::peer::program::Program;
 use crate::peer::wire::frame;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -229,7 +230,7 @@ fn decision_and_result(context: &mut Context) -> Verdict {
 
 /// One datagram: the byte 0 with one descriptor, a connected AF_UNIX stream. [`WrapperRun::handshake`] looks.
 ///
-/// [`WrapperRun::handshake`]: crate::peer::decider::WrapperRun::handshake
+/// [`WrapperRun::handshake`]: crate::peer::wrapper_call::WrapperRun::handshake
 fn handshake(context: &mut Context) -> Verdict {
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
     let mut stream = wrapper.handshake()?;
@@ -246,7 +247,7 @@ fn descriptors_with_the_first_byte(context: &mut Context) -> Verdict {
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
     let (mut stream, _) = wrapper.request()?;
     stream.frames.send_json(&json!({"action": "Escalate"}))?;
-    let readable = crate::peer::wire::readable_until(
+    let readable = crate::system::poll::readable_until(
         stream.frames.socket(),
         std::time::Instant::now() + context.patience(),
     )?;

@@ -6,17 +6,18 @@ use std::os::fd::AsRawFd;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
 use crate::cases::wrapper::fail_closed::fails_by;
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::decider::{Escalation, WrapperCall};
-use crate::peer::launch::pipe;
+use crate::peer::fake_server::Escalation;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, expect_end_of_file, frame};
+use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -8,14 +8,15 @@ use std::time::Instant;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use serde_json::Value;
 
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::cases::wrapper::support::same_description;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::decider::{RequestStream, WrapperCall};
-use crate::peer::wire::readable_until;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::fake_server::RequestStream;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::system::poll::readable_until;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -73,7 +74,7 @@ fn slow_reader(context: &mut Context) -> Verdict {
         }
     }
     let request: Value = serde_json::from_slice(&received[4..])
-        .map_err(|error| crate::outcome::violation("a payload that is one JSON value", error))?;
+        .map_err(|error| crate::verdict::violation("a payload that is one JSON value", error))?;
     for index in 0..70 {
         let name = format!("LARGE_{index}");
         let same = request["env"][&name].as_str() == Some(&value(index));
@@ -154,7 +155,7 @@ fn read_byte_by_byte(context: &mut Context) -> Verdict {
     while received.len() < whole {
         let (byte, groups) = receive_byte(context, &stream)?;
         let Some(byte) = byte else {
-            return Err(crate::outcome::violation(
+            return Err(crate::verdict::violation(
                 format_args!("a descriptor message of {whole} bytes"),
                 format_args!("the end after {}", received.len()),
             ));
@@ -169,7 +170,7 @@ fn read_byte_by_byte(context: &mut Context) -> Verdict {
         }
     }
     let message: Value = serde_json::from_slice(&received[4..])
-        .map_err(|error| crate::outcome::violation("a payload that is one JSON value", error))?;
+        .map_err(|error| crate::verdict::violation("a payload that is one JSON value", error))?;
     expect::equal("numbers", Some(3), message["fds"].as_array().map(Vec::len))?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)

@@ -6,15 +6,15 @@ use std::os::fd::AsRawFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use proptest::prelude::*;
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::decider::{Finished, WrapperCall};
-use crate::peer::launch::{Launch, pipe};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
 use crate::peer::program::Program;
+use crate::peer::wrapper_call::{Finished, WrapperCall};
 use crate::probe::report::Report;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::{Launch, pipe};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -241,7 +241,7 @@ fn any_signal_state(context: &mut Context) -> Verdict {
 /// The command has 0, 1, 2 and the escalation socket: nothing that the wrapper opened.
 fn descriptors_none_added(context: &mut Context) -> Verdict {
     let report = run_under(context, |launch| launch)?;
-    let number = crate::peer::decider::ESCALATION_DESCRIPTOR;
+    let number = crate::peer::wire::ESCALATION_DESCRIPTOR;
     expect::equal(
         "the command's descriptors",
         vec![0, 1, 2, number],
@@ -261,7 +261,7 @@ fn descriptors_kept(context: &mut Context) -> Verdict {
             .descriptor(8, reader)
             .descriptor(77, writer)
     })?;
-    let number = crate::peer::decider::ESCALATION_DESCRIPTOR;
+    let number = crate::peer::wire::ESCALATION_DESCRIPTOR;
     expect::equal(
         "the command's descriptors",
         vec![0, 1, 2, 3, 8, number, 77],
@@ -300,7 +300,7 @@ fn flags_unchanged(context: &mut Context) -> Verdict {
         stream.run()?;
         wrapper.finish()?.expect_status(0)?;
         let report = program.only_start()?;
-        for number in [0, 5, crate::peer::decider::ESCALATION_DESCRIPTOR] {
+        for number in [0, 5, crate::peer::wire::ESCALATION_DESCRIPTOR] {
             let flags = report
                 .descriptor(number)
                 .map(|descriptor| descriptor.status_flags & libc::O_NONBLOCK != 0);
@@ -328,7 +328,7 @@ fn any_descriptors(context: &mut Context) -> Verdict {
     let kinds = proptest::collection::btree_map(0..40_i32, 0..3_u8, 0..8);
     property::holds(context, &kinds, |mut kinds| {
         // The escalation socket has its own number.
-        kinds.remove(&crate::peer::decider::ESCALATION_DESCRIPTOR);
+        kinds.remove(&crate::peer::wire::ESCALATION_DESCRIPTOR);
         let place = |mut launch: Launch| {
             for (number, kind) in &kinds {
                 launch = match kind {
@@ -340,7 +340,7 @@ fn any_descriptors(context: &mut Context) -> Verdict {
             launch
         };
         let seen = |report: &Report| {
-            let socket = crate::peer::decider::ESCALATION_DESCRIPTOR;
+            let socket = crate::peer::wire::ESCALATION_DESCRIPTOR;
             let named = |number: i32| kinds.contains_key(&number);
             report
                 .descriptors

@@ -3,16 +3,16 @@
 use serde_json::json;
 
 use super::support::{any_call, escalated};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::decider::WrapperCall;
-use crate::peer::filter;
-use crate::peer::launch::Launch;
-use crate::peer::process::Ended;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::system::filter;
+use crate::system::launch::Launch;
+use crate::system::process::Ended;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

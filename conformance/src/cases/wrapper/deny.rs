@@ -1,12 +1,12 @@
 //! Deny: the message, the status, and that the command does not run.
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::decider::{Finished, WrapperCall};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wrapper_call::{Finished, WrapperCall};
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -126,7 +126,7 @@ fn told(context: &Context, reason: Option<&str>, message: &str) -> Verdict {
 }
 
 /// Denies a program, and demands that it did not run.
-fn denied(context: &Context, reason: Option<&str>) -> Result<Finished, crate::outcome::CaseError> {
+fn denied(context: &Context, reason: Option<&str>) -> Result<Finished, crate::verdict::CaseError> {
     let program = Program::new(context, "program", [])?;
     let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
     let (mut stream, _) = wrapper.request()?;

@@ -3,15 +3,15 @@
 use serde_json::json;
 
 use super::support::{any_call, escalated};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::decider::WrapperCall;
-use crate::peer::process::{self, Ended};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::ConnectedProgram;
+use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::remote::Order;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process::{self, Ended};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -7,15 +7,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sys::stat::fstat;
 use serde_json::json;
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, Escalation, WrapperCall};
-use crate::peer::launch::pipe;
-use crate::peer::process::Ended;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -217,7 +219,7 @@ fn shared_offset(context: &mut Context) -> Verdict {
             let mut byte = [0];
             theirs
                 .read_exact(&mut byte)
-                .map_err(|error| crate::outcome::violation("descriptor 0 can be read", error))?;
+                .map_err(|error| crate::verdict::violation("descriptor 0 can be read", error))?;
             expect::equal("the byte at the wrapper's offset", b'3', byte[0])?;
             let mut ours = ours;
             expect::equal(
@@ -425,7 +427,7 @@ fn output_eof(context: &mut Context) -> Verdict {
     let mut wrapper = call.launched(|launch| launch.descriptor(1, writer)).start()?;
     let (mut stream, _) = wrapper.request()?;
     drop(stream.escalate()?);
-    let seen = crate::peer::wire::readable_until(&reader, std::time::Instant::now() + context.patience())?;
+    let seen = crate::system::poll::readable_until(&reader, std::time::Instant::now() + context.patience())?;
     expect::that(
         seen,
         "end of file on standard output while the child runs",

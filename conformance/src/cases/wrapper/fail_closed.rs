@@ -6,14 +6,15 @@ use std::os::unix::net::UnixDatagram;
 
 use proptest::prelude::*;
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness};
-use crate::peer::decider::{RequestStream, WrapperCall};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
+use crate::peer::fake_server::RequestStream;
 use crate::peer::program::Program;
 use crate::peer::wire::frame;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{CaseError, Verdict, harness};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -390,7 +391,7 @@ fn descriptors_on_a_decision(context: &mut Context) -> Verdict {
     let Some(report) = program.starts()?.pop() else {
         return finished.expect_failed_closed();
     };
-    let number = crate::peer::decider::ESCALATION_DESCRIPTOR;
+    let number = crate::peer::wire::ESCALATION_DESCRIPTOR;
     expect::equal(
         "the command's descriptors",
         vec![0, 1, 2, number],
@@ -400,14 +401,14 @@ fn descriptors_on_a_decision(context: &mut Context) -> Verdict {
 
 /// Descriptors that come with a result stay nowhere: the wrapper ends, and a pipe sent with it has no holder.
 fn descriptors_on_a_result(context: &mut Context) -> Verdict {
-    let (reader, writer) = crate::peer::launch::pipe()?;
+    let (reader, writer) = crate::system::launch::pipe()?;
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
     let (mut stream, _) = wrapper.request()?;
     stream.escalate()?;
     stream.frames.send(br#"{"exit_code":3}"#, &[writer.as_raw_fd()])?;
     drop(writer);
     let finished = wrapper.finish()?;
-    let ended = crate::peer::wire::readable_until(&reader, std::time::Instant::now() + context.patience())?;
+    let ended = crate::system::poll::readable_until(&reader, std::time::Instant::now() + context.patience())?;
     expect::that(ended, "nobody holds the descriptor", "somebody does")?;
     expect::that(
         finished.ended.shell_status() != 0,
@@ -457,11 +458,11 @@ fn string_after(payload: &str, key: &str) -> Result<Vec<u8>, CaseError> {
     let start = payload
         .find(key)
         .map(|position| position + key.len())
-        .ok_or_else(|| crate::outcome::violation(format_args!("{key} in the request"), payload))?;
+        .ok_or_else(|| crate::verdict::violation(format_args!("{key} in the request"), payload))?;
     let rest = payload[start..].trim_start_matches([' ', ':', '[', '\n', '\t']);
     let body = rest
         .strip_prefix('"')
-        .ok_or_else(|| crate::outcome::violation("a string", rest))?;
+        .ok_or_else(|| crate::verdict::violation("a string", rest))?;
     let mut end = 0;
     while body.as_bytes().get(end).is_some_and(|byte| *byte != b'"') {
         end += if body.as_bytes()[end] == b'\\' { 2 } else { 1 };
@@ -497,7 +498,7 @@ fn one_travels(context: &Context, bytes: &[u8]) -> Verdict {
     match stream.frames.receive()? {
         crate::peer::wire::Received::Frame(frame) => {
             let payload = String::from_utf8(frame.payload)
-                .map_err(|error| crate::outcome::violation("a payload in UTF-8", error))?;
+                .map_err(|error| crate::verdict::violation("a payload in UTF-8", error))?;
             expect::equal(
                 "argv[0] as bytes",
                 bytes.to_vec(),

@@ -8,14 +8,15 @@ use serde_json::json;
 
 use super::signals::{escalating, forwarded, stopped_by};
 use super::support::{any_call, expect_state};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::decider::RequestStream;
-use crate::peer::process::Ended;
-use crate::peer::wire::{Received, readable_until};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_server::RequestStream;
+use crate::peer::wire::Received;
+use crate::spec::requirements::{Level, Role};
+use crate::system::poll::readable_until;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

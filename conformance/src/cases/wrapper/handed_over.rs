@@ -12,15 +12,17 @@ use nix::sys::stat::fstat;
 use proptest::collection::btree_map;
 
 use super::support::{any_call, escalated, same_description};
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, Escalation, WrapperCall};
-use crate::peer::launch::{Launch, pipe};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
+use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::{Received, expect_end_of_file, read_to_end};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::{Launch, pipe};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -9,15 +9,16 @@ use proptest::collection::btree_map;
 use proptest::prelude::*;
 
 use super::attributes::{run_directly, run_under};
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, Finished, WrapperCall};
-use crate::peer::launch::{Launch, pipe};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::{expect, property};
 use crate::peer::program::Program;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
+use crate::peer::wrapper_call::{Finished, WrapperCall};
 use crate::probe::report::{DescriptorReport, Report};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
-use crate::{expect, property};
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::{Launch, pipe};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -565,7 +566,7 @@ fn bare_same_process(context: &mut Context) -> Verdict {
     )?;
     expect::equal(
         "the script's end",
-        crate::peer::process::Ended::Killed(libc::SIGTERM),
+        crate::system::process::Ended::Killed(libc::SIGTERM),
         finished.ended,
     )
 }

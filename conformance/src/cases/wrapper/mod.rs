@@ -18,7 +18,7 @@ pub mod support;
 pub mod surroundings;
 pub mod usage;
 
-use crate::suite::Case;
+use crate::case::Case;
 
 /// The tables of this area.
 pub const TABLES: &[&[Case]] = &[

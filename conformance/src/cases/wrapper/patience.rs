@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::support::{any_call, expect_state};
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness};
-use crate::peer::decider::{WrapperCall, WrapperRun};
-use crate::peer::process::Ended;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::peer::wire::{readable_until, receive_handshake};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wire::receive_handshake;
+use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
+use crate::spec::requirements::{Level, Role};
+use crate::system::poll::readable_until;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict, harness};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -10,15 +10,17 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::fail_closed::{fails_by, fails_without_request};
 use super::support::any_call;
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict};
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, Finished, WrapperCall};
-use crate::peer::launch::pipe;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::peer::wire::{read_to_end, readable_until};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
+use crate::peer::wire::read_to_end;
+use crate::peer::wrapper_call::{Finished, WrapperCall};
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::pipe;
+use crate::system::poll::readable_until;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -200,7 +202,7 @@ fn every_control_character(context: &mut Context) -> Verdict {
     }
     let finished = denied(context, &reason)?;
     let text = String::from_utf8(finished.error.clone())
-        .map_err(|_| crate::outcome::violation("UTF-8 on standard error", finished.error_text()))?;
+        .map_err(|_| crate::verdict::violation("UTF-8 on standard error", finished.error_text()))?;
     let raw = text
         .trim_end_matches('\n')
         .chars()

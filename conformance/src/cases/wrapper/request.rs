@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::symlink;
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, violation};
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, WrapperCall};
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -1,14 +1,15 @@
 //! Run: the wrapper becomes the command.
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, WrapperCall};
-use crate::peer::process::Ended;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
+use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::plan::Act;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process::Ended;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

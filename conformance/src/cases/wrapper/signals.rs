@@ -3,14 +3,15 @@
 
 use serde_json::json;
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::decider::{RequestStream, WrapperCall, WrapperRun};
-use crate::peer::launch::Launch;
-use crate::peer::process::{self, Ended};
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::fake_server::RequestStream;
+use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
+use crate::spec::requirements::{Level, Role};
+use crate::system::launch::Launch;
+use crate::system::process::{self, Ended};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

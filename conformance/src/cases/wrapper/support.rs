@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::decider::{Escalation, RequestStream, WrapperCall, WrapperRun};
+use crate::case::context::Context;
+use crate::peer::fake_server::{Escalation, RequestStream};
+use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// Whether two descriptors share an open file description: a status flag set through one is seen through the
 /// other. (kcmp(2) says it directly, but many a container refuses it.)

@@ -5,16 +5,17 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{Verdict, harness};
-use crate::peer::decider::{ESCALATION_DESCRIPTOR, WrapperCall};
-use crate::peer::filter;
-use crate::peer::launch::Launch;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::send_datagram;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::system::filter;
+use crate::system::launch::Launch;
+use crate::verdict::{Verdict, harness};
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[
@@ -192,7 +193,7 @@ fn full_delays(context: &mut Context) -> Verdict {
 }
 
 /// Sends until the queue is full, and returns how many datagrams that took.
-fn fill(socket: &UnixDatagram) -> Result<usize, crate::outcome::CaseError> {
+fn fill(socket: &UnixDatagram) -> Result<usize, crate::verdict::CaseError> {
     for count in 0..100_000 {
         match send_datagram(socket, b"", &[], std::time::Duration::ZERO) {
             Ok(()) => {}

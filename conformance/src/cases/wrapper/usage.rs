@@ -1,13 +1,13 @@
 //! How a wrapper is called: no options, any FILE and ARGV are data.
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::Verdict;
-use crate::peer::decider::WrapperCall;
-use crate::peer::process::Ended;
+use crate::case::Case;
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::program::Program;
-use crate::requirements::{Level, Role};
-use crate::suite::Case;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::{Level, Role};
+use crate::system::process::Ended;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 pub const CASES: &[Case] = &[

@@ -8,7 +8,7 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::requirements::{self, Level, Role};
+use crate::spec::requirements::{self, Level, Role};
 
 /// One line of the wire, for the sequence drawing.
 #[derive(Serialize)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::outcome::{CaseError, Verdict, violation};
 use crate::peer::wire::{FrameStream, send_datagram};
 use crate::transcript::{Direction, Transcript};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The client's end of a session's escalation socket, in the hands of the suite.
 pub struct EscalationSocket {
@@ -141,9 +141,9 @@ impl Requester {
     /// Demands this action as the next message: `"Run"`, `"Escalate"` or `{"Deny":{"reason":…}}`.
     pub fn expect_action(&mut self, action: &Value) -> Verdict {
         let frame = self.frames.expect_frame("a decision")?;
-        crate::expect::equal("descriptors with the decision", 0, frame.descriptors.len())?;
+        crate::case::expect::equal("descriptors with the decision", 0, frame.descriptors.len())?;
         let message = frame.json()?;
-        crate::expect::equal("the decision", action, &message["action"])
+        crate::case::expect::equal("the decision", action, &message["action"])
     }
 
     /// Sends the descriptors of the escalated child.
@@ -184,7 +184,7 @@ impl Requester {
     /// Demands this exit code as the result.
     pub fn expect_exit_code(&mut self, exit_code: i64) -> Verdict {
         let message = self.result()?;
-        crate::expect::equal("exit_code", Some(exit_code), message["exit_code"].as_i64())
+        crate::case::expect::equal("exit_code", Some(exit_code), message["exit_code"].as_i64())
     }
 
     /// Sends a signal frame (*signals* extension).

@@ -1,4 +1,4 @@
-//! Shell and server against a wrapper under test: starts it as a shell would, and decides as a server would.
+//! The shell against a wrapper under test: calls it as a shell would, and takes its handshake.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -7,17 +7,13 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::{Launch, Launched, pipe};
-use crate::peer::process::Ended;
-use crate::peer::wire::{Frame, FrameStream, receive_handshake};
+use crate::case::context::Context;
+use crate::peer::fake_server::{Request, RequestStream};
+use crate::peer::wire::{ESCALATION_DESCRIPTOR, FrameStream, receive_handshake};
+use crate::system::launch::{Launch, Launched};
+use crate::system::process::Ended;
 use crate::transcript::{Direction, Transcript};
-
-/// The number under which a wrapper finds the escalation socket, unless a case says otherwise.
-pub const ESCALATION_DESCRIPTOR: RawFd = 20;
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// A wrapper that is about to be called.
 pub struct WrapperCall<'a> {
@@ -108,11 +104,6 @@ impl<'a> WrapperCall<'a> {
     /// The client's end of the escalation socket, for its flags and its queue.
     pub fn client_end_ref(&self) -> Option<&OwnedFd> {
         self.client_end.as_ref()
-    }
-
-    /// The server's end, for cases that close it or fill its queue.
-    pub fn server_end_ref(&self) -> &UnixDatagram {
-        &self.server_end
     }
 
     /// The server's end that belongs to another client's end.
@@ -215,17 +206,17 @@ impl Finished {
 
     /// Demands this exit status.
     pub fn expect_status(&self, status: i32) -> Verdict {
-        crate::expect::equal("the wrapper's end", Ended::Exited(status), self.ended)
+        crate::case::expect::equal("the wrapper's end", Ended::Exited(status), self.ended)
     }
 
     /// Demands that standard output is empty.
     pub fn expect_no_output(&self) -> Verdict {
-        crate::expect::equal("standard output", "", &*self.output_text())
+        crate::case::expect::equal("standard output", "", &*self.output_text())
     }
 
     /// Demands a refusal where no status is prescribed: not 0, one line on standard error, nothing executed.
     pub fn expect_refused(&self) -> Verdict {
-        crate::expect::that(
+        crate::case::expect::that(
             matches!(self.ended, Ended::Exited(status) if status != 0),
             "a refusal: an exit status that is not 0",
             self.ended,
@@ -238,7 +229,7 @@ impl Finished {
     pub fn expect_one_line(&self) -> Verdict {
         let text = self.error_text();
         let one_line = text.lines().count() == 1 && text.ends_with('\n') && !text.trim().is_empty();
-        crate::expect::that(
+        crate::case::expect::that(
             one_line && !text.contains("panicked"),
             "one line on standard error that names the cause",
             format_args!("standard error: {text:?}"),
@@ -281,8 +272,8 @@ impl WrapperRun {
             &handshake.bytes,
             handshake.descriptors.len(),
         );
-        crate::expect::equal("the handshake's bytes", vec![0_u8], handshake.bytes)?;
-        crate::expect::equal("the handshake's descriptors", 1, handshake.descriptors.len())?;
+        crate::case::expect::equal("the handshake's bytes", vec![0_u8], handshake.bytes)?;
+        crate::case::expect::equal("the handshake's descriptors", 1, handshake.descriptors.len())?;
         let descriptor = handshake
             .descriptors
             .into_iter()
@@ -328,11 +319,6 @@ impl WrapperRun {
         Ok((stream, request))
     }
 
-    /// Closes the server's end of the escalation socket.
-    pub fn close_server_end(&mut self) {
-        self.server_end = None;
-    }
-
     /// Waits for the end of the wrapper (or of the command in its place) and collects what it wrote.
     pub fn finish(&mut self) -> Result<Finished, CaseError> {
         self.finish_within(self.patience)
@@ -361,7 +347,7 @@ impl WrapperRun {
             }
             Ended::Exited(_) => false,
         };
-        crate::expect::that(
+        crate::case::expect::that(
             !crashed,
             "the wrapper does not crash",
             format_args!("{ended}: {}", finished.error_text()),
@@ -376,175 +362,8 @@ fn expect_connected_stream(descriptor: &OwnedFd) -> Verdict {
     };
     let kind = getsockopt(descriptor, sockopt::SockType)
         .map_err(|error| violation("the handshake's descriptor is a socket", error.desc()))?;
-    crate::expect::equal("the type of the handshake's socket", SockType::Stream, kind)?;
+    crate::case::expect::equal("the type of the handshake's socket", SockType::Stream, kind)?;
     let peer = getpeername::<UnixAddr>(descriptor.as_raw_fd())
         .map_err(|error| violation("the handshake's socket is connected, AF_UNIX", error.desc()))?;
-    crate::expect::equal("its address family", Some(AddressFamily::Unix), peer.family())
-}
-
-/// A request as the wrapper sent it.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The whole message.
-    pub message: Value,
-}
-
-impl Request {
-    /// `file`.
-    pub fn file(&self) -> Result<&str, CaseError> {
-        self.text("file")
-    }
-
-    /// `workdir`.
-    pub fn directory(&self) -> Result<&str, CaseError> {
-        self.text("workdir")
-    }
-
-    /// `argv`.
-    pub fn arguments(&self) -> Result<Vec<&str>, CaseError> {
-        let list = self.message["argv"].as_array();
-        list.and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>())
-            .ok_or_else(|| violation("a request with argv, a list of strings", &self.message))
-    }
-
-    /// `env`.
-    pub fn environment(&self) -> Result<Vec<(&str, &str)>, CaseError> {
-        let members = self.message["env"].as_object();
-        members
-            .and_then(|members| {
-                members
-                    .iter()
-                    .map(|(name, value)| Some((name.as_str(), value.as_str()?)))
-                    .collect::<Option<Vec<_>>>()
-            })
-            .ok_or_else(|| violation("a request with env, an object of strings", &self.message))
-    }
-
-    /// One variable of `env`.
-    pub fn variable(&self, name: &str) -> Result<Option<&str>, CaseError> {
-        Ok(self
-            .environment()?
-            .into_iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value))
-    }
-
-    fn text(&self, member: &str) -> Result<&str, CaseError> {
-        self.message[member]
-            .as_str()
-            .ok_or_else(|| violation(format_args!("a request with {member}, a string"), &self.message))
-    }
-}
-
-/// The server's side of a wrapper's request stream.
-pub struct RequestStream {
-    /// Frames, for what no method here says.
-    pub frames: FrameStream,
-}
-
-impl RequestStream {
-    /// Reads the request.
-    pub fn request(&mut self) -> Result<Request, CaseError> {
-        let frame = self.frames.expect_frame("a request")?;
-        crate::expect::equal("descriptors with the request", 0, frame.descriptors.len())?;
-        Ok(Request {
-            message: frame.json()?,
-        })
-    }
-
-    /// Decides Run.
-    pub fn run(&mut self) -> Verdict {
-        self.frames.send_json(&json!({"action": "Run"}))
-    }
-
-    /// Decides Deny.
-    pub fn deny(&mut self, reason: Option<&str>) -> Verdict {
-        self.frames
-            .send_json(&json!({"action": {"Deny": {"reason": reason}}}))
-    }
-
-    /// Decides Escalate and reads the message with the descriptors.
-    pub fn escalate(&mut self) -> Result<Escalation, CaseError> {
-        self.frames.send_json(&json!({"action": "Escalate"}))?;
-        self.descriptors()
-    }
-
-    /// Reads the message with the descriptors.
-    pub fn descriptors(&mut self) -> Result<Escalation, CaseError> {
-        let frame = self
-            .frames
-            .expect_frame("the descriptors of the escalated child")?;
-        Escalation::of(frame)
-    }
-
-    /// Reports the end of the escalated child.
-    pub fn result(&mut self, exit_code: i64) -> Verdict {
-        self.frames.send_json(&json!({"exit_code": exit_code}))
-    }
-}
-
-/// What a wrapper handed over for the escalated child.
-pub struct Escalation {
-    /// The whole message.
-    pub message: Value,
-    /// The number that each descriptor must have in the child.
-    pub numbers: Vec<i64>,
-    /// The descriptors, in the same order.
-    pub descriptors: Vec<OwnedFd>,
-}
-
-impl Escalation {
-    /// Reads a descriptor message.
-    ///
-    /// # Errors
-    /// A violation where it has no numbers, or not as many descriptors as numbers.
-    pub fn of(frame: Frame) -> Result<Escalation, CaseError> {
-        let message = frame.json()?;
-        let numbers = message["fds"]
-            .as_array()
-            .and_then(|list| list.iter().map(Value::as_i64).collect::<Option<Vec<_>>>())
-            .ok_or_else(|| violation("a message with fds, a list of numbers", &message))?;
-        crate::expect::equal(
-            "descriptors with the message, as many as numbers",
-            numbers.len(),
-            frame.descriptors.len(),
-        )?;
-        Ok(Escalation {
-            message,
-            numbers,
-            descriptors: frame.descriptors,
-        })
-    }
-
-    /// The numbers, sorted.
-    pub fn sorted_numbers(&self) -> Vec<i64> {
-        let mut numbers = self.numbers.clone();
-        numbers.sort_unstable();
-        numbers
-    }
-
-    /// The descriptor for `number`.
-    pub fn descriptor(&self, number: i64) -> Result<&OwnedFd, CaseError> {
-        self.numbers
-            .iter()
-            .position(|known| *known == number)
-            .map(|index| &self.descriptors[index])
-            .ok_or_else(|| {
-                violation(
-                    format_args!("descriptor {number} is sent"),
-                    format_args!("{:?}", self.numbers),
-                )
-            })
-    }
-
-    /// Whether the wrapper announced the *signals* extension.
-    pub fn announces_signals(&self) -> bool {
-        self.message["signals"] == Value::Bool(true)
-    }
-}
-
-/// A pipe whose writing end is `number` of the launch: returns the reading end.
-pub fn output_pipe(launch: Launch, number: RawFd) -> Result<(Launch, File), CaseError> {
-    let (reader, writer) = pipe()?;
-    Ok((launch.descriptor(number, writer), reader))
+    crate::case::expect::equal("its address family", Some(AddressFamily::Unix), peer.family())
 }

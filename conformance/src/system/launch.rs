@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::outcome::{CaseError, harness, violation};
-use crate::peer::process::{self, Ended, ProcessHandle};
-use crate::peer::wire::any_readable_until;
+use crate::system::poll::any_readable_until;
+use crate::system::process::{self, Ended, ProcessHandle};
+use crate::verdict::{CaseError, harness, violation};
 
 /// First number to which sources are moved, above every number that a case maps to.
 const PARKING: RawFd = 600;

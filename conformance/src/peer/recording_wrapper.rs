@@ -11,17 +11,17 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::context::Context;
-use crate::expect;
-use crate::outcome::{CaseError, Verdict, violation};
+use crate::case::context::Context;
+use crate::case::expect;
 use crate::peer::dialect::Dialect;
-use crate::peer::launch::{Launch, Launched, pipe};
-use crate::peer::process::Ended;
 use crate::peer::program::Program;
-use crate::peer::wire::readable_until;
 use crate::probe::plan::Plan;
 use crate::probe::record::{End, Record, Rule};
 use crate::probe::report::Report;
+use crate::system::launch::{Launch, Launched, pipe};
+use crate::system::poll::readable_until;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The number under which a shell inherits the escalation socket here, unless a case says otherwise.
 pub const ESCALATION_DESCRIPTOR: i32 = 20;

@@ -1,5 +1,5 @@
-//! The first breath of what is judged, once before all cases: whether the shell calls wrappers at all, and the
-//! shim's `initialize`, for its name and capabilities. The doctor tries the wrapper, too.
+//! Preflight checks of the implementations under test, once before all cases: whether the shell calls wrappers at all,
+//! and the shim's `initialize`, for its name and capabilities. The doctor tries the wrapper, too.
 //!
 //! Each has a deadline, and whatever was started for it ends with it, also where a signal interrupts the suite.
 
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::commands::{HarnessFailure, Interrupted};
-use crate::implementations::Implementations;
-use crate::outcome::{CaseError, violation};
-use crate::peer::decider::ESCALATION_DESCRIPTOR;
-use crate::peer::launch::Launch;
-use crate::peer::process::Ended;
-use crate::peer::shim::{PROTOCOL, Shim, initialize_params};
+use crate::case::implementations::Implementations;
+use crate::exit::{HarnessFailure, Interrupted};
+use crate::peer::harness::{PROTOCOL, Shim, initialize_params};
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::{frame, receive_handshake};
-use crate::runner::{census, ending};
+use crate::runner::{census, interrupts};
+use crate::system::launch::Launch;
+use crate::system::process::Ended;
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, violation};
 
 /// How long each may take, before `--timeout-scale`.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ const ANY_COMMAND: &str = "/bin/true; (/bin/true); /bin/true | /bin/cat; /bin/tr
 ///
 /// # Errors
 /// What [`try_shell`] and [`initialize_server`] say, or that a signal came.
-pub fn breathe(implementations: &mut Implementations, patience: Duration) -> anyhow::Result<()> {
+pub fn check(implementations: &mut Implementations, patience: Duration) -> anyhow::Result<()> {
     leaving_nothing(|| {
         ask_shell_version(implementations, patience)?;
         initialize_server(implementations, patience)?;
@@ -48,7 +48,7 @@ pub fn breathe(implementations: &mut Implementations, patience: Duration) -> any
 pub fn leaving_nothing<T>(trial: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     // Orphans come to this process, which can then end them.
     nix::sys::prctl::set_child_subreaper(true)?;
-    let (mut signals, earlier) = ending::listen()?;
+    let (mut signals, earlier) = interrupts::listen()?;
     if let Some(signal) = earlier {
         return Err(Interrupted(signal).into());
     }
@@ -136,7 +136,7 @@ pub fn try_wrapper(wrapper: &Path, patience: Duration) -> anyhow::Result<()> {
             .ok_or_else(|| violation("a descriptor with the handshake", "none"))?;
         UnixStream::from(stream).write_all(&frame(br#"{"action":{"Deny":{"reason":"a trial"}}}"#))?;
         let ended = process.wait("the wrapper after a denial", patience)?;
-        crate::expect::equal("the wrapper's end after a denial", Ended::Exited(1), ended)
+        crate::case::expect::equal("the wrapper's end after a denial", Ended::Exited(1), ended)
     };
     denied().map_err(|error| {
         HarnessFailure(format!("--wrapper {}: {}", wrapper.display(), in_words(error))).into()

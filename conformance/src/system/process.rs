@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{CaseError, Verdict, violation};
-use crate::peer::wire::readable_until;
+use crate::system::poll::readable_until;
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl ProcessHandle {
         let waited = wait_for(libc::P_PID, self.pid.as_raw(), libc::WEXITED)?;
         waited
             .and_then(|waited| waited.ended())
-            .ok_or_else(|| crate::outcome::harness("waitid gave something that is no end"))
+            .ok_or_else(|| crate::verdict::harness("waitid gave something that is no end"))
     }
 }
 

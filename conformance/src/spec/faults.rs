@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::requirements::Role;
+use crate::spec::requirements::Role;
 
 /// One way of being wrong, built into a broken implementation of `conformance/faulty/`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -49,9 +49,9 @@ struct FaultFile {
 
 static FAULTS: LazyLock<Vec<Fault>> = LazyLock::new(|| {
     let files = [
-        include_str!("../faulty/wrapper-faults.toml"),
-        include_str!("../faulty/server-faults.toml"),
-        include_str!("../faulty/shell-faults.toml"),
+        include_str!("../../faulty/wrapper-faults.toml"),
+        include_str!("../../faulty/server-faults.toml"),
+        include_str!("../../faulty/shell-faults.toml"),
     ];
     files
         .iter()

@@ -3,8 +3,8 @@
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner};
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness, violation};
+use crate::case::context::Context;
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// How many smaller examples are tried to shrink a counter-example.
 const SHRINK_ATTEMPTS: u32 = 200;

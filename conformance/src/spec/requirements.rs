@@ -107,7 +107,7 @@ struct RequirementFile {
 }
 
 static REQUIREMENTS: LazyLock<Vec<Requirement>> = LazyLock::new(|| {
-    let file: RequirementFile = toml::from_str(include_str!("../requirements.toml"))
+    let file: RequirementFile = toml::from_str(include_str!("../../requirements.toml"))
         .expect("requirements.toml is part of this executable and is checked by a test");
     file.requirement
 });

@@ -1,4 +1,4 @@
-//! JSON Schemas of what others read and write: the report, the baseline, the messages of the harness protocol.
+//! JSON Schemas of what others read and write: the report and the messages of the harness protocol.
 //!
 //! The messages stand here as types; the suite itself reads a foreign shim's JSON as it comes, to say what is wrong
 //! with it. That both are the same is shown by a test on real traffic.
@@ -7,20 +7,16 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, schema_for};
 
-use crate::baseline::Baseline;
-use crate::report::json::Report;
+use super::json::Report;
 
-/// The names of the schemas, each that of a file in `conformance/schemas/`.
-pub const NAMES: [&str; 3] = ["report", "baseline", "harness"];
+/// The schema of the report that `conformance run --json` writes.
+pub fn of_report() -> Schema {
+    schema_for!(Report)
+}
 
-/// The schema of that name.
-pub fn named(name: &str) -> Option<Schema> {
-    match name {
-        "report" => Some(schema_for!(Report)),
-        "baseline" => Some(schema_for!(Baseline)),
-        "harness" => Some(schema_for!(Message)),
-        _ => None,
-    }
+/// The schema of a line of the harness protocol.
+pub fn of_harness() -> Schema {
+    schema_for!(Message)
 }
 
 /// A line of the harness protocol, version 1, in either direction.

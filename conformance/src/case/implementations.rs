@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::requirements::Role;
+use crate::spec::requirements::Role;
 
 /// What is judged. A role without an implementation is played by the suite.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::outcome::CaseError;
+use crate::verdict::CaseError;
 
 /// What the kernel makes of a program's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

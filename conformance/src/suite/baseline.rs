@@ -6,20 +6,8 @@ use anyhow::{Context as _, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{CaseResult, Outcome};
+use crate::case::result::{CaseResult, Known, Outcome};
 use crate::suite;
-
-/// One known failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Known {
-    /// The exact case id.
-    pub case: String,
-    /// Why it fails.
-    pub reason: String,
-    /// Where that is followed up: a link or a number.
-    pub issue: String,
-}
 
 /// A baseline file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -123,16 +111,10 @@ mod tests {
     use super::*;
 
     fn result(id: &str, outcome: Outcome) -> CaseResult {
+        let some_case = crate::suite::all()[0];
         CaseResult {
             id: id.to_owned(),
-            outcome,
-            duration_ms: 0,
-            expected: None,
-            observed: None,
-            transcript: Vec::new(),
-            stderr_tail: None,
-            known: None,
-            seed: 0,
+            ..CaseResult::new(&some_case, outcome)
         }
     }
 

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::outcome::{CaseError, Verdict, harness, violation};
-use crate::peer::launch::{Launch, Launched, pipe};
-use crate::peer::process::Ended;
+use crate::case::context::Context;
+use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::requester::EscalationSocket;
+use crate::system::launch::{Launch, Launched, pipe};
+use crate::system::process::Ended;
 use crate::transcript::{Direction, Transcript};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Version of the harness protocol.
 pub const PROTOCOL: u64 = 1;
@@ -131,7 +131,7 @@ impl Shim {
             context.patience(),
         )?;
         let result = shim.call("initialize", initialize_params())?;
-        crate::expect::equal(
+        crate::case::expect::equal(
             "protocol of initialize",
             Some(PROTOCOL),
             result["protocol"].as_u64(),
@@ -207,20 +207,6 @@ impl Shim {
             )
         })?;
         Ok(self.next_id)
-    }
-
-    /// Sends any line, for cases about the protocol itself.
-    pub fn send_raw(&mut self, line: &Value) -> Verdict {
-        let writer = self
-            .writer
-            .as_ref()
-            .ok_or_else(|| harness("the shim's standard input has been closed"))?;
-        write_line(writer, &self.transcript, line).map_err(|error| {
-            violation(
-                "the shim reads its standard input",
-                format_args!("writing failed: {error}"),
-            )
-        })
     }
 
     /// Waits for the answer to a request.
@@ -360,11 +346,6 @@ impl Shim {
         }
     }
 
-    /// The `policy/cancelled` notifications so far: session and request id.
-    pub fn cancelled_decisions(&self) -> Vec<(String, Value)> {
-        lock(&self.shared.inbox).cancelled.clone()
-    }
-
     /// Closes the shim's standard input, which means `shutdown`.
     pub fn close_input(&mut self) {
         self.writer = None;
@@ -374,7 +355,7 @@ impl Shim {
     pub fn shutdown(&mut self) -> Verdict {
         self.call("shutdown", json!({}))?;
         let ended = self.process.wait("the shim after shutdown", self.patience)?;
-        crate::expect::equal("the shim's end after shutdown", Ended::Exited(0), ended)?;
+        crate::case::expect::equal("the shim's end after shutdown", Ended::Exited(0), ended)?;
         if let Some(reader) = self.reader.take() {
             reader
                 .join()

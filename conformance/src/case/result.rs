@@ -1,11 +1,12 @@
-//! What became of a case.
+//! The result of a finished case, as runner and reports see it.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::Known;
+use crate::case::Case;
+use crate::spec::requirements::{Level, Role};
 
 /// Outcome as the reports show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -48,71 +49,16 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a case did not pass.
-#[derive(Debug)]
-pub enum CaseError {
-    /// The implementation did something else than the requirement demands.
-    Violation {
-        /// What the requirement demands.
-        expected: String,
-        /// What was seen.
-        observed: String,
-    },
-    /// The suite itself could not do its part: nothing is said about the implementation.
-    Harness(String),
-    /// The case does not apply to this implementation, and why.
-    NotApplicable(String),
-}
-
-impl std::fmt::Display for CaseError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CaseError::Violation { expected, observed } => {
-                write!(formatter, "expected {expected}, observed: {observed}")
-            }
-            CaseError::Harness(what) | CaseError::NotApplicable(what) => formatter.write_str(what),
-        }
-    }
-}
-
-/// What a case returns.
-pub type Verdict = Result<(), CaseError>;
-
-/// A violation: `expected` and `observed` are what the report prints.
-pub fn violation(expected: impl fmt::Display, observed: impl fmt::Display) -> CaseError {
-    CaseError::Violation {
-        expected: expected.to_string(),
-        observed: observed.to_string(),
-    }
-}
-
-/// A failure of the suite or the machine.
-pub fn harness(what: impl fmt::Display) -> CaseError {
-    CaseError::Harness(what.to_string())
-}
-
-impl From<std::io::Error> for CaseError {
-    fn from(error: std::io::Error) -> Self {
-        harness(format_args!("system call of the suite failed: {error}"))
-    }
-}
-
-impl From<nix::errno::Errno> for CaseError {
-    fn from(error: nix::errno::Errno) -> Self {
-        harness(format_args!("system call of the suite failed: {error}"))
-    }
-}
-
-impl From<anyhow::Error> for CaseError {
-    fn from(error: anyhow::Error) -> Self {
-        harness(format_args!("{error:#}"))
-    }
-}
-
-impl From<serde_json::Error> for CaseError {
-    fn from(error: serde_json::Error) -> Self {
-        harness(format_args!("the suite's own JSON: {error}"))
-    }
+/// One known failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The exact case id.
+    pub case: String,
+    /// Why it fails.
+    pub reason: String,
+    /// Where that is followed up: a link or a number.
+    pub issue: String,
 }
 
 /// A finished case, as runner and reports see it.
@@ -120,6 +66,12 @@ impl From<serde_json::Error> for CaseError {
 pub struct CaseResult {
     /// Case id.
     pub id: String,
+    /// Id of its requirement.
+    pub requirement: String,
+    /// The level at which the case is demanded.
+    pub level: Level,
+    /// The role that it judges.
+    pub role: Role,
     /// What became of it.
     pub outcome: Outcome,
     /// Wall time in milliseconds, the census included.
@@ -138,4 +90,24 @@ pub struct CaseResult {
     /// Seed of its property examples.
     #[serde(default)]
     pub seed: u64,
+}
+
+impl CaseResult {
+    /// The result of `case` without anything to show.
+    pub fn new(case: &Case, outcome: Outcome) -> CaseResult {
+        CaseResult {
+            id: case.id.to_owned(),
+            requirement: case.requirement_id().to_owned(),
+            level: case.level,
+            role: case.role,
+            outcome,
+            duration_ms: 0,
+            expected: None,
+            observed: None,
+            transcript: Vec::new(),
+            stderr_tail: None,
+            known: None,
+            seed: 0,
+        }
+    }
 }

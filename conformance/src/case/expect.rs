@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::outcome::{Verdict, violation};
+use crate::verdict::{Verdict, violation};
 
 /// Demands that `observed` equals `expected`; `what` names the thing in the report.
 pub fn equal<T: PartialEq<U> + Debug, U: Debug>(what: &str, expected: T, observed: U) -> Verdict {
@@ -46,7 +46,7 @@ fn debug(value: &impl Debug) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::CaseError;
+    use crate::verdict::CaseError;
 
     /// What a verdict says was expected and observed, where it is a violation.
     fn words(verdict: Verdict) -> Option<(String, String)> {

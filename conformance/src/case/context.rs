@@ -6,18 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::implementations::Implementations;
-use crate::outcome::{CaseError, harness};
-use crate::suite::Case;
+use crate::case::implementations::Implementations;
 use crate::transcript::Transcript;
+use crate::verdict::{CaseError, harness};
 
 /// How long a case waits for one event before it calls it missing, before `--timeout-scale`.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a running case has at hand.
 pub struct Context {
-    /// The case.
-    pub case: Case,
     /// What is judged.
     pub implementations: Implementations,
     /// The wire so far.
@@ -48,21 +45,15 @@ pub struct Settings {
 }
 
 impl Context {
-    /// A context for `case` in its empty `directory`.
+    /// A context for a case in its empty `directory`.
     ///
     /// # Errors
     /// Where the directory's layout cannot be made.
-    pub fn new(
-        case: Case,
-        settings: Settings,
-        directory: &Path,
-        transcript: Transcript,
-    ) -> Result<Context, CaseError> {
+    pub fn new(settings: Settings, directory: &Path, transcript: Transcript) -> Result<Context, CaseError> {
         for name in ["bin", "tmp", "work"] {
             fs::create_dir_all(directory.join(name))?;
         }
         Ok(Context {
-            case,
             implementations: settings.implementations,
             transcript,
             seed: settings.seed,

@@ -1,0 +1,54 @@
+//! The arguments that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What is judged.
+#[derive(Debug, Args)]
+pub struct Judged {
+    /// The patched shell
+    #[arg(long, value_name = "PATH")]
+    pub shell: Option<PathBuf>,
+    /// The stock shell of the same version, the measure of "as the stock shell"; without it, the shell
+    /// itself with interception off is
+    #[arg(long, value_name = "PATH")]
+    pub stock_shell: Option<PathBuf>,
+    /// The wrapper
+    #[arg(long, value_name = "PATH")]
+    pub wrapper: Option<PathBuf>,
+    /// The server: a shim's command line, split as a shell does; nothing is expanded
+    #[arg(long, value_name = "COMMAND")]
+    pub server: Option<String>,
+}
+
+/// How cases are tried.
+#[derive(Debug, Args)]
+pub struct Trying {
+    /// Seed of the property cases [default: random; always printed]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Examples of each property case
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub cases: u32,
+    /// Multiplies every deadline
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = positive)]
+    pub timeout_scale: f64,
+    /// Keep the cases' temporary directories
+    #[arg(long)]
+    pub keep: bool,
+    /// Run each case under this command, such as "strace -f -o FILE"; {case} becomes the case's id
+    #[arg(long, value_name = "COMMAND")]
+    pub under: Option<String>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| "expected a number such as 2 or 0.5".to_owned())?;
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err("expected a number over 0".to_owned())
+    }
+}

@@ -1,0 +1,7 @@
+//! The system's side of a case: processes with exact descriptors and signal state, waiting, system call filters.
+
+pub mod filter;
+pub mod launch;
+pub mod poll;
+pub mod process;
+pub mod tiny;

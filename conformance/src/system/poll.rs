@@ -1,0 +1,32 @@
+//! Waits for descriptors with a deadline.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::verdict::CaseError;
+
+/// Waits until `socket` can be read (or has ended); false at the deadline.
+pub fn readable_until(socket: &impl AsFd, deadline: Instant) -> Result<bool, CaseError> {
+    any_readable_until(&[socket.as_fd()], deadline)
+}
+
+/// Waits until one of `descriptors` can be read (or has ended); false at the deadline.
+pub fn any_readable_until(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, CaseError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, so that the last wait is not a busy one.
+        let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut set: Vec<_> = descriptors
+            .iter()
+            .map(|descriptor| PollFd::new(*descriptor, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut set, PollTimeout::from(milliseconds)) {
+            Ok(0) if Instant::now() >= deadline => return Ok(false),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
