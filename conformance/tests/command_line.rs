@@ -361,11 +361,17 @@ fn list_and_explain_speak_from_the_requirements() {
         .get_output()
         .clone();
     let list: Value = serde_json::from_slice(&list.stdout).expect("JSON");
-    assert!(list.as_array().is_some_and(|cases| {
-        cases
-            .iter()
-            .any(|case| case["id"] == "wrapper.deny.status/is-one")
-    }));
+    for (kind, member, named) in [
+        ("requirements", "id", "wrapper.deny.status"),
+        ("cases", "id", "wrapper.deny.status/is-one"),
+        ("faults", "name", "denial-with-status-0"),
+    ] {
+        let entries = list[kind].as_array().expect(kind);
+        assert!(
+            entries.iter().any(|entry| entry[member] == named),
+            "{kind}: {named}"
+        );
+    }
     let output = conformance()
         .args(["explain", "wrapper.deny.status"])
         .assert()

@@ -6,92 +6,198 @@ pub mod implementations;
 pub mod property;
 pub mod result;
 
+use std::panic::Location;
+
 use crate::case::context::Context;
 use crate::spec::requirements::{self, Level, Requirement, Role};
 use crate::verdict::Verdict;
 
-/// One case. Each area of [`crate::cases`] has a table of them.
+/// A table of cases that judge one role. Each file of `cases` has one.
 #[derive(Clone, Copy)]
-pub struct Case {
-    /// Requirement id, a slash, a short name of the variation.
-    pub id: &'static str,
-    /// Whom it judges.
-    pub role: Role,
-    /// The level of the requirement, or a higher one where the variation asks for more.
-    pub level: Level,
-    /// The capability that a shim must name for this case to apply (harness-protocol, "Capabilities").
-    pub capability: Option<&'static str>,
-    /// Seconds that the case may take in all, before `--timeout-scale`.
-    pub deadline_seconds: u64,
-    /// The case itself.
-    pub run: fn(&mut Context) -> Verdict,
+pub struct Table {
+    role: Role,
+    entries: &'static [Entry],
+    capability: Option<&'static str>,
+    file: &'static str,
 }
 
-/// Seconds that an ordinary case may take in all.
-pub const ORDINARY_DEADLINE_SECONDS: u64 = 30;
-
-impl Case {
-    /// A case of that id for `role`; the level is the requirement's.
-    pub const fn new(id: &'static str, role: Role, level: Level, run: fn(&mut Context) -> Verdict) -> Case {
-        Case {
-            id,
+impl Table {
+    /// The cases of the file that calls it, all of which judge `role`.
+    #[track_caller]
+    pub const fn of(role: Role, entries: &'static [Entry]) -> Table {
+        Table {
             role,
-            level,
+            entries,
             capability: None,
-            deadline_seconds: ORDINARY_DEADLINE_SECONDS,
-            run,
+            file: Location::caller().file(),
         }
     }
 
-    /// The same case, only for shims that name `capability`.
-    pub const fn needs(self, capability: &'static str) -> Case {
-        Case {
+    /// The same cases, only for shims that name `capability`.
+    pub const fn needs(self, capability: &'static str) -> Table {
+        Table {
             capability: Some(capability),
             ..self
         }
     }
 
-    /// All capabilities that a shim must name. Whatever drives a server starts sessions, but for one-shots.
+    /// The cases, each with the level of its requirement or the higher one that its entry asks for.
+    pub fn cases(&self) -> impl Iterator<Item = Case> {
+        self.entries.iter().map(|entry| Case {
+            id: entry.id,
+            role: self.role,
+            level: entry.raised.unwrap_or_else(|| requirement_of(entry.id).level),
+            capability: entry.capability.or(self.capability),
+            deadline_seconds: entry.deadline_seconds,
+            since: entry.since,
+            file: self.file,
+            run: entry.run,
+        })
+    }
+}
+
+/// An entry of a table; [`case`] makes one.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    id: &'static str,
+    raised: Option<Level>,
+    capability: Option<&'static str>,
+    deadline_seconds: u64,
+    since: &'static str,
+    run: fn(&mut Context) -> Verdict,
+}
+
+/// The case of that id, at the level of its requirement.
+pub const fn case(id: &'static str, run: fn(&mut Context) -> Verdict) -> Entry {
+    Entry {
+        id,
+        raised: None,
+        capability: None,
+        deadline_seconds: ORDINARY_DEADLINE_SECONDS,
+        since: requirements::FIRST_VERSION,
+        run,
+    }
+}
+
+impl Entry {
+    /// The same case at a level above that of its requirement.
+    pub const fn at(self, level: Level) -> Entry {
+        Entry {
+            raised: Some(level),
+            ..self
+        }
+    }
+
+    /// The same case, only for shims that name `capability`.
+    pub const fn needs(self, capability: &'static str) -> Entry {
+        Entry {
+            capability: Some(capability),
+            ..self
+        }
+    }
+
+    /// The same case with another deadline.
+    pub const fn within_seconds(self, deadline_seconds: u64) -> Entry {
+        Entry {
+            deadline_seconds,
+            ..self
+        }
+    }
+
+    /// The same case, which the suite has had since that version.
+    pub const fn since(self, version: &'static str) -> Entry {
+        Entry {
+            since: version,
+            ..self
+        }
+    }
+}
+
+/// One case of the suite.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Requirement id, a slash, a short name of the variation.
+    pub id: &'static str,
+    /// The role that it judges.
+    pub role: Role,
+    /// The level of the requirement, or a higher one where the variation asks for more.
+    pub level: Level,
+    /// The capability that a shim must name for this case to apply (HARNESS.md, "Capabilities").
+    pub capability: Option<&'static str>,
+    /// Seconds that the case may take in all, before `--timeout-scale`.
+    pub deadline_seconds: u64,
+    /// The first version of the suite that had it.
+    pub since: &'static str,
+    /// Its source file.
+    pub file: &'static str,
+    /// The case itself.
+    pub run: fn(&mut Context) -> Verdict,
+}
+
+/// Seconds that an ordinary case may take in all.
+const ORDINARY_DEADLINE_SECONDS: u64 = 30;
+
+impl Case {
+    /// All capabilities that a shim must name. Every case that drives a server starts sessions, except one-shots.
     pub fn capabilities(&self) -> impl Iterator<Item = &'static str> {
         let drives_a_server = matches!(self.role, Role::Server | Role::E2e);
         let session = drives_a_server && self.capability != Some("exec");
         self.capability.into_iter().chain(session.then_some("session"))
     }
 
-    /// The same case with another deadline.
-    pub const fn within_seconds(self, deadline_seconds: u64) -> Case {
-        Case {
-            deadline_seconds,
-            ..self
-        }
-    }
-
     /// The part of the id before the slash.
     pub fn requirement_id(&self) -> &'static str {
-        self.id
-            .split_once('/')
-            .map_or(self.id, |(requirement, _)| requirement)
+        requirement_id(self.id)
     }
 
     /// The requirement that the case belongs to.
     pub fn requirement(&self) -> &'static Requirement {
-        requirements::find(self.requirement_id())
-            .unwrap_or_else(|| panic!("case {} names an unknown requirement", self.id))
+        requirement_of(self.id)
     }
+}
+
+fn requirement_id(case: &str) -> &str {
+    case.split_once('/').map_or(case, |(requirement, _)| requirement)
+}
+
+fn requirement_of(case: &str) -> &'static Requirement {
+    requirements::find(requirement_id(case))
+        .unwrap_or_else(|| panic!("case {case} names an unknown requirement; SPEC.md has no such heading"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn only(role: Role, entry: Entry) -> Case {
+        let entries: &'static [Entry] = Box::leak(Box::new([entry]));
+        Table::of(role, entries).cases().next().expect("one case")
+    }
+
     #[test]
     fn a_case_needs_what_it_names_and_a_session() {
-        let case = |role| Case::new("a.b/c", role, Level::Core, |_| Ok(()));
+        let entry = || case("server.decision/anything", |_| Ok(()));
         let needed = |case: Case| case.capabilities().collect::<Vec<_>>();
-        assert_eq!(needed(case(Role::Wrapper)), [""; 0]);
-        assert_eq!(needed(case(Role::Server)), ["session"]);
-        assert_eq!(needed(case(Role::Server).needs("bytes")), ["bytes", "session"]);
-        assert_eq!(needed(case(Role::E2e).needs("exec")), ["exec"]);
-        assert_eq!(case(Role::Server).within_seconds(60).deadline_seconds, 60);
+        assert_eq!(needed(only(Role::Wrapper, entry())), [""; 0]);
+        assert_eq!(needed(only(Role::Server, entry())), ["session"]);
+        assert_eq!(
+            needed(only(Role::Server, entry().needs("bytes"))),
+            ["bytes", "session"]
+        );
+        assert_eq!(needed(only(Role::E2e, entry().needs("exec"))), ["exec"]);
+        assert_eq!(
+            only(Role::Server, entry().within_seconds(60)).deadline_seconds,
+            60
+        );
+    }
+
+    #[test]
+    fn a_case_has_the_level_of_its_requirement_unless_it_asks_for_more() {
+        let entry = || case("wrapper.deny.status/anything", |_| Ok(()));
+        assert_eq!(only(Role::Wrapper, entry()).level, Level::Core);
+        assert_eq!(
+            only(Role::Wrapper, entry().at(Level::Hardened)).level,
+            Level::Hardened
+        );
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use std::io::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::exit;
 use crate::report::human::counted;
@@ -30,19 +30,7 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
     let mut output = std::io::stdout().lock();
     let cases = suite::all();
     if arguments.json {
-        let list: Vec<_> = cases
-            .iter()
-            .map(|case| {
-                json!({
-                    "id": case.id,
-                    "requirement": case.requirement_id(),
-                    "role": case.role,
-                    "level": case.level,
-                    "capability": case.capability,
-                })
-            })
-            .collect();
-        writeln!(output, "{}", serde_json::to_string_pretty(&list)?)?;
+        writeln!(output, "{}", serde_json::to_string_pretty(&data())?)?;
         return Ok(exit::EXPECTED);
     }
     if arguments.coverage {
@@ -65,6 +53,28 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
         crate::spec::requirements::all().len()
     )?;
     Ok(exit::EXPECTED)
+}
+
+/// Requirements, cases and faults as data, for programs.
+pub fn data() -> Value {
+    let cases: Vec<_> = suite::all()
+        .iter()
+        .map(|case| {
+            json!({
+                "id": case.id,
+                "requirement": case.requirement_id(),
+                "role": case.role,
+                "level": case.level,
+                "capability": case.capability,
+                "since": case.since,
+            })
+        })
+        .collect();
+    json!({
+        "requirements": requirements::all(),
+        "cases": cases,
+        "faults": faults::all(),
+    })
 }
 
 /// The table of `COVERAGE.md`, which a test keeps current.

@@ -3,19 +3,18 @@
 pub mod baseline;
 pub mod selection;
 
-use crate::case::Case;
+use std::sync::LazyLock;
+
+use crate::case::{Case, Table};
 use crate::cases;
 
 /// Every case of the suite, in the order of the tables.
 pub fn all() -> Vec<Case> {
-    cases::AREAS
-        .iter()
-        .copied()
-        .flatten()
-        .copied()
-        .flatten()
-        .copied()
-        .collect()
+    static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+        let tables = cases::AREAS.iter().copied().flatten();
+        tables.flat_map(Table::cases).collect()
+    });
+    CASES.clone()
 }
 
 /// The case of that id.

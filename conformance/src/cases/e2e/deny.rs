@@ -2,27 +2,26 @@
 
 use std::fs;
 
-use super::support::{EndToEnd, case, commands, denial, expect_transcript, run_once};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, denial, expect_transcript, run_once};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.deny/list-and-condition", Level::Core, list_and_condition),
-    case("e2e.deny/errexit-and-pipefail", Level::Core, errexit_and_pipefail),
-    case("e2e.deny/pipeline-neighbours", Level::Core, pipeline_neighbours),
-    case(
-        "e2e.deny/message-goes-to-stderr",
-        Level::Core,
-        message_goes_to_stderr,
-    ),
-    case("e2e.deny/without-a-reason", Level::Core, without_a_reason),
-    case("e2e.deny/exec-and-background", Level::Core, exec_and_background),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.deny/list-and-condition", list_and_condition),
+    case("e2e.deny/errexit-and-pipefail", errexit_and_pipefail),
+    case("e2e.deny/pipeline-neighbours", pipeline_neighbours),
+    case("e2e.deny/message-goes-to-stderr", message_goes_to_stderr),
+    case("e2e.deny/without-a-reason", without_a_reason),
+    case("e2e.deny/exec-and-background", exec_and_background),
+]);
 
 /// `;`, `&&`, `||`, `!`, `if`, `while` and `$?` see a status of 1, and the command has not run.
 fn list_and_condition(context: &mut Context) -> Verdict {

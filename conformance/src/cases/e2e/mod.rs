@@ -16,10 +16,10 @@ pub mod tty_prompt;
 pub mod tty_signals;
 pub mod tty_teardown;
 
-use crate::case::Case;
+use crate::case::Table;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[
+pub const TABLES: &[Table] = &[
     scripts::CASES,
     random::CASES,
     status::CASES,

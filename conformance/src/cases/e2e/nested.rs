@@ -1,18 +1,21 @@
 //! e2e.nested: commands of a shell that the shell has started are intercepted too.
 
-use super::support::{EndToEnd, case, commands, denial, expect_transcript, file_name};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, denial, expect_transcript, file_name};
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::spec::requirements::Level;
+use crate::case::{Table, case};
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.nested/depths", Level::Core, depths),
-    case("e2e.nested/ways", Level::Core, ways),
-    case("e2e.nested/script-files", Level::Core, script_files),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.nested/depths", depths),
+    case("e2e.nested/ways", ways),
+    case("e2e.nested/script-files", script_files),
+]);
 
 /// The names of the commands that were asked about and begin with a decision, in order.
 fn asked(all: &EndToEnd) -> Vec<String> {

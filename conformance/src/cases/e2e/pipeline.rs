@@ -2,26 +2,24 @@
 
 use std::fmt::Write as _;
 
-use super::support::{EndToEnd, case, commands, denial, expect_transcript};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, denial, expect_transcript};
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::probe::instructions::checksum_of_pattern;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.pipeline/escalated-stages", Level::Core, escalated_stages).within_seconds(120),
-    case("e2e.pipeline/ends-early", Level::Core, ends_early).within_seconds(120),
-    case("e2e.pipeline/mixed", Level::Core, mixed).within_seconds(60),
-    case(
-        "e2e.pipeline/concurrent-pipelines",
-        Level::Core,
-        concurrent_pipelines,
-    )
-    .within_seconds(60),
-    case("e2e.pipeline/megabytes", Level::Core, megabytes).within_seconds(60),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.pipeline/escalated-stages", escalated_stages).within_seconds(120),
+    case("e2e.pipeline/ends-early", ends_early).within_seconds(120),
+    case("e2e.pipeline/mixed", mixed).within_seconds(60),
+    case("e2e.pipeline/concurrent-pipelines", concurrent_pipelines).within_seconds(60),
+    case("e2e.pipeline/megabytes", megabytes).within_seconds(60),
+]);
 
 /// How often each pipeline runs.
 const ROUNDS: usize = 20;

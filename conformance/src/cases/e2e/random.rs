@@ -6,15 +6,20 @@ use std::fmt::Write as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::support::{EndToEnd, case, commands, denial, expect_transcript};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, denial, expect_transcript};
 use crate::case::context::Context;
 use crate::case::property;
-use crate::spec::requirements::Level;
+use crate::case::{Table, case};
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[case("e2e.scripts/random", Level::Core, random).within_seconds(240)];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.scripts/random", random).within_seconds(240),
+]);
 
 /// Random scripts have the transcript of the model.
 fn random(context: &mut Context) -> Verdict {

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::support::{EndToEnd, case, commands, denial, expect_transcript, file_name};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, denial, expect_transcript, file_name};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, harness};
 
 macro_rules! fixture {
@@ -28,34 +28,24 @@ macro_rules! fixture {
 }
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.scripts/list", Level::Core, fixture!("list")).within_seconds(60),
-    case("e2e.scripts/condition", Level::Core, fixture!("condition")).within_seconds(60),
-    case("e2e.scripts/loop", Level::Core, fixture!("loop")).within_seconds(60),
-    case("e2e.scripts/pipeline", Level::Core, fixture!("pipeline")).within_seconds(60),
-    case("e2e.scripts/substitution", Level::Core, fixture!("substitution")).within_seconds(60),
-    case("e2e.scripts/function", Level::Core, fixture!("function")).within_seconds(60),
-    case("e2e.scripts/redirection", Level::Core, fixture!("redirection")).within_seconds(60),
-    case("e2e.scripts/errexit", Level::Core, fixture!("errexit")).within_seconds(60),
-    case("e2e.scripts/background", Level::Core, fixture!("background")).within_seconds(60),
-    case("e2e.scripts/trap", Level::Core, fixture!("trap")).within_seconds(60),
-    case(
-        "e2e.scripts/every-decision-at-every-position",
-        Level::Core,
-        every_decision_at_every_position,
-    )
-    .within_seconds(60),
-    case(
-        "e2e.scripts/redirections-under-escalate",
-        Level::Core,
-        redirections_under_escalate,
-    ),
-    case(
-        "e2e.scripts/one-line-two-decisions",
-        Level::Core,
-        one_line_two_decisions,
-    ),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.scripts/list", fixture!("list")).within_seconds(60),
+    case("e2e.scripts/condition", fixture!("condition")).within_seconds(60),
+    case("e2e.scripts/loop", fixture!("loop")).within_seconds(60),
+    case("e2e.scripts/pipeline", fixture!("pipeline")).within_seconds(60),
+    case("e2e.scripts/substitution", fixture!("substitution")).within_seconds(60),
+    case("e2e.scripts/function", fixture!("function")).within_seconds(60),
+    case("e2e.scripts/redirection", fixture!("redirection")).within_seconds(60),
+    case("e2e.scripts/errexit", fixture!("errexit")).within_seconds(60),
+    case("e2e.scripts/background", fixture!("background")).within_seconds(60),
+    case("e2e.scripts/trap", fixture!("trap")).within_seconds(60),
+    case("e2e.scripts/every-decision-at-every-position", every_decision_at_every_position).within_seconds(60),
+    case("e2e.scripts/redirections-under-escalate", redirections_under_escalate),
+    case("e2e.scripts/one-line-two-decisions", one_line_two_decisions),
+]);
 
 /// A fixture file.
 #[derive(Deserialize)]

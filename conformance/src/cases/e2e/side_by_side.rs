@@ -4,42 +4,32 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use super::support::{EndToEnd, case, commands, run_stock};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, run_stock};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::harness::Answer;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::{Level, Role};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.status/yes-head", Level::Faithful, yes_head).within_seconds(60),
-    case("e2e.status/closed-input", Level::Faithful, closed_input),
-    case("e2e.status/bare-script", Level::Faithful, bare_script),
-    case("e2e.status/exec-a", Level::Faithful, exec_a),
-    case(
-        "e2e.status/file-name-of-bytes",
-        Level::Faithful,
-        file_name_of_bytes,
-    )
-    .needs("bytes"),
-    case("e2e.status/kill-escalated", Level::Faithful, kill_escalated),
-    case(
-        "e2e.status/missing-and-not-executable",
-        Level::Faithful,
-        missing_and_not_executable,
-    ),
-    case(
-        "e2e.scripts/process-substitution",
-        Level::Faithful,
-        process_substitution,
-    ),
-    case("e2e.scripts/many-descriptors", Level::Faithful, many_descriptors),
-    case("e2e.scripts/ordinary", Level::Faithful, ordinary),
-    case("e2e.scripts/umask", Level::Faithful, umask).needs("umask"),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.status/yes-head", yes_head).at(Level::Faithful).within_seconds(60),
+    case("e2e.status/closed-input", closed_input).at(Level::Faithful),
+    case("e2e.status/bare-script", bare_script).at(Level::Faithful),
+    case("e2e.status/exec-a", exec_a).at(Level::Faithful),
+    case("e2e.status/file-name-of-bytes", file_name_of_bytes).at(Level::Faithful).needs("bytes"),
+    case("e2e.status/kill-escalated", kill_escalated).at(Level::Faithful),
+    case("e2e.status/missing-and-not-executable", missing_and_not_executable).at(Level::Faithful),
+    case("e2e.scripts/process-substitution", process_substitution).at(Level::Faithful),
+    case("e2e.scripts/many-descriptors", many_descriptors).at(Level::Faithful),
+    case("e2e.scripts/ordinary", ordinary).at(Level::Faithful),
+    case("e2e.scripts/umask", umask).at(Level::Faithful).needs("umask"),
+]);
 
 /// Demands that the script does under each decision for `names` what it does in the stock shell. What else it
 /// starts is Run.

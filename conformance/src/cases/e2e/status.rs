@@ -2,25 +2,24 @@
 
 use std::fmt::Write as _;
 
-use super::support::{EndToEnd, case, commands, expect_transcript};
-use crate::case::Case;
+use super::support::{EndToEnd, commands, expect_transcript};
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::spec::requirements::Level;
+use crate::case::{Table, case};
+use crate::spec::requirements::{Level, Role};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.status/run", Level::Core, run).within_seconds(90),
-    case("e2e.status/escalate", Level::Core, escalate).within_seconds(90),
-    case("e2e.status/killed-under-run", Level::Core, killed_under_run),
-    case(
-        "e2e.status/killed-under-escalate",
-        Level::Faithful,
-        killed_under_escalate,
-    ),
-    case("e2e.status/of-the-shell", Level::Core, of_the_shell),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.status/run", run).within_seconds(90),
+    case("e2e.status/escalate", escalate).within_seconds(90),
+    case("e2e.status/killed-under-run", killed_under_run),
+    case("e2e.status/killed-under-escalate", killed_under_escalate).at(Level::Faithful),
+    case("e2e.status/of-the-shell", of_the_shell),
+]);
 
 /// 0 to 255 under Run.
 fn run(context: &mut Context) -> Verdict {

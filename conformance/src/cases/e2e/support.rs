@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::dialect::Dialect;
@@ -16,14 +15,8 @@ use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::plan::Act;
-use crate::spec::requirements::{Level, Role};
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
-
-/// An entry of a table of this area.
-pub const fn case(id: &'static str, level: Level, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::E2e, level, run).needs("session")
-}
 
 /// The decision of a command by the first part of its name: `run-…`, `escalate-…`, `deny-…`. A denial's reason
 /// is `no NAME`. What has another name is Run, unless a case says otherwise by [`EndToEnd::decide`].

@@ -1,30 +1,29 @@
 //! e2e.tty.prompt: an interactive shell works as usual.
 
-use super::support::{case, commands};
+use super::support::commands;
 use super::terminal::{NAMES, TerminalShell, as_on_stock};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::terminal::PROMPT;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.tty.prompt/commands", Level::Faithful, prompt_and_commands),
-    case("e2e.tty.prompt/history", Level::Faithful, history),
-    case(
-        "e2e.tty.prompt/terminal-under-both",
-        Level::Faithful,
-        terminal_under_both,
-    ),
-    case("e2e.tty.prompt/window-size", Level::Faithful, window_size),
-    case("e2e.tty.prompt/input", Level::Faithful, input),
-    case("e2e.tty.prompt/exit", Level::Faithful, exit),
-    case("e2e.tty.prompt/denied", Level::Faithful, denied),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.tty.prompt/commands", prompt_and_commands),
+    case("e2e.tty.prompt/history", history),
+    case("e2e.tty.prompt/terminal-under-both", terminal_under_both),
+    case("e2e.tty.prompt/window-size", window_size),
+    case("e2e.tty.prompt/input", input),
+    case("e2e.tty.prompt/exit", exit),
+    case("e2e.tty.prompt/denied", denied),
+]);
 
 /// Prompt, output, messages and statuses appear in the order and form of the stock shell.
 fn prompt_and_commands(context: &mut Context) -> Verdict {

@@ -2,36 +2,31 @@
 
 use std::time::Instant;
 
-use super::support::{case, commands};
+use super::support::commands;
 use super::terminal::{NAMES, TerminalShell, as_on_stock};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::terminal::{PROMPT, Terminal};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("e2e.tty.signals/ctrl-c", Level::Faithful, ctrl_c),
-    case(
-        "e2e.tty.signals/ctrl-c-in-a-loop",
-        Level::Faithful,
-        ctrl_c_in_a_loop,
-    ),
-    case("e2e.tty.signals/ctrl-z-fg", Level::Faithful, ctrl_z_fg),
-    case("e2e.tty.signals/bg", Level::Faithful, bg),
-    case("e2e.tty.signals/child-follows", Level::Faithful, child_follows),
-    case("e2e.tty.signals/own-stop", Level::Faithful, own_stop),
-    case(
-        "e2e.tty.signals/redirected-streams",
-        Level::Faithful,
-        redirected_streams,
-    ),
-    case("e2e.tty.signals/kill-job", Level::Faithful, kill_job),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.tty.signals/ctrl-c", ctrl_c),
+    case("e2e.tty.signals/ctrl-c-in-a-loop", ctrl_c_in_a_loop),
+    case("e2e.tty.signals/ctrl-z-fg", ctrl_z_fg),
+    case("e2e.tty.signals/bg", bg),
+    case("e2e.tty.signals/child-follows", child_follows),
+    case("e2e.tty.signals/own-stop", own_stop),
+    case("e2e.tty.signals/redirected-streams", redirected_streams),
+    case("e2e.tty.signals/kill-job", kill_job),
+]);
 
 const CTRL_C: &str = "\u{3}";
 const CTRL_Z: &str = "\u{1a}";

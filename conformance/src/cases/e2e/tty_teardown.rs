@@ -1,28 +1,27 @@
 //! e2e.tty.teardown: closing a terminal session ends everything that was started in it.
 
-use super::support::{case, commands};
+use super::support::commands;
 use super::terminal::{NAMES, TerminalShell};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::terminal::PROMPT;
 use crate::probe::remote::Order;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::process::ProcessHandle;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case(
-        "e2e.tty.teardown/terminal-closed",
-        Level::Hardened,
-        terminal_closed,
-    ),
-    case("e2e.tty.teardown/session-closed", Level::Hardened, session_closed),
-    case("e2e.tty.teardown/server-killed", Level::Hardened, server_killed),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.tty.teardown/terminal-closed", terminal_closed),
+    case("e2e.tty.teardown/session-closed", session_closed),
+    case("e2e.tty.teardown/server-killed", server_killed),
+]);
 
 /// A terminal session with an escalated child in the foreground that ignores SIGHUP and SIGTERM, and its own
 /// child in a session of its own.

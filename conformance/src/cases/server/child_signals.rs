@@ -5,37 +5,33 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::escalated::{Kin, Stage, expect_alive, fork, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.escalate.signals/default-and-empty", default_and_empty),
-    faithful("server.escalate.signals/every-one-ignored", every_one_ignored),
-    faithful("server.escalate.signals/every-one-blocked", every_one_blocked),
-    faithful("server.escalate.signals/group", group),
-    faithful("server.escalate.signals/two-children", two_children),
-    faithful("server.escalate.killed/each-signal", each_signal).within_seconds(60),
-    faithful("server.escalate.killed/announced", announced),
-    faithful(
-        "server.escalate.killed/an-exit-is-no-signal",
-        an_exit_is_no_signal,
-    ),
-    faithful("server.escalate.killed/by-somebody-else", by_somebody_else),
-    faithful("server.escalate.killed/with-core-dump", with_core_dump),
-    faithful("server.escalate.killed/grandchild-lives-on", grandchild_lives_on),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate.signals/default-and-empty", default_and_empty),
+    case("server.escalate.signals/every-one-ignored", every_one_ignored),
+    case("server.escalate.signals/every-one-blocked", every_one_blocked),
+    case("server.escalate.signals/group", group),
+    case("server.escalate.signals/two-children", two_children),
+    case("server.escalate.killed/each-signal", each_signal).within_seconds(60),
+    case("server.escalate.killed/announced", announced),
+    case("server.escalate.killed/an-exit-is-no-signal", an_exit_is_no_signal),
+    case("server.escalate.killed/by-somebody-else", by_somebody_else),
+    case("server.escalate.killed/with-core-dump", with_core_dump),
+    case("server.escalate.killed/grandchild-lives-on", grandchild_lives_on),
+]);
 
 /// The highest real-time signal.
 const LAST: i32 = 64;

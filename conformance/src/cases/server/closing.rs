@@ -6,46 +6,47 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::scene::{Scene, core, faithful, null, objects, watched_pipes};
-use crate::case::Case;
+use super::scene::{Scene, null, objects, watched_pipes};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::spec::requirements::{Level, Role};
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("teardown.close.worker/late-answers", late_answers),
-    core("teardown.close.worker/every-phase", every_phase),
-    core(
-        "teardown.close.worker/policy-that-never-answers",
-        policy_that_never_answers,
-    ),
-    core("teardown.close.worker/sixty-four-pending", sixty_four_pending),
-    core("teardown.close.worker/stalled-reader", stalled_reader),
-    core("teardown.close.child/killed", killed),
-    core("teardown.close.child/reaped", reaped),
-    core("teardown.close.child/ignores-signals", ignores_signals),
-    core("teardown.close.child/handles-term", handles_term),
-    core("teardown.close.child/stopped", stopped),
-    core("teardown.close.child/many", many),
-    core("teardown.close.child/reads-its-input", reads_its_input),
-    core("teardown.close.listener/no-more", no_more),
-    core("teardown.close.listener/queued-datagrams", queued_datagrams),
-    core("teardown.close.listener/restart", restart),
-    core("teardown.cancel/requests", cancel_requests).needs("cancel"),
-    core("teardown.cancel/children", cancel_children).needs("cancel"),
-    core("teardown.cancel/late-answer", cancel_late_answer).needs("cancel"),
-    core("teardown.cancel/before-the-spawn", cancel_before_the_spawn).needs("cancel"),
-    core("teardown.cancel/other-sessions-live", cancel_other_sessions_live).needs("cancel"),
-    faithful("teardown.cancel/then-close", cancel_then_close).needs("cancel"),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("teardown.close.worker/late-answers", late_answers),
+    case("teardown.close.worker/every-phase", every_phase),
+    case("teardown.close.worker/policy-that-never-answers", policy_that_never_answers),
+    case("teardown.close.worker/sixty-four-pending", sixty_four_pending),
+    case("teardown.close.worker/stalled-reader", stalled_reader),
+    case("teardown.close.child/killed", killed),
+    case("teardown.close.child/reaped", reaped),
+    case("teardown.close.child/ignores-signals", ignores_signals),
+    case("teardown.close.child/handles-term", handles_term),
+    case("teardown.close.child/stopped", stopped),
+    case("teardown.close.child/many", many),
+    case("teardown.close.child/reads-its-input", reads_its_input),
+    case("teardown.close.listener/no-more", no_more),
+    case("teardown.close.listener/queued-datagrams", queued_datagrams),
+    case("teardown.close.listener/restart", restart),
+    case("teardown.cancel/requests", cancel_requests).needs("cancel"),
+    case("teardown.cancel/children", cancel_children).needs("cancel"),
+    case("teardown.cancel/late-answer", cancel_late_answer).needs("cancel"),
+    case("teardown.cancel/before-the-spawn", cancel_before_the_spawn).needs("cancel"),
+    case("teardown.cancel/other-sessions-live", cancel_other_sessions_live).needs("cancel"),
+    case("teardown.cancel/then-close", cancel_then_close).at(Level::Faithful).needs("cancel"),
+]);
 
 /// How a session is ended.
 #[derive(Clone, Copy, PartialEq)]

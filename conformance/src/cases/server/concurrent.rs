@@ -4,25 +4,29 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use super::scene::{Scene, core, null};
-use crate::case::Case;
+use super::scene::{Scene, null};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("server.concurrent/sixty-four-pending", sixty_four_pending),
-    core("server.concurrent/slow-decision", slow_decision),
-    core("server.concurrent/silent-streams", silent_streams),
-    core("server.concurrent/half-requests", half_requests),
-    core("server.concurrent/awaited-descriptors", awaited_descriptors),
-    core("server.concurrent/sixty-four-children", sixty_four_children),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.concurrent/sixty-four-pending", sixty_four_pending),
+    case("server.concurrent/slow-decision", slow_decision),
+    case("server.concurrent/silent-streams", silent_streams),
+    case("server.concurrent/half-requests", half_requests),
+    case("server.concurrent/awaited-descriptors", awaited_descriptors),
+    case("server.concurrent/sixty-four-children", sixty_four_children),
+]);
 
 /// How many requests a server must handle at once.
 const MANY: usize = 64;

@@ -11,27 +11,25 @@ use serde_json::json;
 
 use super::child_signals::expect_killed;
 use super::escalated::{Kin, Stage, expect_alive, expect_all_end, fork, null, probe_session_with};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::property;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::{Answer, Decision, ProbeSession, Question};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[Case::new(
-    "teardown.tree/any-course-of-events",
-    Role::Server,
-    Level::Hardened,
-    any_course_of_events,
-)
-.within_seconds(180)];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("teardown.tree/any-course-of-events", any_course_of_events).within_seconds(180),
+]);
 
 /// One event. What it is about is chosen among what there is at that moment; where there is nothing, it is none.
 #[derive(Clone, Debug)]

@@ -2,30 +2,30 @@
 
 use serde_json::json;
 
-use super::scene::{Scene, core, hardened, null};
-use crate::case::Case;
+use super::scene::{Scene, null};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::Received;
+use crate::spec::requirements::{Level, Role};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("server.decision/run", run),
-    core("server.decision/escalate", escalate),
-    core("server.decision/deny-with-a-reason", deny_with_a_reason),
-    core("server.decision/deny-without-a-reason", deny_without_a_reason),
-    core("server.decision/long-reason", long_reason),
-    core("server.decision/asked-once", asked_once),
-    core("server.decision/not-remembered", not_remembered),
-    core("server.decision/deny-executes-nothing", deny_executes_nothing),
-    hardened(
-        "server.decision/a-second-request-on-a-stream",
-        a_second_request_on_a_stream,
-    ),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.decision/run", run),
+    case("server.decision/escalate", escalate),
+    case("server.decision/deny-with-a-reason", deny_with_a_reason),
+    case("server.decision/deny-without-a-reason", deny_without_a_reason),
+    case("server.decision/long-reason", long_reason),
+    case("server.decision/asked-once", asked_once),
+    case("server.decision/not-remembered", not_remembered),
+    case("server.decision/deny-executes-nothing", deny_executes_nothing),
+    case("server.decision/a-second-request-on-a-stream", a_second_request_on_a_stream).at(Level::Hardened),
+]);
 
 /// Run is told, the stream is closed, and the server itself executes nothing.
 fn run(context: &mut Context) -> Verdict {

@@ -9,17 +9,17 @@ use std::os::unix::fs::MetadataExt;
 use serde_json::json;
 
 use super::escalated::{Placements, Stage, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::property;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, Requester};
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::frame;
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 
@@ -27,45 +27,26 @@ use crate::verdict::{CaseError, Verdict};
 const OPEN_FILES: u64 = 1024;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.escalate.fd-map/permutations", permutations),
-    faithful("server.escalate.fd-map/overlap-sweep", overlap_sweep).within_seconds(60),
-    faithful("server.escalate.fd-map/identities", identities).within_seconds(60),
-    faithful("server.escalate.fd-map/high-and-gaps", high_and_gaps),
-    faithful(
-        "server.escalate.fd-map/over-internal-numbers",
-        over_internal_numbers,
-    )
-    .within_seconds(60),
-    faithful("server.escalate.fd-map/same-description", same_description),
-    faithful("server.escalate.fd-map/one-file-twice", one_file_twice),
-    faithful("server.escalate.fd-map/kinds", kinds),
-    faithful("server.escalate.fd-map/random", random).within_seconds(90),
-    faithful("server.escalate.fds-only/exact-list", exact_list),
-    faithful("server.escalate.fds-only/nothing-mapped", nothing_mapped),
-    faithful(
-        "server.escalate.fds-only/only-standard-output",
-        only_standard_output,
-    ),
-    faithful("server.escalate.fds-only/only-a-high-number", only_a_high_number),
-    faithful(
-        "server.escalate.fds-only/among-sixteen-others",
-        among_sixteen_others,
-    )
-    .within_seconds(90),
-    faithful(
-        "server.escalate.fds-only/beside-half-messages",
-        beside_half_messages,
-    ),
-    faithful(
-        "server.escalate.fds-only/beside-other-sessions",
-        beside_other_sessions,
-    ),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate.fd-map/permutations", permutations),
+    case("server.escalate.fd-map/overlap-sweep", overlap_sweep).within_seconds(60),
+    case("server.escalate.fd-map/identities", identities).within_seconds(60),
+    case("server.escalate.fd-map/high-and-gaps", high_and_gaps),
+    case("server.escalate.fd-map/over-internal-numbers", over_internal_numbers).within_seconds(60),
+    case("server.escalate.fd-map/same-description", same_description),
+    case("server.escalate.fd-map/one-file-twice", one_file_twice),
+    case("server.escalate.fd-map/kinds", kinds),
+    case("server.escalate.fd-map/random", random).within_seconds(90),
+    case("server.escalate.fds-only/exact-list", exact_list),
+    case("server.escalate.fds-only/nothing-mapped", nothing_mapped),
+    case("server.escalate.fds-only/only-standard-output", only_standard_output),
+    case("server.escalate.fds-only/only-a-high-number", only_a_high_number),
+    case("server.escalate.fds-only/among-sixteen-others", among_sixteen_others).within_seconds(90),
+    case("server.escalate.fds-only/beside-half-messages", beside_half_messages),
+    case("server.escalate.fds-only/beside-other-sessions", beside_other_sessions),
+]);
 
 /// Distinct files, to be told apart by inode.
 struct Files {

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::child_signals::stop;
 use super::escalated::{Kin, Stage, expect_alive, expect_all_end, expect_none_lives, fork, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
@@ -17,40 +17,24 @@ use crate::system::process;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.disconnect/while-running", while_running),
-    faithful("server.disconnect/while-pending", while_pending),
-    faithful("server.disconnect/many-while-pending", many_while_pending),
-    faithful("server.disconnect/decision-not-read", decision_not_read),
-    faithful(
-        "server.disconnect/between-escalate-and-descriptors",
-        between_escalate_and_descriptors,
-    ),
-    faithful(
-        "server.disconnect/in-the-descriptor-message",
-        in_the_descriptor_message,
-    ),
-    faithful(
-        "server.disconnect/right-after-the-descriptors",
-        right_after_the_descriptors,
-    ),
-    faithful("server.disconnect/ignores-term", ignores_term),
-    faithful("server.disconnect/stopped", stopped),
-    faithful("server.disconnect/in-a-signal-frame", in_a_signal_frame),
-    faithful("server.disconnect/wrapper-is-killed", wrapper_is_killed),
-    faithful("server.disconnect/others-live", others_live),
-    faithful("server.disconnect/descriptors-are-closed", descriptors_are_closed),
-    Case::new(
-        "server.disconnect/half-closed",
-        Role::Server,
-        Level::Hardened,
-        half_closed,
-    ),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.disconnect/while-running", while_running),
+    case("server.disconnect/while-pending", while_pending),
+    case("server.disconnect/many-while-pending", many_while_pending),
+    case("server.disconnect/decision-not-read", decision_not_read),
+    case("server.disconnect/between-escalate-and-descriptors", between_escalate_and_descriptors),
+    case("server.disconnect/in-the-descriptor-message", in_the_descriptor_message),
+    case("server.disconnect/right-after-the-descriptors", right_after_the_descriptors),
+    case("server.disconnect/ignores-term", ignores_term),
+    case("server.disconnect/stopped", stopped),
+    case("server.disconnect/in-a-signal-frame", in_a_signal_frame),
+    case("server.disconnect/wrapper-is-killed", wrapper_is_killed),
+    case("server.disconnect/others-live", others_live),
+    case("server.disconnect/descriptors-are-closed", descriptors_are_closed),
+    case("server.disconnect/half-closed", half_closed).at(Level::Hardened),
+]);
 
 /// A child and a grandchild of its group end when the stream closes, and are reaped.
 fn while_running(context: &mut Context) -> Verdict {

@@ -8,33 +8,28 @@ use std::time::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::escalated::{Escalated, Stage, expect_alive, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.escalate.eof/child-closes-stdout", child_closes_stdout),
-    faithful("server.escalate.eof/child-closes-stdin", child_closes_stdin),
-    faithful(
-        "server.escalate.eof/child-closes-a-high-number",
-        child_closes_a_high_number,
-    ),
-    faithful("server.escalate.eof/child-closes-stderr", child_closes_stderr),
-    faithful("server.escalate.eof/socket", socket),
-    faithful("server.escalate.eof/many", many),
-    faithful("server.escalate.eof/one-mapped-twice", one_mapped_twice),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate.eof/child-closes-stdout", child_closes_stdout),
+    case("server.escalate.eof/child-closes-stdin", child_closes_stdin),
+    case("server.escalate.eof/child-closes-a-high-number", child_closes_a_high_number),
+    case("server.escalate.eof/child-closes-stderr", child_closes_stderr),
+    case("server.escalate.eof/socket", socket),
+    case("server.escalate.eof/many", many),
+    case("server.escalate.eof/one-mapped-twice", one_mapped_twice),
+]);
 
 /// Demands the end of file on `reader`, of which the child held the only writing end, while the child lives.
 fn expect_end_while_alive(context: &Context, reader: File, escalated: &mut Escalated, what: &str) -> Verdict {

@@ -3,43 +3,31 @@
 use serde_json::{Value, json};
 
 use super::escalated::{Stage, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::program::Program;
 use crate::peer::wire::Received;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.escalate.env/exactly-the-requests", exactly_the_requests),
-    faithful("server.escalate.env/empty", empty),
-    faithful(
-        "server.escalate.env/unset-does-not-come-back",
-        unset_does_not_come_back,
-    ),
-    faithful("server.escalate.env/odd-values", odd_values),
-    faithful(
-        "server.escalate.env/names-like-loader-variables",
-        names_like_loader_variables,
-    ),
-    faithful("server.escalate.env/two-thousand", two_thousand),
-    faithful("server.escalate.env/one-after-the-other", one_after_the_other),
-    hardened("server.env.loader/dynamic-loader", dynamic_loader),
-    hardened("server.env.loader/shell-start", shell_start),
-    hardened("server.env.loader/exported-functions", exported_functions),
-    hardened("server.env.loader/bare-script", bare_script),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
-
-const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate.env/exactly-the-requests", exactly_the_requests),
+    case("server.escalate.env/empty", empty),
+    case("server.escalate.env/unset-does-not-come-back", unset_does_not_come_back),
+    case("server.escalate.env/odd-values", odd_values),
+    case("server.escalate.env/names-like-loader-variables", names_like_loader_variables),
+    case("server.escalate.env/two-thousand", two_thousand),
+    case("server.escalate.env/one-after-the-other", one_after_the_other),
+    case("server.env.loader/dynamic-loader", dynamic_loader),
+    case("server.env.loader/shell-start", shell_start),
+    case("server.env.loader/exported-functions", exported_functions),
+    case("server.env.loader/bare-script", bare_script),
+]);
 
 /// Escalates a program with this environment and demands that it gets just that.
 fn expect_environment(

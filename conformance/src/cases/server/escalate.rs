@@ -5,40 +5,40 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::scene::{Scene, core, faithful, file, hardened, null};
-use crate::case::Case;
+use super::scene::{Scene, file, null};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::read_to_end;
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::spec::requirements::{Level, Role};
 use crate::system::launch::pipe;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("server.escalate/program-and-arguments", program_and_arguments),
-    core("server.escalate/working-directory", working_directory),
-    core("server.escalate/environment", environment),
-    core("server.escalate/standard-streams", standard_streams),
-    core("server.escalate/same-file-descriptions", same_file_descriptions),
-    core("server.escalate/every-exit-code", every_exit_code).within_seconds(240),
-    core("server.escalate/relative-program", relative_program),
-    core("server.escalate/no-search-in-path", no_search_in_path),
-    core("server.escalate/ten-thousand-arguments", ten_thousand_arguments),
-    core("server.escalate/big-environment", big_environment),
-    core(
-        "server.escalate/result-when-the-child-ends",
-        result_when_the_child_ends,
-    ),
-    core("server.escalate/one-result", one_result),
-    core("server.escalate/script", script),
-    faithful("server.escalate/bare-script", bare_script),
-    hardened("server.escalate/long-lived", long_lived).within_seconds(90),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate/program-and-arguments", program_and_arguments),
+    case("server.escalate/working-directory", working_directory),
+    case("server.escalate/environment", environment),
+    case("server.escalate/standard-streams", standard_streams),
+    case("server.escalate/same-file-descriptions", same_file_descriptions),
+    case("server.escalate/every-exit-code", every_exit_code).within_seconds(240),
+    case("server.escalate/relative-program", relative_program),
+    case("server.escalate/no-search-in-path", no_search_in_path),
+    case("server.escalate/ten-thousand-arguments", ten_thousand_arguments),
+    case("server.escalate/big-environment", big_environment),
+    case("server.escalate/result-when-the-child-ends", result_when_the_child_ends),
+    case("server.escalate/one-result", one_result),
+    case("server.escalate/script", script),
+    case("server.escalate/bare-script", bare_script).at(Level::Faithful),
+    case("server.escalate/long-lived", long_lived).at(Level::Hardened).within_seconds(90),
+]);
 
 /// The program that was decided on runs, with the request's argv and nothing else.
 fn program_and_arguments(context: &mut Context) -> Verdict {

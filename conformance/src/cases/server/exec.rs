@@ -4,40 +4,39 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::scene::{core, null};
-use crate::case::Case;
+use super::scene::null;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("exec.shell/login-and-not", login_and_not).needs("exec"),
-    core("exec.shell/command-verbatim", command_verbatim).needs("exec"),
-    core("exec.shell/environment-and-workdir", environment_and_workdir).needs("exec"),
-    core("exec.shell/output-and-status", output_and_status).needs("exec"),
-    core("exec.shell/every-status", every_status).needs("exec"),
-    core("exec.shell/much-output", much_output).needs("exec"),
-    core("exec.shell/one-stream-at-a-time", one_stream_at_a_time).needs("exec"),
-    core("exec.shell/two-at-once", two_at_once).needs("exec"),
-    core("exec.shell/requests-are-served", requests_are_served).needs("exec"),
-    core(
-        "exec.teardown/escalated-background-child",
-        escalated_background_child,
-    )
-    .needs("exec"),
-    core("exec.teardown/pending-request", pending_request).needs("exec"),
-    core("exec.teardown/socket-dead-afterwards", socket_dead_afterwards).needs("exec"),
-    core("exec.timeout/shell-and-children", shell_and_children).needs("exec"),
-    core("exec.timeout/descendants-of-the-shell", descendants_of_the_shell).needs("exec"),
-    core("exec.timeout/output-so-far", output_so_far).needs("exec"),
-    core("exec.timeout/pending-decision", pending_decision).needs("exec"),
-    core("exec.timeout/in-time", in_time).needs("exec"),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("exec.shell/login-and-not", login_and_not).needs("exec"),
+    case("exec.shell/command-verbatim", command_verbatim).needs("exec"),
+    case("exec.shell/environment-and-workdir", environment_and_workdir).needs("exec"),
+    case("exec.shell/output-and-status", output_and_status).needs("exec"),
+    case("exec.shell/every-status", every_status).needs("exec"),
+    case("exec.shell/much-output", much_output).needs("exec"),
+    case("exec.shell/one-stream-at-a-time", one_stream_at_a_time).needs("exec"),
+    case("exec.shell/two-at-once", two_at_once).needs("exec"),
+    case("exec.shell/requests-are-served", requests_are_served).needs("exec"),
+    case("exec.teardown/escalated-background-child", escalated_background_child).needs("exec"),
+    case("exec.teardown/pending-request", pending_request).needs("exec"),
+    case("exec.teardown/socket-dead-afterwards", socket_dead_afterwards).needs("exec"),
+    case("exec.timeout/shell-and-children", shell_and_children).needs("exec"),
+    case("exec.timeout/descendants-of-the-shell", descendants_of_the_shell).needs("exec"),
+    case("exec.timeout/output-so-far", output_so_far).needs("exec"),
+    case("exec.timeout/pending-decision", pending_decision).needs("exec"),
+    case("exec.timeout/in-time", in_time).needs("exec"),
+]);
 
 /// A timeout that is to come: long enough for what a case does before, short enough to wait for.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(3);

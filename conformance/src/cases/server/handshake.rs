@@ -5,24 +5,24 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::json;
 
-use super::scene::{Scene, core, objects, watched_pipes};
-use crate::case::Case;
+use super::scene::{Scene, objects, watched_pipes};
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::wire::FrameStream;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("server.handshake.bad/no-descriptor", no_descriptor),
-    core("server.handshake.bad/several-descriptors", several_descriptors),
-    core("server.handshake.bad/several-streams", several_streams),
-    core("server.handshake.bad/fifty-in-a-row", fifty_in_a_row),
-    core(
-        "server.handshake.bad/while-others-are-pending",
-        while_others_are_pending,
-    ),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.handshake.bad/no-descriptor", no_descriptor),
+    case("server.handshake.bad/several-descriptors", several_descriptors),
+    case("server.handshake.bad/several-streams", several_streams),
+    case("server.handshake.bad/fifty-in-a-row", fifty_in_a_row),
+    case("server.handshake.bad/while-others-are-pending", while_others_are_pending),
+]);
 
 /// A datagram without a descriptor is dropped.
 fn no_descriptor(context: &mut Context) -> Verdict {

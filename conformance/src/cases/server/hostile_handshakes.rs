@@ -14,34 +14,28 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
 use super::hostile::{Siege, expect_any_answer};
-use super::scene::{hardened, objects, watched_pipes};
-use crate::case::Case;
+use super::scene::{objects, watched_pipes};
 use crate::case::context::Context;
+use crate::case::{Table, case};
+use crate::spec::requirements::Role;
 use crate::system::launch::{duplicate, pipe};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("server.hostile/files-for-streams", files_for_streams),
-    hardened("server.hostile/events-for-streams", events_for_streams),
-    hardened(
-        "server.hostile/other-sockets-for-streams",
-        other_sockets_for_streams,
-    ),
-    hardened("server.hostile/streams-without-a-peer", streams_without_a_peer),
-    hardened(
-        "server.hostile/the-escalation-socket-itself",
-        the_escalation_socket_itself,
-    ),
-    hardened(
-        "server.hostile/one-stream-again-and-again",
-        one_stream_again_and_again,
-    ),
-    hardened("server.hostile/odd-datagrams", odd_datagrams),
-    hardened("server.hostile/flood-of-datagrams", flood_of_datagrams).within_seconds(90),
-    hardened("server.hostile/flood-of-streams", flood_of_streams).within_seconds(90),
-    hardened("server.hostile/at-the-limit-of-files", at_the_limit_of_files).within_seconds(90),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.hostile/files-for-streams", files_for_streams),
+    case("server.hostile/events-for-streams", events_for_streams),
+    case("server.hostile/other-sockets-for-streams", other_sockets_for_streams),
+    case("server.hostile/streams-without-a-peer", streams_without_a_peer),
+    case("server.hostile/the-escalation-socket-itself", the_escalation_socket_itself),
+    case("server.hostile/one-stream-again-and-again", one_stream_again_and_again),
+    case("server.hostile/odd-datagrams", odd_datagrams),
+    case("server.hostile/flood-of-datagrams", flood_of_datagrams).within_seconds(90),
+    case("server.hostile/flood-of-streams", flood_of_streams).within_seconds(90),
+    case("server.hostile/at-the-limit-of-files", at_the_limit_of_files).within_seconds(90),
+]);
 
 /// Hands each of these over as if it were a stream, several times; after each others are served.
 fn hand_over(context: &mut Context, what: &str, wrong: Vec<OwnedFd>) -> Verdict {

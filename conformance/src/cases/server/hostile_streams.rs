@@ -10,36 +10,36 @@ use serde_json::json;
 
 use super::escalated::Stage;
 use super::hostile::{OPEN_AT_ONCE, Siege, expect_any_answer};
-use super::scene::{hardened, null, watched_pipes};
+use super::scene::{null, watched_pipes};
 use super::usage::Rounds;
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::{FrameStream, frame};
+use crate::spec::requirements::Role;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("server.hostile/silent-streams", silent_streams),
-    hardened("server.hostile/half-frames", half_frames),
-    hardened("server.hostile/half-frames-at-the-end", half_frames_at_the_end),
-    hardened("server.hostile/announced-and-not-sent", announced_and_not_sent),
-    hardened("server.hostile/stalls-in-every-phase", stalls_in_every_phase).within_seconds(60),
-    hardened("server.hostile/readers-that-stall", readers_that_stall).within_seconds(60),
-    hardened("server.hostile/nested-without-end", nested_without_end).within_seconds(60),
-    hardened("server.hostile/sixteen-mib-of-json", sixteen_mib_of_json).within_seconds(180),
-    hardened("server.hostile/heaps-of-descriptors", heaps_of_descriptors),
-    hardened("server.hostile/a-stream-in-itself", a_stream_in_itself),
-    hardened(
-        "server.hostile/streams-with-credentials",
-        streams_with_credentials,
-    ),
-    hardened("server.hostile/streams-with-pidfds", streams_with_pidfds),
-    hardened("server.hostile/garbage", garbage).within_seconds(120),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.hostile/silent-streams", silent_streams),
+    case("server.hostile/half-frames", half_frames),
+    case("server.hostile/half-frames-at-the-end", half_frames_at_the_end),
+    case("server.hostile/announced-and-not-sent", announced_and_not_sent),
+    case("server.hostile/stalls-in-every-phase", stalls_in_every_phase).within_seconds(60),
+    case("server.hostile/readers-that-stall", readers_that_stall).within_seconds(60),
+    case("server.hostile/nested-without-end", nested_without_end).within_seconds(60),
+    case("server.hostile/sixteen-mib-of-json", sixteen_mib_of_json).within_seconds(180),
+    case("server.hostile/heaps-of-descriptors", heaps_of_descriptors),
+    case("server.hostile/a-stream-in-itself", a_stream_in_itself),
+    case("server.hostile/streams-with-credentials", streams_with_credentials),
+    case("server.hostile/streams-with-pidfds", streams_with_pidfds),
+    case("server.hostile/garbage", garbage).within_seconds(120),
+]);
 
 /// Streams that are open at once and to which `say` has said something.
 fn open(

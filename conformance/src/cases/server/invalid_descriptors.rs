@@ -5,39 +5,33 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use super::scene::{Scene, file, hardened, watched_pipes};
+use super::scene::{Scene, file, watched_pipes};
 use super::usage::Usage;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened(
-        "server.fds.invalid/more-numbers-than-descriptors",
-        more_numbers_than_descriptors,
-    ),
-    hardened(
-        "server.fds.invalid/fewer-numbers-than-descriptors",
-        fewer_numbers_than_descriptors,
-    ),
-    hardened("server.fds.invalid/the-same-number-twice", the_same_number_twice),
-    hardened("server.fds.invalid/negative-number", negative_number),
-    hardened("server.fds.invalid/beyond-32-bits", beyond_32_bits),
-    hardened("server.fds.invalid/from-the-limit-up", from_the_limit_up),
-    hardened("server.fds.invalid/more-than-sixteen", more_than_sixteen),
-    hardened(
-        "server.fds.invalid/beside-running-children",
-        beside_running_children,
-    ),
-    hardened("server.fds.invalid/again-and-again", again_and_again).within_seconds(60),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.fds.invalid/more-numbers-than-descriptors", more_numbers_than_descriptors),
+    case("server.fds.invalid/fewer-numbers-than-descriptors", fewer_numbers_than_descriptors),
+    case("server.fds.invalid/the-same-number-twice", the_same_number_twice),
+    case("server.fds.invalid/negative-number", negative_number),
+    case("server.fds.invalid/beyond-32-bits", beyond_32_bits),
+    case("server.fds.invalid/from-the-limit-up", from_the_limit_up),
+    case("server.fds.invalid/more-than-sixteen", more_than_sixteen),
+    case("server.fds.invalid/beside-running-children", beside_running_children),
+    case("server.fds.invalid/again-and-again", again_and_again).within_seconds(60),
+]);
 
 /// What is refused: numbers as JSON, and how many descriptors come along.
 type Mismatch<'a> = (&'a str, usize);

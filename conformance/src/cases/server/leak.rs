@@ -7,36 +7,32 @@ use serde_json::json;
 
 use super::escalated::{Stage, null};
 use super::usage::Rounds;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::wire::frame;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("server.leak/decisions", decisions).within_seconds(120),
-    hardened("server.leak/bad-handshakes", bad_handshakes).within_seconds(120),
-    hardened("server.leak/broken-requests", broken_requests).within_seconds(120),
-    hardened("server.leak/withdrawn-requests", withdrawn_requests).within_seconds(120),
-    hardened("server.leak/children", children).within_seconds(120),
-    hardened("server.leak/failed-children", failed_children).within_seconds(120),
-    hardened("server.leak/ended-children", ended_children).within_seconds(120),
-    hardened("server.leak/sessions", sessions).within_seconds(120),
-    hardened("server.leak/one-shots", one_shots)
-        .needs("exec")
-        .within_seconds(120),
-];
-
-const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.leak/decisions", decisions).within_seconds(120),
+    case("server.leak/bad-handshakes", bad_handshakes).within_seconds(120),
+    case("server.leak/broken-requests", broken_requests).within_seconds(120),
+    case("server.leak/withdrawn-requests", withdrawn_requests).within_seconds(120),
+    case("server.leak/children", children).within_seconds(120),
+    case("server.leak/failed-children", failed_children).within_seconds(120),
+    case("server.leak/ended-children", ended_children).within_seconds(120),
+    case("server.leak/sessions", sessions).within_seconds(120),
+    case("server.leak/one-shots", one_shots).needs("exec").within_seconds(120),
+]);
 
 /// Bytes that may stay of a request: half of what would be called a leak, for the noise of allocators.
 const OF_A_REQUEST: u64 = 512;

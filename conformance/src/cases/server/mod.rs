@@ -37,10 +37,10 @@ pub mod tree;
 pub mod umask;
 pub mod usage;
 
-use crate::case::Case;
+use crate::case::Table;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[
+pub const TABLES: &[Table] = &[
     overlay::CASES,
     socket::CASES,
     sessions::CASES,

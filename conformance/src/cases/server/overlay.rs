@@ -1,25 +1,24 @@
 //! The overlay of a session, and that a session is started without looking at any path.
 
-use super::scene::core;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::{Overlay, Shim};
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("session.overlay/names-and-values", names_and_values),
-    core(
-        "session.overlay/no-environment-of-the-server",
-        no_environment_of_the_server,
-    ),
-    core("session.overlay/wrapper-path-unchanged", wrapper_path_unchanged),
-    core("session.overlay/number-in-decimal", number_in_decimal),
-    core("session.lazy/paths-that-do-not-exist", paths_that_do_not_exist),
-    core("session.lazy/paths-are-not-opened", paths_are_not_opened),
-    core("session.lazy/nothing-is-executed", nothing_is_executed),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("session.overlay/names-and-values", names_and_values),
+    case("session.overlay/no-environment-of-the-server", no_environment_of_the_server),
+    case("session.overlay/wrapper-path-unchanged", wrapper_path_unchanged),
+    case("session.overlay/number-in-decimal", number_in_decimal),
+    case("session.lazy/paths-that-do-not-exist", paths_that_do_not_exist),
+    case("session.lazy/paths-are-not-opened", paths_are_not_opened),
+    case("session.lazy/nothing-is-executed", nothing_is_executed),
+]);
 
 /// Names that an overlay may have.
 const NAMES: [&str; 3] = ["CODEX_ESCALATE_SOCKET", "EXEC_WRAPPER", "BASH_EXEC_WRAPPER"];

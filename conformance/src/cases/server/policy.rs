@@ -2,28 +2,28 @@
 
 use serde_json::json;
 
-use super::scene::{Scene, core};
-use crate::case::Case;
+use super::scene::Scene;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::Answer;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("server.policy.input/absolute-file", absolute_file),
-    core("server.policy.input/relative-file", relative_file),
-    core("server.policy.input/dot-components", dot_components),
-    core("server.policy.input/no-search-in-path", no_search_in_path),
-    core("server.policy.input/argv-verbatim", argv_verbatim),
-    core(
-        "server.policy.input/ten-thousand-arguments",
-        ten_thousand_arguments,
-    ),
-    core("server.policy.input/workdir-verbatim", workdir_verbatim),
-    core("server.policy.input/missing-file", missing_file),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.policy.input/absolute-file", absolute_file),
+    case("server.policy.input/relative-file", relative_file),
+    case("server.policy.input/dot-components", dot_components),
+    case("server.policy.input/no-search-in-path", no_search_in_path),
+    case("server.policy.input/argv-verbatim", argv_verbatim),
+    case("server.policy.input/ten-thousand-arguments", ten_thousand_arguments),
+    case("server.policy.input/workdir-verbatim", workdir_verbatim),
+    case("server.policy.input/missing-file", missing_file),
+]);
 
 /// Sends a request and demands that the policy gets `program`, and argv and workdir as sent.
 fn expect_question(scene: &mut Scene, request: &RequestMessage, program: &str) -> Verdict {

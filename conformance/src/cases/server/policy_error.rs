@@ -2,34 +2,31 @@
 
 use serde_json::{Value, json};
 
-use super::scene::{Scene, hardened};
+use super::scene::Scene;
 use super::usage::Usage;
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::{Answer, Decision};
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("server.policy.error/error-answer", error_answer),
-    hardened("server.policy.error/no-decision", no_decision),
-    hardened("server.policy.error/not-remembered", not_remembered),
-    hardened("server.policy.error/some-of-many", some_of_many),
-    hardened(
-        "server.policy.error/beside-running-children",
-        beside_running_children,
-    ),
-    hardened(
-        "server.policy.error/after-the-wrapper-left",
-        after_the_wrapper_left,
-    ),
-    hardened("server.policy.error/in-another-session", in_another_session),
-    hardened("server.policy.error/again-and-again", again_and_again).within_seconds(60),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.policy.error/error-answer", error_answer),
+    case("server.policy.error/no-decision", no_decision),
+    case("server.policy.error/not-remembered", not_remembered),
+    case("server.policy.error/some-of-many", some_of_many),
+    case("server.policy.error/beside-running-children", beside_running_children),
+    case("server.policy.error/after-the-wrapper-left", after_the_wrapper_left),
+    case("server.policy.error/in-another-session", in_another_session),
+    case("server.policy.error/again-and-again", again_and_again).within_seconds(60),
+]);
 
 /// Demands Deny or the end of the stream, whatever the wrapper says then.
 fn expect_failed_closed(requester: &mut Requester, why: &str) -> Verdict {

@@ -7,49 +7,34 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::scene::{Scene, hardened, null};
-use crate::case::Case;
+use super::scene::{Scene, null};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::harness::Answer;
 use crate::peer::wire::Received;
+use crate::spec::requirements::Role;
 use crate::system::tiny::{self, Kind};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("server.policy.same-file/tilde", tilde),
-    hardened(
-        "server.policy.same-file/dotdot-across-a-link",
-        dotdot_across_a_link,
-    ),
-    hardened(
-        "server.policy.same-file/dotdot-across-several-links",
-        dotdot_across_several_links,
-    ),
-    hardened(
-        "server.policy.same-file/workdir-through-a-link",
-        workdir_through_a_link,
-    ),
-    hardened(
-        "server.policy.same-file/dotdot-without-links",
-        dotdot_without_links,
-    ),
-    hardened("server.policy.same-file/links-to-programs", links_to_programs),
-    hardened(
-        "server.policy.same-file/dotdot-through-what-is-no-directory",
-        dotdot_through_what_is_no_directory,
-    ),
-    hardened("server.policy.same-file/links-in-a-circle", links_in_a_circle),
-    hardened(
-        "server.policy.same-file/characters-of-shells",
-        characters_of_shells,
-    ),
-    hardened("server.policy.same-file/own-executable", own_executable),
-    hardened("server.policy.same-file/own-directory", own_directory),
-    hardened("server.policy.same-file/own-descriptors", own_descriptors),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.policy.same-file/tilde", tilde),
+    case("server.policy.same-file/dotdot-across-a-link", dotdot_across_a_link),
+    case("server.policy.same-file/dotdot-across-several-links", dotdot_across_several_links),
+    case("server.policy.same-file/workdir-through-a-link", workdir_through_a_link),
+    case("server.policy.same-file/dotdot-without-links", dotdot_without_links),
+    case("server.policy.same-file/links-to-programs", links_to_programs),
+    case("server.policy.same-file/dotdot-through-what-is-no-directory", dotdot_through_what_is_no_directory),
+    case("server.policy.same-file/links-in-a-circle", links_in_a_circle),
+    case("server.policy.same-file/characters-of-shells", characters_of_shells),
+    case("server.policy.same-file/own-executable", own_executable),
+    case("server.policy.same-file/own-directory", own_directory),
+    case("server.policy.same-file/own-descriptors", own_descriptors),
+]);
 
 /// The status of the program that the kernel would execute.
 const RIGHT: u8 = 11;

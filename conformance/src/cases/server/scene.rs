@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
@@ -14,7 +13,6 @@ use crate::peer::harness::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Probe, Program};
 use crate::peer::wire::Received;
 use crate::probe::plan::Act;
-use crate::spec::requirements::{Level, Role};
 use crate::system::launch::{Launch, pipe};
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict, harness, violation};
@@ -24,21 +22,6 @@ const SENTINEL_STATUS: i32 = 77;
 
 /// Descriptors of a request: the number in the child, and what it is.
 pub type Placements<'a> = [(i64, &'a dyn AsFdObject)];
-
-/// A case of level core that judges a server.
-pub const fn core(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Core, run)
-}
-
-/// A case of level faithful that judges a server.
-pub const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
-
-/// A case of level hardened that judges a server.
-pub const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
 
 /// A shim, a session, and the wrapper's part in the case's hands.
 pub struct Scene {

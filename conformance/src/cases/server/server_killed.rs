@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::child_signals::stop;
 use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_none_lives, fork, null};
 use super::tree::grow;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, read_to_end};
 use crate::probe::remote::{Answer, Order};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::process::{Ended, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, violation};
@@ -20,30 +20,19 @@ use crate::verdict::{CaseError, Verdict, violation};
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("teardown.server-killed/fifty-trees", fifty_trees),
-    hardened(
-        "teardown.server-killed/everything-that-is-hard-to-end",
-        hard_to_end,
-    ),
-    hardened("teardown.server-killed/while-spawning", while_spawning),
-    hardened("teardown.server-killed/in-every-phase", in_every_phase),
-    hardened("teardown.server-killed/fleeing", fleeing),
-    hardened(
-        "teardown.server-killed/child-has-ended-before",
-        child_has_ended_before,
-    ),
-    hardened("teardown.server-killed/old-children", old_children),
-    hardened("teardown.server-killed/credentials-change", credentials_change),
-    hardened(
-        "teardown.server-killed/with-its-process-group",
-        with_its_process_group,
-    ),
-];
-
-const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("teardown.server-killed/fifty-trees", fifty_trees),
+    case("teardown.server-killed/everything-that-is-hard-to-end", hard_to_end),
+    case("teardown.server-killed/while-spawning", while_spawning),
+    case("teardown.server-killed/in-every-phase", in_every_phase),
+    case("teardown.server-killed/fleeing", fleeing),
+    case("teardown.server-killed/child-has-ended-before", child_has_ended_before),
+    case("teardown.server-killed/old-children", old_children),
+    case("teardown.server-killed/credentials-change", credentials_change),
+    case("teardown.server-killed/with-its-process-group", with_its_process_group),
+]);
 
 /// Kills the shim and waits for its end.
 fn kill(context: &Context, stage: &mut Stage) -> Result<Instant, CaseError> {

@@ -2,23 +2,26 @@
 
 use serde_json::json;
 
-use super::scene::{core, null};
-use crate::case::Case;
+use super::scene::null;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::{Answer, ProbeSession, Shim};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("session.independent/named-by-session", named_by_session),
-    core("session.independent/answers-by-session", answers_by_session),
-    core("session.independent/closing-one", closing_one),
-    core("session.independent/started-after-closing", started_after_closing),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("session.independent/named-by-session", named_by_session),
+    case("session.independent/answers-by-session", answers_by_session),
+    case("session.independent/closing-one", closing_one),
+    case("session.independent/started-after-closing", started_after_closing),
+]);
 
 fn sessions(
     context: &Context,

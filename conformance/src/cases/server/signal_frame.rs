@@ -4,43 +4,33 @@ use serde_json::{Value, json};
 
 use super::child_signals::{OF_THE_LIBRARY, expect_killed, is_deadly, stopped_within};
 use super::escalated::{Escalated, Kin, Stage, fork};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.signal-frame/to-the-group", to_the_group),
-    faithful("server.signal-frame/to-its-own-child-only", to_its_own_child_only),
-    faithful("server.signal-frame/in-order-each", in_order_each),
-    faithful("server.signal-frame/every-number", every_number).within_seconds(60),
-    faithful("server.signal-frame/many", many),
-    faithful("server.signal-frame/joined-in-one-write", joined_in_one_write),
-    faithful("server.signal-frame/in-pieces", in_pieces),
-    faithful(
-        "server.signal-frame/right-after-the-descriptors",
-        right_after_the_descriptors,
-    ),
-    faithful("server.signal-frame/to-a-stopped-child", to_a_stopped_child),
-    faithful("server.signal-frame/impossible-numbers", impossible_numbers),
-    faithful("server.signal-frame/after-the-end", after_the_end),
-    Case::new(
-        "server.signal-frame/without-the-extension",
-        Role::Server,
-        Level::Faithful,
-        without_the_extension,
-    ),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run).needs("signals")
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.signal-frame/to-the-group", to_the_group).needs("signals"),
+    case("server.signal-frame/to-its-own-child-only", to_its_own_child_only).needs("signals"),
+    case("server.signal-frame/in-order-each", in_order_each).needs("signals"),
+    case("server.signal-frame/every-number", every_number).needs("signals").within_seconds(60),
+    case("server.signal-frame/many", many).needs("signals"),
+    case("server.signal-frame/joined-in-one-write", joined_in_one_write).needs("signals"),
+    case("server.signal-frame/in-pieces", in_pieces).needs("signals"),
+    case("server.signal-frame/right-after-the-descriptors", right_after_the_descriptors).needs("signals"),
+    case("server.signal-frame/to-a-stopped-child", to_a_stopped_child).needs("signals"),
+    case("server.signal-frame/impossible-numbers", impossible_numbers).needs("signals"),
+    case("server.signal-frame/after-the-end", after_the_end).needs("signals"),
+    case("server.signal-frame/without-the-extension", without_the_extension),
+]);
 
 /// Escalates a child for a wrapper that announces the extension.
 fn escalate(stage: &mut Stage, program: &ConnectedProgram) -> Result<Escalated, CaseError> {

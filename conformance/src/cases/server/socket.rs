@@ -5,49 +5,37 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::scene::{Scene, core};
-use crate::case::Case;
+use super::scene::Scene;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::harness::{Answer, Overlay, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
+use crate::spec::requirements::Role;
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core(
-        "session.socket.inherited/number-is-the-socket",
-        number_is_the_socket,
-    ),
-    core(
-        "session.socket.inherited/a-handshake-is-served",
-        a_handshake_is_served,
-    ),
-    core("session.socket.inherited/for-grandchildren", for_grandchildren),
-    core("session.socket.inherited/overlay-over-base", overlay_over_base),
-    core("session.socket.client-only/descriptor-list", descriptor_list),
-    core("session.socket.client-only/two-sessions", two_sessions),
-    core(
-        "session.socket.client-only/second-session-while-first-lives",
-        second_session_while_first_lives,
-    ),
-    core(
-        "session.socket.client-only/with-open-requests",
-        with_open_requests,
-    ),
-    core("session.socket.closed/nobody-else", nobody_else),
-    core("session.socket.closed/among-many-sessions", among_many_sessions),
-    core("session.socket.closed/one-shot", one_shot).needs("exec"),
-    core(
-        "session.socket.closed/escalated-child-has-none",
-        escalated_child_has_none,
-    ),
-    core("session.socket.closed/later-shell-has-none", later_shell_has_none),
-];
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("session.socket.inherited/number-is-the-socket", number_is_the_socket),
+    case("session.socket.inherited/a-handshake-is-served", a_handshake_is_served),
+    case("session.socket.inherited/for-grandchildren", for_grandchildren),
+    case("session.socket.inherited/overlay-over-base", overlay_over_base),
+    case("session.socket.client-only/descriptor-list", descriptor_list),
+    case("session.socket.client-only/two-sessions", two_sessions),
+    case("session.socket.client-only/second-session-while-first-lives", second_session_while_first_lives),
+    case("session.socket.client-only/with-open-requests", with_open_requests),
+    case("session.socket.closed/nobody-else", nobody_else),
+    case("session.socket.closed/among-many-sessions", among_many_sessions),
+    case("session.socket.closed/one-shot", one_shot).needs("exec"),
+    case("session.socket.closed/escalated-child-has-none", escalated_child_has_none),
+    case("session.socket.closed/later-shell-has-none", later_shell_has_none),
+]);
 
 /// A session whose shell is a probe that still has its socket for itself.
 struct Shell {

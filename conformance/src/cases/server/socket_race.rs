@@ -5,38 +5,26 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::escalated::{Kin, Stage, fork, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::harness::Shim;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::probe::report::Report;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("session.socket.no-race/before-the-spawn", before_the_spawn).needs("unrelated"),
-    hardened("session.socket.no-race/unrelated-spawns", unrelated_spawns)
-        .needs("unrelated")
-        .within_seconds(90),
-    hardened("session.socket.no-race/after-the-spawn", after_the_spawn).needs("unrelated"),
-    hardened(
-        "session.socket.no-race/escalated-children-meanwhile",
-        escalated_children_meanwhile,
-    )
-    .within_seconds(60),
-    hardened(
-        "session.socket.no-race/shells-of-each-other",
-        shells_of_each_other,
-    )
-    .within_seconds(60),
-];
-
-const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("session.socket.no-race/before-the-spawn", before_the_spawn).needs("unrelated"),
+    case("session.socket.no-race/unrelated-spawns", unrelated_spawns).needs("unrelated").within_seconds(90),
+    case("session.socket.no-race/after-the-spawn", after_the_spawn).needs("unrelated"),
+    case("session.socket.no-race/escalated-children-meanwhile", escalated_children_meanwhile).within_seconds(60),
+    case("session.socket.no-race/shells-of-each-other", shells_of_each_other).within_seconds(60),
+]);
 
 /// The sockets in a report, by inode.
 fn sockets(report: &Report) -> BTreeSet<u64> {

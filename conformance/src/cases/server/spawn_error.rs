@@ -4,44 +4,36 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::escalated::Stage;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::program::Program;
 use crate::peer::wire::{Received, read_to_end};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.escalate.spawn-error/missing", missing),
-    faithful("server.escalate.spawn-error/below-a-file", below_a_file),
-    faithful("server.escalate.spawn-error/dangling-link", dangling_link),
-    faithful("server.escalate.spawn-error/not-executable", not_executable),
-    faithful("server.escalate.spawn-error/directory", directory),
-    faithful("server.escalate.spawn-error/link-loop", link_loop),
-    faithful("server.escalate.spawn-error/name-too-long", name_too_long),
-    faithful("server.escalate.spawn-error/open-for-writing", open_for_writing),
-    faithful(
-        "server.escalate.spawn-error/arguments-too-long",
-        arguments_too_long,
-    ),
-    faithful("server.escalate.spawn-error/bad-interpreter", bad_interpreter),
-    faithful("server.escalate.spawn-error/no-standard-error", no_standard_error),
-    faithful("server.escalate.spawn-error/nothing-mapped", nothing_mapped),
-    faithful(
-        "server.escalate.spawn-error/standard-error-unwritable",
-        standard_error_unwritable,
-    ),
-    faithful("server.escalate.spawn-error/directory-gone", directory_gone),
-    faithful("server.escalate.spawn-error/next-is-served", next_is_served),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run)
-}
+#[rustfmt::skip]
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate.spawn-error/missing", missing),
+    case("server.escalate.spawn-error/below-a-file", below_a_file),
+    case("server.escalate.spawn-error/dangling-link", dangling_link),
+    case("server.escalate.spawn-error/not-executable", not_executable),
+    case("server.escalate.spawn-error/directory", directory),
+    case("server.escalate.spawn-error/link-loop", link_loop),
+    case("server.escalate.spawn-error/name-too-long", name_too_long),
+    case("server.escalate.spawn-error/open-for-writing", open_for_writing),
+    case("server.escalate.spawn-error/arguments-too-long", arguments_too_long),
+    case("server.escalate.spawn-error/bad-interpreter", bad_interpreter),
+    case("server.escalate.spawn-error/no-standard-error", no_standard_error),
+    case("server.escalate.spawn-error/nothing-mapped", nothing_mapped),
+    case("server.escalate.spawn-error/standard-error-unwritable", standard_error_unwritable),
+    case("server.escalate.spawn-error/directory-gone", directory_gone),
+    case("server.escalate.spawn-error/next-is-served", next_is_served),
+]);
 
 /// What a request for a program that cannot be started came to.
 struct Outcome {

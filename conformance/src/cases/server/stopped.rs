@@ -4,30 +4,27 @@ use serde_json::{Value, json};
 
 use super::child_signals::{expect_killed, stop};
 use super::escalated::{Escalated, Kin, Stage, fork};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::poll::any_readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.stopped/by-itself", by_itself),
-    faithful("server.stopped/by-somebody-else", by_somebody_else),
-    faithful("server.stopped/each-signal", each_signal),
-    faithful("server.stopped/each-time", each_time),
-    faithful("server.stopped/not-unasked", not_unasked),
-    faithful("server.stopped/stopped-and-killed", stopped_and_killed),
-    faithful("server.stopped/others-are-served", others_are_served),
-    faithful("server.stopped/not-for-a-grandchild", not_for_a_grandchild),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run).needs("stopped")
-}
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.stopped/by-itself", by_itself),
+    case("server.stopped/by-somebody-else", by_somebody_else),
+    case("server.stopped/each-signal", each_signal),
+    case("server.stopped/each-time", each_time),
+    case("server.stopped/not-unasked", not_unasked),
+    case("server.stopped/stopped-and-killed", stopped_and_killed),
+    case("server.stopped/others-are-served", others_are_served),
+    case("server.stopped/not-for-a-grandchild", not_for_a_grandchild),
+]).needs("stopped");
 
 fn escalate(stage: &mut Stage, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
     stage.escalate_with(program, &[], &[("signals", Value::Bool(true))])

@@ -16,26 +16,25 @@ use serde_json::{Value, json};
 
 use super::leak::full_pipe;
 use super::usage::Usage;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, frame, read_to_end};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new("server.leak/stress", Role::Server, Level::Hardened, stress)
-        .needs("session")
-        // Enough for the two minutes of a long run; each wait within it has its own, shorter patience.
-        .within_seconds(240),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.leak/stress", stress),
+    // Enough for the two minutes of a long run; each wait within it has its own, shorter patience..within_seconds(240),
+]);
 
 /// How long the case takes with the usual number of property examples.
 const USUAL_TIME: Duration = Duration::from_secs(10);

@@ -4,64 +4,28 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::scene::{Scene, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::{Answer, ProbeSession};
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "teardown.close.worker/pending-decision",
-        Role::Server,
-        Level::Core,
-        close_pending,
-    ),
-    Case::new(
-        "teardown.close.worker/late-answer",
-        Role::Server,
-        Level::Core,
-        close_late_answer,
-    ),
-    Case::new(
-        "teardown.close.child/killed-and-reaped",
-        Role::Server,
-        Level::Core,
-        close_child,
-    ),
-    Case::new(
-        "teardown.close.child/of-this-session-only",
-        Role::Server,
-        Level::Core,
-        close_this_only,
-    ),
-    Case::new(
-        "teardown.close.listener/no-handshake-is-served",
-        Role::Server,
-        Level::Core,
-        close_listener,
-    ),
-    Case::new(
-        "teardown.cancel/pending-decision",
-        Role::Server,
-        Level::Core,
-        cancel_pending,
-    )
-    .needs("cancel"),
-    Case::new("teardown.cancel/child", Role::Server, Level::Core, cancel_child).needs("cancel"),
-    Case::new(
-        "teardown.cancel/listener",
-        Role::Server,
-        Level::Core,
-        cancel_listener,
-    )
-    .needs("cancel"),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("teardown.close.worker/pending-decision", close_pending),
+    case("teardown.close.worker/late-answer", close_late_answer),
+    case("teardown.close.child/killed-and-reaped", close_child),
+    case("teardown.close.child/of-this-session-only", close_this_only),
+    case("teardown.close.listener/no-handshake-is-served", close_listener),
+    case("teardown.cancel/pending-decision", cancel_pending).needs("cancel"),
+    case("teardown.cancel/child", cancel_child).needs("cancel"),
+    case("teardown.cancel/listener", cancel_listener).needs("cancel"),
+]);
 
 /// How a session is ended.
 #[derive(Clone, Copy)]

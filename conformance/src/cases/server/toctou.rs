@@ -10,41 +10,31 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::escalated::Stage;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::wire::{Received, read_to_end};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("server.toctou/renamed-over", renamed_over),
-    hardened("server.toctou/link-changed", link_changed),
-    hardened(
-        "server.toctou/link-to-a-directory-changed",
-        directory_link_changed,
-    ),
-    hardened("server.toctou/directory-renamed", directory_renamed),
-    hardened("server.toctou/workdir-renamed", workdir_renamed),
-    hardened("server.toctou/workdir-link-changed", workdir_link_changed),
-    hardened("server.toctou/missing-then-there", missing_then_there),
-    hardened("server.toctou/script", script),
-    hardened("server.toctou/bare-script", bare_script),
-    hardened(
-        "server.toctou/exchanged-again-and-again",
-        exchanged_again_and_again,
-    )
-    .within_seconds(60),
-];
-
-const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.toctou/renamed-over", renamed_over),
+    case("server.toctou/link-changed", link_changed),
+    case("server.toctou/link-to-a-directory-changed", directory_link_changed),
+    case("server.toctou/directory-renamed", directory_renamed),
+    case("server.toctou/workdir-renamed", workdir_renamed),
+    case("server.toctou/workdir-link-changed", workdir_link_changed),
+    case("server.toctou/missing-then-there", missing_then_there),
+    case("server.toctou/script", script),
+    case("server.toctou/bare-script", bare_script),
+    case("server.toctou/exchanged-again-and-again", exchanged_again_and_again).within_seconds(60),
+]);
 
 /// What the program that is decided on says and exits with.
 const DECIDED: (u8, u8) = (b'A', 11);

@@ -6,41 +6,35 @@ use serde_json::json;
 
 use super::child_signals::stop;
 use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_no_zombies, fork, null};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage};
 use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::process::ProcessHandle;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("teardown.tree/on-close", on_close),
-    hardened("teardown.tree/on-disconnect", on_disconnect),
-    hardened("teardown.tree/on-cancel", on_cancel).needs("cancel"),
-    hardened("teardown.tree/on-timeout", on_timeout).needs("exec"),
-    hardened("teardown.tree/on-the-end-of-a-one-shot", on_the_end_of_a_one_shot).needs("exec"),
-    hardened("teardown.tree/deep", deep),
-    hardened("teardown.tree/child-has-ended-before", child_has_ended_before),
-    hardened("teardown.tree/fleeing", fleeing),
-    hardened("teardown.tree/breeding", breeding),
-    hardened("teardown.tree/nobody-else", nobody_else),
-    hardened(
-        "teardown.tree/other-requests-of-the-session",
-        other_requests_of_the_session,
-    ),
-    hardened("teardown.tree/many-at-once", many_at_once),
-];
-
-const fn hardened(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Hardened, run)
-}
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("teardown.tree/on-close", on_close),
+    case("teardown.tree/on-disconnect", on_disconnect),
+    case("teardown.tree/on-cancel", on_cancel).needs("cancel"),
+    case("teardown.tree/on-timeout", on_timeout).needs("exec"),
+    case("teardown.tree/on-the-end-of-a-one-shot", on_the_end_of_a_one_shot).needs("exec"),
+    case("teardown.tree/deep", deep),
+    case("teardown.tree/child-has-ended-before", child_has_ended_before),
+    case("teardown.tree/fleeing", fleeing),
+    case("teardown.tree/breeding", breeding),
+    case("teardown.tree/nobody-else", nobody_else),
+    case("teardown.tree/other-requests-of-the-session", other_requests_of_the_session),
+    case("teardown.tree/many-at-once", many_at_once),
+]);
 
 /// An escalated child with everything beneath it that is hard to find or to end.
 pub struct Tree {

@@ -6,26 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use super::escalated::Stage;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("server.escalate.umask/as-requested", as_requested),
-    faithful("server.escalate.umask/without-the-member", without_the_member),
-    faithful("server.escalate.umask/one-after-the-other", one_after_the_other),
-    faithful("server.escalate.umask/bare-script", bare_script),
-    faithful("server.escalate.umask/server-unchanged", server_unchanged),
-    faithful("server.escalate.umask/unrelated-unchanged", unrelated_unchanged),
-];
-
-const fn faithful(id: &'static str, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Server, Level::Faithful, run).needs("umask")
-}
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("server.escalate.umask/as-requested", as_requested),
+    case("server.escalate.umask/without-the-member", without_the_member),
+    case("server.escalate.umask/one-after-the-other", one_after_the_other),
+    case("server.escalate.umask/bare-script", bare_script),
+    case("server.escalate.umask/server-unchanged", server_unchanged),
+    case("server.escalate.umask/unrelated-unchanged", unrelated_unchanged),
+]).needs("umask");
 
 /// The umask that the shims of this file are started with.
 const SERVERS: u32 = 0o027;

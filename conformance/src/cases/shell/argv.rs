@@ -3,24 +3,25 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::support::{case, command};
-use crate::case::Case;
+use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.argv/odd-arguments", Level::Core, odd_arguments),
-    case("shell.argv/bytes", Level::Core, bytes),
-    case("shell.argv/ten-thousand", Level::Core, ten_thousand),
-    case("shell.argv/every-count", Level::Core, every_count),
-    case("shell.argv/exec-a-and-l", Level::Core, exec_a_and_l),
-    case("shell.argv/long-argument", Level::Core, long_argument),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.argv/odd-arguments", odd_arguments),
+    case("shell.argv/bytes", bytes),
+    case("shell.argv/ten-thousand", ten_thousand),
+    case("shell.argv/every-count", every_count),
+    case("shell.argv/exec-a-and-l", exec_a_and_l),
+    case("shell.argv/long-argument", long_argument),
+]);
 
 /// Empty strings, blanks, newlines, globs, dashes and quotes arrive as they are.
 fn odd_arguments(context: &mut Context) -> Verdict {

@@ -1,20 +1,21 @@
 //! shell.builtin: builtins, functions and keywords are not wrapped.
 
-use super::support::{case, commands, obedient};
-use crate::case::Case;
+use super::support::{commands, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::RecordedShell;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.builtin/no-call", Level::Core, no_call),
-    case("shell.builtin/functions", Level::Core, functions),
-    case("shell.builtin/disabled-builtin", Level::Core, disabled_builtin),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.builtin/no-call", no_call),
+    case("shell.builtin/functions", functions),
+    case("shell.builtin/disabled-builtin", disabled_builtin),
+]);
 
 /// Programs of the builtins' names are in PATH, and none is called; the sentinel at the end is.
 fn no_call(context: &mut Context) -> Verdict {

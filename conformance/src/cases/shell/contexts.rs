@@ -1,56 +1,37 @@
 //! shell.contexts: wrapped wherever a shell can execute something; one execution, one call.
 
-use super::support::{case, command, commands, obedient};
-use crate::case::Case;
+use super::support::{command, commands, obedient};
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::plan::Act;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case(
-        "shell.contexts/simple-list-condition",
-        Level::Core,
-        simple_list_condition,
-    ),
-    case("shell.contexts/loops", Level::Core, loops),
-    case("shell.contexts/last-command", Level::Core, last_command),
-    case("shell.contexts/pipeline-elements", Level::Core, pipeline_elements),
-    case("shell.contexts/lastpipe", Level::Core, lastpipe),
-    case(
-        "shell.contexts/subshell-and-group",
-        Level::Core,
-        subshell_and_group,
-    ),
-    case("shell.contexts/substitutions", Level::Core, substitutions),
-    case(
-        "shell.contexts/process-substitutions",
-        Level::Core,
-        process_substitutions,
-    ),
-    case("shell.contexts/here-documents", Level::Core, here_documents),
-    case("shell.contexts/background", Level::Core, background),
-    case("shell.contexts/coproc", Level::Core, coproc),
-    case("shell.contexts/exec-command-time", Level::Core, exec_command_time),
-    case(
-        "shell.contexts/functions-eval-source",
-        Level::Core,
-        functions_eval_source,
-    ),
-    case("shell.contexts/traps", Level::Core, traps),
-    case("shell.contexts/start-up-files", Level::Core, start_up_files),
-    case("shell.contexts/prompt-commands", Level::Core, prompt_commands),
-    case("shell.contexts/not-found-handler", Level::Core, not_found_handler),
-    case(
-        "shell.contexts/script-file-stdin-c",
-        Level::Core,
-        script_file_stdin_c,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.contexts/simple-list-condition", simple_list_condition),
+    case("shell.contexts/loops", loops),
+    case("shell.contexts/last-command", last_command),
+    case("shell.contexts/pipeline-elements", pipeline_elements),
+    case("shell.contexts/lastpipe", lastpipe),
+    case("shell.contexts/subshell-and-group", subshell_and_group),
+    case("shell.contexts/substitutions", substitutions),
+    case("shell.contexts/process-substitutions", process_substitutions),
+    case("shell.contexts/here-documents", here_documents),
+    case("shell.contexts/background", background),
+    case("shell.contexts/coproc", coproc),
+    case("shell.contexts/exec-command-time", exec_command_time),
+    case("shell.contexts/functions-eval-source", functions_eval_source),
+    case("shell.contexts/traps", traps),
+    case("shell.contexts/start-up-files", start_up_files),
+    case("shell.contexts/prompt-commands", prompt_commands),
+    case("shell.contexts/not-found-handler", not_found_handler),
+    case("shell.contexts/script-file-stdin-c", script_file_stdin_c),
+]);
 
 /// Runs a script of commands that do nothing and succeed, and demands exactly these calls, in any order.
 fn calls(context: &Context, script: &str, names: &[&str]) -> Result<ShellResult, CaseError> {

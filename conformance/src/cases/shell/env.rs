@@ -1,27 +1,24 @@
 //! shell.env: the command's exported environment, and nothing else.
 
-use super::support::{case, command};
-use crate::case::Case;
+use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::{Call, RecordedShell, is_wrapper_variable};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.env/exported", Level::Core, exported),
-    case("shell.env/prefix-assignment", Level::Core, prefix_assignment),
-    case(
-        "shell.env/wrapper-variables-there",
-        Level::Core,
-        wrapper_variables_there,
-    ),
-    case("shell.env/equals-the-stock", Level::Core, equals_the_stock),
-    case("shell.env/exported-functions", Level::Core, exported_functions),
-    case("shell.env/values-as-bytes", Level::Core, values_as_bytes),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.env/exported", exported),
+    case("shell.env/prefix-assignment", prefix_assignment),
+    case("shell.env/wrapper-variables-there", wrapper_variables_there),
+    case("shell.env/equals-the-stock", equals_the_stock),
+    case("shell.env/exported-functions", exported_functions),
+    case("shell.env/values-as-bytes", values_as_bytes),
+]);
 
 /// Exported variables are there, the empty one too; unexported and unset ones are not.
 fn exported(context: &mut Context) -> Verdict {

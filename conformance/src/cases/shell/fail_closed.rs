@@ -3,33 +3,26 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::support::{case, command, obedient};
-use crate::case::Case;
+use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.fail-closed/missing", Level::Hardened, missing),
-    case(
-        "shell.fail-closed/not-executable",
-        Level::Hardened,
-        not_executable,
-    ),
-    case("shell.fail-closed/wrong-format", Level::Hardened, wrong_format),
-    case("shell.fail-closed/relative", Level::Hardened, relative),
-    case("shell.fail-closed/goes-on", Level::Hardened, goes_on),
-    case(
-        "shell.fail-closed/removed-midway",
-        Level::Hardened,
-        removed_midway,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.fail-closed/missing", missing),
+    case("shell.fail-closed/not-executable", not_executable),
+    case("shell.fail-closed/wrong-format", wrong_format),
+    case("shell.fail-closed/relative", relative),
+    case("shell.fail-closed/goes-on", goes_on),
+    case("shell.fail-closed/removed-midway", removed_midway),
+]);
 
 /// What must not run: a program, a script, a bare script. The scripts leave a mark.
 struct Victims {

@@ -3,33 +3,26 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 
-use super::support::{case, command, obedient};
-use crate::case::Case;
+use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::{Call, ESCALATION_DESCRIPTOR, LIFELINE, RecordedShell};
 use crate::probe::report::{DescriptorReport, Report};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.fds/redirections-done", Level::Core, redirections_done),
-    case("shell.fds/escalation-socket", Level::Core, escalation_socket),
-    case("shell.fds/nothing-added", Level::Core, nothing_added),
-    case(
-        "shell.fds/here-document-and-closed",
-        Level::Core,
-        here_document_and_closed,
-    ),
-    case(
-        "shell.fds/socket-is-left-alone",
-        Level::Core,
-        socket_is_left_alone,
-    ),
-    case("shell.fds/socket-redirected", Level::Core, socket_redirected),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.fds/redirections-done", redirections_done),
+    case("shell.fds/escalation-socket", escalation_socket),
+    case("shell.fds/nothing-added", nothing_added),
+    case("shell.fds/here-document-and-closed", here_document_and_closed),
+    case("shell.fds/socket-is-left-alone", socket_is_left_alone),
+    case("shell.fds/socket-redirected", socket_redirected),
+]);
 
 /// The wrapper's descriptors are the files of the redirections, with their flags.
 fn redirections_done(context: &mut Context) -> Verdict {

@@ -2,27 +2,24 @@
 
 use std::fs;
 
-use super::support::{case, command};
-use crate::case::Case;
+use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::RecordedShell;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.file/from-path", Level::Core, from_path),
-    case("shell.file/with-slash", Level::Core, with_slash),
-    case("shell.file/relative-path-entry", Level::Core, relative_path_entry),
-    case(
-        "shell.file/hashed-and-command-p",
-        Level::Core,
-        hashed_and_command_p,
-    ),
-    case("shell.file/path-changed", Level::Core, path_changed),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.file/from-path", from_path),
+    case("shell.file/with-slash", with_slash),
+    case("shell.file/relative-path-entry", relative_path_entry),
+    case("shell.file/hashed-and-command-p", hashed_and_command_p),
+    case("shell.file/path-changed", path_changed),
+]);
 
 /// A command in the second directory of PATH: FILE is its path there, ARGV0 the name that was typed.
 fn from_path(context: &mut Context) -> Verdict {

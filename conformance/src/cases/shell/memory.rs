@@ -1,25 +1,26 @@
 //! shell.memory: no invalid memory access for any number of arguments. Any build can fail these cases by a
 //! crash or by wrong arguments; a sanitizer build fails by its report.
 
-use super::support::{case, command};
-use crate::case::Case;
+use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::record::End;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::process::Ended;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.memory/working-wrapper", Level::Hardened, working_wrapper).within_seconds(120),
-    case("shell.memory/broken-wrapper", Level::Hardened, broken_wrapper).within_seconds(120),
-    case("shell.memory/bare-scripts", Level::Hardened, bare_scripts).within_seconds(120),
-    case("shell.memory/long-names", Level::Hardened, long_names),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.memory/working-wrapper", working_wrapper).within_seconds(120),
+    case("shell.memory/broken-wrapper", broken_wrapper).within_seconds(120),
+    case("shell.memory/bare-scripts", bare_scripts).within_seconds(120),
+    case("shell.memory/long-names", long_names),
+]);
 
 /// Numbers of arguments are tried up to this one.
 const MOST: usize = 300;

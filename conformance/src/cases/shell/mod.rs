@@ -25,10 +25,10 @@ pub mod terminal;
 pub mod transparent;
 pub mod wrap;
 
-use crate::case::Case;
+use crate::case::Table;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[
+pub const TABLES: &[Table] = &[
     wrap::CASES,
     file::CASES,
     argv::CASES,

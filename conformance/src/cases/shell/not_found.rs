@@ -3,31 +3,24 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::support::{as_stock, as_stock_without_calls, case, command, obedient};
-use crate::case::Case;
+use super::support::{as_stock, as_stock_without_calls, command, obedient};
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.not-found/no-call", Level::Faithful, no_call),
-    case("shell.not-found/missing-path", Level::Faithful, missing_path),
-    case(
-        "shell.not-found/directory-and-not-executable",
-        Level::Faithful,
-        directory_and_not_executable,
-    ),
-    case(
-        "shell.not-found/bad-interpreter",
-        Level::Faithful,
-        bad_interpreter,
-    ),
-    case("shell.not-found/handler", Level::Faithful, handler),
-    case("shell.not-found/odd-path", Level::Faithful, odd_path),
-    case("shell.not-found/contexts", Level::Faithful, contexts),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.not-found/no-call", no_call),
+    case("shell.not-found/missing-path", missing_path),
+    case("shell.not-found/directory-and-not-executable", directory_and_not_executable),
+    case("shell.not-found/bad-interpreter", bad_interpreter),
+    case("shell.not-found/handler", handler),
+    case("shell.not-found/odd-path", odd_path),
+    case("shell.not-found/contexts", contexts),
+]);
 
 /// A missing command, with a PATH of ten directories: no call, status 127, the stock shell's message.
 fn no_call(context: &mut Context) -> Verdict {

@@ -1,19 +1,20 @@
 //! shell.off: without an EXEC_WRAPPER that counts, the shell is the stock shell.
 
-use super::support::{case, command, obedient};
-use crate::case::Case;
+use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::recording_wrapper::RecordedShell;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.off/unset-empty-blank", Level::Core, unset_empty_blank),
-    case("shell.off/as-stock", Level::Core, as_stock),
-    case("shell.off/stays-off", Level::Core, stays_off),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.off/unset-empty-blank", unset_empty_blank),
+    case("shell.off/as-stock", as_stock),
+    case("shell.off/stays-off", stays_off),
+]);
 
 /// Unset, empty, or beginning with a blank, a tab or a newline: the command runs, the wrapper doesn't.
 fn unset_empty_blank(context: &mut Context) -> Verdict {

@@ -9,17 +9,18 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::support::case;
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] =
-    &[case("shell.own-suite/chosen-tests", Level::Faithful, chosen_tests).within_seconds(120)];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.own-suite/chosen-tests", chosen_tests).within_seconds(120),
+]);
 
 /// A shell's suite: where its tests are, which are run, and by what script.
 struct Suite {

@@ -1,21 +1,22 @@
 //! shell.pid: the process that executes the wrapper is the one that the shell knows.
 
-use super::support::{case, command, obedient};
-use crate::case::Case;
+use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::peer::recording_wrapper::RecordedShell;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.pid/background", Level::Core, background),
-    case("shell.pid/exec", Level::Core, exec),
-    case("shell.pid/no-process-between", Level::Core, no_process_between),
-    case("shell.pid/kill-and-wait", Level::Core, kill_and_wait),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.pid/background", background),
+    case("shell.pid/exec", exec),
+    case("shell.pid/no-process-between", no_process_between),
+    case("shell.pid/kill-and-wait", kill_and_wait),
+]);
 
 fn number(text: &str) -> Result<i32, CaseError> {
     text.trim()

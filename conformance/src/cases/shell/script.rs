@@ -2,42 +2,27 @@
 
 use std::fs;
 
-use super::support::{as_stock, case, command, obedient};
-use crate::case::Case;
+use super::support::{as_stock, command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.script/with-interpreter", Level::Faithful, with_interpreter),
-    case(
-        "shell.script/by-path-and-arguments",
-        Level::Faithful,
-        by_path_and_arguments,
-    ),
-    case("shell.script/own-interpreter", Level::Faithful, own_interpreter),
-    case("shell.script/in-every-context", Level::Faithful, in_every_context),
-    case(
-        "shell.script.bare/wrapped-and-run",
-        Level::Faithful,
-        bare_wrapped_and_run,
-    ),
-    case(
-        "shell.script.bare/in-every-context",
-        Level::Faithful,
-        bare_in_every_context,
-    ),
-    case(
-        "shell.script.bare/not-run-by-the-shell",
-        Level::Faithful,
-        bare_not_run_by_the_shell,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.script/with-interpreter", with_interpreter),
+    case("shell.script/by-path-and-arguments", by_path_and_arguments),
+    case("shell.script/own-interpreter", own_interpreter),
+    case("shell.script/in-every-context", in_every_context),
+    case("shell.script.bare/wrapped-and-run", bare_wrapped_and_run),
+    case("shell.script.bare/in-every-context", bare_in_every_context),
+    case("shell.script.bare/not-run-by-the-shell", bare_not_run_by_the_shell),
+]);
 
 /// FILE is the script, ARGV is the script's; it runs.
 fn with_interpreter(context: &mut Context) -> Verdict {

@@ -1,23 +1,24 @@
 //! shell.signals: dispositions, mask, process group and foreground process group.
 
-use super::support::{case, command};
-use crate::case::Case;
+use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::report::Report;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.signals/dispositions", Level::Faithful, dispositions),
-    case("shell.signals/inherited", Level::Faithful, inherited),
-    case("shell.signals/background", Level::Faithful, background),
-    case("shell.signals/mask", Level::Faithful, mask),
-    case("shell.signals/process-groups", Level::Faithful, process_groups),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.signals/dispositions", dispositions),
+    case("shell.signals/inherited", inherited),
+    case("shell.signals/background", background),
+    case("shell.signals/mask", mask),
+    case("shell.signals/process-groups", process_groups),
+]);
 
 /// Runs a script of calls of `tool` in the stock shell and under the recorder, with a changed launch, and
 /// gives what `tool` and the wrapper were started with, in the order of the script.

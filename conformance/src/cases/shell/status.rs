@@ -2,29 +2,26 @@
 
 use std::fmt::Write as _;
 
-use super::support::{case, obedient};
-use crate::case::Case;
+use super::support::obedient;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.status/every-status", Level::Core, every_status),
-    case("shell.status/of-the-wrapper", Level::Core, of_the_wrapper),
-    case("shell.status/killed", Level::Core, killed),
-    case(
-        "shell.status/pipestatus-and-options",
-        Level::Core,
-        pipestatus_and_options,
-    ),
-    case("shell.status/end-of-the-shell", Level::Core, end_of_the_shell),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.status/every-status", every_status),
+    case("shell.status/of-the-wrapper", of_the_wrapper),
+    case("shell.status/killed", killed),
+    case("shell.status/pipestatus-and-options", pipestatus_and_options),
+    case("shell.status/end-of-the-shell", end_of_the_shell),
+]);
 
 /// Each status from 0 to 255 arrives in `$?`.
 fn every_status(context: &mut Context) -> Verdict {

@@ -1,32 +1,25 @@
 //! shell.sticky: interception stays on, whatever a script does to the variables.
 
-use super::support::{case, command};
-use crate::case::Case;
+use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, is_wrapper_variable};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.sticky/unset-and-assign", Level::Hardened, unset_and_assign),
-    case(
-        "shell.sticky/prefix-assignment",
-        Level::Hardened,
-        prefix_assignment,
-    ),
-    case("shell.sticky/exec-c", Level::Hardened, exec_c),
-    case("shell.sticky/nested-shell", Level::Hardened, nested_shell),
-    case("shell.sticky/socket-variable", Level::Hardened, socket_variable),
-    case(
-        "shell.sticky/other-programs-are-free",
-        Level::Hardened,
-        other_programs_are_free,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.sticky/unset-and-assign", unset_and_assign),
+    case("shell.sticky/prefix-assignment", prefix_assignment),
+    case("shell.sticky/exec-c", exec_c),
+    case("shell.sticky/nested-shell", nested_shell),
+    case("shell.sticky/socket-variable", socket_variable),
+    case("shell.sticky/other-programs-are-free", other_programs_are_free),
+]);
 
 /// The ways of a script to change or lose a variable, as commands that come before.
 fn changes(dialect: Dialect, name: &str, other: &str) -> Vec<String> {

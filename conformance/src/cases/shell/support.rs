@@ -1,17 +1,10 @@
 //! What several files of this area need: commands for scripts, and the table's entries.
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::plan::Act;
-use crate::spec::requirements::{Level, Role};
-use crate::verdict::{CaseError, Verdict};
-
-/// An entry of a table of this area.
-pub const fn case(id: &'static str, level: Level, run: fn(&mut Context) -> Verdict) -> Case {
-    Case::new(id, Role::Shell, level, run)
-}
+use crate::verdict::CaseError;
 
 /// A command `bin/NAME` that ignores its arguments.
 pub fn command(context: &Context, name: &str) -> Result<Program, CaseError> {

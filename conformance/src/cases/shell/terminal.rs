@@ -1,21 +1,22 @@
 //! Job control on a terminal: shell.signals and shell.transparent of an interactive shell.
 
-use super::support::{case, obedient};
-use crate::case::Case;
+use super::support::obedient;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, without_process_ids};
 use crate::peer::terminal::{PROMPT, Terminal, VARIABLES};
 use crate::probe::report::Report;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.signals/foreground", Level::Faithful, foreground),
-    case("shell.transparent/job-control", Level::Faithful, job_control),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.signals/foreground", foreground),
+    case("shell.transparent/job-control", job_control),
+]);
 
 /// Leads a dialogue with an interactive shell and gives the screen and what `tool` (under the stock shell) or
 /// the wrapper was started with.

@@ -10,38 +10,26 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::generator;
-use super::support::{case, obedient};
-use crate::case::Case;
+use super::support::obedient;
 use crate::case::context::Context;
 use crate::case::property;
+use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.transparent/ordinary", Level::Faithful, ordinary),
-    case(
-        "shell.transparent/files-and-text",
-        Level::Faithful,
-        files_and_text,
-    ),
-    case("shell.transparent/control-flow", Level::Faithful, control_flow),
-    case("shell.transparent/processes", Level::Faithful, processes),
-    case(
-        "shell.transparent/bytes-and-quoting",
-        Level::Faithful,
-        bytes_and_quoting,
-    ),
-    case("shell.transparent/attributes", Level::Faithful, attributes),
-    case(
-        "shell.transparent/random-scripts",
-        Level::Faithful,
-        random_scripts,
-    )
-    .within_seconds(600),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.transparent/ordinary", ordinary),
+    case("shell.transparent/files-and-text", files_and_text),
+    case("shell.transparent/control-flow", control_flow),
+    case("shell.transparent/processes", processes),
+    case("shell.transparent/bytes-and-quoting", bytes_and_quoting),
+    case("shell.transparent/attributes", attributes),
+    case("shell.transparent/random-scripts", random_scripts).within_seconds(600),
+]);
 
 /// A script of ordinary things.
 fn ordinary(context: &mut Context) -> Verdict {

@@ -1,25 +1,22 @@
 //! shell.wrap: the wrapper in place of the command, with `EXEC_WRAPPER FILE ARGV0 ARGV1 …`.
 
-use super::support::{case, command, commands};
-use crate::case::Case;
+use super::support::{command, commands};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
-use crate::spec::requirements::Level;
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    case("shell.wrap/argv-of-the-wrapper", Level::Core, argv_of_the_wrapper),
-    case(
-        "shell.wrap/wrapper-path-with-blanks",
-        Level::Core,
-        wrapper_path_with_blanks,
-    ),
-    case("shell.wrap/once-for-each", Level::Core, once_for_each),
-    case("shell.wrap/not-run-beside", Level::Core, not_run_beside),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Shell, &[
+    case("shell.wrap/argv-of-the-wrapper", argv_of_the_wrapper),
+    case("shell.wrap/wrapper-path-with-blanks", wrapper_path_with_blanks),
+    case("shell.wrap/once-for-each", once_for_each),
+    case("shell.wrap/not-run-beside", not_run_beside),
+]);
 
 /// The wrapper's arguments are its own path, FILE, and the command's whole vector.
 fn argv_of_the_wrapper(context: &mut Context) -> Verdict {

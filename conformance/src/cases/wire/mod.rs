@@ -11,10 +11,10 @@ pub mod wrapper_frames;
 pub mod wrapper_replies;
 pub mod wrapper_requests;
 
-use crate::case::Case;
+use crate::case::Table;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[
+pub const TABLES: &[Table] = &[
     wrapper_frames::CASES,
     server_frames::CASES,
     server_messages::CASES,

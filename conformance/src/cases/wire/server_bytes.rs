@@ -10,31 +10,30 @@ use std::path::Path;
 use proptest::collection::{btree_map, vec};
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
-use crate::cases::server::scene::{Scene, faithful, null};
+use crate::cases::server::scene::{Scene, null};
 use crate::peer::bytes::{ByteRequest, Bytes};
 use crate::peer::harness::{Answer, Question, marked};
 use crate::peer::program::Program;
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    faithful("wire.bytes/each-byte-in-argv", each_byte_in_argv),
-    faithful("wire.bytes/each-byte-in-env", each_byte_in_env),
-    faithful("wire.bytes/nearly-utf-8-to-the-child", nearly_utf_8),
-    faithful(
-        "wire.bytes/in-the-program-and-the-directory",
-        in_program_and_directory,
-    ),
-    faithful("wire.bytes/beside-utf-8", beside_utf_8),
-    faithful("wire.bytes/escapes-in-capitals", escapes_in_capitals),
-    faithful("wire.bytes/surrogate-pairs-are-characters", surrogate_pairs),
-    faithful("wire.bytes/other-lone-surrogates-refused", other_lone_surrogates),
-    faithful("wire.bytes/surrogates-in-no-pair-refused", surrogates_in_no_pair),
-    faithful("wire.bytes/any-request", any_request).within_seconds(60),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("wire.bytes/each-byte-in-argv", each_byte_in_argv),
+    case("wire.bytes/each-byte-in-env", each_byte_in_env),
+    case("wire.bytes/nearly-utf-8-to-the-child", nearly_utf_8),
+    case("wire.bytes/in-the-program-and-the-directory", in_program_and_directory),
+    case("wire.bytes/beside-utf-8", beside_utf_8),
+    case("wire.bytes/escapes-in-capitals", escapes_in_capitals),
+    case("wire.bytes/surrogate-pairs-are-characters", surrogate_pairs),
+    case("wire.bytes/other-lone-surrogates-refused", other_lone_surrogates),
+    case("wire.bytes/surrogates-in-no-pair-refused", surrogates_in_no_pair),
+    case("wire.bytes/any-request", any_request).within_seconds(60),
+]);
 
 fn bytes(text: impl Into<Vec<u8>>) -> Bytes {
     Bytes(text.into())

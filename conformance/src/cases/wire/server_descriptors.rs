@@ -5,44 +5,32 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::cases::server::scene::{PipeWatch, Scene, hardened, null, watched_pipes};
+use crate::case::{Table, case};
+use crate::cases::server::scene::{PipeWatch, Scene, null, watched_pipes};
 use crate::cases::server::usage::Usage;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("wire.fds.unexpected/request-that-is-run", request_that_is_run),
-    hardened(
-        "wire.fds.unexpected/request-that-is-denied",
-        request_that_is_denied,
-    ),
-    hardened(
-        "wire.fds.unexpected/request-that-is-escalated",
-        request_that_is_escalated,
-    ),
-    hardened("wire.fds.unexpected/child-of-another", child_of_another),
-    hardened(
-        "wire.fds.unexpected/as-many-as-there-can-be",
-        as_many_as_there_can_be,
-    ),
-    hardened("wire.fds.unexpected/with-later-bytes", with_later_bytes),
-    hardened(
-        "wire.fds.unexpected/with-malformed-requests",
-        with_malformed_requests,
-    ),
-    hardened("wire.fds.unexpected/with-half-a-frame", with_half_a_frame),
-    hardened("wire.fds.unexpected/with-signal-frames", with_signal_frames)
-        .needs("signals")
-        .within_seconds(60),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("wire.fds.unexpected/request-that-is-run", request_that_is_run),
+    case("wire.fds.unexpected/request-that-is-denied", request_that_is_denied),
+    case("wire.fds.unexpected/request-that-is-escalated", request_that_is_escalated),
+    case("wire.fds.unexpected/child-of-another", child_of_another),
+    case("wire.fds.unexpected/as-many-as-there-can-be", as_many_as_there_can_be),
+    case("wire.fds.unexpected/with-later-bytes", with_later_bytes),
+    case("wire.fds.unexpected/with-malformed-requests", with_malformed_requests),
+    case("wire.fds.unexpected/with-half-a-frame", with_half_a_frame),
+    case("wire.fds.unexpected/with-signal-frames", with_signal_frames).needs("signals").within_seconds(60),
+]);
 
 fn numbers(descriptors: &[OwnedFd]) -> Vec<RawFd> {
     descriptors.iter().map(AsRawFd::as_raw_fd).collect()

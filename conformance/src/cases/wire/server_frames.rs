@@ -5,65 +5,43 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::cases::server::scene::{Scene, core, expect_program, faithful, file};
+use crate::case::{Table, case};
+use crate::cases::server::scene::{Scene, expect_program, file};
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::spec::requirements::{Level, Role};
 use crate::system::launch::pipe;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("wire.frame/decisions", decisions),
-    core("wire.frame/result", result),
-    core("wire.frame/reason-of-300-kib", reason_of_300_kib),
-    core("wire.frame/reason-to-a-slow-reader", reason_to_a_slow_reader),
-    core("wire.frame/request-pretty-printed", request_pretty_printed),
-    core("wire.frame/request-in-another-order", request_in_another_order),
-    core("wire.frame/request-with-escapes", request_with_escapes),
-    core("wire.frame/request-of-one-mib", request_of_one_mib),
-    core(
-        "wire.frame/descriptor-message-pretty-printed",
-        descriptor_message_pretty_printed,
-    ),
-    core(
-        "wire.frame.split/request-one-byte-at-a-time",
-        request_one_byte_at_a_time,
-    ),
-    core(
-        "wire.frame.split/request-within-the-length",
-        request_within_the_length,
-    ),
-    core("wire.frame.split/descriptor-byte-alone", descriptor_byte_alone),
-    core("wire.frame.split/within-a-character", within_a_character),
-    core(
-        "wire.frame.split/a-pause-of-four-seconds",
-        a_pause_of_four_seconds,
-    )
-    .within_seconds(60),
-    core("wire.frame.split/at-random-cuts", at_random_cuts).within_seconds(90),
-    core(
-        "wire.frame.joined/descriptor-message-and-harmless-signal",
-        descriptor_message_and_harmless_signal,
-    ),
-    faithful(
-        "wire.frame.joined/descriptor-message-and-signal",
-        descriptor_message_and_signal,
-    )
-    .needs("signals"),
-    faithful(
-        "wire.frame.joined/signal-frames-in-one-write",
-        signal_frames_in_one_write,
-    )
-    .needs("signals"),
-    faithful("wire.frame.joined/a-frame-and-a-half", a_frame_and_a_half).needs("signals"),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("wire.frame/decisions", decisions),
+    case("wire.frame/result", result),
+    case("wire.frame/reason-of-300-kib", reason_of_300_kib),
+    case("wire.frame/reason-to-a-slow-reader", reason_to_a_slow_reader),
+    case("wire.frame/request-pretty-printed", request_pretty_printed),
+    case("wire.frame/request-in-another-order", request_in_another_order),
+    case("wire.frame/request-with-escapes", request_with_escapes),
+    case("wire.frame/request-of-one-mib", request_of_one_mib),
+    case("wire.frame/descriptor-message-pretty-printed", descriptor_message_pretty_printed),
+    case("wire.frame.split/request-one-byte-at-a-time", request_one_byte_at_a_time),
+    case("wire.frame.split/request-within-the-length", request_within_the_length),
+    case("wire.frame.split/descriptor-byte-alone", descriptor_byte_alone),
+    case("wire.frame.split/within-a-character", within_a_character),
+    case("wire.frame.split/a-pause-of-four-seconds", a_pause_of_four_seconds).within_seconds(60),
+    case("wire.frame.split/at-random-cuts", at_random_cuts).within_seconds(90),
+    case("wire.frame.joined/descriptor-message-and-harmless-signal", descriptor_message_and_harmless_signal),
+    case("wire.frame.joined/descriptor-message-and-signal", descriptor_message_and_signal).at(Level::Faithful).needs("signals"),
+    case("wire.frame.joined/signal-frames-in-one-write", signal_frames_in_one_write).at(Level::Faithful).needs("signals"),
+    case("wire.frame.joined/a-frame-and-a-half", a_frame_and_a_half).at(Level::Faithful).needs("signals"),
+]);
 
 /// Sends `payload` as a request and demands that the policy is asked with the values of `meant`.
 fn expect_understood(scene: &mut Scene, payload: &[u8], meant: &RequestMessage) -> Verdict {

@@ -4,46 +4,31 @@ use std::os::fd::AsRawFd;
 
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::cases::server::scene::{Scene, expect_program, hardened, null, watched_pipes};
+use crate::case::{Table, case};
+use crate::cases::server::scene::{Scene, expect_program, null, watched_pipes};
 use crate::cases::server::usage::largest_address_space;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe, Program};
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("wire.limit/request-of-16-mib", request_of_16_mib).within_seconds(60),
-    hardened(
-        "wire.limit/request-of-16-mib-in-pieces",
-        request_of_16_mib_in_pieces,
-    )
-    .within_seconds(60),
-    hardened(
-        "wire.limit/descriptor-message-of-16-mib",
-        descriptor_message_of_16_mib,
-    )
-    .within_seconds(60),
-    hardened("wire.limit/signal-frame-of-16-mib", signal_frame_of_16_mib)
-        .needs("signals")
-        .within_seconds(60),
-    hardened("wire.limit/request-announced-4-gib", request_announced_4_gib),
-    hardened("wire.limit/length-one-byte-at-a-time", length_one_byte_at_a_time),
-    hardened(
-        "wire.limit/descriptor-message-announced-4-gib",
-        descriptor_message_announced_4_gib,
-    ),
-    hardened(
-        "wire.limit/signal-frame-announced-4-gib",
-        signal_frame_announced_4_gib,
-    )
-    .needs("signals"),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("wire.limit/request-of-16-mib", request_of_16_mib).within_seconds(60),
+    case("wire.limit/request-of-16-mib-in-pieces", request_of_16_mib_in_pieces).within_seconds(60),
+    case("wire.limit/descriptor-message-of-16-mib", descriptor_message_of_16_mib).within_seconds(60),
+    case("wire.limit/signal-frame-of-16-mib", signal_frame_of_16_mib).needs("signals").within_seconds(60),
+    case("wire.limit/request-announced-4-gib", request_announced_4_gib),
+    case("wire.limit/length-one-byte-at-a-time", length_one_byte_at_a_time),
+    case("wire.limit/descriptor-message-announced-4-gib", descriptor_message_announced_4_gib),
+    case("wire.limit/signal-frame-announced-4-gib", signal_frame_announced_4_gib).needs("signals"),
+]);
 
 /// The payload that every receiver accepts.
 const ACCEPTED: usize = 16 << 20;

@@ -4,46 +4,34 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use serde_json::{Value, json};
 
-use crate::case::Case;
 use crate::case::context::Context;
-use crate::cases::server::scene::{Scene, hardened, null, watched_pipes};
+use crate::case::{Table, case};
+use crate::cases::server::scene::{Scene, null, watched_pipes};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    hardened("wire.malformed/request-that-is-no-json", request_that_is_no_json),
-    hardened("wire.malformed/request-in-lax-json", request_in_lax_json),
-    hardened("wire.malformed/data-after-the-request", data_after_the_request),
-    hardened("wire.malformed/request-not-in-utf-8", request_not_in_utf_8),
-    hardened(
-        "wire.malformed/request-that-is-no-object",
-        request_that_is_no_object,
-    ),
-    hardened("wire.malformed/file-of-wrong-type", file_of_wrong_type),
-    hardened("wire.malformed/argv-of-wrong-type", argv_of_wrong_type),
-    hardened("wire.malformed/workdir-of-wrong-type", workdir_of_wrong_type),
-    hardened("wire.malformed/env-of-wrong-type", env_of_wrong_type),
-    hardened("wire.malformed/nul-in-a-string", nul_in_a_string),
-    hardened("wire.malformed/relative-workdir", relative_workdir),
-    hardened("wire.malformed/among-good-requests", among_good_requests),
-    hardened(
-        "wire.malformed/descriptor-message-that-is-no-json",
-        descriptor_message_that_is_no_json,
-    ),
-    hardened(
-        "wire.malformed/descriptor-message-of-wrong-type",
-        descriptor_message_of_wrong_type,
-    ),
-    hardened(
-        "wire.malformed/signal-frame-of-wrong-type",
-        signal_frame_of_wrong_type,
-    )
-    .needs("signals")
-    .within_seconds(60),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("wire.malformed/request-that-is-no-json", request_that_is_no_json),
+    case("wire.malformed/request-in-lax-json", request_in_lax_json),
+    case("wire.malformed/data-after-the-request", data_after_the_request),
+    case("wire.malformed/request-not-in-utf-8", request_not_in_utf_8),
+    case("wire.malformed/request-that-is-no-object", request_that_is_no_object),
+    case("wire.malformed/file-of-wrong-type", file_of_wrong_type),
+    case("wire.malformed/argv-of-wrong-type", argv_of_wrong_type),
+    case("wire.malformed/workdir-of-wrong-type", workdir_of_wrong_type),
+    case("wire.malformed/env-of-wrong-type", env_of_wrong_type),
+    case("wire.malformed/nul-in-a-string", nul_in_a_string),
+    case("wire.malformed/relative-workdir", relative_workdir),
+    case("wire.malformed/among-good-requests", among_good_requests),
+    case("wire.malformed/descriptor-message-that-is-no-json", descriptor_message_that_is_no_json),
+    case("wire.malformed/descriptor-message-of-wrong-type", descriptor_message_of_wrong_type),
+    case("wire.malformed/signal-frame-of-wrong-type", signal_frame_of_wrong_type).needs("signals").within_seconds(60),
+]);
 
 /// A scene, and a program that no malformed request may start.
 fn scene_with_program(context: &Context) -> Result<(Scene, Program), crate::verdict::CaseError> {

@@ -4,45 +4,38 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use serde_json::{Value, json};
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::cases::server::scene::{Scene, core, expect_program, file, hardened, objects};
+use crate::case::{Table, case};
+use crate::cases::server::scene::{Scene, expect_program, file, objects};
 use crate::peer::fake_wrapper::{AsFdObject, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{FrameStream, frame};
 use crate::probe::remote::Order;
+use crate::spec::requirements::{Level, Role};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    core("wire.handshake/content-ignored", content_ignored),
-    core(
-        "wire.handshake/request-before-the-handshake",
-        request_before_the_handshake,
-    ),
-    core(
-        "wire.handshake/nothing-travels-on-the-socket",
-        nothing_travels_on_the_socket,
-    ),
-    hardened("wire.handshake/non-blocking-stream", non_blocking_stream),
-    core("wire.fds/sixteen", sixteen),
-    core("wire.fds/order", order),
-    core("wire.fds/each-number", each_number),
-    core("wire.json/decision-shapes", decision_shapes),
-    core("wire.json/result-shape", result_shape),
-    core("wire.json/no-word-before-the-request", no_word_before_the_request),
-    core("wire.json/result-only-after-the-end", result_only_after_the_end),
-    core("wire.json.unknown/in-the-request", in_the_request),
-    core("wire.json.unknown/named-like-others", named_like_others),
-    core(
-        "wire.json.unknown/in-the-descriptor-message",
-        in_the_descriptor_message,
-    ),
-    core("wire.json.unknown/nested-100-deep", nested_100_deep),
-    hardened("wire.json.unknown/nested-500-deep", nested_500_deep),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("wire.handshake/content-ignored", content_ignored),
+    case("wire.handshake/request-before-the-handshake", request_before_the_handshake),
+    case("wire.handshake/nothing-travels-on-the-socket", nothing_travels_on_the_socket),
+    case("wire.handshake/non-blocking-stream", non_blocking_stream).at(Level::Hardened),
+    case("wire.fds/sixteen", sixteen),
+    case("wire.fds/order", order),
+    case("wire.fds/each-number", each_number),
+    case("wire.json/decision-shapes", decision_shapes),
+    case("wire.json/result-shape", result_shape),
+    case("wire.json/no-word-before-the-request", no_word_before_the_request),
+    case("wire.json/result-only-after-the-end", result_only_after_the_end),
+    case("wire.json.unknown/in-the-request", in_the_request),
+    case("wire.json.unknown/named-like-others", named_like_others),
+    case("wire.json.unknown/in-the-descriptor-message", in_the_descriptor_message),
+    case("wire.json.unknown/nested-100-deep", nested_100_deep),
+    case("wire.json.unknown/nested-500-deep", nested_500_deep).at(Level::Hardened),
+]);
 
 /// A stream that is handed over with a datagram of these bytes is served.
 fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str) -> Verdict {

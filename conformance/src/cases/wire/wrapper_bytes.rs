@@ -8,64 +8,29 @@ use std::os::unix::ffi::OsStrExt;
 
 use proptest::collection::{btree_map, vec};
 
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::bytes::{ByteRequest, Bytes};
 use crate::peer::fake_server::RequestStream;
 use crate::peer::program::Program;
 use crate::peer::wire::Received;
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wire.bytes/every-byte",
-        Role::Wrapper,
-        Level::Faithful,
-        every_byte,
-    ),
-    Case::new(
-        "wire.bytes/nearly-utf-8",
-        Role::Wrapper,
-        Level::Faithful,
-        nearly_utf_8,
-    ),
-    Case::new("wire.bytes/in-file", Role::Wrapper, Level::Faithful, in_file),
-    Case::new(
-        "wire.bytes/in-names-and-values",
-        Role::Wrapper,
-        Level::Faithful,
-        in_names_and_values,
-    ),
-    Case::new(
-        "wire.bytes/in-the-working-directory",
-        Role::Wrapper,
-        Level::Faithful,
-        in_the_working_directory,
-    ),
-    Case::new(
-        "wire.bytes/valid-utf-8-stays",
-        Role::Wrapper,
-        Level::Faithful,
-        valid_utf_8_stays,
-    ),
-    Case::new(
-        "wire.bytes/refused-by-the-server",
-        Role::Wrapper,
-        Level::Faithful,
-        refused_by_the_server,
-    ),
-    Case::new(
-        "wire.bytes/any-arguments-and-environment",
-        Role::Wrapper,
-        Level::Faithful,
-        any_arguments_and_environment,
-    )
-    .within_seconds(60),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wire.bytes/every-byte", every_byte),
+    case("wire.bytes/nearly-utf-8", nearly_utf_8),
+    case("wire.bytes/in-file", in_file),
+    case("wire.bytes/in-names-and-values", in_names_and_values),
+    case("wire.bytes/in-the-working-directory", in_the_working_directory),
+    case("wire.bytes/valid-utf-8-stays", valid_utf_8_stays),
+    case("wire.bytes/refused-by-the-server", refused_by_the_server),
+    case("wire.bytes/any-arguments-and-environment", any_arguments_and_environment).within_seconds(60),
+]);
 
 /// The request of a call that holds other bytes than UTF-8; none where the wrapper refuses it, without the
 /// extension, before a request is sent.

@@ -2,87 +2,32 @@
 
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::fake_server::RequestStream;
 use crate::peer::program::Program;
 use crate::peer::wire::frame;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wire.frame/request-length",
-        Role::Wrapper,
-        Level::Core,
-        request_length,
-    ),
-    Case::new(
-        "wire.frame/reply-with-other-spelling",
-        Role::Wrapper,
-        Level::Core,
-        other_spelling,
-    ),
-    Case::new(
-        "wire.frame/reason-escaped-or-raw",
-        Role::Wrapper,
-        Level::Core,
-        reason_escaped_or_raw,
-    ),
-    Case::new(
-        "wire.frame.split/decision-one-byte-at-a-time",
-        Role::Wrapper,
-        Level::Core,
-        decision_by_bytes,
-    ),
-    Case::new(
-        "wire.frame.split/between-length-and-payload",
-        Role::Wrapper,
-        Level::Core,
-        after_the_length,
-    ),
-    Case::new(
-        "wire.frame.split/result-one-byte-at-a-time",
-        Role::Wrapper,
-        Level::Core,
-        result_by_bytes,
-    ),
-    Case::new(
-        "wire.frame.split/replies-at-random-cuts",
-        Role::Wrapper,
-        Level::Core,
-        random_cuts,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wire.frame.joined/decision-and-result",
-        Role::Wrapper,
-        Level::Core,
-        decision_and_result,
-    ),
-    Case::new(
-        "wire.handshake/one-byte-one-descriptor",
-        Role::Wrapper,
-        Level::Core,
-        handshake,
-    ),
-    Case::new(
-        "wire.fds/with-the-first-byte",
-        Role::Wrapper,
-        Level::Core,
-        descriptors_with_the_first_byte,
-    ),
-    Case::new("wire.json/shapes", Role::Wrapper, Level::Core, shapes),
-    Case::new(
-        "wire.json.unknown/members-of-replies",
-        Role::Wrapper,
-        Level::Core,
-        unknown_members,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wire.frame/request-length", request_length),
+    case("wire.frame/reply-with-other-spelling", other_spelling),
+    case("wire.frame/reason-escaped-or-raw", reason_escaped_or_raw),
+    case("wire.frame.split/decision-one-byte-at-a-time", decision_by_bytes),
+    case("wire.frame.split/between-length-and-payload", after_the_length),
+    case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
+    case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(60),
+    case("wire.frame.joined/decision-and-result", decision_and_result),
+    case("wire.handshake/one-byte-one-descriptor", handshake),
+    case("wire.fds/with-the-first-byte", descriptors_with_the_first_byte),
+    case("wire.json/shapes", shapes),
+    case("wire.json.unknown/members-of-replies", unknown_members),
+]);
 
 /// One JSON object in UTF-8, exactly as long as announced: nothing follows it.
 fn request_length(context: &mut Context) -> Verdict {

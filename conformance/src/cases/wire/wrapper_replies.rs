@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::cases::wrapper::fail_closed::fails_by;
 use crate::peer::fake_server::Escalation;
@@ -20,89 +20,23 @@ use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wire.json.unknown/values-of-any-type",
-        Role::Wrapper,
-        Level::Core,
-        values_of_any_type,
-    ),
-    Case::new(
-        "wire.json.unknown/inner-members-mean-nothing",
-        Role::Wrapper,
-        Level::Core,
-        inner_members,
-    ),
-    Case::new(
-        "wire.json.unknown/reply-nested-500-deep",
-        Role::Wrapper,
-        Level::Hardened,
-        nested_500_deep,
-    ),
-    Case::new(
-        "wire.limit/reason-of-16-mebibytes",
-        Role::Wrapper,
-        Level::Hardened,
-        large_reason,
-    ),
-    Case::new(
-        "wire.limit/result-announced-4-gibibytes",
-        Role::Wrapper,
-        Level::Hardened,
-        result_announced,
-    ),
-    Case::new("wire.malformed/no-json", Role::Wrapper, Level::Hardened, no_json),
-    Case::new(
-        "wire.malformed/decision-of-wrong-type",
-        Role::Wrapper,
-        Level::Hardened,
-        decision_of_wrong_type,
-    ),
-    Case::new(
-        "wire.malformed/result-of-wrong-type",
-        Role::Wrapper,
-        Level::Hardened,
-        result_of_wrong_type,
-    ),
-    Case::new(
-        "wire.malformed/decision-in-place-of-the-result",
-        Role::Wrapper,
-        Level::Hardened,
-        decision_in_place_of_the_result,
-    ),
-    Case::new(
-        "wire.malformed/any-result",
-        Role::Wrapper,
-        Level::Hardened,
-        any_malformed_result,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wire.malformed/any-value",
-        Role::Wrapper,
-        Level::Hardened,
-        any_value,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wire.fds.unexpected/with-run",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptors_with_run,
-    ),
-    Case::new(
-        "wire.fds.unexpected/more-than-the-room",
-        Role::Wrapper,
-        Level::Hardened,
-        more_than_the_room,
-    ),
-    Case::new(
-        "wire.fds.unexpected/with-escalate",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptors_with_escalate,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wire.json.unknown/values-of-any-type", values_of_any_type),
+    case("wire.json.unknown/inner-members-mean-nothing", inner_members),
+    case("wire.json.unknown/reply-nested-500-deep", nested_500_deep).at(Level::Hardened),
+    case("wire.limit/reason-of-16-mebibytes", large_reason),
+    case("wire.limit/result-announced-4-gibibytes", result_announced),
+    case("wire.malformed/no-json", no_json),
+    case("wire.malformed/decision-of-wrong-type", decision_of_wrong_type),
+    case("wire.malformed/result-of-wrong-type", result_of_wrong_type),
+    case("wire.malformed/decision-in-place-of-the-result", decision_in_place_of_the_result),
+    case("wire.malformed/any-result", any_malformed_result).within_seconds(60),
+    case("wire.malformed/any-value", any_value).within_seconds(60),
+    case("wire.fds.unexpected/with-run", descriptors_with_run),
+    case("wire.fds.unexpected/more-than-the-room", more_than_the_room),
+    case("wire.fds.unexpected/with-escalate", descriptors_with_escalate),
+]);
 
 /// Members of every type and size, before and after those that count, in each reply.
 fn values_of_any_type(context: &mut Context) -> Verdict {

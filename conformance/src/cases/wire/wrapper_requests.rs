@@ -8,43 +8,24 @@ use std::time::Instant;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use serde_json::Value;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::cases::wrapper::support::same_description;
 use crate::peer::fake_server::RequestStream;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wire.frame/request-to-a-slow-reader",
-        Role::Wrapper,
-        Level::Core,
-        slow_reader,
-    ),
-    Case::new(
-        "wire.json/nothing-but-the-request",
-        Role::Wrapper,
-        Level::Core,
-        nothing_but_the_request,
-    ),
-    Case::new(
-        "wire.fds/read-byte-by-byte",
-        Role::Wrapper,
-        Level::Core,
-        read_byte_by_byte,
-    ),
-    Case::new(
-        "wire.fds/each-under-its-number",
-        Role::Wrapper,
-        Level::Core,
-        each_under_its_number,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wire.frame/request-to-a-slow-reader", slow_reader),
+    case("wire.json/nothing-but-the-request", nothing_but_the_request),
+    case("wire.fds/read-byte-by-byte", read_byte_by_byte),
+    case("wire.fds/each-under-its-number", each_under_its_number),
+]);
 
 /// A request of more than 1 MiB that is read in single bytes at first, then in pieces of 4 KiB.
 fn slow_reader(context: &mut Context) -> Verdict {

@@ -6,147 +6,41 @@ use std::os::fd::AsRawFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use proptest::prelude::*;
 
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::{Finished, WrapperCall};
 use crate::probe::report::Report;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::{Launch, pipe};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.run.signals/default",
-        Role::Wrapper,
-        Level::Faithful,
-        signals_default,
-    ),
-    Case::new(
-        "wrapper.run.signals/ignored-stay-ignored",
-        Role::Wrapper,
-        Level::Faithful,
-        signals_ignored,
-    ),
-    Case::new(
-        "wrapper.run.signals/blocked-stay-blocked",
-        Role::Wrapper,
-        Level::Faithful,
-        signals_blocked,
-    ),
-    Case::new(
-        "wrapper.run.signals/any-state",
-        Role::Wrapper,
-        Level::Faithful,
-        any_signal_state,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wrapper.run.fds/none-added",
-        Role::Wrapper,
-        Level::Faithful,
-        descriptors_none_added,
-    ),
-    Case::new(
-        "wrapper.run.fds/others-kept",
-        Role::Wrapper,
-        Level::Faithful,
-        descriptors_kept,
-    ),
-    Case::new(
-        "wrapper.run.fds/flags-unchanged",
-        Role::Wrapper,
-        Level::Faithful,
-        flags_unchanged,
-    ),
-    Case::new(
-        "wrapper.run.fds/any-set",
-        Role::Wrapper,
-        Level::Faithful,
-        any_descriptors,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wrapper.closed-stdio/run",
-        Role::Wrapper,
-        Level::Faithful,
-        closed_stdio,
-    ),
-    Case::new(
-        "wrapper.run.attributes/umask",
-        Role::Wrapper,
-        Level::Faithful,
-        umask,
-    ),
-    Case::new(
-        "wrapper.run.attributes/limits",
-        Role::Wrapper,
-        Level::Faithful,
-        limits,
-    ),
-    Case::new(
-        "wrapper.run.attributes/niceness",
-        Role::Wrapper,
-        Level::Faithful,
-        niceness,
-    ),
-    Case::new(
-        "wrapper.run.attributes/group-and-session",
-        Role::Wrapper,
-        Level::Faithful,
-        group_and_session,
-    ),
-    Case::new(
-        "wrapper.run.attributes/users-and-groups",
-        Role::Wrapper,
-        Level::Faithful,
-        users_and_groups,
-    ),
-    Case::new(
-        "wrapper.run.missing/no-such-file",
-        Role::Wrapper,
-        Level::Faithful,
-        missing,
-    ),
-    Case::new(
-        "wrapper.run.missing/not-executable",
-        Role::Wrapper,
-        Level::Faithful,
-        not_executable,
-    ),
-    Case::new(
-        "wrapper.run.missing/a-directory",
-        Role::Wrapper,
-        Level::Faithful,
-        a_directory,
-    ),
-    Case::new(
-        "wrapper.run.missing/below-a-file",
-        Role::Wrapper,
-        Level::Faithful,
-        below_a_file,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/runs",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_script,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/arguments",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_script_arguments,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/dash-name",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_script_dash,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.run.signals/default", signals_default),
+    case("wrapper.run.signals/ignored-stay-ignored", signals_ignored),
+    case("wrapper.run.signals/blocked-stay-blocked", signals_blocked),
+    case("wrapper.run.signals/any-state", any_signal_state).within_seconds(60),
+    case("wrapper.run.fds/none-added", descriptors_none_added),
+    case("wrapper.run.fds/others-kept", descriptors_kept),
+    case("wrapper.run.fds/flags-unchanged", flags_unchanged),
+    case("wrapper.run.fds/any-set", any_descriptors).within_seconds(60),
+    case("wrapper.closed-stdio/run", closed_stdio),
+    case("wrapper.run.attributes/umask", umask),
+    case("wrapper.run.attributes/limits", limits),
+    case("wrapper.run.attributes/niceness", niceness),
+    case("wrapper.run.attributes/group-and-session", group_and_session),
+    case("wrapper.run.attributes/users-and-groups", users_and_groups),
+    case("wrapper.run.missing/no-such-file", missing),
+    case("wrapper.run.missing/not-executable", not_executable),
+    case("wrapper.run.missing/a-directory", a_directory),
+    case("wrapper.run.missing/below-a-file", below_a_file),
+    case("wrapper.run.script-bare/runs", bare_script),
+    case("wrapper.run.script-bare/arguments", bare_script_arguments),
+    case("wrapper.run.script-bare/dash-name", bare_script_dash),
+]);
 
 /// Runs a reporting program under a changed launch, and returns what it was started with.
 pub(super) fn run_under(

@@ -3,50 +3,26 @@
 use serde_json::json;
 
 use super::support::{any_call, escalated};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::filter;
 use crate::system::launch::Launch;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.sandbox/failures",
-        Role::Wrapper,
-        Level::Hardened,
-        sandbox_failures,
-    ),
-    Case::new(
-        "wrapper.sandbox/child-killed",
-        Role::Wrapper,
-        Level::Hardened,
-        sandbox_child_killed,
-    ),
-    Case::new(
-        "wrapper.limits/signals-with-sixteen-open-files",
-        Role::Wrapper,
-        Level::Hardened,
-        signals_with_few_files,
-    ),
-    Case::new(
-        "wrapper.limits/signals-without-further-process",
-        Role::Wrapper,
-        Level::Hardened,
-        signals_without_further_process,
-    ),
-    Case::new(
-        "wrapper.limits/both-at-once",
-        Role::Wrapper,
-        Level::Hardened,
-        both_at_once,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.sandbox/failures", sandbox_failures),
+    case("wrapper.sandbox/child-killed", sandbox_child_killed),
+    case("wrapper.limits/signals-with-sixteen-open-files", signals_with_few_files),
+    case("wrapper.limits/signals-without-further-process", signals_without_further_process),
+    case("wrapper.limits/both-at-once", both_at_once),
+]);
 
 fn in_sandbox(launch: Launch) -> Launch {
     launch.filter(filter::refusing(&super::surroundings::REFUSED))

@@ -1,70 +1,26 @@
 //! Deny: the message, the status, and that the command does not run.
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::{Finished, WrapperCall};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.deny.message/with-reason",
-        Role::Wrapper,
-        Level::Core,
-        message_with_reason,
-    ),
-    Case::new(
-        "wrapper.deny.message/without-reason",
-        Role::Wrapper,
-        Level::Core,
-        message_without_reason,
-    ),
-    Case::new(
-        "wrapper.deny.message/unicode-reason",
-        Role::Wrapper,
-        Level::Core,
-        unicode_reason,
-    ),
-    Case::new(
-        "wrapper.deny.message/reason-of-two-lines",
-        Role::Wrapper,
-        Level::Core,
-        two_lines,
-    ),
-    Case::new(
-        "wrapper.deny.message/reason-like-a-format",
-        Role::Wrapper,
-        Level::Core,
-        like_a_format,
-    ),
-    Case::new(
-        "wrapper.deny.message/long-reason",
-        Role::Wrapper,
-        Level::Core,
-        long_reason,
-    ),
-    Case::new(
-        "wrapper.deny.status/is-one",
-        Role::Wrapper,
-        Level::Core,
-        status_is_one,
-    ),
-    Case::new(
-        "wrapper.deny.status/with-standard-error-closed",
-        Role::Wrapper,
-        Level::Core,
-        error_closed,
-    ),
-    Case::new(
-        "wrapper.deny.control/escaped",
-        Role::Wrapper,
-        Level::Hardened,
-        control_escaped,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.deny.message/with-reason", message_with_reason),
+    case("wrapper.deny.message/without-reason", message_without_reason),
+    case("wrapper.deny.message/unicode-reason", unicode_reason),
+    case("wrapper.deny.message/reason-of-two-lines", two_lines),
+    case("wrapper.deny.message/reason-like-a-format", like_a_format),
+    case("wrapper.deny.message/long-reason", long_reason),
+    case("wrapper.deny.status/is-one", status_is_one),
+    case("wrapper.deny.status/with-standard-error-closed", error_closed),
+    case("wrapper.deny.control/escaped", control_escaped),
+]);
 
 /// A denial with a reason is told on standard error, word for word.
 fn message_with_reason(context: &mut Context) -> Verdict {

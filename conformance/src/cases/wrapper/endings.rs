@@ -3,73 +3,29 @@
 use serde_json::json;
 
 use super::support::{any_call, escalated};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::remote::Order;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process::{self, Ended};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.escalate.killed/every-deadly-signal",
-        Role::Wrapper,
-        Level::Faithful,
-        every_deadly_signal,
-    ),
-    Case::new(
-        "wrapper.escalate.killed/although-ignored-and-blocked",
-        Role::Wrapper,
-        Level::Faithful,
-        although_ignored_and_blocked,
-    ),
-    Case::new(
-        "wrapper.escalate.killed/no-core",
-        Role::Wrapper,
-        Level::Faithful,
-        no_core,
-    ),
-    Case::new(
-        "wrapper.escalate.killed/a-number-that-cannot-kill",
-        Role::Wrapper,
-        Level::Faithful,
-        cannot_kill,
-    ),
-    Case::new(
-        "wrapper.escalate.killed/status-alone-does-not-kill",
-        Role::Wrapper,
-        Level::Faithful,
-        status_alone,
-    ),
-    Case::new(
-        "wrapper.escalate.status.range/beyond-64-bits",
-        Role::Wrapper,
-        Level::Hardened,
-        beyond_64_bits,
-    ),
-    Case::new(
-        "wrapper.killed/by-every-deadly-signal",
-        Role::Wrapper,
-        Level::Hardened,
-        by_every_deadly_signal,
-    ),
-    Case::new(
-        "wrapper.killed/after-run",
-        Role::Wrapper,
-        Level::Hardened,
-        after_run,
-    ),
-    Case::new(
-        "wrapper.killed/no-process-of-its-own",
-        Role::Wrapper,
-        Level::Hardened,
-        no_process_of_its_own,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.killed/every-deadly-signal", every_deadly_signal),
+    case("wrapper.escalate.killed/although-ignored-and-blocked", although_ignored_and_blocked),
+    case("wrapper.escalate.killed/no-core", no_core),
+    case("wrapper.escalate.killed/a-number-that-cannot-kill", cannot_kill),
+    case("wrapper.escalate.killed/status-alone-does-not-kill", status_alone),
+    case("wrapper.escalate.status.range/beyond-64-bits", beyond_64_bits),
+    case("wrapper.killed/by-every-deadly-signal", by_every_deadly_signal),
+    case("wrapper.killed/after-run", after_run),
+    case("wrapper.killed/no-process-of-its-own", no_process_of_its_own),
+]);
 
 /// The signals whose default is to end a process, real-time ones included.
 fn deadly() -> impl Iterator<Item = i32> {

@@ -7,136 +7,41 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sys::stat::fstat;
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.escalate.fds/numbers",
-        Role::Wrapper,
-        Level::Core,
-        numbers,
-    ),
-    Case::new(
-        "wrapper.escalate.fds/same-descriptions",
-        Role::Wrapper,
-        Level::Core,
-        same_descriptions,
-    ),
-    Case::new(
-        "wrapper.escalate.fds/shared-offset",
-        Role::Wrapper,
-        Level::Core,
-        shared_offset,
-    ),
-    Case::new(
-        "wrapper.escalate.fds/data-flows",
-        Role::Wrapper,
-        Level::Core,
-        data_flows,
-    ),
-    Case::new(
-        "wrapper.escalate.fds/not-before-the-decision",
-        Role::Wrapper,
-        Level::Core,
-        not_before_the_decision,
-    ),
-    Case::new(
-        "wrapper.escalate.status/zero-to-255",
-        Role::Wrapper,
-        Level::Core,
-        every_status,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wrapper.escalate.status/waits-for-the-result",
-        Role::Wrapper,
-        Level::Core,
-        waits_for_the_result,
-    ),
-    Case::new(
-        "wrapper.escalate.remote/does-not-execute",
-        Role::Wrapper,
-        Level::Core,
-        does_not_execute,
-    ),
-    Case::new(
-        "wrapper.escalate.remote/file-may-be-missing-here",
-        Role::Wrapper,
-        Level::Core,
-        missing_here,
-    ),
-    Case::new(
-        "wrapper.escalate.status.range/never-success",
-        Role::Wrapper,
-        Level::Hardened,
-        range,
-    ),
-    Case::new(
-        "wrapper.escalate.umask/travels",
-        Role::Wrapper,
-        Level::Faithful,
-        umask_travels,
-    ),
-    Case::new(
-        "wrapper.escalate.more-fds/others-by-number",
-        Role::Wrapper,
-        Level::Faithful,
-        others_by_number,
-    ),
-    Case::new(
-        "wrapper.escalate.more-fds/sixteen",
-        Role::Wrapper,
-        Level::Faithful,
-        sixteen,
-    ),
-    Case::new(
-        "wrapper.escalate.more-fds/not-the-escalation-socket",
-        Role::Wrapper,
-        Level::Faithful,
-        not_the_socket,
-    ),
-    Case::new(
-        "wrapper.escalate.eof/output",
-        Role::Wrapper,
-        Level::Faithful,
-        output_eof,
-    ),
-    Case::new(
-        "wrapper.escalate.eof/input",
-        Role::Wrapper,
-        Level::Faithful,
-        input_eof,
-    ),
-    Case::new(
-        "wrapper.escalate.killed/by-each-signal",
-        Role::Wrapper,
-        Level::Faithful,
-        killed_by_each_signal,
-    ),
-    Case::new(
-        "wrapper.escalate.killed/ignored-at-the-start",
-        Role::Wrapper,
-        Level::Faithful,
-        killed_though_ignored,
-    ),
-    Case::new(
-        "wrapper.closed-stdio/escalate",
-        Role::Wrapper,
-        Level::Faithful,
-        closed_stdio,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.fds/numbers", numbers),
+    case("wrapper.escalate.fds/same-descriptions", same_descriptions),
+    case("wrapper.escalate.fds/shared-offset", shared_offset),
+    case("wrapper.escalate.fds/data-flows", data_flows),
+    case("wrapper.escalate.fds/not-before-the-decision", not_before_the_decision),
+    case("wrapper.escalate.status/zero-to-255", every_status).within_seconds(60),
+    case("wrapper.escalate.status/waits-for-the-result", waits_for_the_result),
+    case("wrapper.escalate.remote/does-not-execute", does_not_execute),
+    case("wrapper.escalate.remote/file-may-be-missing-here", missing_here),
+    case("wrapper.escalate.status.range/never-success", range),
+    case("wrapper.escalate.umask/travels", umask_travels),
+    case("wrapper.escalate.more-fds/others-by-number", others_by_number),
+    case("wrapper.escalate.more-fds/sixteen", sixteen),
+    case("wrapper.escalate.more-fds/not-the-escalation-socket", not_the_socket),
+    case("wrapper.escalate.eof/output", output_eof),
+    case("wrapper.escalate.eof/input", input_eof),
+    case("wrapper.escalate.killed/by-each-signal", killed_by_each_signal),
+    case("wrapper.escalate.killed/ignored-at-the-start", killed_though_ignored),
+    case("wrapper.closed-stdio/escalate", closed_stdio),
+]);
 
 /// The numbers 0, 1, 2, with three descriptors.
 fn numbers(context: &mut Context) -> Verdict {

@@ -6,141 +6,40 @@ use std::os::unix::net::UnixDatagram;
 
 use proptest::prelude::*;
 
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::fake_server::RequestStream;
 use crate::peer::program::Program;
 use crate::peer::wire::frame;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict, harness};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.fail-closed/variable-missing",
-        Role::Wrapper,
-        Level::Hardened,
-        variable_missing,
-    ),
-    Case::new(
-        "wrapper.fail-closed/variable-no-number",
-        Role::Wrapper,
-        Level::Hardened,
-        variable_no_number,
-    ),
-    Case::new(
-        "wrapper.fail-closed/descriptor-closed",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptor_closed,
-    ),
-    Case::new(
-        "wrapper.fail-closed/descriptor-no-socket",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptor_no_socket,
-    ),
-    Case::new(
-        "wrapper.fail-closed/no-peer",
-        Role::Wrapper,
-        Level::Hardened,
-        no_peer,
-    ),
-    Case::new(
-        "wrapper.fail-closed/handshake-ignored",
-        Role::Wrapper,
-        Level::Hardened,
-        handshake_ignored,
-    ),
-    Case::new(
-        "wrapper.fail-closed/end-before-the-decision",
-        Role::Wrapper,
-        Level::Hardened,
-        end_before_decision,
-    ),
-    Case::new(
-        "wrapper.fail-closed/end-within-the-decision",
-        Role::Wrapper,
-        Level::Hardened,
-        end_within_decision,
-    ),
-    Case::new(
-        "wrapper.fail-closed/end-before-the-result",
-        Role::Wrapper,
-        Level::Hardened,
-        end_before_result,
-    ),
-    Case::new(
-        "wrapper.fail-closed/unknown-action",
-        Role::Wrapper,
-        Level::Hardened,
-        unknown_action,
-    ),
-    Case::new(
-        "wrapper.fail-closed/malformed-result",
-        Role::Wrapper,
-        Level::Hardened,
-        malformed_result,
-    ),
-    Case::new(
-        "wire.malformed/decision",
-        Role::Wrapper,
-        Level::Hardened,
-        malformed_decision,
-    ),
-    Case::new(
-        "wire.malformed/any-decision",
-        Role::Wrapper,
-        Level::Hardened,
-        any_malformed_decision,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wire.limit/four-gibibytes",
-        Role::Wrapper,
-        Level::Hardened,
-        announced_four_gibibytes,
-    ),
-    Case::new(
-        "wire.limit/sixteen-mebibytes",
-        Role::Wrapper,
-        Level::Hardened,
-        sixteen_mebibytes,
-    ),
-    Case::new(
-        "wire.fds.unexpected/on-a-decision",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptors_on_a_decision,
-    ),
-    Case::new(
-        "wire.fds.unexpected/on-a-result",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptors_on_a_result,
-    ),
-    Case::new(
-        "wire.bytes/arguments-and-environment",
-        Role::Wrapper,
-        Level::Faithful,
-        bytes_travel,
-    ),
-    Case::new(
-        "wire.bytes/any-bytes",
-        Role::Wrapper,
-        Level::Faithful,
-        any_bytes_travel,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wire.bytes/untouched-by-run",
-        Role::Wrapper,
-        Level::Faithful,
-        bytes_under_run,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.fail-closed/variable-missing", variable_missing),
+    case("wrapper.fail-closed/variable-no-number", variable_no_number),
+    case("wrapper.fail-closed/descriptor-closed", descriptor_closed),
+    case("wrapper.fail-closed/descriptor-no-socket", descriptor_no_socket),
+    case("wrapper.fail-closed/no-peer", no_peer),
+    case("wrapper.fail-closed/handshake-ignored", handshake_ignored),
+    case("wrapper.fail-closed/end-before-the-decision", end_before_decision),
+    case("wrapper.fail-closed/end-within-the-decision", end_within_decision),
+    case("wrapper.fail-closed/end-before-the-result", end_before_result),
+    case("wrapper.fail-closed/unknown-action", unknown_action),
+    case("wrapper.fail-closed/malformed-result", malformed_result),
+    case("wire.malformed/decision", malformed_decision),
+    case("wire.malformed/any-decision", any_malformed_decision).within_seconds(60),
+    case("wire.limit/four-gibibytes", announced_four_gibibytes),
+    case("wire.limit/sixteen-mebibytes", sixteen_mebibytes),
+    case("wire.fds.unexpected/on-a-decision", descriptors_on_a_decision),
+    case("wire.fds.unexpected/on-a-result", descriptors_on_a_result),
+    case("wire.bytes/arguments-and-environment", bytes_travel),
+    case("wire.bytes/any-bytes", any_bytes_travel).within_seconds(60),
+    case("wire.bytes/untouched-by-run", bytes_under_run),
+]);
 
 /// A call that must fail before any request: nothing reaches the server, the program does not run.
 pub(in crate::cases) fn fails_without_request<'a>(

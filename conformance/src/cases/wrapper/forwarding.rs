@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::signals::{escalating, forwarded, stopped_by};
 use super::support::{any_call, expect_state};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_server::RequestStream;
 use crate::peer::wire::Received;
 use crate::spec::requirements::{Level, Role};
@@ -19,50 +19,16 @@ use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.escalate.signal/many-in-a-row",
-        Role::Wrapper,
-        Level::Faithful,
-        many_in_a_row,
-    ),
-    Case::new(
-        "wrapper.escalate.signal/stops-only-when-told",
-        Role::Wrapper,
-        Level::Faithful,
-        stops_only_when_told,
-    ),
-    Case::new(
-        "wrapper.escalate.signal/between-escalate-and-descriptors",
-        Role::Wrapper,
-        Level::Faithful,
-        between_escalate_and_descriptors,
-    ),
-    Case::new(
-        "wrapper.escalate.signal/while-half-a-result-is-there",
-        Role::Wrapper,
-        Level::Hardened,
-        while_half_a_result_is_there,
-    ),
-    Case::new(
-        "wrapper.escalate.signal/while-nobody-reads",
-        Role::Wrapper,
-        Level::Hardened,
-        while_nobody_reads,
-    ),
-    Case::new(
-        "wrapper.escalate.stopped/signal-while-stopped",
-        Role::Wrapper,
-        Level::Faithful,
-        signal_while_stopped,
-    ),
-    Case::new(
-        "wrapper.escalate.stopped/result-after-the-continuation",
-        Role::Wrapper,
-        Level::Faithful,
-        result_after_the_continuation,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.signal/many-in-a-row", many_in_a_row),
+    case("wrapper.escalate.signal/stops-only-when-told", stops_only_when_told),
+    case("wrapper.escalate.signal/between-escalate-and-descriptors", between_escalate_and_descriptors),
+    case("wrapper.escalate.signal/while-half-a-result-is-there", while_half_a_result_is_there).at(Level::Hardened),
+    case("wrapper.escalate.signal/while-nobody-reads", while_nobody_reads).at(Level::Hardened),
+    case("wrapper.escalate.stopped/signal-while-stopped", signal_while_stopped),
+    case("wrapper.escalate.stopped/result-after-the-continuation", result_after_the_continuation),
+]);
 
 /// 200 times the same signal, each sent when the one before has arrived: 200 frames, not one more or less.
 fn many_in_a_row(context: &mut Context) -> Verdict {

@@ -12,100 +12,35 @@ use nix::sys::stat::fstat;
 use proptest::collection::btree_map;
 
 use super::support::{any_call, escalated, same_description};
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::{Received, expect_end_of_file, read_to_end};
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::{Launch, pipe};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.escalate.fds/status-flags",
-        Role::Wrapper,
-        Level::Core,
-        status_flags,
-    ),
-    Case::new(
-        "wrapper.escalate.fds/one-pipe-on-two-numbers",
-        Role::Wrapper,
-        Level::Core,
-        one_pipe_on_two_numbers,
-    ),
-    Case::new(
-        "wrapper.escalate.fds/a-terminal",
-        Role::Wrapper,
-        Level::Core,
-        a_terminal,
-    ),
-    Case::new(
-        "wrapper.escalate.remote/not-after-a-failure",
-        Role::Wrapper,
-        Level::Core,
-        not_after_a_failure,
-    ),
-    Case::new(
-        "wrapper.escalate.more-fds/of-any-kind",
-        Role::Wrapper,
-        Level::Faithful,
-        of_any_kind,
-    ),
-    Case::new(
-        "wrapper.escalate.more-fds/more-than-sixteen",
-        Role::Wrapper,
-        Level::Faithful,
-        more_than_sixteen,
-    ),
-    Case::new(
-        "wrapper.escalate.more-fds/any-set",
-        Role::Wrapper,
-        Level::Faithful,
-        any_set,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wrapper.closed-stdio/eight-combinations",
-        Role::Wrapper,
-        Level::Faithful,
-        eight_combinations,
-    ),
-    Case::new(
-        "wrapper.closed-stdio/eight-combinations-run",
-        Role::Wrapper,
-        Level::Faithful,
-        eight_combinations_run,
-    ),
-    Case::new(
-        "wrapper.closed-stdio/protocol-intact",
-        Role::Wrapper,
-        Level::Faithful,
-        protocol_intact,
-    ),
-    Case::new(
-        "wrapper.closed-stdio/messages-go-nowhere-else",
-        Role::Wrapper,
-        Level::Faithful,
-        messages_go_nowhere_else,
-    ),
-    Case::new(
-        "wrapper.escalate.eof/shared-with-standard-error",
-        Role::Wrapper,
-        Level::Faithful,
-        shared_with_standard_error,
-    ),
-    Case::new(
-        "wrapper.escalate.eof/both-at-once",
-        Role::Wrapper,
-        Level::Faithful,
-        both_at_once,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.fds/status-flags", status_flags),
+    case("wrapper.escalate.fds/one-pipe-on-two-numbers", one_pipe_on_two_numbers),
+    case("wrapper.escalate.fds/a-terminal", a_terminal),
+    case("wrapper.escalate.remote/not-after-a-failure", not_after_a_failure),
+    case("wrapper.escalate.more-fds/of-any-kind", of_any_kind),
+    case("wrapper.escalate.more-fds/more-than-sixteen", more_than_sixteen),
+    case("wrapper.escalate.more-fds/any-set", any_set).within_seconds(60),
+    case("wrapper.closed-stdio/eight-combinations", eight_combinations),
+    case("wrapper.closed-stdio/eight-combinations-run", eight_combinations_run),
+    case("wrapper.closed-stdio/protocol-intact", protocol_intact),
+    case("wrapper.closed-stdio/messages-go-nowhere-else", messages_go_nowhere_else),
+    case("wrapper.escalate.eof/shared-with-standard-error", shared_with_standard_error),
+    case("wrapper.escalate.eof/both-at-once", both_at_once),
+]);
 
 /// Demands that descriptor `number` of the message is the description behind `ours`.
 fn expect_same(escalation: &Escalation, number: i32, ours: &impl AsFd) -> Verdict {

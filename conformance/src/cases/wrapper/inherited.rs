@@ -9,129 +9,39 @@ use proptest::collection::btree_map;
 use proptest::prelude::*;
 
 use super::attributes::{run_directly, run_under};
-use crate::case::Case;
 use crate::case::context::Context;
+use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::{Finished, WrapperCall};
 use crate::probe::report::{DescriptorReport, Report};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::{Launch, pipe};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.run/no-search-in-path",
-        Role::Wrapper,
-        Level::Core,
-        no_search_in_path,
-    ),
-    Case::new(
-        "wrapper.run/directory-behind-a-link",
-        Role::Wrapper,
-        Level::Core,
-        directory_behind_a_link,
-    ),
-    Case::new(
-        "wrapper.run.signals/every-signal-ignored",
-        Role::Wrapper,
-        Level::Faithful,
-        every_signal_ignored,
-    ),
-    Case::new(
-        "wrapper.run.signals/every-signal-blocked",
-        Role::Wrapper,
-        Level::Faithful,
-        every_signal_blocked,
-    ),
-    Case::new(
-        "wrapper.run.signals/pending-stay-pending",
-        Role::Wrapper,
-        Level::Faithful,
-        pending_stay_pending,
-    ),
-    Case::new(
-        "wrapper.run.fds/flags-while-it-waits",
-        Role::Wrapper,
-        Level::Faithful,
-        flags_while_it_waits,
-    ),
-    Case::new(
-        "wrapper.run.fds/same-descriptions",
-        Role::Wrapper,
-        Level::Faithful,
-        same_descriptions,
-    ),
-    Case::new(
-        "wrapper.run.fds/socket-under-its-number",
-        Role::Wrapper,
-        Level::Faithful,
-        socket_under_its_number,
-    ),
-    Case::new(
-        "wrapper.run.fds/any-flags",
-        Role::Wrapper,
-        Level::Faithful,
-        any_flags,
-    )
-    .within_seconds(60),
-    Case::new(
-        "wrapper.run.attributes/terminal",
-        Role::Wrapper,
-        Level::Faithful,
-        terminal,
-    ),
-    Case::new(
-        "wrapper.run.missing/removed-while-deciding",
-        Role::Wrapper,
-        Level::Faithful,
-        removed_while_deciding,
-    ),
-    Case::new(
-        "wrapper.run.missing/whatever-execve-refuses",
-        Role::Wrapper,
-        Level::Faithful,
-        whatever_execve_refuses,
-    ),
-    Case::new(
-        "wrapper.run.missing/standard-error-closed",
-        Role::Wrapper,
-        Level::Faithful,
-        standard_error_closed,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/same-process-same-environment",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_same_process,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/empty-file",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_empty_file,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/binary-garbage",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_garbage,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/dash-file",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_dash_file,
-    ),
-    Case::new(
-        "wrapper.run.script-bare/without-slash",
-        Role::Wrapper,
-        Level::Faithful,
-        bare_without_slash,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.run/no-search-in-path", no_search_in_path),
+    case("wrapper.run/directory-behind-a-link", directory_behind_a_link),
+    case("wrapper.run.signals/every-signal-ignored", every_signal_ignored),
+    case("wrapper.run.signals/every-signal-blocked", every_signal_blocked),
+    case("wrapper.run.signals/pending-stay-pending", pending_stay_pending),
+    case("wrapper.run.fds/flags-while-it-waits", flags_while_it_waits),
+    case("wrapper.run.fds/same-descriptions", same_descriptions),
+    case("wrapper.run.fds/socket-under-its-number", socket_under_its_number),
+    case("wrapper.run.fds/any-flags", any_flags).within_seconds(60),
+    case("wrapper.run.attributes/terminal", terminal),
+    case("wrapper.run.missing/removed-while-deciding", removed_while_deciding),
+    case("wrapper.run.missing/whatever-execve-refuses", whatever_execve_refuses),
+    case("wrapper.run.missing/standard-error-closed", standard_error_closed),
+    case("wrapper.run.script-bare/same-process-same-environment", bare_same_process),
+    case("wrapper.run.script-bare/empty-file", bare_empty_file),
+    case("wrapper.run.script-bare/binary-garbage", bare_garbage),
+    case("wrapper.run.script-bare/dash-file", bare_dash_file),
+    case("wrapper.run.script-bare/without-slash", bare_without_slash),
+]);
 
 /// Runs `file` to its end.
 fn run_file(context: &Context, file: &str, arguments: &[&str]) -> Result<Finished, CaseError> {

@@ -18,10 +18,10 @@ pub mod support;
 pub mod surroundings;
 pub mod usage;
 
-use crate::case::Case;
+use crate::case::Table;
 
 /// The tables of this area.
-pub const TABLES: &[&[Case]] = &[
+pub const TABLES: &[Table] = &[
     usage::CASES,
     request::CASES,
     run::CASES,

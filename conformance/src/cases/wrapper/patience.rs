@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::support::{any_call, expect_state};
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wire::receive_handshake;
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
@@ -18,50 +18,16 @@ use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, harness};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.waits/for-each-decision",
-        Role::Wrapper,
-        Level::Core,
-        for_each_decision,
-    ),
-    Case::new(
-        "wrapper.waits/stopped-and-continued",
-        Role::Wrapper,
-        Level::Faithful,
-        stopped_and_continued,
-    ),
-    Case::new(
-        "wrapper.waits/harmless-signals",
-        Role::Wrapper,
-        Level::Faithful,
-        harmless_signals,
-    ),
-    Case::new(
-        "wrapper.handshake.full/flags-while-it-waits",
-        Role::Wrapper,
-        Level::Faithful,
-        flags_while_it_waits,
-    ),
-    Case::new(
-        "wrapper.handshake.full/does-not-spin",
-        Role::Wrapper,
-        Level::Faithful,
-        does_not_spin,
-    ),
-    Case::new(
-        "wrapper.handshake.full/many-wait",
-        Role::Wrapper,
-        Level::Faithful,
-        many_wait,
-    ),
-    Case::new(
-        "wrapper.killed/while-the-socket-is-full",
-        Role::Wrapper,
-        Level::Hardened,
-        killed_while_full,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.waits/for-each-decision", for_each_decision),
+    case("wrapper.waits/stopped-and-continued", stopped_and_continued).at(Level::Faithful),
+    case("wrapper.waits/harmless-signals", harmless_signals).at(Level::Faithful),
+    case("wrapper.handshake.full/flags-while-it-waits", flags_while_it_waits),
+    case("wrapper.handshake.full/does-not-spin", does_not_spin),
+    case("wrapper.handshake.full/many-wait", many_wait),
+    case("wrapper.killed/while-the-socket-is-full", killed_while_full),
+]);
 
 /// Three wrappers wait side by side while time passes; then each decision is still carried out, silently until then.
 fn for_each_decision(context: &mut Context) -> Verdict {

@@ -10,99 +10,35 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use super::fail_closed::{fails_by, fails_without_request};
 use super::support::any_call;
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::read_to_end;
 use crate::peer::wrapper_call::{Finished, WrapperCall};
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.deny.message/slowly-read",
-        Role::Wrapper,
-        Level::Core,
-        slowly_read,
-    ),
-    Case::new(
-        "wrapper.deny.message/quiet-under-debug-variables",
-        Role::Wrapper,
-        Level::Core,
-        quiet_under_debug_variables,
-    ),
-    Case::new(
-        "wrapper.deny.control/every-control-character",
-        Role::Wrapper,
-        Level::Hardened,
-        every_control_character,
-    ),
-    Case::new(
-        "wrapper.deny.control/other-text-stays",
-        Role::Wrapper,
-        Level::Hardened,
-        other_text_stays,
-    ),
-    Case::new(
-        "wrapper.fail-closed/variable-nearly-a-number",
-        Role::Wrapper,
-        Level::Hardened,
-        variable_nearly_a_number,
-    ),
-    Case::new(
-        "wrapper.fail-closed/descriptor-not-a-socket",
-        Role::Wrapper,
-        Level::Hardened,
-        descriptor_not_a_socket,
-    ),
-    Case::new(
-        "wrapper.fail-closed/socket-without-a-peer",
-        Role::Wrapper,
-        Level::Hardened,
-        socket_without_a_peer,
-    ),
-    Case::new(
-        "wrapper.fail-closed/end-before-the-descriptors-are-read",
-        Role::Wrapper,
-        Level::Hardened,
-        end_before_the_descriptors_are_read,
-    ),
-    Case::new(
-        "wrapper.fail-closed/end-within-the-result",
-        Role::Wrapper,
-        Level::Hardened,
-        end_within_the_result,
-    ),
-    Case::new(
-        "wrapper.fail-closed/one-line-under-debug-variables",
-        Role::Wrapper,
-        Level::Hardened,
-        one_line_under_debug_variables,
-    ),
-    Case::new(
-        "wrapper.fail-closed/standard-error-closed",
-        Role::Wrapper,
-        Level::Hardened,
-        standard_error_closed,
-    ),
-    Case::new(
-        "wrapper.fail-closed/standard-error-broken",
-        Role::Wrapper,
-        Level::Hardened,
-        standard_error_broken,
-    ),
-    Case::new(
-        "wrapper.fail-closed/sigpipe-of-every-disposition",
-        Role::Wrapper,
-        Level::Hardened,
-        sigpipe_of_every_disposition,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.deny.message/slowly-read", slowly_read),
+    case("wrapper.deny.message/quiet-under-debug-variables", quiet_under_debug_variables),
+    case("wrapper.deny.control/every-control-character", every_control_character),
+    case("wrapper.deny.control/other-text-stays", other_text_stays),
+    case("wrapper.fail-closed/variable-nearly-a-number", variable_nearly_a_number),
+    case("wrapper.fail-closed/descriptor-not-a-socket", descriptor_not_a_socket),
+    case("wrapper.fail-closed/socket-without-a-peer", socket_without_a_peer),
+    case("wrapper.fail-closed/end-before-the-descriptors-are-read", end_before_the_descriptors_are_read),
+    case("wrapper.fail-closed/end-within-the-result", end_within_the_result),
+    case("wrapper.fail-closed/one-line-under-debug-variables", one_line_under_debug_variables),
+    case("wrapper.fail-closed/standard-error-closed", standard_error_closed),
+    case("wrapper.fail-closed/standard-error-broken", standard_error_broken),
+    case("wrapper.fail-closed/sigpipe-of-every-disposition", sigpipe_of_every_disposition),
+]);
 
 /// Variables with which programs and runtimes turn their logging on.
 const DEBUG_VARIABLES: [(&str, &str); 6] = [

@@ -2,80 +2,31 @@
 
 use std::os::unix::fs::symlink;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new("wrapper.request/members", Role::Wrapper, Level::Core, members),
-    Case::new(
-        "wrapper.request/relative-file",
-        Role::Wrapper,
-        Level::Core,
-        relative_file,
-    ),
-    Case::new(
-        "wrapper.request/file-without-slash",
-        Role::Wrapper,
-        Level::Core,
-        file_without_slash,
-    ),
-    Case::new(
-        "wrapper.request/unusual-arguments",
-        Role::Wrapper,
-        Level::Core,
-        unusual_arguments,
-    ),
-    Case::new(
-        "wrapper.request/ten-thousand-arguments",
-        Role::Wrapper,
-        Level::Core,
-        ten_thousand_arguments,
-    ),
-    Case::new(
-        "wrapper.request/environment-without-the-three",
-        Role::Wrapper,
-        Level::Core,
-        environment,
-    ),
-    Case::new(
-        "wrapper.request/environment-keeps-similar-names",
-        Role::Wrapper,
-        Level::Core,
-        similar_names,
-    ),
-    Case::new(
-        "wrapper.request/environment-of-one-mebibyte",
-        Role::Wrapper,
-        Level::Core,
-        large_environment,
-    ),
-    Case::new(
-        "wrapper.request/physical-working-directory",
-        Role::Wrapper,
-        Level::Core,
-        physical_directory,
-    ),
-    Case::new("wrapper.request/once", Role::Wrapper, Level::Core, once),
-    Case::new(
-        "wrapper.request/other-socket-numbers",
-        Role::Wrapper,
-        Level::Core,
-        other_socket_numbers,
-    ),
-    Case::new(
-        "wrapper.waits/until-it-is-decided",
-        Role::Wrapper,
-        Level::Core,
-        waits,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.request/members", members),
+    case("wrapper.request/relative-file", relative_file),
+    case("wrapper.request/file-without-slash", file_without_slash),
+    case("wrapper.request/unusual-arguments", unusual_arguments),
+    case("wrapper.request/ten-thousand-arguments", ten_thousand_arguments),
+    case("wrapper.request/environment-without-the-three", environment),
+    case("wrapper.request/environment-keeps-similar-names", similar_names),
+    case("wrapper.request/environment-of-one-mebibyte", large_environment),
+    case("wrapper.request/physical-working-directory", physical_directory),
+    case("wrapper.request/once", once),
+    case("wrapper.request/other-socket-numbers", other_socket_numbers),
+    case("wrapper.waits/until-it-is-decided", waits),
+]);
 
 /// The request has file, argv, workdir and env, as received.
 fn members(context: &mut Context) -> Verdict {

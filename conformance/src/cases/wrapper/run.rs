@@ -1,68 +1,29 @@
 //! Run: the wrapper becomes the command.
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::plan::Act;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.run/same-process",
-        Role::Wrapper,
-        Level::Core,
-        same_process,
-    ),
-    Case::new(
-        "wrapper.run/arguments-and-directory",
-        Role::Wrapper,
-        Level::Core,
-        arguments_and_directory,
-    ),
-    Case::new(
-        "wrapper.run/environment-untouched",
-        Role::Wrapper,
-        Level::Core,
-        environment_untouched,
-    ),
-    Case::new(
-        "wrapper.run/socket-stays-usable",
-        Role::Wrapper,
-        Level::Core,
-        socket_stays_usable,
-    ),
-    Case::new(
-        "wrapper.run/standard-streams",
-        Role::Wrapper,
-        Level::Core,
-        standard_streams,
-    ),
-    Case::new(
-        "wrapper.run/every-status",
-        Role::Wrapper,
-        Level::Core,
-        every_status,
-    ),
-    Case::new(
-        "wrapper.run/killed-by-signal",
-        Role::Wrapper,
-        Level::Core,
-        killed_by_signal,
-    ),
-    Case::new("wrapper.run/a-script", Role::Wrapper, Level::Core, a_script),
-    Case::new(
-        "wrapper.run/relative-file",
-        Role::Wrapper,
-        Level::Core,
-        relative_file,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.run/same-process", same_process),
+    case("wrapper.run/arguments-and-directory", arguments_and_directory),
+    case("wrapper.run/environment-untouched", environment_untouched),
+    case("wrapper.run/socket-stays-usable", socket_stays_usable),
+    case("wrapper.run/standard-streams", standard_streams),
+    case("wrapper.run/every-status", every_status),
+    case("wrapper.run/killed-by-signal", killed_by_signal),
+    case("wrapper.run/a-script", a_script),
+    case("wrapper.run/relative-file", relative_file),
+]);
 
 /// The command has the wrapper's pid: it is executed, not spawned.
 fn same_process(context: &mut Context) -> Verdict {

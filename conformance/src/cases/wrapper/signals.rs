@@ -3,9 +3,9 @@
 
 use serde_json::json;
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::fake_server::RequestStream;
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::spec::requirements::{Level, Role};
@@ -14,68 +14,19 @@ use crate::system::process::{self, Ended};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.escalate.signal/each-is-forwarded",
-        Role::Wrapper,
-        Level::Faithful,
-        each_is_forwarded,
-    ),
-    Case::new(
-        "wrapper.escalate.signal/wrapper-stays",
-        Role::Wrapper,
-        Level::Faithful,
-        wrapper_stays,
-    ),
-    Case::new(
-        "wrapper.escalate.signal/before-the-child-started",
-        Role::Wrapper,
-        Level::Faithful,
-        early_signal,
-    ),
-    Case::new(
-        "wrapper.escalate.stopped/stops-and-continues",
-        Role::Wrapper,
-        Level::Faithful,
-        stops_and_continues,
-    ),
-    Case::new(
-        "wrapper.escalate.stopped/again-and-again",
-        Role::Wrapper,
-        Level::Faithful,
-        stops_again,
-    ),
-    Case::new(
-        "wrapper.escalate.stopped/killed-while-stopped",
-        Role::Wrapper,
-        Level::Faithful,
-        killed_while_stopped,
-    ),
-    Case::new(
-        "wire.frame.joined/stopped-and-result",
-        Role::Wrapper,
-        Level::Faithful,
-        stopped_and_result,
-    ),
-    Case::new(
-        "wrapper.killed/while-it-waits",
-        Role::Wrapper,
-        Level::Hardened,
-        killed_while_it_waits,
-    ),
-    Case::new(
-        "wrapper.killed/while-the-child-runs",
-        Role::Wrapper,
-        Level::Hardened,
-        killed_while_the_child_runs,
-    ),
-    Case::new(
-        "wrapper.killed/not-held-by-others",
-        Role::Wrapper,
-        Level::Hardened,
-        stream_held_by_nobody_else,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
+    case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
+    case("wrapper.escalate.signal/before-the-child-started", early_signal),
+    case("wrapper.escalate.stopped/stops-and-continues", stops_and_continues),
+    case("wrapper.escalate.stopped/again-and-again", stops_again),
+    case("wrapper.escalate.stopped/killed-while-stopped", killed_while_stopped),
+    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful),
+    case("wrapper.killed/while-it-waits", killed_while_it_waits),
+    case("wrapper.killed/while-the-child-runs", killed_while_the_child_runs),
+    case("wrapper.killed/not-held-by-others", stream_held_by_nobody_else),
+]);
 
 /// The signals that must reach the escalated child (`wrapper.escalate.signal`).
 const FORWARDED: [i32; 9] = [

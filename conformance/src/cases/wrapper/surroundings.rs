@@ -5,58 +5,29 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::send_datagram;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::filter;
 use crate::system::launch::Launch;
 use crate::verdict::{Verdict, harness};
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new("wrapper.sandbox/run", Role::Wrapper, Level::Hardened, sandbox_run),
-    Case::new(
-        "wrapper.sandbox/deny",
-        Role::Wrapper,
-        Level::Hardened,
-        sandbox_deny,
-    ),
-    Case::new(
-        "wrapper.sandbox/escalate",
-        Role::Wrapper,
-        Level::Hardened,
-        sandbox_escalate,
-    ),
-    Case::new(
-        "wrapper.limits/sixteen-open-files",
-        Role::Wrapper,
-        Level::Hardened,
-        sixteen_open_files,
-    ),
-    Case::new(
-        "wrapper.limits/no-further-process",
-        Role::Wrapper,
-        Level::Hardened,
-        no_further_process,
-    ),
-    Case::new(
-        "wrapper.handshake.full/delays",
-        Role::Wrapper,
-        Level::Faithful,
-        full_delays,
-    ),
-    Case::new(
-        "wrapper.handshake.full/flags-untouched",
-        Role::Wrapper,
-        Level::Faithful,
-        flags_untouched,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.sandbox/run", sandbox_run),
+    case("wrapper.sandbox/deny", sandbox_deny),
+    case("wrapper.sandbox/escalate", sandbox_escalate),
+    case("wrapper.limits/sixteen-open-files", sixteen_open_files),
+    case("wrapper.limits/no-further-process", no_further_process),
+    case("wrapper.handshake.full/delays", full_delays),
+    case("wrapper.handshake.full/flags-untouched", flags_untouched),
+]);
 
 /// What network filters of sandboxes refuse (SPEC.md, "Facts that trap implementers").
 pub(super) const REFUSED: [i64; 7] = [

@@ -1,54 +1,25 @@
 //! How a wrapper is called: no options, any FILE and ARGV are data.
 
-use crate::case::Case;
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::{Level, Role};
+use crate::spec::requirements::Role;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-pub const CASES: &[Case] = &[
-    Case::new(
-        "wrapper.usage/no-arguments",
-        Role::Wrapper,
-        Level::Core,
-        no_arguments,
-    ),
-    Case::new(
-        "wrapper.usage/dash-sh-as-argv0",
-        Role::Wrapper,
-        Level::Core,
-        dash_sh_as_argv0,
-    ),
-    Case::new(
-        "wrapper.usage/help-as-argv0",
-        Role::Wrapper,
-        Level::Core,
-        help_as_argv0,
-    ),
-    Case::new(
-        "wrapper.usage/version-as-argument",
-        Role::Wrapper,
-        Level::Core,
-        version_as_argument,
-    ),
-    Case::new(
-        "wrapper.usage/double-dash-as-argument",
-        Role::Wrapper,
-        Level::Core,
-        double_dash_as_argument,
-    ),
-    Case::new("wrapper.usage/dash-file", Role::Wrapper, Level::Core, dash_file),
-    Case::new(
-        "wrapper.usage/help-as-file",
-        Role::Wrapper,
-        Level::Core,
-        help_as_file,
-    ),
-];
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.usage/no-arguments", no_arguments),
+    case("wrapper.usage/dash-sh-as-argv0", dash_sh_as_argv0),
+    case("wrapper.usage/help-as-argv0", help_as_argv0),
+    case("wrapper.usage/version-as-argument", version_as_argument),
+    case("wrapper.usage/double-dash-as-argument", double_dash_as_argument),
+    case("wrapper.usage/dash-file", dash_file),
+    case("wrapper.usage/help-as-file", help_as_file),
+]);
 
 /// Without arguments: usage on standard error, a status that is not 0, and nothing is sent.
 fn no_arguments(context: &mut Context) -> Verdict {
