@@ -5,13 +5,17 @@
 
 pub mod body;
 pub mod census;
+pub mod channel;
 pub mod interrupts;
 pub mod schedule;
+pub mod supervision;
 pub mod supervisor;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use channel::Secret;
 
 use crate::case::context::Settings;
 
@@ -26,4 +30,6 @@ pub struct Assignment {
     pub keep: bool,
     /// What comes from the run.
     pub settings: Settings,
+    /// The secret that begins each line on the way back.
+    pub secret: Secret,
 }

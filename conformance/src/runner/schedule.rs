@@ -1,19 +1,23 @@
 //! Runs cases, several at a time, and tells what happens as a stream of events.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::process::{ChildStdin, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use super::channel::Secret;
+use super::supervision::Supervision;
 use super::{Assignment, census, interrupts};
 use crate::case::Case;
 use crate::case::context::Settings;
 use crate::case::implementations::Implementations;
 use crate::case::result::{CaseResult, Outcome};
+use crate::exit::HarnessFailure;
+use crate::system::process::ProcessHandle;
 use anyhow::Context as _;
 
 /// The hidden subcommand under which this executable is a supervisor.
@@ -66,8 +70,17 @@ enum Message {
     WorkerDone,
 }
 
-/// The standard inputs of the supervisors at work. Closing one ends its case and everything that it started.
-type Leashes = Arc<Mutex<HashMap<usize, ChildStdin>>>;
+/// How a supervisor at work is ended: by closing its standard input, or, where it is stopped, by killing it.
+struct Leash {
+    input: Option<ChildStdin>,
+    supervisor: ProcessHandle,
+}
+
+/// The leashes of the supervisors at work, by the number of the case.
+type Leashes = Arc<Mutex<HashMap<usize, Leash>>>;
+
+/// How long an interrupted case's supervisor may take to end it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs `cases`; `tell` hears every event.
 ///
@@ -134,6 +147,11 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
     signal_thread
         .join()
         .map_err(|_| anyhow::anyhow!("the signal thread of the runner panicked"))?;
+    if interrupted.is_none() && results.len() != cases.len() {
+        let (got, planned) = (results.len(), cases.len());
+        let what = format!("{planned} cases were planned, and {got} have a result");
+        return Err(HarnessFailure(what).into());
+    }
     results.sort_by_key(|result| cases.iter().position(|case| case.id == result.id));
     let kept = options.keep.then(|| run_directory.keep());
     Ok(Finished {
@@ -153,11 +171,15 @@ fn collect(
     tell: &mut impl FnMut(&Event),
 ) -> (Vec<CaseResult>, Option<i32>) {
     let mut results = Vec::new();
-    let mut interrupted = None;
+    let mut interrupted: Option<(i32, Instant)> = None;
     let mut at_work = workers;
     while at_work > 0 {
         // The sender in `run` lives until the end, so this ends only when all workers are done.
-        match receiver.recv() {
+        let message = match interrupted {
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some((_, until)) => receiver.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        match message {
             Ok(Message::Event(event)) => {
                 tell(&event);
                 if let Event::Finished(result) = event {
@@ -165,15 +187,24 @@ fn collect(
                 }
             }
             Ok(Message::Interrupted(signal)) => {
-                interrupted = Some(signal);
+                interrupted = Some((signal, Instant::now() + LAST_WORDS));
                 lock(queue).clear();
-                lock(leashes).clear();
+                for leash in lock(leashes).values_mut() {
+                    leash.input = None;
+                }
             }
             Ok(Message::WorkerDone) => at_work -= 1,
-            Err(_) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                for leash in lock(leashes).values() {
+                    // One that can't be killed is the worker's error, which waits for its end.
+                    let _ = census::kill_tree(&leash.supervisor);
+                }
+                interrupted = interrupted.map(|(signal, _)| (signal, Instant::now() + LAST_WORDS));
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    (results, interrupted)
+    (results, interrupted.map(|(signal, _)| signal))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -261,38 +292,35 @@ impl Worker {
             directory: self.run_directory.join(index.to_string()),
             keep: self.keep,
             settings: self.settings.clone(),
+            secret: Secret::new().context("random bytes for the case's secret")?,
         };
-        let mut child = self
-            .supervisor(case)?
+        let mut command = self.supervisor(case)?;
+        command
             .env_clear()
             .env("PATH", PATH_OF_CASES)
             .env("LC_ALL", "C.UTF-8")
-            .env("TMPDIR", &self.run_directory)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| match self.under.first() {
+            .env("TMPDIR", &self.run_directory);
+        let deadline = Duration::from_secs(case.deadline_seconds).mul_f64(self.settings.timeout_scale);
+        let (supervision, leash) =
+            Supervision::start(command, &assignment, deadline).with_context(|| match self.under.first() {
                 None => "a process for the case cannot be started".to_owned(),
                 Some(program) => format!("--under: {program} cannot be started"),
             })?;
-        let mut input = child.stdin.take().context("the supervisor's standard input")?;
-        let mut line = serde_json::to_vec(&assignment)?;
-        line.push(b'\n');
-        input.write_all(&line)?;
-        lock(&self.leashes).insert(index, input);
-        let output = child.stdout.take().context("the supervisor's standard output")?;
-        let mut answer = String::new();
-        BufReader::new(output).read_line(&mut answer)?;
-        let let_go = lock(&self.leashes).remove(&index);
-        let status = child.wait()?;
-        if answer.is_empty() {
-            if let_go.is_none() {
-                return Ok(None);
-            }
-            anyhow::bail!("the case's supervisor ended without a result: {status}");
+        let leash = Leash {
+            input: Some(leash),
+            supervisor: supervision.handle()?,
+        };
+        lock(&self.leashes).insert(index, leash);
+        let result = supervision.result();
+        let leash = lock(&self.leashes).remove(&index);
+        let let_go = leash.is_none_or(|leash| leash.input.is_none());
+        match result {
+            Ok(Some(result)) => Ok(Some(result)),
+            // The run was interrupted meanwhile.
+            _ if let_go => Ok(None),
+            Ok(None) => anyhow::bail!("the case's supervisor ended without a result"),
+            Err(error) => Err(error),
         }
-        Ok(Some(serde_json::from_str(&answer)?))
     }
 }
 

@@ -65,6 +65,14 @@ impl ProcessHandle {
         }
     }
 
+    /// Another handle of the same process.
+    pub fn try_clone(&self) -> Result<ProcessHandle, CaseError> {
+        Ok(ProcessHandle {
+            pid: self.pid,
+            descriptor: self.descriptor.try_clone()?,
+        })
+    }
+
     /// Waits for the end of the process (not for its reaping); false at the deadline.
     pub fn ended_within(&self, patience: Duration) -> Result<bool, CaseError> {
         readable_until(&self.descriptor, Instant::now() + patience)
