@@ -177,7 +177,7 @@ fn cut(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Stopwatch;
+    use crate::clock::Stopwatch;
 
     fn entry(log: Arc<AuditLog>) -> Entry {
         let mut entry = Entry::new(7, Some(log));

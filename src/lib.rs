@@ -79,7 +79,9 @@
 //! has it. Descendants that change their user so that this process may not signal them can't be ended.
 
 mod audit;
+mod clock;
 mod execution;
+mod limits;
 mod policy;
 mod protocol;
 mod server;
@@ -88,14 +90,16 @@ mod stream;
 mod watch;
 
 pub use audit::AuditLog;
+pub use clock::Stopped;
 pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
     StandardStreams,
 };
+pub use limits::Limits;
 pub use policy::{
     Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, NobodyThere, PolicyError, PolicyFile,
     PolicyFileError, PolicyRequest, loads_code,
 };
 pub use protocol::encode_json_text;
-pub use server::{EscalateServer, ExecParams, ExecResult, Limits};
-pub use session::{EscalationSession, Stopped};
+pub use server::{EscalateServer, ExecParams, ExecResult};
+pub use session::EscalationSession;

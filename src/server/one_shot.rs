@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
-use crate::execution::ShellCommand;
-use crate::session::EscalationSession;
+use crate::execution::{ShellCommand, ShellOutput};
+use crate::session::{EscalationSession, Settings};
 
 /// The exit code of a command that was killed because its time was over, as timeout(1) has it.
 const TIMED_OUT: i32 = 124;
@@ -122,7 +121,7 @@ pub(super) async fn exec(
         () = time_over => {
             stop.cancel();
             let output = tokio::time::timeout(GRACE, &mut running).await;
-            (output.unwrap_or_else(|_| Ok(crate::execution::ShellOutput::default())), true)
+            (output.unwrap_or_else(|_| Ok(ShellOutput::default())), true)
         }
     };
     // Before anything is returned, an error included.

@@ -2,22 +2,21 @@
 //!
 //! Every process that inherited the socket can send anything here. A bad datagram is dropped, and costs nobody else.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::request;
+use super::core::SessionCore;
+use super::idle::IdleStreams;
+use super::worker;
 use crate::execution::open_file_limit;
-use crate::session::SessionCore;
 use crate::stream::ancillary::receive_with_descriptors;
 use crate::watch::watch;
 
@@ -100,7 +99,7 @@ impl Listener {
                 .map(|credentials| credentials.pid());
             let span = tracing::info_span!(parent: &self.session.span, "request", number = request, peer);
             let session = Arc::clone(&self.session);
-            let worker = request::serve(session, stream, request, peer, self.idle.enter());
+            let worker = worker::serve(session, stream, request, peer, self.idle.enter());
             self.session.tasks.spawn(worker.instrument(span));
         }
     }
@@ -119,70 +118,6 @@ fn connected_unix_stream(descriptor: &OwnedFd) -> Result<(), &'static str> {
         Ok(_) => Ok(()),
         Err(Errno::ENOTCONN) => Err("the socket is not connected"),
         Err(_) => Err("the socket is not an AF_UNIX socket"),
-    }
-}
-
-/// The streams whose request hasn't come yet, oldest first.
-#[derive(Debug)]
-pub(super) struct IdleStreams {
-    most: usize,
-    streams: Mutex<VecDeque<(u64, CancellationToken)>>,
-    next: AtomicU64,
-}
-
-/// A stream's place among the idle ones; leaves it when dropped.
-#[derive(Debug)]
-pub(super) struct IdleStream {
-    all: Arc<IdleStreams>,
-    number: u64,
-    evicted: CancellationToken,
-}
-
-impl IdleStreams {
-    pub fn new(most: usize) -> Self {
-        Self {
-            most,
-            streams: Mutex::new(VecDeque::new()),
-            next: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether one more would be too many.
-    fn is_full(&self) -> bool {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.len() >= self.most
-    }
-
-    /// Adds one. Should that be too many, the oldest has to go: whoever floods loses first, since an honest request follows
-    /// its handshake at once.
-    pub fn enter(self: &Arc<Self>) -> IdleStream {
-        let stream = IdleStream {
-            all: Arc::clone(self),
-            number: self.next.fetch_add(1, Ordering::Relaxed),
-            evicted: CancellationToken::new(),
-        };
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.push_back((stream.number, stream.evicted.clone()));
-        if streams.len() > self.most
-            && let Some((_, oldest)) = streams.pop_front()
-        {
-            oldest.cancel();
-        }
-        stream
-    }
-}
-
-impl IdleStream {
-    /// Completes when the stream has to make room for others.
-    pub async fn evicted(&self) {
-        self.evicted.cancelled().await;
-    }
-}
-
-impl Drop for IdleStream {
-    fn drop(&mut self) {
-        let mut streams = self.all.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|(number, _)| *number != self.number);
     }
 }
 
@@ -231,18 +166,5 @@ mod tests {
         for (kind, descriptor) in wrong {
             assert!(connected_unix_stream(&descriptor).is_err(), "accepted: {kind}");
         }
-    }
-
-    #[test]
-    fn one_idle_stream_too_many_evicts_the_oldest() {
-        let idle = Arc::new(IdleStreams::new(2));
-        let first = idle.enter();
-        let second = idle.enter();
-        drop(second);
-        let third = idle.enter();
-        assert!(!first.evicted.is_cancelled());
-        let fourth = idle.enter();
-        assert!(first.evicted.is_cancelled());
-        assert!(!third.evicted.is_cancelled() && !fourth.evicted.is_cancelled());
     }
 }

@@ -10,16 +10,17 @@ use nix::errno::Errno;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::handshake::IdleStream;
+use super::core::SessionCore;
+use super::idle::IdleStream;
+use super::question::resolve;
 use crate::audit::Entry;
 use crate::execution::{
     Ending, PreparedExec, Refusal, Seen, Stage, StartFailure, Tree, TreeEvent, spawn_escalated,
 };
-use crate::policy::{Action, Decision, PolicyError, PolicyRequest, child_environment, resolve};
+use crate::policy::{Action, Decision, PolicyError, PolicyRequest, child_environment};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
 };
-use crate::session::SessionCore;
 use crate::stream::{Frame, RequestStream, StreamError};
 
 /// Why a request came to nothing.

@@ -1,7 +1,11 @@
 //! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
 
+mod core;
+mod idle;
+mod listener;
+mod question;
 mod socket;
-mod stopwatch;
+mod worker;
 
 use std::collections::HashMap;
 use std::io;
@@ -14,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::clock::Stopwatch;
 use crate::execution::ClientSocket;
-use crate::server::{Listener, Settings};
 use crate::stream::Budget;
 
-pub use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
-pub use stopwatch::Stopped;
-pub(crate) use stopwatch::Stopwatch;
+use core::SessionCore;
+pub(crate) use core::Settings;
+use listener::Listener;
+use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
 
 /// One session: as long as it lives, its shell's commands are decided about.
 ///
@@ -39,27 +44,6 @@ struct ClientEnd {
     socket: Mutex<Option<OwnedFd>>,
     /// Its number, or -1 once it is gone: for a child between fork and exec, which must not lock.
     number: AtomicI32,
-}
-
-/// What the tasks of a session share.
-#[derive(Debug)]
-pub(crate) struct SessionCore {
-    pub id: u64,
-    /// Everything that is logged about the session is within.
-    pub span: tracing::Span,
-    pub settings: Arc<Settings>,
-    /// Cancelled when the session is to end, for whatever reason.
-    pub ended: CancellationToken,
-    /// Counts the tasks that still work for the session.
-    pub tasks: TaskTracker,
-    /// One permit for each request between its first message and its end.
-    pub open_requests: Arc<tokio::sync::Semaphore>,
-    /// One permit for each child that has ended and left processes running.
-    pub left_running: tokio::sync::Semaphore,
-    /// Memory that open requests may take.
-    pub memory: Budget,
-    /// The clock of a one-shot command's timeout.
-    pub clock: Arc<Stopwatch>,
 }
 
 impl EscalationSession {

@@ -3,7 +3,6 @@
 mod approval;
 mod environment;
 mod file;
-mod resolve;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,14 +11,13 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::session::{Stopped, Stopwatch};
+use crate::clock::{Stopped, Stopwatch};
 
 pub use crate::protocol::Action;
 pub use approval::{Approval, Approver, NobodyThere};
 pub(crate) use environment::child_environment;
 pub use environment::{KeepEnv, loads_code};
 pub use file::{PolicyFile, PolicyFileError};
-pub(crate) use resolve::resolve;
 
 /// What a policy is asked: the whole request. Everything in it was chosen by the sandboxed side; only `canonical` was
 /// found out by the server itself.

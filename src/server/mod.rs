@@ -1,9 +1,6 @@
 //! The server: sessions, one-shot commands, and one worker for each request.
 
-mod handshake;
-mod limits;
 mod one_shot;
-mod request;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,12 +9,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{LocalExecutor, SharedExecutor, ShellCommandExecutor};
-use crate::policy::{EscalationPolicy, SharedPolicy};
-use crate::session::EscalationSession;
+use crate::execution::{LocalExecutor, ShellCommandExecutor};
+use crate::limits::Limits;
+use crate::policy::EscalationPolicy;
+use crate::session::{EscalationSession, Settings};
 
-pub(crate) use handshake::Listener;
-pub use limits::Limits;
 pub use one_shot::{ExecParams, ExecResult};
 
 /// Decides about every command of the shells that it is given, and runs those that are to run outside.
@@ -28,15 +24,6 @@ pub struct EscalateServer {
     shell: PathBuf,
     wrapper: PathBuf,
     settings: Arc<Settings>,
-}
-
-/// What all sessions of a server share.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub policy: SharedPolicy,
-    pub executor: SharedExecutor,
-    pub limits: Limits,
-    pub audit: Option<Arc<AuditLog>>,
 }
 
 impl EscalateServer {
