@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use local::{LocalExecutor, StandardStreams};
-pub(crate) use prepare::{Refusal, Seen, spawn_escalated};
+pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
 pub(crate) use tree::{Ending, Stage, StartFailure, Tree, TreeEvent, open_file_limit};
 
 /// An escalated command as it is about to be executed: what a [`ShellCommandExecutor`] may still change.

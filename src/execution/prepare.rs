@@ -17,7 +17,7 @@ use crate::protocol::Request;
 
 /// What the server saw of a request's files before the policy was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct FilesAtDecision {
     file: std::ffi::OsString,
     workdir: std::ffi::OsString,
     program: Result<Identity, StartFailure>,
@@ -38,7 +38,7 @@ pub(crate) enum Refusal {
     System(#[from] io::Error),
 }
 
-impl Seen {
+impl FilesAtDecision {
     /// Looks at a request's program and working directory. Blocks as long as the file systems do.
     ///
     /// `resolved` is the absolute path that the policy will be asked about.
@@ -126,7 +126,7 @@ fn failure(stage: Stage, error: &io::Error) -> StartFailure {
 /// When the descriptors' numbers are impossible, or the system has no room for another process: nothing was started.
 pub(crate) fn spawn_escalated(
     exec: PreparedExec,
-    seen: &Seen,
+    seen: &FilesAtDecision,
     numbers: &[i64],
     descriptors: Vec<OwnedFd>,
     open_files: Option<(u64, u64)>,
@@ -171,7 +171,7 @@ mod tests {
             env: Vec::new(),
             umask: None,
         };
-        let look = |resolved: &str| Seen::look(&request, OsStr::new(resolved));
+        let look = |resolved: &str| FilesAtDecision::look(&request, OsStr::new(resolved));
         assert!(look("/bin/true").is_ok());
         let refusal = look("/bin/false").expect_err("another file");
         assert!(refusal.to_string().contains("changes while it is looked at"));

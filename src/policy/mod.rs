@@ -15,7 +15,6 @@ use crate::clock::{Stopped, Stopwatch};
 
 pub use crate::protocol::Action;
 pub use approval::{Approval, Approver, NobodyThere};
-pub(crate) use environment::child_environment;
 pub use environment::{KeepEnv, loads_code};
 pub use file::{PolicyFile, PolicyFileError};
 

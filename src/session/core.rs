@@ -1,5 +1,6 @@
 //! What belongs to a session as a whole.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -41,4 +42,20 @@ pub(crate) struct SessionCore {
     pub memory: Budget,
     /// The clock of a one-shot command's timeout.
     pub clock: Arc<Stopwatch>,
+}
+
+/// The session has ended, and what was to happen in it doesn't happen any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended")]
+pub(super) struct SessionEnded;
+
+impl SessionCore {
+    /// The future's output, unless the session ends first; its end takes precedence, and drops the future.
+    pub async fn until_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, SessionEnded> {
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => Err(SessionEnded),
+            output = future => Ok(output),
+        }
+    }
 }

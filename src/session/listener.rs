@@ -45,13 +45,8 @@ impl Listener {
 
     /// Serves until the session ends; then the socket closes, and with it every stream still queued in it.
     pub async fn run(self) {
-        let ended = self.session.ended.clone();
-        tokio::select! {
-            biased;
-            () = ended.cancelled() => {}
-            error = self.accept() => {
-                tracing::error!(%error, "the session's socket can't be watched");
-            }
+        if let Ok(error) = self.session.until_ended(self.accept()).await {
+            tracing::error!(%error, "the session's socket can't be watched");
         }
     }
 

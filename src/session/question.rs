@@ -1,10 +1,70 @@
-//! The absolute path of the file that the kernel would execute.
+//! From a wrapper's first message to the question for the policy, and from the decision to the command.
 
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-/// Joins `file` to `workdir` and removes `.` and `..` in a way that leads to the same file: before a `..`, symbolic links
+use super::core::SessionCore;
+use super::environment::child_environment;
+use super::error::RequestError;
+use crate::execution::{FilesAtDecision, PreparedExec};
+use crate::policy::{Decision, PolicyRequest};
+use crate::protocol::Request;
+
+/// A request whose files have been looked at.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// What the policy is asked.
+    pub asked: Arc<PolicyRequest>,
+    file: OsString,
+    umask: Option<u32>,
+    files: FilesAtDecision,
+}
+
+impl Question {
+    /// Parses a request and looks at its files. Blocks as long as the file systems do.
+    ///
+    /// # Errors
+    /// When the payload is not a request, or its files change while they are looked at.
+    pub fn read(payload: &[u8], session: &SessionCore, peer: Option<i32>) -> Result<Self, RequestError> {
+        let request = Request::parse(payload)?;
+        let program = resolve(Path::new(&request.workdir), Path::new(&request.file));
+        let files = FilesAtDecision::look(&request, program.as_os_str())?;
+        let asked = PolicyRequest {
+            session: session.id,
+            program,
+            canonical: files.canonical.clone(),
+            argv: request.argv,
+            workdir: request.workdir.into(),
+            env: request.env,
+            peer,
+            clock: Arc::clone(&session.clock),
+        };
+        Ok(Self {
+            asked: Arc::new(asked),
+            file: request.file,
+            umask: request.umask,
+            files,
+        })
+    }
+
+    /// The command that was decided to be escalated, and the files that the decision was about.
+    pub fn into_command(self, decision: &Decision) -> (PreparedExec, FilesAtDecision) {
+        let asked = Arc::unwrap_or_clone(self.asked);
+        let exec = PreparedExec {
+            file: self.file,
+            argv: asked.argv,
+            workdir: asked.workdir,
+            env: child_environment(asked.env, &decision.keep_env),
+            umask: self.umask,
+        };
+        (exec, self.files)
+    }
+}
+
+/// The absolute path of the file that the kernel would execute: joins `file` to `workdir` and removes `.` and `..` in a way that leads to the same file: before a `..`, symbolic links
 /// are resolved, as the kernel does. A `..` behind something that doesn't exist stays, and the kernel will refuse it.
-pub(crate) fn resolve(workdir: &Path, file: &Path) -> PathBuf {
+fn resolve(workdir: &Path, file: &Path) -> PathBuf {
     let mut resolved = PathBuf::from("/");
     for component in workdir.join(file).components() {
         match component {

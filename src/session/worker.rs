@@ -2,8 +2,8 @@
 //!
 //! Whatever goes wrong, the stream is closed and nothing runs: that is all that a wrapper needs to fail closed.
 
+use std::future::Future;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -11,48 +11,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::core::SessionCore;
+use super::error::RequestError;
 use super::idle::IdleStream;
-use super::question::resolve;
+use super::question::Question;
 use crate::audit::Entry;
-use crate::execution::{
-    Ending, PreparedExec, Refusal, Seen, Stage, StartFailure, Tree, TreeEvent, spawn_escalated,
-};
-use crate::policy::{Action, Decision, PolicyError, PolicyRequest, child_environment};
+use crate::execution::{Ending, Refusal, Stage, StartFailure, Tree, TreeEvent, spawn_escalated};
+use crate::policy::{Action, Decision, PolicyRequest};
 use crate::protocol::{
-    self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
+    self, DescriptorMessage, ProtocolError, Reply, ResultMessage, SignalMessage, StoppedMessage,
 };
 use crate::stream::{Frame, RequestStream, StreamError};
-
-/// Why a request came to nothing.
-#[derive(Debug, thiserror::Error)]
-enum RequestError {
-    #[error("{0}")]
-    Stream(#[from] StreamError),
-    #[error("{0}")]
-    Protocol(#[from] ProtocolError),
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    #[error("the policy failed: {0}")]
-    Policy(PolicyError),
-    #[error("the policy panicked")]
-    PolicyPanicked,
-    #[error("the executor refused: {0}")]
-    Executor(std::io::Error),
-    #[error("a message did not come in time")]
-    TimedOut,
-    #[error("closed to make room: too many streams without a request")]
-    Evicted,
-    #[error("too many open requests in this session")]
-    TooManyRequests,
-    #[error("the wrapper has gone")]
-    WrapperGone,
-    #[error("the session has ended")]
-    SessionEnded,
-    #[error("the process's supervisor was killed")]
-    SupervisorLost,
-    #[error("a worker thread panicked")]
-    WorkerPanicked,
-}
 
 /// Serves one request stream to its end.
 pub(super) async fn serve(
@@ -69,7 +37,7 @@ pub(super) async fn serve(
     };
     match &served {
         Ok(()) => {}
-        Err(error @ (RequestError::SessionEnded | RequestError::WrapperGone)) => {
+        Err(error @ (RequestError::SessionEnded(_) | RequestError::WrapperGone)) => {
             tracing::debug!(%error, "request ended early");
         }
         Err(error) => tracing::warn!(%error, "request closed"),
@@ -95,14 +63,10 @@ impl Worker {
         })
     }
 
+    /// The protocol in its order: request, decision, reply; then, for an escalated command, descriptors, child, result.
     async fn serve(mut self, idle: IdleStream, entry: &mut Entry) -> Result<(), RequestError> {
         let session = Arc::clone(&self.session);
-        let frame = tokio::select! {
-            biased;
-            () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
-            () = idle.evicted() => return Err(RequestError::Evicted),
-            frame = self.message(false) => frame?,
-        };
+        let frame = session.until_ended(self.first_message(&idle)).await??;
         let permit = Arc::clone(&session.open_requests).try_acquire_owned();
         let permit = permit.map_err(|_| RequestError::TooManyRequests)?;
         drop(idle);
@@ -113,70 +77,35 @@ impl Worker {
             share: memory,
             ..
         } = frame;
-        let looking = tokio::task::spawn_blocking(move || look(&payload));
-        let (request, program, seen) = looking.await.map_err(|_| RequestError::WorkerPanicked)??;
-        let Request {
-            file,
-            argv,
-            workdir,
-            env,
-            umask,
-        } = request;
-        let question = Arc::new(PolicyRequest {
-            session: session.id,
-            program,
-            canonical: seen.canonical.clone(),
-            argv,
-            workdir: workdir.into(),
-            env,
-            peer: self.peer,
-            clock: Arc::clone(&session.clock),
-        });
-        entry.asked(&question);
-        let decision = tokio::select! {
-            biased;
-            () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
-            () = self.stream.closed() => return Err(RequestError::WrapperGone),
-            decision = self.decide(&question) => decision?,
-        };
-        tracing::info!(program = ?question.program, action = ?decision.action, rule = decision.rule, "decided");
+        let question = self.question(payload).await?;
+        entry.asked(&question.asked);
+        let decision = self.while_wrapper_waits(self.decide(&question.asked)).await??;
+        tracing::info!(program = ?question.asked.program, action = ?decision.action, rule = decision.rule, "decided");
         entry.decided(&decision);
-        let reply = Reply {
-            action: decision.action.clone(),
-        };
+
         if decision.action != Action::Escalate {
             entry.write(None);
+            // Before the reply: the client may connect again as soon as it has it.
+            drop(permit);
+            return self.reply(&decision).await;
         }
-        // Whoever has heard the answer may ask again at once.
-        let permit = (decision.action == Action::Escalate).then_some(permit);
-        tokio::select! {
-            biased;
-            () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
-            sent = self.in_time(self.stream.send(&reply)) => sent?,
-        }
-        let Some(permit) = permit else { return Ok(()) };
-        let frame = tokio::select! {
-            biased;
-            () = session.ended.cancelled() => return Err(RequestError::SessionEnded),
-            frame = self.message(true) => frame?,
-        };
-        let PolicyRequest {
-            argv, workdir, env, ..
-        } = Arc::unwrap_or_clone(question);
-        let env = child_environment(env, &decision.keep_env);
-        let exec = PreparedExec {
-            file,
-            argv,
-            workdir,
-            env,
-            umask,
-        };
-        let (tree, signals) = self.start(exec, seen, frame).await?;
+        self.reply(&decision).await?;
+        let frame = session.until_ended(self.message(true)).await??;
+        let (tree, signals) = self.start(question, &decision, frame).await?;
         drop(memory);
         self.attend(tree, signals, permit, entry).await
     }
 
-    /// The next message of a wrapper that has no reason to take its time.
+    /// The request's frame, unless the stream has to make room for others.
+    async fn first_message(&mut self, idle: &IdleStream) -> Result<Frame, RequestError> {
+        tokio::select! {
+            biased;
+            () = idle.evicted() => Err(RequestError::Evicted),
+            frame = self.message(false) => frame,
+        }
+    }
+
+    /// The next message of the wrapper, within `message_time`.
     async fn message(&mut self, with_descriptors: bool) -> Result<Frame, RequestError> {
         let limit = self.session.settings.limits.message_time;
         let receiving = async {
@@ -192,15 +121,30 @@ impl Worker {
         }
     }
 
-    async fn in_time<T>(
-        &self,
-        sending: impl Future<Output = Result<T, StreamError>>,
-    ) -> Result<T, RequestError> {
+    /// Sends one message, within `message_time`.
+    async fn send<T: serde::Serialize>(&self, message: &T) -> Result<(), RequestError> {
         let limit = self.session.settings.limits.message_time;
-        let sent = tokio::time::timeout(limit, sending)
-            .await
-            .map_err(|_| RequestError::TimedOut)?;
-        Ok(sent?)
+        let sent = tokio::time::timeout(limit, self.stream.send(message)).await;
+        Ok(sent.map_err(|_| RequestError::TimedOut)??)
+    }
+
+    /// The future's output, unless the session ends or the wrapper goes first.
+    async fn while_wrapper_waits<T>(&self, future: impl Future<Output = T>) -> Result<T, RequestError> {
+        let output = async {
+            tokio::select! {
+                biased;
+                () = self.stream.closed() => Err(RequestError::WrapperGone),
+                output = future => Ok(output),
+            }
+        };
+        self.session.until_ended(output).await?
+    }
+
+    /// Reads the request on a thread of its own, since its files may be on slow file systems.
+    async fn question(&self, payload: Vec<u8>) -> Result<Question, RequestError> {
+        let (session, peer) = (Arc::clone(&self.session), self.peer);
+        let reading = tokio::task::spawn_blocking(move || Question::read(&payload, &session, peer));
+        reading.await.map_err(|_| RequestError::WorkerPanicked)?
     }
 
     /// Asks the policy in a task of its own, so that a panic ends there.
@@ -213,31 +157,35 @@ impl Worker {
         }
     }
 
+    async fn reply(&self, decision: &Decision) -> Result<(), RequestError> {
+        let reply = Reply {
+            action: decision.action.clone(),
+        };
+        self.session.until_ended(self.send(&reply)).await?
+    }
+
+    /// Starts the escalated child with the descriptors of `frame`; also says whether the wrapper speaks *signals*.
     async fn start(
         &self,
-        exec: PreparedExec,
-        seen: Seen,
+        question: Question,
+        decision: &Decision,
         frame: Frame,
     ) -> Result<(Tree, bool), RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
-
+        let (exec, files) = question.into_command(decision);
         let settings = &self.session.settings;
-        let exec = tokio::select! {
-            biased;
-            () = self.session.ended.cancelled() => return Err(RequestError::SessionEnded),
-            () = self.stream.closed() => return Err(RequestError::WrapperGone),
-            exec = settings.executor.prepare(exec) => exec.map_err(RequestError::Executor)?,
-        };
+        let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
+        let exec = prepared.map_err(RequestError::Executor)?;
         let open_files = settings.limits.child_open_files;
         let starting = tokio::task::spawn_blocking(move || {
-            spawn_escalated(exec, &seen, &message.fds, frame.descriptors, open_files)
+            spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
         });
         // Not to be given up half-way: whatever was started must be ended and reaped.
         let tree = starting.await.map_err(|_| RequestError::WorkerPanicked)??;
         Ok((tree, message.signals))
     }
 
-    /// Stays with the child: passes signals on, reports stops and the end, and ends the tree with its owner.
+    /// Stays with the child to its end, and with what it left running; ends the tree with its owner.
     async fn attend(
         mut self,
         mut tree: Tree,
@@ -245,48 +193,11 @@ impl Worker {
         permit: OwnedSemaphorePermit,
         entry: &mut Entry,
     ) -> Result<(), RequestError> {
-        let ended = self.session.ended.clone();
-        let result = loop {
-            let event = tokio::select! {
-                biased;
-                () = ended.cancelled() => {
-                    tree.end().await;
-                    return Err(RequestError::SessionEnded);
-                }
-                event = tree.next_event() => event,
-                frame = self.stream.receive() => {
-                    let error = match frame.map_err(RequestError::from).and_then(signal_of) {
-                        Ok(signal) => {
-                            tree.signal(signal);
-                            continue;
-                        }
-                        Err(error) => error,
-                    };
-                    tree.end().await;
-                    return Err(error);
-                }
-            };
-            match event {
-                Some(TreeEvent::Started(pid)) => tracing::debug!(%pid, "child started"),
-                Some(TreeEvent::Stopped(signal)) if signals => {
-                    if let Err(error) = self.tell(&StoppedMessage { stopped: signal }).await {
-                        tree.end().await;
-                        return Err(error);
-                    }
-                }
-                Some(TreeEvent::Stopped(_)) => {}
-                Some(TreeEvent::Ended(ending)) => break result_of(ending),
-                Some(TreeEvent::Failed(failure)) => {
-                    tracing::info!(?failure, "child could not be started");
-                    match failure.stage {
-                        Stage::Supervisor | Stage::Descriptors => {
-                            tree.end().await;
-                            return Err(Refusal::System(failure.errno.into()).into());
-                        }
-                        Stage::Workdir | Stage::Swapped | Stage::Execute => break failure_result(failure),
-                    }
-                }
-                None => return Err(RequestError::SupervisorLost),
+        let result = match self.result_of_child(&mut tree, signals).await {
+            Ok(result) => result,
+            Err(error) => {
+                tree.end().await;
+                return Err(error);
             }
         };
         entry.ended(result);
@@ -301,34 +212,69 @@ impl Worker {
             tree.end().await;
             return told;
         };
+        let emptied = async { while tree.next_event().await.is_some() {} };
+        if session.until_ended(emptied).await.is_err() {
+            tree.end().await;
+        }
+        told
+    }
+
+    /// Passes signals on and reports stops until the child has ended.
+    async fn result_of_child(
+        &mut self,
+        tree: &mut Tree,
+        signals: bool,
+    ) -> Result<ResultMessage, RequestError> {
+        let session = Arc::clone(&self.session);
         loop {
-            tokio::select! {
-                biased;
-                () = session.ended.cancelled() => {
-                    tree.end().await;
-                    return told;
+            match session.until_ended(self.next_event(tree)).await?? {
+                Event::Signal(signal) => tree.signal(signal),
+                Event::Child(TreeEvent::Started(pid)) => tracing::debug!(%pid, "child started"),
+                Event::Child(TreeEvent::Stopped(stopped)) if signals => {
+                    self.tell(&StoppedMessage { stopped }).await?;
                 }
-                event = tree.next_event() => if event.is_none() { return told },
+                Event::Child(TreeEvent::Stopped(_)) => {}
+                Event::Child(TreeEvent::Ended(ending)) => return Ok(result_of(ending)),
+                Event::Child(TreeEvent::Failed(failure)) => {
+                    tracing::info!(?failure, "child could not be started");
+                    return match failure.stage {
+                        Stage::Supervisor | Stage::Descriptors => {
+                            Err(Refusal::System(failure.errno.into()).into())
+                        }
+                        Stage::Workdir | Stage::Swapped | Stage::Execute => Ok(failure_result(failure)),
+                    };
+                }
             }
         }
     }
 
-    async fn tell<T: serde::Serialize>(&self, message: &T) -> Result<(), RequestError> {
+    /// What happens next, at the child's side or at the wrapper's. Cancel safe.
+    async fn next_event(&mut self, tree: &mut Tree) -> Result<Event, RequestError> {
         tokio::select! {
             biased;
-            () = self.session.ended.cancelled() => Err(RequestError::SessionEnded),
-            sent = self.in_time(self.stream.send(message)) => sent,
-            () = self.stream.closed() => Err(RequestError::WrapperGone),
+            event = tree.next_event() => event.map(Event::Child).ok_or(RequestError::SupervisorLost),
+            frame = self.stream.receive() => signal_of(frame?).map(Event::Signal),
         }
+    }
+
+    /// Sends a message about the child, if the wrapper is still there to read it.
+    async fn tell<T: serde::Serialize>(&self, message: &T) -> Result<(), RequestError> {
+        let sending = async {
+            tokio::select! {
+                biased;
+                sent = self.send(message) => sent,
+                () = self.stream.closed() => Err(RequestError::WrapperGone),
+            }
+        };
+        self.session.until_ended(sending).await?
     }
 }
 
-/// Parses a request and looks at its files; both may take their time.
-fn look(payload: &[u8]) -> Result<(Request, PathBuf, Seen), RequestError> {
-    let request = Request::parse(payload)?;
-    let program = resolve(Path::new(&request.workdir), Path::new(&request.file));
-    let seen = Seen::look(&request, program.as_os_str())?;
-    Ok((request, program, seen))
+/// What a worker waits for while the child runs.
+enum Event {
+    Child(TreeEvent),
+    /// The wrapper wants this signal delivered.
+    Signal(i32),
 }
 
 fn signal_of(frame: Option<Frame>) -> Result<i32, RequestError> {

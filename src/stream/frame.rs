@@ -1,14 +1,55 @@
 //! Cuts a byte stream into frames: a length of four bytes, little-endian, then the payload.
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::ancillary::{receive, receive_with_descriptors};
-use super::{Frame, Share, StreamError};
+use super::budget::Share;
 
 const HEADER: usize = 4;
 
 /// The buffer of a frame starts with at most so much and doubles as data arrives: a length alone costs nothing.
 const FIRST_ALLOCATION: usize = 64 * 1024;
+
+/// Why a request stream can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The peer closed its end in the middle of a frame.
+    #[error("the stream ended in the middle of a frame, after {received} of {expected} bytes")]
+    Truncated {
+        /// Bytes of the frame's current part that had come.
+        received: usize,
+        /// Bytes that part has.
+        expected: usize,
+    },
+    /// The announced length is over the limit; nothing of that size was allocated.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    TooLong {
+        /// Announced payload length in bytes.
+        length: usize,
+        /// The server's limit in bytes.
+        limit: usize,
+    },
+    /// The requests of the session take as much memory as they may.
+    #[error("the open requests of the session leave no memory for a frame of {0} bytes")]
+    NoMemory(usize),
+    /// The kernel couldn't hand over all descriptors, say because the process has too many open.
+    #[error("not all descriptors of a message could be received")]
+    DescriptorsLost,
+    /// A system call failed.
+    #[error("request stream: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// One frame as it came.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub payload: Vec<u8>,
+    /// Descriptors that came with the frame's first byte; always empty where none were expected.
+    pub descriptors: Vec<OwnedFd>,
+    /// What the payload takes of the session's memory.
+    pub share: Share,
+}
 
 /// What has come of the frame in the works. Never reads beyond the frame's end, since descriptors of the next message
 /// come with its first byte.
@@ -104,12 +145,12 @@ impl FrameReader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Budget;
     use super::*;
+    use crate::stream::Budget;
     use proptest::prelude::*;
     use sendfd::SendWithFd;
     use std::fs::File;
-    use std::io::{self, Write};
+    use std::io::Write;
     use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::net::UnixStream;
 

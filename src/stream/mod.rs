@@ -13,48 +13,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::watch::watch;
-pub(crate) use budget::{Budget, Share};
+pub(crate) use budget::Budget;
 use frame::FrameReader;
-
-/// Why a request stream can't go on.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// The peer closed its end in the middle of a frame.
-    #[error("the stream ended in the middle of a frame, after {received} of {expected} bytes")]
-    Truncated {
-        /// Bytes of the frame's current part that had come.
-        received: usize,
-        /// Bytes that part has.
-        expected: usize,
-    },
-    /// The announced length is over the limit; nothing of that size was allocated.
-    #[error("a frame of {length} bytes is over the limit of {limit}")]
-    TooLong {
-        /// Announced payload length in bytes.
-        length: usize,
-        /// The server's limit in bytes.
-        limit: usize,
-    },
-    /// The requests of the session take as much memory as they may.
-    #[error("the open requests of the session leave no memory for a frame of {0} bytes")]
-    NoMemory(usize),
-    /// The kernel couldn't hand over all descriptors, say because the process has too many open.
-    #[error("not all descriptors of a message could be received")]
-    DescriptorsLost,
-    /// A system call failed.
-    #[error("request stream: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// One frame as it came.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub payload: Vec<u8>,
-    /// Descriptors that came with the frame's first byte; always empty where none were expected.
-    pub descriptors: Vec<OwnedFd>,
-    /// What the payload takes of the session's memory.
-    pub share: Share,
-}
+pub(crate) use frame::{Frame, StreamError};
 
 /// The server's end of one wrapper's stream.
 ///

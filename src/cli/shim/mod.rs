@@ -5,7 +5,6 @@ mod process;
 mod rpc;
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +18,7 @@ use shell_escalation::{
 use tokio_util::sync::CancellationToken;
 
 use policy::SuitePolicy;
-use process::{Processes, SpawnParams};
+use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
 
 const CAPABILITIES: [&str; 8] = [
@@ -255,11 +254,7 @@ impl Shim {
         let id = params.session;
         self.register(&id, session)?;
         let mut exec = ExecParams::new(params.command, params.workdir);
-        exec.env = params
-            .env
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
+        exec.env = environment(params.env).collect();
         exec.login = params.login;
         exec.timeout = params.timeout_ms.map(Duration::from_millis);
         let result = server.exec(exec, &cancel).await;
@@ -287,9 +282,4 @@ impl Shim {
         }
         self.unrelated.end().await;
     }
-}
-
-/// Names and values of a JSON object as an environment.
-fn environment(env: HashMap<String, String>) -> impl Iterator<Item = (OsString, OsString)> {
-    env.into_iter().map(|(name, value)| (name.into(), value.into()))
 }

@@ -1,6 +1,7 @@
 //! Processes that the suite has started, and how they ended.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ impl SpawnParams {
             .args(arguments)
             .current_dir(&self.cwd)
             .env_clear()
-            .envs(super::environment(self.env))
+            .envs(environment(self.env))
             .stdin(stream(self.stdin.as_deref(), input)?)
             .stdout(stream(self.stdout.as_deref(), output)?)
             .stderr(stream(self.stderr.as_deref(), output)?);
@@ -67,6 +68,11 @@ fn output(path: &Path) -> std::io::Result<File> {
         .create(true)
         .truncate(true)
         .open(path)
+}
+
+/// Names and values of a JSON object as an environment.
+pub(super) fn environment(env: HashMap<String, String>) -> impl Iterator<Item = (OsString, OsString)> {
+    env.into_iter().map(|(name, value)| (name.into(), value.into()))
 }
 
 /// Gives a command these limits of open files in place of this process's.
