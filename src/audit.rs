@@ -91,7 +91,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub fn new(number: u64, log: Option<Arc<AuditLog>>) -> Self {
+    pub(crate) fn new(number: u64, log: Option<Arc<AuditLog>>) -> Self {
         Self {
             log,
             number,
@@ -105,7 +105,7 @@ impl Entry {
     }
 
     /// Remembers the request, without its environment.
-    pub fn asked(&mut self, request: &PolicyRequest) {
+    pub(crate) fn asked(&mut self, request: &PolicyRequest) {
         if self.log.is_none() {
             return;
         }
@@ -122,19 +122,19 @@ impl Entry {
     }
 
     /// Remembers how the child ended, and writes the line.
-    pub fn ended(&mut self, result: ResultMessage) {
+    pub(crate) fn ended(&mut self, result: ResultMessage) {
         self.result = Some(result);
         self.write(None);
     }
 
     /// Writes the line, unless there is one already.
-    pub fn write(&mut self, error: Option<String>) {
+    pub(crate) fn write(&mut self, error: Option<String>) {
         if let (Some(request), Some(log)) = (self.request.take(), &self.log) {
             log.write(self, &request, error);
         }
     }
 
-    pub fn decided(&mut self, decision: &Decision) {
+    pub(crate) fn decided(&mut self, decision: &Decision) {
         self.decided_after = Some(self.arrived.elapsed());
         self.decision = Some(decision.clone());
     }

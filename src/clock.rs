@@ -30,7 +30,7 @@ struct State {
 pub struct Stopped(Arc<Stopwatch>);
 
 impl Stopwatch {
-    pub fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         let state = State {
             holders: 0,
             counted: Duration::ZERO,
@@ -43,7 +43,7 @@ impl Stopwatch {
     }
 
     /// Stops the clock, or keeps it stopped.
-    pub fn hold(self: &Arc<Self>) -> Stopped {
+    pub(crate) fn hold(self: &Arc<Self>) -> Stopped {
         let mut state = self.state();
         state.holders += 1;
         if let Some(since) = state.running_since.take() {
@@ -55,7 +55,7 @@ impl Stopwatch {
     }
 
     /// Completes when the clock has run for `limit`; never while it stands.
-    pub async fn reaches(&self, limit: Duration) {
+    pub(crate) async fn reaches(&self, limit: Duration) {
         loop {
             // Registered before the state is read: no change in between is missed.
             let changed = self.changed.notified();

@@ -78,8 +78,11 @@
 //! Linux 5.9 or later (`close_range`, `openat2`, `pidfd_open`), with /proc mounted and CONFIG_PROC_CHILDREN, as every distribution
 //! has it. Descendants that change their user so that this process may not signal them can't be ended.
 
+#![warn(unreachable_pub)]
+
 mod audit;
 mod clock;
+#[expect(unreachable_pub, reason = "its private helpers say pub")]
 mod execution;
 mod limits;
 mod policy;

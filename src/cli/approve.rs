@@ -28,7 +28,7 @@ pub(super) struct TerminalApprover {
 }
 
 impl TerminalApprover {
-    pub fn new(
+    pub(super) fn new(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         interrupts: Arc<Interrupts>,
     ) -> Self {

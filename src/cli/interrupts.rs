@@ -19,7 +19,7 @@ pub(super) struct Question {
 }
 
 impl Interrupts {
-    pub fn question(self: &Arc<Self>) -> Question {
+    pub(super) fn question(self: &Arc<Self>) -> Question {
         let interrupted = Arc::new(Notify::new());
         *self.current() = Some(Arc::clone(&interrupted));
         Question {
@@ -30,7 +30,7 @@ impl Interrupts {
 
     /// Completes at the first of these signals that is meant for this process. What a terminal sends to its foreground goes to
     /// the shell as well, and it is for the shell to obey.
-    pub async fn sent_to_us(&self, signals: &mut Signal) {
+    pub(super) async fn sent_to_us(&self, signals: &mut Signal) {
         while signals.recv().await.is_some() {
             if let Some(question) = &*self.current() {
                 question.notify_one();
@@ -52,7 +52,7 @@ impl Interrupts {
 
 impl Question {
     /// Completes when the question has been interrupted.
-    pub async fn interrupted(&self) {
+    pub(super) async fn interrupted(&self) {
         self.interrupted.notified().await;
     }
 }

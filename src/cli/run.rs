@@ -71,7 +71,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Run {
-    pub async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         let command = self.command.join(&OsString::from(" "));
         let mut params = ExecParams::new(command, std::env::current_dir().context("current directory")?);
         params.timeout = self.timeout;
@@ -80,7 +80,7 @@ impl Run {
 }
 
 impl Shell {
-    pub async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(
             std::io::stdin().is_terminal(),
             "`shell` needs a terminal as standard input; try `run`"

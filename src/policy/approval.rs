@@ -104,7 +104,7 @@ impl fmt::Debug for Approvals {
 }
 
 impl Approvals {
-    pub fn new(approver: impl Approver) -> Self {
+    pub(super) fn new(approver: impl Approver) -> Self {
         Self {
             approver: Box::new(approver),
             always: Mutex::default(),
@@ -112,7 +112,11 @@ impl Approvals {
     }
 
     /// A decision by the approver, or by what it said before.
-    pub async fn ask(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Decision, PolicyError> {
+    pub(super) async fn ask(
+        &self,
+        request: &PolicyRequest,
+        reason: Option<&str>,
+    ) -> Result<Decision, PolicyError> {
         let approved = Approved::of(request);
         if self.always().contains(&approved) {
             return Ok(Decision::escalate());

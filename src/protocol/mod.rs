@@ -12,14 +12,15 @@ use std::os::unix::ffi::OsStrExt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use text::{WireText, encode_json_text};
+use text::WireText;
+pub use text::encode_json_text;
 
 /// At most so many descriptors travel with one message (`wire.fds`).
-pub const MAX_DESCRIPTORS: usize = 16;
+pub(crate) const MAX_DESCRIPTORS: usize = 16;
 
 /// What a wrapper asks: may I execute this?
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// The path as the shell resolved it; relative paths are relative to `workdir`. Not empty.
     pub file: OsString,
     /// Arguments, `argv[0]` included.
@@ -34,7 +35,7 @@ pub struct Request {
 
 /// The second message of a wrapper, sent only after `Escalate`: its descriptors travel with it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct DescriptorMessage {
+pub(crate) struct DescriptorMessage {
     /// `fds[i]` is the number that the i-th descriptor of the message must have in the escalated child.
     pub fds: Vec<i64>,
     /// The wrapper sends signal frames and understands `stopped` (extension *signals*).
@@ -44,14 +45,14 @@ pub struct DescriptorMessage {
 
 /// A signal to deliver to the escalated child (extension *signals*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct SignalMessage {
+pub(crate) struct SignalMessage {
     /// The signal's number on this system.
     pub signal: i32,
 }
 
 /// The server's answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// What the wrapper is to do.
     pub action: Action,
 }
@@ -72,7 +73,7 @@ pub enum Action {
 
 /// How an escalated child ended: the server's last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ResultMessage {
+pub(crate) struct ResultMessage {
     /// 0 to 255; 128 + N for a child that was killed by signal N.
     pub exit_code: i32,
     /// The signal that killed the child.
@@ -82,14 +83,14 @@ pub struct ResultMessage {
 
 /// The child has been stopped; sent only to wrappers that announced `signals`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct StoppedMessage {
+pub(crate) struct StoppedMessage {
     /// The signal that stopped the child.
     pub stopped: i32,
 }
 
 /// A payload that is no message of this protocol.
 #[derive(Debug, thiserror::Error)]
-pub enum ProtocolError {
+pub(crate) enum ProtocolError {
     /// The payload is not UTF-8.
     #[error("payload is not UTF-8: {0}")]
     NotUtf8(#[from] std::str::Utf8Error),
@@ -108,7 +109,7 @@ pub enum ProtocolError {
 ///
 /// # Errors
 /// Whatever is not exactly one JSON object of that shape is refused (`wire.malformed`).
-pub fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, ProtocolError> {
+pub(crate) fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, ProtocolError> {
     // serde_json checks UTF-8 only where it makes a `str`; names and values here are read as bytes.
     let text = std::str::from_utf8(payload)?;
     // A derived struct would also be read from an array of its members.
@@ -124,7 +125,7 @@ impl Request {
     /// # Errors
     /// See [`parse`]; also an empty file, no `argv[0]`, a working directory that isn't absolute, or an environment that no process
     /// could have.
-    pub fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
         let raw: RawRequest = parse(payload)?;
         if raw.file.is_empty() {
             return Err(ProtocolError::Impossible("the file is empty"));

@@ -51,7 +51,7 @@ pub(super) struct SessionEnded;
 
 impl SessionCore {
     /// The future's output, unless the session ends first; its end takes precedence, and drops the future.
-    pub async fn until_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, SessionEnded> {
+    pub(super) async fn until_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, SessionEnded> {
         tokio::select! {
             biased;
             () = self.ended.cancelled() => Err(SessionEnded),

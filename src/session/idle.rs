@@ -23,7 +23,7 @@ pub(super) struct IdleStream {
 }
 
 impl IdleStreams {
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
             most,
             streams: Mutex::new(VecDeque::new()),
@@ -32,14 +32,14 @@ impl IdleStreams {
     }
 
     /// Whether one more would be too many.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.len() >= self.most
     }
 
     /// Adds one. Should that be too many, the oldest has to go: whoever floods loses first, since an honest request follows
     /// its handshake at once.
-    pub fn enter(self: &Arc<Self>) -> IdleStream {
+    pub(super) fn enter(self: &Arc<Self>) -> IdleStream {
         let stream = IdleStream {
             all: Arc::clone(self),
             number: self.next.fetch_add(1, Ordering::Relaxed),
@@ -58,7 +58,7 @@ impl IdleStreams {
 
 impl IdleStream {
     /// Completes when the stream has to make room for others.
-    pub async fn evicted(&self) {
+    pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
+    pub(super) fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE)?;
         // Others need descriptors, too.
         let quarter = usize::try_from(open_file_limit()? / 4).unwrap_or(usize::MAX);
@@ -44,7 +44,7 @@ impl Listener {
     }
 
     /// Serves until the session ends; then the socket closes, and with it every stream still queued in it.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         if let Ok(error) = self.session.until_ended(self.accept()).await {
             tracing::error!(%error, "the session's socket can't be watched");
         }

@@ -26,7 +26,11 @@ impl Question {
     ///
     /// # Errors
     /// When the payload is not a request, or its files change while they are looked at.
-    pub fn read(payload: &[u8], session: &SessionCore, peer: Option<i32>) -> Result<Self, RequestError> {
+    pub(super) fn read(
+        payload: &[u8],
+        session: &SessionCore,
+        peer: Option<i32>,
+    ) -> Result<Self, RequestError> {
         let request = Request::parse(payload)?;
         let program = resolve(Path::new(&request.workdir), Path::new(&request.file));
         let files = FilesAtDecision::look(&request, program.as_os_str())?;
@@ -49,7 +53,7 @@ impl Question {
     }
 
     /// The command that was decided to be escalated, and the files that the decision was about.
-    pub fn into_command(self, decision: &Decision) -> (PreparedExec, FilesAtDecision) {
+    pub(super) fn into_command(self, decision: &Decision) -> (PreparedExec, FilesAtDecision) {
         let asked = Arc::unwrap_or_clone(self.asked);
         let exec = PreparedExec {
             file: self.file,

@@ -8,10 +8,10 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 /// Names the client's end by its number.
-pub const SOCKET_VARIABLE: &str = "CODEX_ESCALATE_SOCKET";
+pub(super) const SOCKET_VARIABLE: &str = "CODEX_ESCALATE_SOCKET";
 
 /// Names the program that a patched shell executes in place of every command.
-pub const EXEC_WRAPPER: &str = "EXEC_WRAPPER";
+pub(super) const EXEC_WRAPPER: &str = "EXEC_WRAPPER";
 
 /// Scripts redirect the first numbers as they like, and shells use the next ones: stay out of their way.
 const LOWEST_CLIENT_NUMBER: i32 = 100;

@@ -9,12 +9,12 @@ pub(crate) struct Budget(Arc<AtomicUsize>);
 
 impl Budget {
     /// A budget of so many bytes.
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
     /// Nothing yet, to be grown.
-    pub fn share(&self) -> Share {
+    pub(crate) fn share(&self) -> Share {
         Share {
             budget: self.clone(),
             bytes: 0,
@@ -32,7 +32,7 @@ pub(crate) struct Share {
 impl Share {
     /// Takes more bytes; false when there are not so many left.
     #[must_use]
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let left = &self.budget.0;
         let taken = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
             left.checked_sub(bytes)
@@ -44,7 +44,7 @@ impl Share {
     }
 
     /// Hands over what was taken, and starts anew.
-    pub fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         let empty = self.budget.share();
         std::mem::replace(self, empty)
     }

@@ -13,7 +13,7 @@ const FIRST_ALLOCATION: usize = 64 * 1024;
 
 /// Why a request stream can't go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StreamError {
+pub(crate) enum StreamError {
     /// The peer closed its end in the middle of a frame.
     #[error("the stream ended in the middle of a frame, after {received} of {expected} bytes")]
     Truncated {
@@ -66,7 +66,7 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    pub fn new(limit: usize, share: Share) -> Self {
+    pub(super) fn new(limit: usize, share: Share) -> Self {
         Self {
             limit,
             header: [0; HEADER],
@@ -80,7 +80,7 @@ impl FrameReader {
 
     /// Reads until a frame is complete (`Some`), the stream is at its end between two frames (`None`), or nothing is
     /// there to be read (`WouldBlock`; call again, nothing is lost).
-    pub fn advance(
+    pub(super) fn advance(
         &mut self,
         socket: BorrowedFd<'_>,
         with_descriptors: bool,

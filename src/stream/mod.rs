@@ -31,7 +31,7 @@ impl RequestStream {
     ///
     /// # Errors
     /// When the descriptor can't be watched by the runtime.
-    pub fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
             socket,
@@ -41,12 +41,12 @@ impl RequestStream {
 
     /// The next frame of a kind that has no descriptors; `None` at the end of the stream. Descriptors that come
     /// nevertheless are never installed (`wire.fds.unexpected`). Cancel safe.
-    pub async fn receive(&mut self) -> Result<Option<Frame>, StreamError> {
+    pub(crate) async fn receive(&mut self) -> Result<Option<Frame>, StreamError> {
         self.receive_frame(false).await
     }
 
     /// The next frame of a kind that has descriptors. Cancel safe.
-    pub async fn receive_with_descriptors(&mut self) -> Result<Option<Frame>, StreamError> {
+    pub(crate) async fn receive_with_descriptors(&mut self) -> Result<Option<Frame>, StreamError> {
         self.receive_frame(true).await
     }
 
@@ -68,7 +68,7 @@ impl RequestStream {
     }
 
     /// Sends one message as one frame.
-    pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), StreamError> {
+    pub(crate) async fn send<T: Serialize>(&self, message: &T) -> Result<(), StreamError> {
         let payload = serde_json::to_vec(message).map_err(io::Error::from)?;
         let length = u32::try_from(payload.len())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "message over 4 GiB"))?;
@@ -88,7 +88,7 @@ impl RequestStream {
     }
 
     /// Throws away what nobody will read. A stream that is closed with unread data looks broken to the peer instead of ended.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut nowhere = [0; 4096];
         // Whoever sends more than that has other plans than to read the end.
         for _ in 0..16 {
@@ -99,7 +99,7 @@ impl RequestStream {
     }
 
     /// Completes when the peer has closed its end, or can't send any more; unread data doesn't hide it.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         loop {
             match self.socket.ready(Interest::READABLE).await {
                 Ok(ready) if ready.ready().is_read_closed() => return,

@@ -16,7 +16,7 @@ pub(super) struct SuitePolicy {
 }
 
 impl SuitePolicy {
-    pub fn new(session: &str, peer: Arc<Peer>) -> Self {
+    pub(super) fn new(session: &str, peer: Arc<Peer>) -> Self {
         Self {
             session: session.to_owned(),
             peer,

@@ -29,7 +29,7 @@ pub(super) struct SpawnParams {
 
 impl SpawnParams {
     /// The command, with exactly this environment and these streams.
-    pub fn command(self) -> Result<Command, RpcError> {
+    pub(super) fn command(self) -> Result<Command, RpcError> {
         let (program, arguments) = self
             .argv
             .split_first()
@@ -102,7 +102,7 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    pub async fn spawn(&self, command: Command) -> Result<Value, RpcError> {
+    pub(super) async fn spawn(&self, command: Command) -> Result<Value, RpcError> {
         let program = command.get_program().to_owned();
         let spawning = tokio::task::spawn_blocking(move || {
             tokio::process::Command::from(command).kill_on_drop(true).spawn()
@@ -136,7 +136,7 @@ impl Processes {
         Ok(json!({ "pid": pid }))
     }
 
-    pub async fn wait(&self, pid: u32) -> Result<Value, RpcError> {
+    pub(super) async fn wait(&self, pid: u32) -> Result<Value, RpcError> {
         let receiver = self
             .children
             .lock()
@@ -153,12 +153,12 @@ impl Processes {
     }
 
     /// Whether one still runs.
-    pub fn run(&self) -> bool {
+    pub(super) fn run(&self) -> bool {
         !self.tasks.is_empty()
     }
 
     /// Kills and reaps what still runs.
-    pub async fn end(&self) {
+    pub(super) async fn end(&self) {
         self.ended.cancel();
         self.tasks.close();
         self.tasks.wait().await;

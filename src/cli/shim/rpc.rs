@@ -25,14 +25,14 @@ pub(super) struct RpcError {
 }
 
 impl RpcError {
-    pub fn unknown_method(method: &str) -> Self {
+    pub(super) fn unknown_method(method: &str) -> Self {
         Self {
             code: -32601,
             message: format!("there is no method `{method}`"),
         }
     }
 
-    pub fn invalid(message: impl fmt::Display) -> Self {
+    pub(super) fn invalid(message: impl fmt::Display) -> Self {
         Self {
             code: -32602,
             message: message.to_string(),
@@ -40,7 +40,7 @@ impl RpcError {
     }
 
     /// The request was fine, but couldn't be carried out.
-    pub fn failed(message: impl fmt::Display) -> Self {
+    pub(super) fn failed(message: impl fmt::Display) -> Self {
         Self {
             code: -32000,
             message: message.to_string(),
@@ -69,7 +69,7 @@ enum Output {
 impl Peer {
     /// Starts reading standard input and writing standard output, each on a thread of its own: neither may hold up a
     /// session. The channel closes at the end of input.
-    pub fn start() -> (Arc<Self>, mpsc::UnboundedReceiver<Incoming>) {
+    pub(super) fn start() -> (Arc<Self>, mpsc::UnboundedReceiver<Incoming>) {
         let (output, lines) = lines::channel();
         let peer = Arc::new(Self {
             output,
@@ -84,7 +84,7 @@ impl Peer {
     }
 
     /// Answers a request of the other side.
-    pub fn answer(&self, id: &Value, answer: Result<Value, RpcError>) {
+    pub(super) fn answer(&self, id: &Value, answer: Result<Value, RpcError>) {
         let message = match answer {
             Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
             Err(RpcError { code, message }) => {
@@ -95,7 +95,7 @@ impl Peer {
     }
 
     /// Asks the other side. `params` is JSON text. Dropping the answer's receiver gives the question up.
-    pub fn ask(&self, method: &str, params: &str) -> (u64, oneshot::Receiver<Result<Value, String>>) {
+    pub(super) fn ask(&self, method: &str, params: &str) -> (u64, oneshot::Receiver<Result<Value, String>>) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiting().insert(id, sender);
@@ -106,17 +106,17 @@ impl Peer {
     }
 
     /// Forgets a question whose answer nobody wants any more.
-    pub fn forget(&self, id: u64) -> bool {
+    pub(super) fn forget(&self, id: u64) -> bool {
         self.waiting().remove(&id).is_some()
     }
 
     /// Tells the other side something that needs no answer.
-    pub fn notify(&self, method: &str, params: &Value) {
+    pub(super) fn notify(&self, method: &str, params: &Value) {
         self.write(json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
     }
 
     /// Waits until everything said so far has been written.
-    pub async fn flush(&self) {
+    pub(super) async fn flush(&self) {
         let (sender, flushed) = oneshot::channel();
         if self.output.send(Output::Flushed(sender)).is_ok() {
             // The writer is gone only when nobody reads.

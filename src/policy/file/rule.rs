@@ -62,7 +62,7 @@ impl ProgramPattern {
     }
 
     /// Whether the pattern leaves open in which folder the program is.
-    pub fn any_folder(&self) -> bool {
+    pub(super) fn any_folder(&self) -> bool {
         match self {
             Self::Path(_) => false,
             Self::PathGlob { fixed_folder, .. } => !fixed_folder,
@@ -73,7 +73,7 @@ impl ProgramPattern {
 
 impl Rule {
     /// Whether the rule gives away more than it takes, for programs in folders that it doesn't name.
-    pub fn looks_at_folders(&self) -> bool {
+    pub(super) fn looks_at_folders(&self) -> bool {
         let gives = matches!(
             self.action,
             RuleAction::Escalate { .. } | RuleAction::Prompt { .. }
@@ -81,7 +81,7 @@ impl Rule {
         gives && self.program.any_folder() && !self.anywhere
     }
 
-    pub fn matches(&self, request: &PolicyRequest) -> bool {
+    pub(super) fn matches(&self, request: &PolicyRequest) -> bool {
         let arguments = request.argv.get(1..).unwrap_or_default();
         if !arguments.starts_with(&self.argv) {
             return false;
