@@ -70,7 +70,7 @@ impl AuditLog {
                     .write_all(&bytes)
             });
         if let Err(error) = written {
-            tracing::error!(%error, "the audit log can't be written");
+            tracing::error!(%error, "cannot write to the audit log");
         }
     }
 }

@@ -44,12 +44,12 @@ impl Approver for TerminalApprover {
     async fn approve(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Approval, PolicyError> {
         let _turn = self.turn.lock().await;
         let Ok(mut terminal) = Terminal::open() else {
-            let reason = "needs approval, and there is no terminal to ask on".to_owned();
+            let reason = "needs approval, but there is no terminal to ask on".to_owned();
             return Ok(Approval::No { reason: Some(reason) });
         };
         if terminal.is_background(request.peer) {
             // Its shell reads from the terminal, and would get the answer.
-            let reason = "needs approval, and runs in the background".to_owned();
+            let reason = "needs approval, but runs in the background".to_owned();
             return Ok(Approval::No { reason: Some(reason) });
         }
         // Meanwhile the terminal's signals come here, and are for whoever waits for the answer.
@@ -57,7 +57,7 @@ impl Approver for TerminalApprover {
         let asking = self.interrupts.question();
         terminal.say(&question(request, reason, &self.environment))?;
         loop {
-            terminal.say("Let it run outside? [y]es, [n]o, [a]lways in this session: ")?;
+            terminal.say("Run it outside? [y]es, [n]o, [a]lways in this session: ")?;
             let line = tokio::select! {
                 line = terminal.line() => line?,
                 () = asking.interrupted() => {
@@ -172,7 +172,7 @@ fn question(
     reason: Option<&str>,
     environment: &BTreeMap<OsString, OsString>,
 ) -> String {
-    let mut text = String::from("\nA command asks to run outside of the sandbox:\n");
+    let mut text = String::from("\nA command asks to run outside the sandbox:\n");
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<12}{value}");
     };
@@ -182,7 +182,7 @@ fn question(
         .as_deref()
         .filter(|path| *path != request.program)
     {
-        line("really", shown(canonical.as_os_str()));
+        line("resolves to", shown(canonical.as_os_str()));
     }
     let first: Vec<String> = request
         .argv
@@ -191,7 +191,7 @@ fn question(
         .map(|argument| shown(argument))
         .collect();
     line("arguments", first.join(" ") + &more(request.argv.len()));
-    line("folder", shown(request.workdir.as_os_str()));
+    line("directory", shown(request.workdir.as_os_str()));
     let differences = differences(&request.env, environment);
     for (index, difference) in differences.iter().take(MOST_SHOWN).enumerate() {
         line(if index == 0 { "environment" } else { "" }, difference.clone());
@@ -200,7 +200,7 @@ fn question(
         line("", more(differences.len()));
     }
     if let Some(reason) = reason {
-        line("because", reason.to_owned());
+        line("reason", reason.to_owned());
     }
     text
 }

@@ -52,13 +52,17 @@ fn find(
     if let Some((source, path)) = named {
         let path = std::path::absolute(&path).with_context(|| format!("{source} {}", path.display()))?;
         if !path.is_file() {
-            bail!("{source} {}: there is no such {what}", path.display());
+            bail!("{source} {}: no such {what}", path.display());
         }
         return Ok(path);
     }
-    let program = env::current_exe().context("cannot find this program's own folder")?;
-    let candidates = beside(program.parent().context("this program has no folder")?);
-    first(&candidates).with_context(|| format!("there is no {what}: name one by {option} or {variable}"))
+    let program = env::current_exe().context("cannot determine this program's own path")?;
+    let candidates = beside(
+        program
+            .parent()
+            .context("this program's path has no parent directory")?,
+    );
+    first(&candidates).with_context(|| format!("no {what} found: name one with {option} or {variable}"))
 }
 
 fn first(candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {

@@ -13,11 +13,11 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Runs shells whose commands a policy decides about: each runs in place, outside of the sandbox, or not at all.
+/// Runs shells under a policy that decides for every command: run it in place, outside the sandbox, or not at all.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
-    /// What to log to standard error, as in RUST_LOG: a level, or targets with levels
+    /// Log filter for standard error, in RUST_LOG syntax: a level, or targets with levels
     #[arg(long, global = true, value_name = "FILTER", default_value = "off")]
     log: String,
     #[command(subcommand)]
@@ -52,7 +52,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::builder().parse(&arguments.log).with_context(|| {
         format!(
-            "--log {}: not a log filter; try `info` or `shell_escalation=debug`",
+            "--log {}: not a valid log filter; try `info` or `shell_escalation=debug`",
             arguments.log
         )
     })?;

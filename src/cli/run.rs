@@ -35,10 +35,10 @@ pub(super) struct Environment {
     /// `execve-wrapper` beside this program]
     #[arg(long, value_name = "PATH")]
     wrapper: Option<PathBuf>,
-    /// Append a line of JSON for each request to this file
+    /// Append one line of JSON per request to this file
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// Start the shell as no login shell
+    /// Do not start a login shell
     #[arg(long)]
     no_login: bool,
 }
@@ -48,10 +48,10 @@ pub(super) struct Environment {
 pub(super) struct Run {
     #[command(flatten)]
     environment: Environment,
-    /// Kill everything after this many seconds; approvals don't count
+    /// Kill everything after this many seconds, not counting time spent waiting for approval
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// The command, as the shell reads it; several arguments are joined by blanks
+    /// The command, as the shell will read it; multiple arguments are joined with spaces
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -66,14 +66,17 @@ pub(super) struct Shell {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
-        .map_err(|_| "expected a number of seconds, say 2.5".to_owned())?;
+        .map_err(|_| "expected a number of seconds, such as 2.5".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 impl Run {
     pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         let command = self.command.join(&OsString::from(" "));
-        let mut params = ExecParams::new(command, std::env::current_dir().context("current directory")?);
+        let mut params = ExecParams::new(
+            command,
+            std::env::current_dir().context("cannot determine the current directory")?,
+        );
         params.timeout = self.timeout;
         self.environment.exec(params, inherited_open_files).await
     }
@@ -83,9 +86,11 @@ impl Shell {
     pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(
             std::io::stdin().is_terminal(),
-            "`shell` needs a terminal as standard input; try `run`"
+            "`shell` needs a terminal on standard input; without one, use `run`"
         );
-        let params = ExecParams::interactive(std::env::current_dir().context("current directory")?);
+        let params = ExecParams::interactive(
+            std::env::current_dir().context("cannot determine the current directory")?,
+        );
         self.environment.exec(params, inherited_open_files).await
     }
 }
@@ -163,13 +168,13 @@ fn take_terminal_back() {
 
 fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
     if result.timed_out {
-        eprintln!("shell-escalation: the command was killed at its timeout");
+        eprintln!("shell-escalation: the command timed out and was killed");
     }
     match result.signal.map(Signal::try_from) {
         Some(Ok(signal)) => die_by(signal),
         // Real-time signals have no name here; their status is the usual one.
         Some(Err(_)) | None => Ok(ExitCode::from(
-            u8::try_from(result.exit_code).context("status beyond 255")?,
+            u8::try_from(result.exit_code).context("the exit status is over 255")?,
         )),
     }
 }

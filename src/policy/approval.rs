@@ -44,7 +44,7 @@ pub struct NobodyThere;
 impl Approver for NobodyThere {
     async fn approve(&self, _: &PolicyRequest, _: Option<&str>) -> Result<Approval, PolicyError> {
         Ok(Approval::No {
-            reason: Some("needs approval, and there is nobody to ask".to_owned()),
+            reason: Some("needs approval, but there is no one to ask".to_owned()),
         })
     }
 }

@@ -131,13 +131,13 @@ impl Request {
             return Err(ProtocolError::Impossible("the file is empty"));
         }
         if raw.argv.is_empty() {
-            return Err(ProtocolError::Impossible("there is no argv[0]"));
+            return Err(ProtocolError::Impossible("argv is empty"));
         }
         if !raw.workdir.as_os_str().as_bytes().starts_with(b"/") {
             return Err(ProtocolError::Impossible("the working directory is not absolute"));
         }
         if raw.umask.is_some_and(|umask| umask > 0o777) {
-            return Err(ProtocolError::Impossible("the umask has bits beyond 0777"));
+            return Err(ProtocolError::Impossible("the umask has bits outside 0777"));
         }
         Ok(Self {
             file: raw.file.into(),
@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Environment {
                     }
                     // getenv(3) takes the first of two, other readers the last: whoever decides can't know which.
                     if !names.insert(name.clone()) {
-                        return Err(de::Error::custom("a variable occurs twice"));
+                        return Err(de::Error::custom("a variable occurs more than once"));
                     }
                     entries.push((name, value.into()));
                 }

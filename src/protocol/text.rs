@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for WireText {
 /// Turns escaped bytes (`ED B2 80` to `ED B3 BF`) into the bytes meant; refuses NUL and every other surrogate.
 fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
     if bytes.contains(&0) {
-        return Err("NUL in a string");
+        return Err("a string contains NUL");
     }
     if std::str::from_utf8(bytes).is_ok() {
         return Ok(OsString::from_vec(bytes.to_vec()));
@@ -74,7 +74,7 @@ fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
                 decoded.push(((middle & 0x03) << 6) | (last & 0x3F));
                 after
             }
-            (0xED, [0xA0..=0xBF, ..]) => return Err("a lone surrogate that stands for no byte"),
+            (0xED, [0xA0..=0xBF, ..]) => return Err("a lone surrogate that does not encode a byte"),
             _ => {
                 decoded.push(first);
                 tail
@@ -82,7 +82,7 @@ fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
         };
     }
     if decoded.contains(&0) {
-        Err("NUL in a string")
+        Err("a string contains NUL")
     } else {
         Ok(OsString::from_vec(decoded))
     }

@@ -46,7 +46,7 @@ impl Listener {
     /// Serves until the session ends; then the socket closes, and with it every stream still queued in it.
     pub(super) async fn run(self) {
         if let Ok(error) = self.session.until_ended(self.accept()).await {
-            tracing::error!(%error, "the session's socket can't be watched");
+            tracing::error!(%error, "cannot wait for the session's socket; the session accepts no more requests");
         }
     }
 
@@ -69,14 +69,14 @@ impl Listener {
                 }
             };
             if datagram.truncated {
-                tracing::warn!("handshake dropped: no room for its descriptors");
+                tracing::warn!("handshake dropped: its descriptors could not all be received");
                 continue;
             }
             let [stream] = match <[OwnedFd; 1]>::try_from(datagram.descriptors) {
                 Ok(stream) => stream,
                 Err(others) => {
                     let count = others.len();
-                    tracing::warn!(count, "handshake dropped: not one descriptor");
+                    tracing::warn!(count, "handshake dropped: expected exactly one descriptor");
                     continue;
                 }
             };
@@ -104,9 +104,9 @@ impl Listener {
 fn connected_unix_stream(descriptor: &OwnedFd) -> Result<(), &'static str> {
     match getsockopt(descriptor, sockopt::SockType) {
         Ok(SockType::Stream) => {}
-        Ok(_) => return Err("the descriptor is a socket, but no stream"),
-        Err(Errno::ENOTSOCK) => return Err("the descriptor is no socket"),
-        Err(_) => return Err("the descriptor can't be asked what it is"),
+        Ok(_) => return Err("the descriptor is a socket, but not a stream socket"),
+        Err(Errno::ENOTSOCK) => return Err("the descriptor is not a socket"),
+        Err(_) => return Err("the kind of the descriptor cannot be determined"),
     }
     // Fails for addresses of other families.
     match getpeername::<UnixAddr>(descriptor.as_raw_fd()) {

@@ -113,7 +113,7 @@ impl EscalationSession {
         if self.client.number.load(Ordering::Acquire) < 0 {
             return Err(io::Error::new(
                 io::ErrorKind::NotConnected,
-                "the session's client socket has been closed already",
+                "the session's client socket has already been closed",
             ));
         }
         command.envs(&self.overlay);

@@ -208,7 +208,7 @@ impl Worker {
         drop(stream);
         // What the child left running may run until its session ends, unless that gets too much.
         let Ok(_left_running) = session.left_running.try_acquire() else {
-            tracing::warn!("too many processes left running: killing those of this request");
+            tracing::warn!("too many requests have left processes running: killing those of this one");
             tree.end().await;
             return told;
         };
@@ -283,7 +283,7 @@ fn signal_of(frame: Option<Frame>) -> Result<i32, RequestError> {
     if (1..=libc::SIGRTMAX()).contains(&signal) {
         Ok(signal)
     } else {
-        Err(ProtocolError::Impossible("there is no such signal").into())
+        Err(ProtocolError::Impossible("no such signal").into())
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum StreamError {
         expected: usize,
     },
     /// The announced length is over the limit; nothing of that size was allocated.
-    #[error("a frame of {length} bytes is over the limit of {limit}")]
+    #[error("a frame of {length} bytes exceeds the limit of {limit}")]
     TooLong {
         /// Announced payload length in bytes.
         length: usize,
@@ -31,7 +31,7 @@ pub(crate) enum StreamError {
         limit: usize,
     },
     /// The requests of the session take as much memory as they may.
-    #[error("the open requests of the session leave no memory for a frame of {0} bytes")]
+    #[error("the session's open requests leave no memory for a frame of {0} bytes")]
     NoMemory(usize),
     /// The kernel couldn't hand over all descriptors, say because the process has too many open.
     #[error("not all descriptors of a message could be received")]

@@ -172,7 +172,7 @@ impl Shim {
         let session = sessions.get_mut(id);
         session
             .map(act)
-            .ok_or_else(|| RpcError::invalid(format!("there is no session `{id}`")))
+            .ok_or_else(|| RpcError::invalid(format!("unknown session `{id}`")))
     }
 
     fn server(&self, session: &str, shell: PathBuf, wrapper: PathBuf) -> EscalateServer {
@@ -188,7 +188,7 @@ impl Shim {
     fn register(&self, id: &str, session: Session) -> Result<(), RpcError> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.get(id).is_some_and(|session| session.open.is_some()) {
-            return Err(RpcError::invalid(format!("session `{id}` exists already")));
+            return Err(RpcError::invalid(format!("session `{id}` already exists")));
         }
         sessions.insert(id.to_owned(), session);
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);

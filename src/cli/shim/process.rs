@@ -143,7 +143,7 @@ impl Processes {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&pid)
             .cloned();
-        let mut receiver = receiver.ok_or_else(|| RpcError::invalid(format!("there is no process {pid}")))?;
+        let mut receiver = receiver.ok_or_else(|| RpcError::invalid(format!("unknown process {pid}")))?;
         let status = receiver
             .wait_for(Option::is_some)
             .await

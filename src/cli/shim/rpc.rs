@@ -28,7 +28,7 @@ impl RpcError {
     pub(super) fn unknown_method(method: &str) -> Self {
         Self {
             code: -32601,
-            message: format!("there is no method `{method}`"),
+            message: format!("unknown method `{method}`"),
         }
     }
 
@@ -174,7 +174,10 @@ impl Peer {
             .and_then(Value::as_u64)
             .and_then(|id| self.waiting().remove(&id));
         let Some(sender) = sender else {
-            tracing::debug!(?id, "an answer to no question; it may have been given up");
+            tracing::debug!(
+                ?id,
+                "an answer to an unknown question, which may have been abandoned"
+            );
             return None;
         };
         let answer = match message.get("error") {
@@ -182,7 +185,7 @@ impl Peer {
             None => message
                 .get_mut("result")
                 .map(Value::take)
-                .ok_or_else(|| "an answer without result".into()),
+                .ok_or_else(|| "the answer has neither `result` nor `error`".into()),
         };
         // Whoever asked may be gone.
         let _ = sender.send(answer);

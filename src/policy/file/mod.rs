@@ -32,7 +32,7 @@ use rule::{Rule, RuleAction};
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
     /// The file couldn't be read.
-    #[error("cannot read policy {}", path.display())]
+    #[error("cannot read policy file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

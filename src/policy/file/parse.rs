@@ -113,20 +113,20 @@ impl Text<'_> {
         if let Some(reason) = &rule.reason
             && !matches!(action, RuleAction::Deny { .. } | RuleAction::Prompt { .. })
         {
-            let message = "`reason` has no effect here, expected only with `deny` or `prompt`";
+            let message = "`reason` has no effect here; it is only for `deny` and `prompt`";
             return Err(self.complaint(reason.span(), message));
         }
         if let Some(keep_env) = &rule.keep_env
             && !escalates
         {
-            let message = "`keep_env` has no effect here, expected only with `escalate` or `prompt`";
+            let message = "`keep_env` has no effect here; it is only for `escalate` and `prompt`";
             return Err(self.complaint(keep_env.span(), message));
         }
         if let Some(anywhere) = &rule.anywhere
             && !(escalates && program.any_folder())
         {
-            let message = "`anywhere` has no effect here, expected only with `escalate` or `prompt`, \
-                           for a program without a definite folder";
+            let message = "`anywhere` has no effect here; it is only for `escalate` and `prompt`, \
+                           with a program that is not in a fixed directory";
             return Err(self.complaint(anywhere.span(), message));
         }
         let anywhere = rule.anywhere.is_some_and(Spanned::into_inner);
@@ -142,13 +142,13 @@ impl Text<'_> {
 
     fn program(&self, program: &Spanned<String>) -> Result<ProgramPattern, Complaint> {
         let text = program.get_ref();
-        let expected = "expected an absolute path, a file name, or a glob over either";
+        let expected = "expected an absolute path, a file name, or a glob for either";
         let is_glob = text.contains(['*', '?', '[', '{']);
         if text.is_empty() || (text.contains('/') && !text.starts_with('/') && !text.starts_with("**/")) {
             return Err(self.complaint(program.span(), format!("program `{text}`: {expected}")));
         }
         if text.split('/').any(|part| part == "." || part == "..") {
-            let message = format!("program `{text}`: expected a path without `.` and `..`");
+            let message = format!("program `{text}`: expected a path without `.` or `..`");
             return Err(self.complaint(program.span(), message));
         }
         if !is_glob {

@@ -120,7 +120,7 @@ fn the_policy_file_decides() {
     detached
         .assert()
         .code(1)
-        .stderr("Execution denied: needs approval, and there is no terminal to ask on\n");
+        .stderr("Execution denied: needs approval, but there is no terminal to ask on\n");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn at_the_timeout_everything_is_killed() {
     let output = run.output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "shell-escalation: the command was killed at its timeout\n"
+        "shell-escalation: the command timed out and was killed\n"
     );
     assert_eq!(output.status.code(), Some(124));
     for pid in String::from_utf8(output.stdout).unwrap().lines() {
