@@ -1,6 +1,6 @@
-//! The audit log: one line of JSON for each request, when it has come to its end.
+//! The audit log: one line of JSON per request, written when the request ends.
 //!
-//! Environments are never written, since they carry secrets. Arguments are: they are what the decision was about.
+//! Environments are never written, since they contain secrets. Arguments are, since the decision was about them.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,20 +15,20 @@ use serde::Serialize;
 use crate::policy::{Action, Decision, PolicyRequest};
 use crate::protocol::ResultMessage;
 
-/// Longer texts are cut: the sandboxed side must not be able to fill the disk with one request.
+/// Longer texts are truncated: the sandboxed side must not be able to fill the disk with one request.
 const LONGEST_TEXT: usize = 1024;
 
-/// An audit log, appended to a file. See the [front page](crate#audit-log) for its lines.
+/// An audit log, appended to a file. Its lines are described on the [front page](crate#audit-log).
 #[derive(Debug)]
 pub struct AuditLog {
     file: Mutex<File>,
 }
 
 impl AuditLog {
-    /// Opens a log, or makes one that only its owner can read.
+    /// Opens a log, or creates one that only its owner can read.
     ///
     /// # Errors
-    /// What the system says.
+    /// When the system refuses to open or create the file.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().append(true).create(true).mode(0o600).open(path)?;
         Ok(Self {
@@ -63,7 +63,7 @@ impl AuditLog {
             .map_err(io::Error::from)
             .and_then(|mut bytes| {
                 bytes.push(b'\n');
-                // One write a line: other processes may append to the same file.
+                // One write per line: other processes may append to the same file.
                 self.file
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -75,8 +75,8 @@ impl AuditLog {
     }
 }
 
-/// What is known of a request so far. Its line is written once: before the last word to the wrapper, so that lines come in the
-/// order of what a shell does, or when the request comes to an early end.
+/// What is known about a request so far. Its line is written once: before the last message to the wrapper, so that lines are in
+/// the order of the shell's commands, or when the request ends early.
 #[derive(Debug)]
 pub(crate) struct Entry {
     log: Option<Arc<AuditLog>>,
@@ -84,7 +84,7 @@ pub(crate) struct Entry {
     arrived_at: SystemTime,
     arrived: Instant,
     decided_after: Option<Duration>,
-    /// Nothing is written about a stream that never asked anything.
+    /// `None` for a stream without a request, about which nothing is written, and once the line is written.
     request: Option<PolicyRequest>,
     decision: Option<Decision>,
     result: Option<ResultMessage>,
@@ -104,7 +104,7 @@ impl Entry {
         }
     }
 
-    /// Remembers the request, without its environment.
+    /// Records the request, without its environment.
     pub(crate) fn asked(&mut self, request: &PolicyRequest) {
         if self.log.is_none() {
             return;
@@ -121,13 +121,13 @@ impl Entry {
         });
     }
 
-    /// Remembers how the child ended, and writes the line.
+    /// Records how the child ended, and writes the line.
     pub(crate) fn ended(&mut self, result: ResultMessage) {
         self.result = Some(result);
         self.write(None);
     }
 
-    /// Writes the line, unless there is one already.
+    /// Writes the line, unless it has already been written.
     pub(crate) fn write(&mut self, error: Option<String>) {
         if let (Some(request), Some(log)) = (self.request.take(), &self.log) {
             log.write(self, &request, error);
@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_beyond_their_longest_length() {
+    fn texts_over_the_limit_are_truncated() {
         let longest = "x".repeat(LONGEST_TEXT);
         assert_eq!(cut(longest.clone()), longest);
         assert_eq!(cut(format!("{longest}y")), format!("{longest}… (1025 bytes)"));
     }
 
     #[test]
-    fn durations_are_told_in_milliseconds() {
+    fn durations_are_in_milliseconds() {
         assert_eq!(milliseconds(Duration::from_secs(2)), 2000);
     }
 
@@ -218,7 +218,7 @@ mod tests {
             signal: Some(15),
         });
         entry.write(Some("the wrapper has gone".to_owned()));
-        // A stream that never asked anything leaves no line.
+        // A stream without a request leaves no line.
         Entry::new(8, Some(log)).write(Some("garbage".to_owned()));
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1);

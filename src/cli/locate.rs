@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// Patched shells of this project, in the order of preference.
+/// This project's patched shells, in order of preference.
 const BUILT: [&str; 3] = ["bash-5.3/bin/bash", "bash-5.2/bin/bash", "zsh-5.9/bin/zsh"];
 
-/// The shell: as given, from SHELL_ESCALATION_SHELL, or beside this program.
+/// The shell: as given, else from SHELL_ESCALATION_SHELL, else next to this program.
 pub(super) fn shell(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     find("shell", "--shell", "SHELL_ESCALATION_SHELL", given, shells_beside)
 }
 
-/// Where a shell could be, seen from the folder of this program.
+/// Where to look for a shell, given this program's directory.
 fn shells_beside(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.join("bash"), folder.join("zsh")];
-    // Where `make shells` puts them, seen from `target/release`.
+    // Where `make shells` puts them, relative to `target/release`.
     if let Some(target) = folder.parent() {
         found.extend(BUILT.map(|shell| target.join("shells").join(shell)));
     }
@@ -27,7 +27,7 @@ fn wrappers_beside(folder: &Path) -> Vec<PathBuf> {
     vec![folder.join("execve-wrapper")]
 }
 
-/// The wrapper: as given, from SHELL_ESCALATION_WRAPPER, or beside this program.
+/// The wrapper: as given, else from SHELL_ESCALATION_WRAPPER, else next to this program.
 pub(super) fn wrapper(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     find(
         "wrapper",
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shells_and_wrappers_are_looked_for_beside_the_program() {
+    fn shells_and_wrappers_are_looked_for_next_to_the_program() {
         let target = tempfile::tempdir().unwrap();
         let folder = target.path().join("release");
         std::fs::create_dir_all(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! Command line: arguments, logging, and what each subcommand needs to run.
+//! The command line: arguments, logging, and the runtime for the subcommands.
 
 mod approve;
 mod interrupts;
@@ -34,10 +34,10 @@ enum Command {
     Shim,
 }
 
-/// The status when this program itself fails, as timeout(1) and env(1) have it: a command's status says nothing about us.
+/// The status when this program itself fails, the same as timeout(1)'s and env(1)'s: commands rarely use it.
 const OWN_FAILURE: u8 = 125;
 
-/// Runs the program; the result is its exit status.
+/// Runs the program and returns its exit status.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
@@ -71,7 +71,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
         Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
     };
-    // A thread may still wait for standard input.
+    // Do not wait for the thread that may be reading standard input.
     runtime.shutdown_background();
     status
 }

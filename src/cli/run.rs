@@ -22,17 +22,17 @@ use super::approve::TerminalApprover;
 use super::interrupts::Interrupts;
 use super::locate;
 
-/// What `run` and `shell` have in common.
+/// The options that `run` and `shell` share.
 #[derive(Args)]
 pub(super) struct Environment {
     /// Policy file (TOML) that decides about every command
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one beside this program]
+    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one next to this program]
     #[arg(long, value_name = "PATH")]
     shell: Option<PathBuf>,
     /// Wrapper that the shell executes for every command [default: SHELL_ESCALATION_WRAPPER, then
-    /// `execve-wrapper` beside this program]
+    /// `execve-wrapper` next to this program]
     #[arg(long, value_name = "PATH")]
     wrapper: Option<PathBuf>,
     /// Append one line of JSON per request to this file
@@ -153,13 +153,13 @@ impl Environment {
     }
 }
 
-/// An interactive shell that was killed leaves its terminal to a process group that is gone.
+/// An interactive shell that was killed leaves its terminal to a process group that no longer exists.
 fn take_terminal_back() {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        // SAFETY: ignoring a signal needs no handler; whoever isn't in the foreground would be stopped otherwise.
+        // SAFETY: ignoring a signal needs no handler. Without it, a background process would be stopped here.
         let ignored = unsafe { nix::sys::signal::signal(Signal::SIGTTOU, SigHandler::SigIgn) };
-        // The terminal may be gone, or not ours.
+        // Best effort: the terminal may be gone, or not be this session's.
         if ignored.is_ok() {
             let _ = tcsetpgrp(&stdin, getpgrp());
         }
@@ -172,14 +172,14 @@ fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
     }
     match result.signal.map(Signal::try_from) {
         Some(Ok(signal)) => die_by(signal),
-        // Real-time signals have no name here; their status is the usual one.
+        // `Signal` has no real-time signals: for them this exits with 128 + N.
         Some(Err(_)) | None => Ok(ExitCode::from(
             u8::try_from(result.exit_code).context("the exit status is over 255")?,
         )),
     }
 }
 
-/// Ends this process as the shell ended, so that whoever waits for it sees the same.
+/// Ends this process the way the shell ended, so that its parent sees the same status.
 fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
@@ -189,6 +189,6 @@ fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
     }
     SigSet::from(signal).thread_unblock()?;
     raise(signal)?;
-    // Ignored by default: then the number has to do.
+    // The signal's default action is to ignore it: exit with 128 + N instead.
     Ok(ExitCode::from(128 + signal as u8))
 }

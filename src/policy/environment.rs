@@ -1,11 +1,11 @@
-//! Variables that make a program load code of somebody else's choice, and so would turn any escalation into every
-//! escalation.
+//! Variables that make a program load code of the sandboxed side's choice, so that escalating any program would amount to
+//! escalating every program.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Which variables that load code an escalated child may have nevertheless.
+/// Which variables an escalated child may have although they load code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KeepEnv {
     /// None of them.
@@ -17,9 +17,8 @@ pub enum KeepEnv {
     Everything,
 }
 
-/// What the dynamic loader and the C library read, then what shells read at their start. Interpreters have variables of this
-/// kind, too (PYTHONPATH, NODE_OPTIONS, GIT_SSH_COMMAND): those are for the policy to judge, which knows the program and sees
-/// the environment.
+/// What the dynamic loader and the C library read, then what shells read when they start. Interpreters have such variables too
+/// (PYTHONPATH, NODE_OPTIONS, GIT_SSH_COMMAND); they are left to the policy, which knows the program and sees the environment.
 const NAMES: &[&str] = &[
     "GLIBC_TUNABLES",
     "GCONV_PATH",
@@ -31,7 +30,7 @@ const NAMES: &[&str] = &[
     "ZDOTDIR",
 ];
 
-/// Families of names.
+/// Prefixes of such names.
 const PREFIXES: &[&str] = &["LD_", "BASH_FUNC_"];
 
 /// Whether a variable of this name makes programs load code (`server.env.loader`).

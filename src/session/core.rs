@@ -1,4 +1,4 @@
-//! What belongs to a session as a whole.
+//! The state that all tasks of a session share, and the session's end.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,30 +27,30 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct SessionCore {
     pub id: u64,
-    /// Everything that is logged about the session is within.
+    /// The parent of everything that is logged about the session.
     pub span: tracing::Span,
     pub settings: Arc<Settings>,
-    /// Cancelled when the session is to end, for whatever reason.
+    /// Cancelled when the session is to end, for any reason.
     pub ended: CancellationToken,
-    /// Counts the tasks that still work for the session.
+    /// The tasks that still work for the session.
     pub tasks: TaskTracker,
     /// One permit for each request between its first message and its end.
     pub open_requests: Arc<Semaphore>,
     /// One permit for each child that has ended and left processes running.
     pub left_running: Semaphore,
-    /// Memory that open requests may take.
+    /// Memory that open requests may use.
     pub memory: Budget,
     /// The clock of a one-shot command's timeout.
     pub clock: Arc<Stopwatch>,
 }
 
-/// The session has ended, and what was to happen in it doesn't happen any more.
+/// The session ended before the work was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session has ended")]
 pub(super) struct SessionEnded;
 
 impl SessionCore {
-    /// The future's output, unless the session ends first; its end takes precedence, and drops the future.
+    /// The future's output, unless the session ends first; if both are ready, the end wins. At the end the future is dropped.
     pub(super) async fn until_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, SessionEnded> {
         tokio::select! {
             biased;

@@ -8,7 +8,7 @@ use crate::policy::{KeepEnv, loads_code};
 /// The protocol's own variables: a patched shell would execute what EXEC_WRAPPER names. No decision keeps them.
 const PROTOCOL_VARIABLES: &[&str] = &[EXEC_WRAPPER, "BASH_EXEC_WRAPPER", SOCKET_VARIABLE];
 
-/// What an escalated child gets of its request's environment.
+/// The part of its request's environment that an escalated child gets.
 pub(super) fn child_environment(env: Vec<(OsString, OsString)>, keep: &KeepEnv) -> Vec<(OsString, OsString)> {
     let kept = |name: &OsStr| match keep {
         KeepEnv::Nothing => false,

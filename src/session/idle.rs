@@ -1,4 +1,4 @@
-//! The streams whose request hasn't come yet: a bounded number, of which the oldest goes first.
+//! The streams whose request has not arrived yet: a bounded number, beyond which the oldest is evicted.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// The streams whose request hasn't come yet, oldest first.
+/// The streams whose request has not arrived yet, oldest first.
 #[derive(Debug)]
 pub(super) struct IdleStreams {
     most: usize,
@@ -14,7 +14,7 @@ pub(super) struct IdleStreams {
     next: AtomicU64,
 }
 
-/// A stream's place among the idle ones; leaves it when dropped.
+/// A stream's place among the idle ones, which it leaves when dropped.
 #[derive(Debug)]
 pub(super) struct IdleStream {
     all: Arc<IdleStreams>,
@@ -37,8 +37,8 @@ impl IdleStreams {
         streams.len() >= self.most
     }
 
-    /// Adds one. Should that be too many, the oldest has to go: whoever floods loses first, since an honest request follows
-    /// its handshake at once.
+    /// Adds one, and evicts the oldest if that is one too many. An honest request follows its handshake at once, so it is
+    /// a flooder's streams that are evicted.
     pub(super) fn enter(self: &Arc<Self>) -> IdleStream {
         let stream = IdleStream {
             all: Arc::clone(self),
@@ -57,7 +57,7 @@ impl IdleStreams {
 }
 
 impl IdleStream {
-    /// Completes when the stream has to make room for others.
+    /// Completes when the stream is evicted.
     pub(super) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }

@@ -1,6 +1,6 @@
-//! Listens on a session's socket: each good datagram brings a request stream.
+//! Listens on a session's socket: each valid datagram brings a request stream.
 //!
-//! Every process that inherited the socket can send anything here. A bad datagram is dropped, and costs nobody else.
+//! Every process that inherited the socket can send anything here. An invalid datagram is dropped and affects no other request.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -31,7 +31,7 @@ pub(crate) struct Listener {
 impl Listener {
     pub(super) fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE)?;
-        // Others need descriptors, too.
+        // The rest of the process needs descriptors too.
         let quarter = usize::try_from(open_file_limit()? / 4).unwrap_or(usize::MAX);
         let idle = Arc::new(IdleStreams::new(
             session.settings.limits.idle_streams.min(quarter),
@@ -85,7 +85,7 @@ impl Listener {
                 continue;
             }
             if self.idle.is_full() {
-                // Of a burst the first requests are here already; read them before anybody has to go.
+                // Let the requests that are already queued be read before evicting an idle stream.
                 tokio::task::yield_now().await;
             }
             let request = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);

@@ -66,8 +66,9 @@ impl Question {
     }
 }
 
-/// The absolute path of the file that the kernel would execute: joins `file` to `workdir` and removes `.` and `..` in a way that leads to the same file: before a `..`, symbolic links
-/// are resolved, as the kernel does. A `..` behind something that doesn't exist stays, and the kernel will refuse it.
+/// The absolute path of the file that the kernel would execute: joins `file` to `workdir` and removes `.` and `..`. Like the
+/// kernel, it resolves symbolic links before a `..`, so that the path leads to the same file. A `..` after something that
+/// does not exist stays, and the kernel will refuse it.
 fn resolve(workdir: &Path, file: &Path) -> PathBuf {
     let mut resolved = PathBuf::from("/");
     for component in workdir.join(file).components() {

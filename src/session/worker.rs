@@ -1,6 +1,6 @@
-//! One worker a request: reads it, asks, answers, and stays with the escalated child to its end.
+//! One worker per request: reads it, asks the policy, replies, and stays with the escalated child until its end.
 //!
-//! Whatever goes wrong, the stream is closed and nothing runs: that is all that a wrapper needs to fail closed.
+//! Whatever goes wrong, the stream is closed and nothing runs: a wrapper needs no more than that to fail closed.
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -63,7 +63,7 @@ impl Worker {
         })
     }
 
-    /// The protocol in its order: request, decision, reply; then, for an escalated command, descriptors, child, result.
+    /// Follows the protocol: request, decision, reply; then, for an escalated command, descriptors, child, result.
     async fn serve(mut self, idle: IdleStream, entry: &mut Entry) -> Result<(), RequestError> {
         let session = Arc::clone(&self.session);
         let frame = session.until_ended(self.first_message(&idle)).await??;
@@ -71,7 +71,7 @@ impl Worker {
         let permit = permit.map_err(|_| RequestError::TooManyRequests)?;
         drop(idle);
 
-        // Counted as long as the request's texts live, roughly.
+        // Held about as long as the request's texts live.
         let Frame {
             payload,
             share: memory,
@@ -85,7 +85,7 @@ impl Worker {
 
         if decision.action != Action::Escalate {
             entry.write(None);
-            // Before the reply: the client may connect again as soon as it has it.
+            // Release the permit before replying: the client may reconnect at once.
             drop(permit);
             return self.reply(&decision).await;
         }
@@ -96,7 +96,7 @@ impl Worker {
         self.attend(tree, signals, permit, entry).await
     }
 
-    /// The request's frame, unless the stream has to make room for others.
+    /// The request's frame, unless the stream is evicted first.
     async fn first_message(&mut self, idle: &IdleStream) -> Result<Frame, RequestError> {
         tokio::select! {
             biased;
@@ -147,7 +147,7 @@ impl Worker {
         reading.await.map_err(|_| RequestError::WorkerPanicked)?
     }
 
-    /// Asks the policy in a task of its own, so that a panic ends there.
+    /// Asks the policy in a task of its own, which contains a panic.
     async fn decide(&self, question: &Arc<PolicyRequest>) -> Result<Decision, RequestError> {
         let (policy, question) = (Arc::clone(&self.session.settings.policy), Arc::clone(question));
         let task = tokio::spawn(async move { policy.decide(&question).await });
@@ -180,7 +180,7 @@ impl Worker {
         let starting = tokio::task::spawn_blocking(move || {
             spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
         });
-        // Not to be given up half-way: whatever was started must be ended and reaped.
+        // Never abandoned halfway: a tree that was started must be ended and reaped.
         let tree = starting.await.map_err(|_| RequestError::WorkerPanicked)??;
         Ok((tree, message.signals))
     }
@@ -206,7 +206,7 @@ impl Worker {
         self.stream.drain();
         let Self { session, stream, .. } = self;
         drop(stream);
-        // What the child left running may run until its session ends, unless that gets too much.
+        // What the child left running may run until the session ends, if not too many other requests left something, too.
         let Ok(_left_running) = session.left_running.try_acquire() else {
             tracing::warn!("too many requests have left processes running: killing those of this one");
             tree.end().await;
@@ -219,7 +219,7 @@ impl Worker {
         told
     }
 
-    /// Passes signals on and reports stops until the child has ended.
+    /// Forwards signals and reports stops until the child has ended.
     async fn result_of_child(
         &mut self,
         tree: &mut Tree,
@@ -248,7 +248,7 @@ impl Worker {
         }
     }
 
-    /// What happens next, at the child's side or at the wrapper's. Cancel safe.
+    /// The next event from the child or the wrapper. Cancel safe.
     async fn next_event(&mut self, tree: &mut Tree) -> Result<Event, RequestError> {
         tokio::select! {
             biased;
@@ -273,7 +273,7 @@ impl Worker {
 /// What a worker waits for while the child runs.
 enum Event {
     Child(TreeEvent),
-    /// The wrapper wants this signal delivered.
+    /// A signal that the wrapper forwards.
     Signal(i32),
 }
 
@@ -300,7 +300,7 @@ fn result_of(ending: Ending) -> ResultMessage {
     }
 }
 
-/// As shells have it: 127 for what isn't there, 126 for what can't be executed.
+/// As in shells: 127 for a program that does not exist, 126 for one that cannot be executed.
 fn failure_result(failure: StartFailure) -> ResultMessage {
     let missing = matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR) && failure.stage == Stage::Execute;
     ResultMessage {

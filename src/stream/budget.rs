@@ -1,19 +1,19 @@
-//! Memory that the requests of a session may take together.
+//! The memory that a session's requests may use together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is left of a session's memory.
+/// The rest of a session's memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<AtomicUsize>);
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of this many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// Nothing yet, to be grown.
+    /// An empty share, which can grow.
     pub(crate) fn share(&self) -> Share {
         Share {
             budget: self.clone(),
@@ -22,7 +22,7 @@ impl Budget {
     }
 }
 
-/// What one request has of the budget; gives it back when dropped.
+/// One request's share of the budget, which it returns when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Budget,
@@ -30,7 +30,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Takes more bytes; false when there are not so many left.
+    /// Takes more bytes; false if fewer are left.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let left = &self.budget.0;
@@ -43,7 +43,7 @@ impl Share {
         taken.is_ok()
     }
 
-    /// Hands over what was taken, and starts anew.
+    /// Hands over the share, and leaves an empty one.
     pub(crate) fn take(&mut self) -> Self {
         let empty = self.budget.share();
         std::mem::replace(self, empty)

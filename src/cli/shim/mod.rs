@@ -1,4 +1,4 @@
-//! The harness protocol: a conformance suite drives the server by JSON-RPC on standard input and output.
+//! The harness protocol: a conformance suite controls the server by JSON-RPC on standard input and output.
 
 mod policy;
 mod process;
@@ -64,23 +64,23 @@ pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// So many closed sessions are remembered, for what is still asked about their processes.
+/// How many closed sessions are remembered, since the suite may still ask about their processes.
 const CLOSED_SESSIONS: usize = 64;
 
-/// The state behind all requests.
+/// The state that all requests share.
 struct Shim {
     peer: Arc<Peer>,
     sessions: Mutex<HashMap<String, Session>>,
-    /// Which of them are closed, the oldest first.
+    /// The closed ones among them, oldest first.
     closed: Mutex<VecDeque<String>>,
     unrelated: Processes,
     inherited_open_files: Option<(u64, u64)>,
 }
 
-/// A session that the suite has named. Its processes can be waited for after it was closed.
+/// A session under the name that the suite gave it. Its processes can still be waited for after it is closed.
 struct Session {
     cancel: CancellationToken,
-    /// `None` once closed, and for one-shot commands, whose session is the library's.
+    /// `None` once closed, and for one-shot commands, whose session belongs to the library.
     open: Option<Arc<EscalationSession>>,
     processes: Arc<Processes>,
 }
@@ -196,7 +196,7 @@ impl Shim {
         Ok(())
     }
 
-    /// Forgets the oldest closed sessions, unless a process of theirs still runs.
+    /// Marks a session as closed, and forgets the oldest closed ones, except those with a process that still runs.
     fn closed(&self, id: String) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -268,7 +268,7 @@ impl Shim {
         }))
     }
 
-    /// Ends every session and every process that was started for the suite.
+    /// Ends all sessions and all processes that were started for the suite.
     async fn end(&self) {
         let sessions = std::mem::take(&mut *self.sessions.lock().unwrap_or_else(PoisonError::into_inner));
         for session in sessions.values() {

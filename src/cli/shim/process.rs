@@ -1,4 +1,4 @@
-//! Processes that the suite has started, and how they ended.
+//! The processes that the suite starts, and their exit statuses.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::rpc::RpcError;
 
-/// What a process is to be.
+/// The process to start.
 #[derive(Deserialize)]
 pub(super) struct SpawnParams {
     argv: Vec<String>,
@@ -75,7 +75,7 @@ pub(super) fn environment(env: HashMap<String, String>) -> impl Iterator<Item = 
     env.into_iter().map(|(name, value)| (name.into(), value.into()))
 }
 
-/// Gives a command these limits of open files in place of this process's.
+/// Gives a command these limits of open files instead of this process's.
 pub(super) fn limit_open_files(command: &mut Command, limits: Option<(u64, u64)>) {
     let Some((soft, hard)) = limits else { return };
     // SAFETY: between fork and exec only setrlimit(2) is called, which is async-signal-safe.
@@ -93,7 +93,7 @@ pub(super) fn limit_open_files(command: &mut Command, limits: Option<(u64, u64)>
     }
 }
 
-/// Children by pid. They end with the shim at the latest.
+/// Children by pid. They end when the shim ends, if not before.
 #[derive(Default)]
 pub(super) struct Processes {
     children: Mutex<HashMap<u32, watch::Receiver<Option<ExitStatus>>>>,
@@ -152,12 +152,12 @@ impl Processes {
         Ok(json!({"exit_code": status.code(), "signal": status.signal()}))
     }
 
-    /// Whether one still runs.
+    /// Whether any of them still runs.
     pub(super) fn run(&self) -> bool {
         !self.tasks.is_empty()
     }
 
-    /// Kills and reaps what still runs.
+    /// Kills and reaps those that still run.
     pub(super) async fn end(&self) {
         self.ended.cancel();
         self.tasks.close();

@@ -1,4 +1,4 @@
-//! Reads the text of a policy file; every error says where and what was expected.
+//! Parses policy files; every error says where it is and what was expected.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::rule::{ProgramPattern, Rule, RuleAction};
 use crate::policy::KeepEnv;
 
-/// Line from 1, and what is wrong there.
+/// Number of a line, starting at 1, and what is wrong there.
 type Complaint = (usize, String);
 
 #[derive(Deserialize)]
@@ -108,7 +108,7 @@ impl Text<'_> {
             "prompt" => RuleAction::Prompt { keep_env, reason },
             other => return Err(self.complaint(rule.action.span(), unknown_action(other))),
         };
-        // A key that has no effect is a misunderstanding, and in a policy those are dangerous.
+        // A key without effect is a misunderstanding, which is dangerous in a policy.
         let escalates = matches!(action, RuleAction::Escalate { .. } | RuleAction::Prompt { .. });
         if let Some(reason) = &rule.reason
             && !matches!(action, RuleAction::Deny { .. } | RuleAction::Prompt { .. })
@@ -221,20 +221,20 @@ mod tests {
             match &rules[0].program {
                 ProgramPattern::Path(_) => "path",
                 ProgramPattern::Name(_) => "name",
-                ProgramPattern::NameGlob(_) => "glob over names",
+                ProgramPattern::NameGlob(_) => "glob for names",
                 ProgramPattern::PathGlob {
                     fixed_folder: true, ..
-                } => "glob in a folder",
+                } => "glob in a directory",
                 ProgramPattern::PathGlob {
                     fixed_folder: false, ..
-                } => "glob over folders",
+                } => "glob for directories",
             }
         };
         assert_eq!(kind("/usr/bin/git"), "path");
         assert_eq!(kind("git"), "name");
-        assert_eq!(kind("git-*"), "glob over names");
-        assert_eq!(kind("/usr/bin/git-*"), "glob in a folder");
-        assert_eq!(kind("/usr/*/git"), "glob over folders");
-        assert_eq!(kind("**/git"), "glob over folders");
+        assert_eq!(kind("git-*"), "glob for names");
+        assert_eq!(kind("/usr/bin/git-*"), "glob in a directory");
+        assert_eq!(kind("/usr/*/git"), "glob for directories");
+        assert_eq!(kind("**/git"), "glob for directories");
     }
 }
