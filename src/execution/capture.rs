@@ -11,22 +11,22 @@ use tokio::net::unix::pipe;
 
 /// What is read of a shell: standard output and standard error, or nothing.
 #[derive(Debug)]
-pub(super) struct Captures(Option<(Capture, Capture)>);
+pub(crate) struct Captures(Option<(Capture, Capture)>);
 
 impl Captures {
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
     /// Captures both; the descriptors are the shell's standard output and standard error.
-    pub fn both() -> io::Result<(Self, [OwnedFd; 2])> {
+    pub(crate) fn both() -> io::Result<(Self, [OwnedFd; 2])> {
         let (stdout, stdout_end) = Capture::new()?;
         let (stderr, stderr_end) = Capture::new()?;
         Ok((Self(Some((stdout, stderr))), [stdout_end, stderr_end]))
     }
 
     /// Reads all that comes; completes only when reading fails. Cancel safe.
-    pub async fn read(&mut self) -> io::Error {
+    pub(crate) async fn read(&mut self) -> io::Error {
         if let Some((stdout, stderr)) = &mut self.0
             && let Err(error) = tokio::try_join!(stdout.read(), stderr.read())
         {
@@ -37,7 +37,7 @@ impl Captures {
     }
 
     /// Reads what is there and no longer waits for anybody. Whatever dead processes wrote is there.
-    pub fn finish(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn finish(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
         match self.0 {
             Some((stdout, stderr)) => Ok((stdout.finish()?, stderr.finish()?)),
             None => Ok((Vec::new(), Vec::new())),

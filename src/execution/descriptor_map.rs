@@ -4,11 +4,14 @@
 //! on a number that somebody else is to get; phase two puts each descriptor on its number.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::RawFd;
+
+use nix::sys::resource::{Resource, getrlimit};
 
 /// Numbers that can't be a child's: the plan is refused, and no child is started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MapError {
+pub(crate) enum MapError {
     /// As many numbers as descriptors, or the message is nonsense.
     #[error("{numbers} descriptor numbers for {descriptors} descriptors")]
     CountMismatch {
@@ -58,9 +61,15 @@ pub(crate) enum Step {
 /// The steps, and where the descriptors that the child itself needs are meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Where each of the `needed` descriptors is to be found after the steps.
-    pub needed: Vec<RawFd>,
+    pub(crate) needed: Vec<RawFd>,
+}
+
+/// The soft limit of open files of this process: numbers are below it.
+pub(crate) fn open_file_limit() -> io::Result<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(soft)
 }
 
 /// Checks the numbers of a message: as many as descriptors, each possible, none twice.

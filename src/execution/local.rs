@@ -7,10 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::capture::Captures;
+use super::channel::{Ending, Report};
+use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput};
+use super::failure::StartFailure;
+use super::job::{Spawn, SpawnError};
 use super::program::{PinnedFile, open_directory};
 use super::supervisor::Placement;
-use super::tree::{Spawn, SpawnError, Tree};
-use super::{Ending, ShellCommand, ShellCommandExecutor, ShellOutput, StartFailure, TreeEvent};
+use super::tree::Tree;
 
 /// Where the standard streams of a one-shot command's shell lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,14 +153,14 @@ fn start(
 async fn shell_end(tree: &mut Tree) -> io::Result<Ending> {
     loop {
         match tree.next_event().await {
-            Some(TreeEvent::Ended(ending)) => return Ok(ending),
-            Some(TreeEvent::Failed(StartFailure { stage, errno })) => {
+            Some(Report::Ended(ending)) => return Ok(ending),
+            Some(Report::Failed(StartFailure { stage, errno })) => {
                 return Err(io::Error::new(
                     io::Error::from(errno).kind(),
                     format!("the shell could not be started ({stage:?}): {errno}"),
                 ));
             }
-            Some(TreeEvent::Started(_) | TreeEvent::Stopped(_)) => {}
+            Some(Report::Started(_) | Report::Stopped(_)) => {}
             None => return Err(io::Error::other("the shell's supervisor was killed")),
         }
     }

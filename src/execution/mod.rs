@@ -1,7 +1,19 @@
 //! Runs what was decided to run outside: prepares, starts, watches and ends process trees.
+//!
+//! From the ground up, each importing only what is before it: `raw` (system calls), `failure` and `words`, `channel`
+//! (what host and supervisor say to each other) | `child` (between clone and exec) | `supervisor` | `program` (pinned files),
+//! `job` (what a supervisor is given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local` (shells).
+//! `child` and `supervisor` run beside the host in the host's memory, and so does all that they import.
 
 mod capture;
+mod channel;
+mod child;
 mod descriptor_map;
+mod exec_strings;
+mod executor;
+mod failure;
+mod identity;
+mod job;
 mod local;
 mod prepare;
 mod program;
@@ -11,136 +23,11 @@ mod supervisor;
 mod tree;
 mod words;
 
-use std::ffi::OsString;
-use std::fmt;
-use std::future::Future;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
-
+pub(crate) use channel::{Ending, Report};
+pub(crate) use descriptor_map::open_file_limit;
+pub(crate) use executor::SharedExecutor;
+pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput};
+pub(crate) use failure::{Stage, StartFailure};
 pub use local::{LocalExecutor, StandardStreams};
-pub(crate) use prepare::{Refusal, Seen, spawn_escalated};
-pub(crate) use tree::{Ending, Stage, StartFailure, Tree, TreeEvent, open_file_limit};
-
-/// An escalated command as it is about to be executed: what a [`ShellCommandExecutor`] may still change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PreparedExec {
-    /// The program, relative to `workdir` unless absolute.
-    pub file: OsString,
-    /// Arguments, `argv[0]` included.
-    pub argv: Vec<OsString>,
-    /// Absolute working directory.
-    pub workdir: PathBuf,
-    /// The child's whole environment.
-    pub env: Vec<(OsString, OsString)>,
-    /// The child's umask; `None` is the server's.
-    pub umask: Option<u32>,
-}
-
-/// The shell of a one-shot command, ready to be started.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ShellCommand {
-    /// The shell.
-    pub program: PathBuf,
-    /// Its arguments, `argv[0]` included.
-    pub argv: Vec<OsString>,
-    /// Absolute working directory.
-    pub workdir: PathBuf,
-    /// The whole environment, the session's overlay included.
-    pub env: Vec<(OsString, OsString)>,
-    /// The session's socket, which the shell must inherit under the same number. Drop it when the shell has been started.
-    pub socket: ClientSocket,
-    /// When this is cancelled, the shell and all its descendants must end.
-    pub cancelled: CancellationToken,
-}
-
-/// The client's end of a session's socket: close-on-exec, at a number that the overlay names.
-#[derive(Debug)]
-pub struct ClientSocket(pub(crate) OwnedFd);
-
-impl ClientSocket {
-    /// The number under which the child must hold it.
-    #[must_use]
-    pub fn number(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl AsFd for ClientSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// How the shell of a one-shot command ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShellOutput {
-    /// 0 to 255; 128 + N for a shell killed by signal N.
-    pub exit_code: i32,
-    /// The signal that killed the shell.
-    pub signal: Option<i32>,
-    /// All that was written to its standard output, where that was captured.
-    pub stdout: Vec<u8>,
-    /// All that was written to its standard error, where that was captured.
-    pub stderr: Vec<u8>,
-}
-
-impl ShellOutput {
-    /// The output of a shell that exited with `exit_code`, for executors that start shells their own way.
-    #[must_use]
-    pub fn new(exit_code: i32, stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
-        Self {
-            exit_code,
-            signal: None,
-            stdout,
-            stderr,
-        }
-    }
-}
-
-/// How a host starts shells, and its last word about escalated commands. [`LocalExecutor`] is the ordinary one; a host
-/// with a sandbox brings its own.
-pub trait ShellCommandExecutor: Send + Sync + 'static {
-    /// Runs the shell of a one-shot command to its end, or until `command.cancelled`; what it started must end with it.
-    fn run(&self, command: ShellCommand) -> impl Future<Output = io::Result<ShellOutput>> + Send;
-
-    /// May change an escalated command before it is executed, or refuse it: an error closes the request. A changed file or
-    /// working directory is the host's decision, and not compared with what the policy saw.
-    fn prepare(&self, exec: PreparedExec) -> impl Future<Output = io::Result<PreparedExec>> + Send {
-        async { Ok(exec) }
-    }
-}
-
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// [`ShellCommandExecutor`] as an object.
-pub(crate) trait AnyExecutor: Send + Sync {
-    fn run(&self, command: ShellCommand) -> Boxed<'_, io::Result<ShellOutput>>;
-    fn prepare(&self, exec: PreparedExec) -> Boxed<'_, io::Result<PreparedExec>>;
-}
-
-impl<E: ShellCommandExecutor> AnyExecutor for E {
-    fn run(&self, command: ShellCommand) -> Boxed<'_, io::Result<ShellOutput>> {
-        Box::pin(ShellCommandExecutor::run(self, command))
-    }
-
-    fn prepare(&self, exec: PreparedExec) -> Boxed<'_, io::Result<PreparedExec>> {
-        Box::pin(ShellCommandExecutor::prepare(self, exec))
-    }
-}
-
-impl fmt::Debug for dyn AnyExecutor {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ShellCommandExecutor")
-    }
-}
-
-/// Several sessions share one executor.
-pub(crate) type SharedExecutor = Arc<dyn AnyExecutor>;
+pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
+pub(crate) use tree::Tree;

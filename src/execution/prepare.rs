@@ -8,23 +8,26 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::descriptor_map::{MapError, check_numbers};
+use super::descriptor_map::{MapError, check_numbers, open_file_limit};
+use super::executor::PreparedExec;
+use super::failure::{Stage, StartFailure};
+use super::identity::Identity;
+use super::job::{Spawn, SpawnError};
 use super::program::{PinnedFile, identity_of, open_directory};
-use super::supervisor::{Identity, Placement};
-use super::tree::{Spawn, SpawnError, Stage, StartFailure, Tree, open_file_limit};
-use super::{PreparedExec, tree};
+use super::supervisor::Placement;
+use super::tree::Tree;
 use crate::protocol::Request;
 
 /// What the server saw of a request's files before the policy was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct FilesAtDecision {
     file: std::ffi::OsString,
     workdir: std::ffi::OsString,
     program: Result<Identity, StartFailure>,
     /// Device and inode; the rest of a directory may change.
     directory: Result<((u32, u32), u64), StartFailure>,
     /// The program's path without symbolic links.
-    pub canonical: Option<PathBuf>,
+    pub(crate) canonical: Option<PathBuf>,
 }
 
 /// Why an escalated command isn't even tried.
@@ -38,14 +41,14 @@ pub(crate) enum Refusal {
     System(#[from] io::Error),
 }
 
-impl Seen {
+impl FilesAtDecision {
     /// Looks at a request's program and working directory. Blocks as long as the file systems do.
     ///
     /// `resolved` is the absolute path that the policy will be asked about.
     ///
     /// # Errors
     /// When `resolved` and the request's own words lead to different files: somebody is moving directories about.
-    pub fn look(request: &Request, resolved: &OsStr) -> Result<Self, Refusal> {
+    pub(crate) fn look(request: &Request, resolved: &OsStr) -> Result<Self, Refusal> {
         let workdir = open_workdir(&request.workdir);
         let program = workdir
             .as_ref()
@@ -126,7 +129,7 @@ fn failure(stage: Stage, error: &io::Error) -> StartFailure {
 /// When the descriptors' numbers are impossible, or the system has no room for another process: nothing was started.
 pub(crate) fn spawn_escalated(
     exec: PreparedExec,
-    seen: &Seen,
+    files: &FilesAtDecision,
     numbers: &[i64],
     descriptors: Vec<OwnedFd>,
     open_files: Option<(u64, u64)>,
@@ -138,13 +141,13 @@ pub(crate) fn spawn_escalated(
     let limit = open_file_limit()?;
     let limit = open_files.map_or(limit, |(soft, _)| soft.min(limit));
     let numbers = check_numbers(numbers, descriptors.len(), limit)?;
-    let (program, workdir) = seen.reopen(&exec);
+    let (program, workdir) = files.reopen(&exec);
     let about = match (&program, &workdir) {
         (_, Err(failure)) if failure.stage == Stage::Workdir => exec.workdir.as_os_str(),
         _ => &exec.file,
     };
     let error_prefix = [b"shell-escalation: ", about.as_bytes(), b": "].concat();
-    Ok(tree::Tree::spawn(Spawn {
+    Ok(Tree::spawn(Spawn {
         program,
         path: exec.file,
         argv: exec.argv,
@@ -171,7 +174,7 @@ mod tests {
             env: Vec::new(),
             umask: None,
         };
-        let look = |resolved: &str| Seen::look(&request, OsStr::new(resolved));
+        let look = |resolved: &str| FilesAtDecision::look(&request, OsStr::new(resolved));
         assert!(look("/bin/true").is_ok());
         let refusal = look("/bin/false").expect_err("another file");
         assert!(refusal.to_string().contains("changes while it is looked at"));

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::supervisor::{Identity, STATX_IDENTITY};
+use super::identity::{Identity, STATX_IDENTITY};
 
 /// A file that was opened without reading it, and what it looked like then.
 #[derive(Debug)]
@@ -21,17 +21,17 @@ impl PinnedFile {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
+    pub(crate) fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
         let descriptor = open_path(directory, path, 0)?;
         let identity = identity_of(descriptor.as_fd())?;
         Ok(Self { descriptor, identity })
     }
 
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
 
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
@@ -39,7 +39,7 @@ impl PinnedFile {
     ///
     /// # Errors
     /// When /proc isn't there.
-    pub fn canonical(&self) -> io::Result<PathBuf> {
+    pub(crate) fn canonical(&self) -> io::Result<PathBuf> {
         canonical(self.descriptor.as_fd())
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::handshake::IdleStream;
 use crate::audit::Entry;
 use crate::execution::{
-    Ending, PreparedExec, Refusal, Seen, Stage, StartFailure, Tree, TreeEvent, spawn_escalated,
+    Ending, FilesAtDecision, PreparedExec, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated,
 };
 use crate::policy::{Action, Decision, PolicyError, PolicyRequest, child_environment, resolve};
 use crate::protocol::{
@@ -215,7 +215,7 @@ impl Worker {
     async fn start(
         &self,
         exec: PreparedExec,
-        seen: Seen,
+        seen: FilesAtDecision,
         frame: Frame,
     ) -> Result<(Tree, bool), RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
@@ -266,16 +266,16 @@ impl Worker {
                 }
             };
             match event {
-                Some(TreeEvent::Started(pid)) => tracing::debug!(%pid, "child started"),
-                Some(TreeEvent::Stopped(signal)) if signals => {
+                Some(Report::Started(pid)) => tracing::debug!(%pid, "child started"),
+                Some(Report::Stopped(signal)) if signals => {
                     if let Err(error) = self.tell(&StoppedMessage { stopped: signal }).await {
                         tree.end().await;
                         return Err(error);
                     }
                 }
-                Some(TreeEvent::Stopped(_)) => {}
-                Some(TreeEvent::Ended(ending)) => break result_of(ending),
-                Some(TreeEvent::Failed(failure)) => {
+                Some(Report::Stopped(_)) => {}
+                Some(Report::Ended(ending)) => break result_of(ending),
+                Some(Report::Failed(failure)) => {
                     tracing::info!(?failure, "child could not be started");
                     match failure.stage {
                         Stage::Supervisor | Stage::Descriptors => {
@@ -323,10 +323,10 @@ impl Worker {
 }
 
 /// Parses a request and looks at its files; both may take their time.
-fn look(payload: &[u8]) -> Result<(Request, PathBuf, Seen), RequestError> {
+fn look(payload: &[u8]) -> Result<(Request, PathBuf, FilesAtDecision), RequestError> {
     let request = Request::parse(payload)?;
     let program = resolve(Path::new(&request.workdir), Path::new(&request.file));
-    let seen = Seen::look(&request, program.as_os_str())?;
+    let seen = FilesAtDecision::look(&request, program.as_os_str())?;
     Ok((request, program, seen))
 }
 

@@ -1,0 +1,28 @@
+//! What tells a file from another one.
+
+/// A file as statx(2) shows it, as far as a swap or a change would show. The time of birth tells apart a new file with a
+/// recycled inode number; the time of change would also show new links to the file, which don't matter here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    pub(crate) modified: (i64, u32),
+    pub(crate) born: (i64, u32),
+}
+
+/// What an [`Identity`] needs of statx(2); a file system that records no time of birth leaves it 0.
+pub(crate) const STATX_IDENTITY: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+
+impl Identity {
+    /// The part of `found` that tells files apart.
+    pub(crate) fn of(found: &libc::statx) -> Self {
+        Self {
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            size: found.stx_size,
+            modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+            born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec),
+        }
+    }
+}
