@@ -38,7 +38,8 @@ impl ExecStrings {
         let variables = environment.iter().map(|(name, value)| entry(name, value));
         let environment = pointers(&mut strings, variables)?;
         let mut shell_argv = vec![SHELL.as_ptr(), path.as_ptr()];
-        shell_argv.extend(argv.get(1..).unwrap_or(&[ptr::null()]));
+        shell_argv.extend(argv.iter().skip(1).filter(|argument| !argument.is_null()));
+        shell_argv.push(ptr::null());
         Ok(Self {
             path,
             argv,
@@ -132,6 +133,13 @@ mod tests {
         assert_eq!(texts(&strings.argv), ["tool", "one", ""]);
         assert_eq!(texts(&strings.shell_argv), ["/bin/sh", "bin/tool", "one", ""]);
         assert_eq!(texts(&strings.environment), ["A=1", "B=x=y"]);
+    }
+
+    #[test]
+    fn without_arguments_the_shell_still_gets_the_text() {
+        let strings = strings(&[]);
+        assert_eq!(texts(&strings.argv), [""; 0]);
+        assert_eq!(texts(&strings.shell_argv), ["/bin/sh", "bin/tool"]);
     }
 
     #[test]
