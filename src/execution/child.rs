@@ -17,7 +17,7 @@ use super::identity::{Identity, STATX_IDENTITY};
 use super::raw;
 use super::stacks::StackTop;
 
-/// What becomes the child, made by the host.
+/// What the child needs until it executes its program, made by the host.
 #[derive(Debug)]
 pub(crate) struct ChildSetup {
     /// How the child's descriptors get their numbers.
@@ -36,11 +36,11 @@ pub(crate) struct ChildSetup {
     /// The process group that the child joins; 0 is a new one.
     pub(crate) group: i32,
     pub(crate) stack: StackTop,
-    /// Why there is no child: written by the child, or known before it is made, and then none is.
+    /// Why the start failed, written by the child; if the host has set it beforehand, no child is made.
     pub(crate) failure: FailureSlot,
 }
 
-/// Starts the child and returns its pid when it executes its program, or why it couldn't.
+/// Starts the child. Returns its pid as soon as it executes its program, or why it could not.
 pub(crate) fn start(setup: &ChildSetup) -> Result<i32, StartFailure> {
     if let Some(known) = setup.failure.get() {
         return Err(known);
@@ -68,7 +68,7 @@ extern "C" fn become_child(setup: *mut c_void) -> c_int {
     127
 }
 
-/// Returns only with what went wrong.
+/// Returns only on failure.
 fn enter_program(setup: &ChildSetup) -> Result<Infallible, StartFailure> {
     // If the supervisor is killed, the child at least dies with it.
     raw::follow_parent_into_death().map_err(at(Stage::Supervisor))?;
@@ -95,7 +95,7 @@ fn carry_out(step: Step) -> raw::Result<()> {
     }
 }
 
-/// Executes the file that was opened, not whatever has its name now. Returns only with what went wrong.
+/// Executes the file that was opened, not whatever has its name now. Returns only on failure.
 fn execute(setup: &ChildSetup) -> StartFailure {
     const SWAPPED: StartFailure = StartFailure {
         stage: Stage::Swapped,

@@ -1,4 +1,4 @@
-//! A program's name, arguments and environment in the form that execve(2) takes, made before the child is.
+//! A program's name, arguments and environment in the form that execve(2) takes, made before the child starts.
 
 use std::ffi::{CStr, CString, NulError, OsStr, OsString, c_char};
 use std::fmt;
@@ -13,7 +13,7 @@ pub(crate) struct ExecStrings {
     argv: Vec<*const c_char>,
     shell_argv: Vec<*const c_char>,
     environment: Vec<*const c_char>,
-    /// What the pointers point to, but for `path`.
+    /// What the pointers point to, except for `path`.
     _strings: Vec<CString>,
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_an_interpreter_is_the_shell_s_first_argument() {
+    fn a_text_without_an_interpreter_is_the_first_argument_of_the_shell() {
         // Moved after the pointers were made.
         let strings = Box::new(strings(&["tool", "one", ""]));
         assert_eq!(strings.path(), c"bin/tool");

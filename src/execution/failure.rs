@@ -1,5 +1,6 @@
-//! Why a child doesn't run its program.
+//! Why a child could not be started.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
@@ -11,19 +12,19 @@ pub(crate) struct StartFailure {
     pub(crate) errno: Errno,
 }
 
-/// The steps of a start. Each has a number, by which supervisor and host name it to each other; 0 is none.
+/// The steps of a start. The channel carries their numbers; 0 is not a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum Stage {
-    /// The process itself couldn't be made, or not cut loose from the host.
+    /// Making the process, or detaching it from the host.
     Supervisor = 1,
-    /// The descriptors couldn't be put in place.
+    /// Putting the descriptors in place.
     Descriptors,
-    /// The working directory couldn't be entered.
+    /// Entering the working directory.
     Workdir,
-    /// The program is no longer the one that the decision was about.
+    /// Making sure that the program is still the file that the decision was about.
     Swapped,
-    /// The program couldn't be executed.
+    /// Executing the program.
     Execute,
 }
 
@@ -38,6 +39,18 @@ impl Stage {
 
     fn from_number(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|&stage| stage as i32 == number)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Supervisor => "creating the process",
+            Self::Descriptors => "placing the descriptors",
+            Self::Workdir => "entering the working directory",
+            Self::Swapped => "checking the program",
+            Self::Execute => "executing the program",
+        })
     }
 }
 

@@ -1,7 +1,7 @@
-//! What tells a file from another one.
+//! What distinguishes one file from another.
 
-/// A file as statx(2) shows it, as far as a swap or a change would show. The time of birth tells apart a new file with a
-/// recycled inode number; the time of change would also show new links to the file, which don't matter here.
+/// The part of statx(2) that changes when a file is replaced or modified. The time of birth distinguishes a new file with a
+/// recycled inode number. The time of change is left out: a new link to the file changes it, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) device: (u32, u32),
@@ -15,7 +15,7 @@ pub(crate) struct Identity {
 pub(crate) const STATX_IDENTITY: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
 
 impl Identity {
-    /// The part of `found` that tells files apart.
+    /// The identity in `found`.
     pub(crate) fn of(found: &libc::statx) -> Self {
         Self {
             device: (found.stx_dev_major, found.stx_dev_minor),

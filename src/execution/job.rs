@@ -1,4 +1,4 @@
-//! Builds what a supervisor gets from what a child is to have, where memory may still be allocated.
+//! Builds the supervisor's job from what the child is to have; this runs in the host and may allocate.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,14 +22,14 @@ use super::supervisor::{Job, Placement};
 pub(crate) struct Spawn {
     /// The program, opened before; or why that is impossible, which the supervisor then reports like a failed start.
     pub(crate) program: Result<PinnedFile, StartFailure>,
-    /// Its name for what can't be executed by descriptor, relative to the working directory.
+    /// Its name, relative to the working directory, for files that can't be executed by descriptor.
     pub(crate) path: OsString,
     pub(crate) argv: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     /// The working directory, opened with O_PATH, or why that is impossible.
     pub(crate) workdir: Result<OwnedFd, StartFailure>,
     pub(crate) umask: Option<u32>,
-    /// Soft and hard limit of open files, where they differ from the host's.
+    /// Soft and hard limit of open files, if they differ from the host's.
     pub(crate) open_files: Option<(u64, u64)>,
     /// Descriptors and their numbers in the child; the numbers are distinct and possible.
     pub(crate) descriptors: Vec<(OwnedFd, RawFd)>,
@@ -117,7 +117,7 @@ impl Job {
     }
 }
 
-/// Program and working directory; without either the first reason why.
+/// Program and working directory, or why one of them could not be opened.
 fn opened(spawn: &Spawn) -> Result<(&PinnedFile, &OwnedFd), StartFailure> {
     let program = spawn.program.as_ref().map_err(|failure| *failure)?;
     let workdir = spawn.workdir.as_ref().map_err(|failure| *failure)?;

@@ -1,9 +1,9 @@
-//! Runs what was decided to run outside: prepares, starts, watches and ends process trees.
+//! Runs what the policy escalates: prepares, starts, watches and ends process trees outside of the sandbox.
 //!
-//! From the ground up, each importing only what is before it: `raw` (system calls), `failure` and `words`, `channel`
+//! From the ground up, each importing only what comes before it: `raw` (system calls), `failure` and `words`, `channel`
 //! (what host and supervisor say to each other) | `child` (between clone and exec) | `supervisor` | `program` (pinned files),
 //! `job` (what a supervisor is given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local` (shells).
-//! `child` and `supervisor` run beside the host in the host's memory, and so does all that they import.
+//! `child` and `supervisor`, and what they call, run beside the host in the host's memory.
 
 mod capture;
 mod channel;

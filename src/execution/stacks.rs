@@ -1,4 +1,4 @@
-//! The memory that a supervisor and its child run on: they share the host's, but not its stacks.
+//! The stacks of a supervisor and its child, which share all other memory with the host.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -6,7 +6,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// The stacks of a supervisor and of its child until that executes, each above a page that can't be touched.
+/// The stacks of a supervisor, and of its child until it executes its program, each above a guard area.
 #[derive(Debug)]
 pub(crate) struct Stacks {
     base: ptr::NonNull<c_void>,
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn below_each_stack_nothing_can_be_touched() {
+    fn each_stack_ends_in_a_guard_area() {
         let stacks = Stacks::new().unwrap();
         for (top, size) in [
             (stacks.child_top(), CHILD_STACK),

@@ -1,4 +1,4 @@
-//! What a line about a failed start says.
+//! Why a start failed, in the C library's words.
 
 use nix::errno::Errno;
 
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_starts_are_told_in_the_words_of_the_c_library() {
+    fn errors_are_described_as_by_the_c_library() {
         let mut described = 0;
         for errno in 1..=133 {
             let words = describe_errno(Errno::from_raw(errno));

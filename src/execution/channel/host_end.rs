@@ -1,4 +1,4 @@
-//! The host's end of the channel, under the eyes of the runtime.
+//! The host's end of the channel, registered with the runtime.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,7 +21,10 @@ impl HostEnd {
     /// A new channel: this end, and the supervisor's. Both close on exec and never block.
     ///
     /// # Errors
-    /// When the system has no room for more descriptors. Outside of a tokio runtime it panics.
+    /// When no more descriptors can be opened.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
@@ -50,22 +53,22 @@ impl HostEnd {
                     };
                 }
                 Err(Errno::EAGAIN) => ready.clear_ready(),
-                // A supervisor that ended without reading a signal of ours resets the socket; what it had said comes next.
+                // A supervisor that ended with an order unread resets the socket; its reports come after the error.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Orders that signal for the child.
+    /// Orders the supervisor to send the child that signal.
     pub(crate) fn signal(&self, signal: i32) {
         let message = Order::signal_to_bytes(signal);
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        // A full socket means that hundreds of signals wait already; a supervisor that is gone needs none.
+        // If the socket is full, hundreds of signals are queued already; a supervisor that is gone needs none.
         let _ = send(self.0.as_raw_fd(), &message, flags);
     }
 
-    /// Orders the end of the tree, once for all. Reports still come.
+    /// Orders the end of the tree, for good. Reports still arrive.
     pub(crate) fn end(&self) {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
     }

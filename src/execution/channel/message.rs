@@ -1,10 +1,10 @@
-//! What host and supervisor say to each other, and how it looks as bytes.
+//! The messages between host and supervisor, and their bytes.
 
 use nix::unistd::Pid;
 
 use crate::execution::failure::StartFailure;
 
-/// What a supervisor says about its child.
+/// What a supervisor reports about its child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
     /// The child runs its program.
@@ -27,7 +27,7 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// What the status that wait4(2) gives for a process that has ended means.
+    /// Decodes the wait status of a process that has ended.
     pub(crate) fn from_wait_status(status: i32) -> Self {
         if libc::WIFSIGNALED(status) {
             Self::Killed(libc::WTERMSIG(status))
@@ -45,7 +45,7 @@ const EXITED: i32 = 4;
 const KILLED: i32 = 5;
 
 impl Report {
-    /// Bytes of a report.
+    /// Size of a report in bytes.
     pub(crate) const SIZE: usize = 12;
 
     fn to_parts(self) -> [i32; 3] {
@@ -92,12 +92,12 @@ impl Report {
 pub(crate) enum Order {
     /// Send that signal to the child.
     Signal(i32),
-    /// End every process of the tree. The host closes its side to say so, hence its death says so, too.
+    /// End every process of the tree. It is the end of the host's stream, so the host's death implies it.
     End,
 }
 
 impl Order {
-    /// Bytes of [`Self::Signal`].
+    /// Size of [`Self::Signal`] in bytes.
     pub(crate) const SIZE: usize = 4;
 
     /// The message that is [`Self::Signal`].
@@ -105,7 +105,7 @@ impl Order {
         signal.to_ne_bytes()
     }
 
-    /// What a message means; nothing received, or anything else, is the end.
+    /// The order in a message; an empty message (end of stream) or one of any other length is [`Self::End`].
     pub(crate) fn from_bytes(message: &[u8]) -> Self {
         match message.try_into() {
             Ok(signal) => Self::Signal(i32::from_ne_bytes(signal)),
@@ -130,7 +130,7 @@ pub(super) mod tests {
         ]
     }
 
-    /// Bytes that nearly are a report: small numbers, in about the right number.
+    /// Bytes that are almost a report: about three numbers, often small ones.
     fn near_misses() -> impl Strategy<Value = Vec<u8>> {
         let numbers = proptest::collection::vec(prop_oneof![-1..8, any::<i32>()], 0..5);
         (numbers, 0..4_usize).prop_map(|(numbers, missing)| {
@@ -147,7 +147,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn nothing_but_what_is_sent_is_taken_for_a_report(
+        fn only_bytes_of_reports_are_accepted(
             bytes in prop_oneof![near_misses(), proptest::collection::vec(any::<u8>(), 0..16)],
         ) {
             if let Some(report) = Report::from_bytes(&bytes) {
@@ -161,14 +161,14 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn what_is_no_signal_is_the_end(bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
+        fn anything_but_a_signal_is_an_order_to_end(bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
             prop_assume!(bytes.len() != Order::SIZE);
             prop_assert_eq!(Order::from_bytes(&bytes), Order::End);
         }
     }
 
     #[test]
-    fn kinds_stages_and_lengths_that_do_not_exist_are_no_reports() {
+    fn unknown_kinds_stages_and_lengths_are_rejected() {
         let garbage: [&[i32]; 9] = [
             &[],
             &[STARTED, 1],

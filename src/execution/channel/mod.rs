@@ -1,6 +1,6 @@
-//! The channel between the host and a supervisor: a socket pair (SOCK_SEQPACKET), and what is said on it.
+//! The channel between the host and a supervisor: a socket pair (SOCK_SEQPACKET) with typed messages.
 //!
-//! One message per event. The kernel keeps messages apart, and reports the end of either side to the other.
+//! One message per event. The kernel keeps message boundaries, and each end sees when the other is closed.
 
 mod host_end;
 mod message;

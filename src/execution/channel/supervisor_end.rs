@@ -16,7 +16,7 @@ pub(crate) struct SupervisorEnd(RawFd);
 pub(crate) enum Sent {
     /// The host will read it, or is gone and needs none.
     Done,
-    /// The host has too much to read already; poll(2) for POLLOUT tells when there is room.
+    /// The host has too many unread reports; poll(2) for POLLOUT waits for room.
     NoRoom,
 }
 
@@ -49,5 +49,34 @@ impl SupervisorEnd {
                 Err(_) => return Some(Order::End),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn an_order_that_is_not_a_signal_is_to_end() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (host, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let end = SupervisorEnd::new(theirs.as_raw_fd());
+        let signal = Order::signal_to_bytes(libc::SIGINT);
+        let longer = [&signal[..], &[0]].concat();
+        for (message, order) in [
+            (&signal[..], Order::Signal(libc::SIGINT)),
+            (&longer, Order::End),
+            (&signal[..3], Order::End),
+        ] {
+            send(host.as_raw_fd(), message, MsgFlags::empty()).unwrap();
+            assert_eq!(end.order(), Some(order), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_read_is_an_order_to_end() {
+        assert_eq!(SupervisorEnd::new(-1).order(), Some(Order::End));
     }
 }

@@ -1,4 +1,4 @@
-//! The two primitives, per architecture: a system call, and the making of a process.
+//! The two primitives of each architecture: a system call, and a new process.
 
 use nix::errno::Errno;
 
@@ -70,7 +70,7 @@ fn outcome(result: isize) -> Result<usize> {
 /// Returns the pid.
 ///
 /// # Safety
-/// `stack_top` must be the 16-byte aligned end of a mapping that nobody else uses while the process lives. With
+/// `stack_top` must be the 16-byte aligned end of a mapping that nothing else uses while the process lives. With
 /// `CLONE_VM`, `entry` may use only memory that outlives the process, must not touch thread-local state, and must not unwind.
 #[cfg(target_arch = "x86_64")]
 pub(crate) unsafe fn clone_process(

@@ -29,14 +29,14 @@ pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
     unsafe { syscall(libc::SYS_close_range, [first as usize, last as usize, 0]) }.map(drop)
 }
 
-/// read(2); how many bytes there were.
+/// read(2); the number of bytes read.
 pub(crate) fn read(descriptor: RawFd, buffer: &mut [u8]) -> Result<usize> {
     let address = buffer.as_mut_ptr() as usize;
     // SAFETY: the kernel writes at most as many bytes as the buffer has.
     unsafe { syscall(libc::SYS_read, [descriptor as usize, address, buffer.len()]) }
 }
 
-/// write(2); how many bytes were written.
+/// write(2); the number of bytes written.
 pub(crate) fn write(descriptor: RawFd, bytes: &[u8]) -> Result<usize> {
     let address = bytes.as_ptr() as usize;
     // SAFETY: the kernel reads the bytes only.
@@ -69,7 +69,7 @@ mod tests {
     fn errors_are_returned_and_leave_errno_alone() {
         Errno::ENOTTY.set();
         assert_eq!(close(-1), Err(Errno::EBADF));
-        // Elsewhere the memory is no host's, and libc's wrappers are used.
+        // Other architectures use libc's wrappers, in memory that isn't shared.
         if cfg!(target_arch = "x86_64") {
             assert_eq!(Errno::last(), Errno::ENOTTY);
         }

@@ -5,8 +5,9 @@
 //! architectures the supervisor gets a copy of the memory instead (`fork` semantics, slower with a large host), and libc's
 //! wrappers are safe to use.
 //!
-//! Nothing here allocates, locks or panics. A function is safe to call if whatever numbers it is given can do no harm to
-//! memory; descriptors are plain numbers, since the supervisor's table is no copy of an [`OwnedFd`](std::os::fd::OwnedFd).
+//! Nothing here allocates, locks or panics. Functions that can't corrupt memory, whatever their arguments, are safe.
+//! Descriptors are plain numbers: the supervisor has a table of its own, in which no
+//! [`OwnedFd`](std::os::fd::OwnedFd) of the host owns anything.
 
 mod arch;
 mod descriptors;

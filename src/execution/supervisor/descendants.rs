@@ -1,4 +1,4 @@
-//! Reaping and killing: the child and everything that comes from it.
+//! Reaping, signalling and killing the child and all its descendants.
 
 use nix::errno::Errno;
 

@@ -40,11 +40,11 @@ pub(crate) struct Job {
     pub(crate) child: ChildSetup,
     /// Where a line about a failed start goes.
     pub(crate) error_output: Option<RawFd>,
-    /// Start of that line: who speaks, about what.
+    /// Start of that line: the speaker, and what the line is about.
     pub(crate) error_prefix: Vec<u8>,
 }
 
-/// Which process group and session the child is in.
+/// The process group and session of the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// A group of its own, in a session without a terminal: signals to its group reach only its own descendants.
@@ -88,8 +88,8 @@ pub(crate) extern "C" fn run(job: *mut c_void) -> c_int {
     0
 }
 
-/// Cuts the ties to the host that a new process has; its signals have been blocked since before it was made. Returns a
-/// descriptor that is readable when a child has ended or stopped.
+/// Detaches this process from the host's; all signals are blocked already. Returns a descriptor that is readable when a
+/// child has ended or stopped.
 fn detach(job: &Job) -> raw::Result<RawFd> {
     close_others(&job.keep);
     // A signal to the host's group or terminal must not end the supervisor before the host.
@@ -139,7 +139,7 @@ fn watch(mut descendants: Descendants, host: RawFd, child_changes: RawFd) {
     }
 }
 
-/// Carries out the host's orders; false when that is to end.
+/// Carries out the host's orders; false if one is to end.
 fn obey(channel: SupervisorEnd, descendants: &Descendants) -> bool {
     loop {
         match channel.order() {

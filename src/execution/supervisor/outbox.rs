@@ -3,7 +3,7 @@
 use crate::execution::channel::{Ending, Report, Sent, SupervisorEnd};
 use crate::execution::raw;
 
-/// What the host is still to be told. Of several stops only the last matters, and none once the child has ended.
+/// Reports still to be sent. Of several stops only the last matters, and none once the child has ended.
 #[derive(Debug)]
 pub(super) struct Outbox {
     channel: SupervisorEnd,
@@ -39,7 +39,7 @@ impl Outbox {
         self.flush();
     }
 
-    /// Sends what there is room for.
+    /// Sends as much as the channel has room for.
     pub(super) fn flush(&mut self) {
         if let Some(signal) = self.stop
             && self.channel.report(Report::Stopped(signal)) == Sent::Done
@@ -53,7 +53,7 @@ impl Outbox {
         }
     }
 
-    /// Sends the end, however slow the host is to read: there is nothing else left to watch.
+    /// Waits until the end is sent, however slowly the host reads: there is nothing else left to watch.
     pub(super) fn flush_blocking(&mut self) {
         self.flush();
         while self.end.is_some() {

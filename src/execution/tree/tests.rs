@@ -48,7 +48,7 @@ async fn in_time<T>(event: impl Future<Output = T>) -> T {
     let deadline = std::time::Duration::from_secs(20);
     tokio::time::timeout(deadline, event)
         .await
-        .expect("the supervisor keeps its host waiting")
+        .expect("the supervisor reports in time")
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_child_starts_ends_and_is_reaped() {
 }
 
 #[tokio::test]
-async fn signals_stops_and_kills_are_told() {
+async fn stops_and_kills_are_reported() {
     let mut tree = spawn(&["/bin/sleep", "600"]);
     started(&mut tree).await;
     tree.signal(libc::SIGSTOP);
@@ -77,8 +77,8 @@ async fn signals_stops_and_kills_are_told() {
 
 #[tokio::test]
 async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
-    const STOPS: usize = 1_000; // the kernel keeps some hundreds of messages for a reader
-    // Whether the supervisor has somebody left to watch or not.
+    const STOPS: usize = 1_000; // the kernel queues a few hundred messages
+    // With and without another process left for the supervisor to watch.
     for before in ["", "sleep 600 & "] {
         let stops = format!("n={STOPS}; while [ $((n -= 1)) -ge 0 ]; do kill -STOP $$; done; exit 7");
         let mut tree = spawn(&["/bin/sh", "-c", &(before.to_owned() + &stops)]);
@@ -89,19 +89,22 @@ async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
             }
             kill(pid, Signal::SIGCONT).unwrap();
         }
-        // When it has been reaped, the supervisor knows its end.
+        // Once it is reaped, the supervisor knows how it ended.
         while kill(pid, None).is_ok() {
             std::thread::yield_now();
         }
-        let mut told = 0;
+        let mut reported = 0;
         let last = loop {
             match in_time(tree.next_event()).await {
-                Some(Report::Stopped(libc::SIGSTOP)) => told += 1,
+                Some(Report::Stopped(libc::SIGSTOP)) => reported += 1,
                 other => break other,
             }
         };
         assert_eq!(last, Some(Report::Ended(Ending::Exited(7))));
-        assert!(told < STOPS, "{told} stops fit, so nothing had to wait");
+        assert!(
+            reported < STOPS,
+            "all {reported} stops fit, so nothing had to wait"
+        );
         tree.end().await;
     }
 }
@@ -112,7 +115,7 @@ async fn a_tree_that_is_dropped_leaves_no_process() {
     let child = started(&mut tree).await;
     let supervisor = tree.supervisor.as_ref().unwrap().pid;
     drop(tree);
-    // A zombie could still be asked about.
+    // Until it is reaped, kill(2) still finds a process.
     for pid in [child, supervisor] {
         while kill(pid, None).is_ok() {
             std::thread::yield_now();
@@ -121,7 +124,7 @@ async fn a_tree_that_is_dropped_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn a_complaint_that_nobody_reads_keeps_no_supervisor() {
+async fn a_complaint_that_is_never_read_does_not_hold_up_the_supervisor() {
     let (_reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
     while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
@@ -148,7 +151,7 @@ fn is_stopped(pid: Pid) -> bool {
 }
 
 #[tokio::test]
-async fn limits_of_open_files_are_the_child_s_own() {
+async fn a_child_has_its_own_limits_of_open_files() {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let mut tree = Tree::spawn(Spawn {
         open_files: Some((33, 44)),
@@ -164,7 +167,7 @@ async fn limits_of_open_files_are_the_child_s_own() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_is_killed_takes_its_child_along() {
+async fn a_child_dies_with_a_supervisor_that_is_killed() {
     let mut tree = spawn(&["/bin/sleep", "600"]);
     let pid = started(&mut tree).await;
     let supervisor = tree.supervisor.as_ref().unwrap().pid;
@@ -181,14 +184,14 @@ async fn a_supervisor_that_is_killed_takes_its_child_along() {
     assert_eq!(
         nix::poll::poll(&mut watched, 10_000_u16),
         Ok(1),
-        "the child lives on"
+        "the child is still running"
     );
 }
 
 #[tokio::test]
-async fn a_script_that_is_another_file_by_now_is_not_executed_by_its_name() {
+async fn a_script_that_was_replaced_is_not_executed_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    for first_line in ["#!/bin/sh", ": for a shell, since there is no interpreter"] {
+    for first_line in ["#!/bin/sh", ": for /bin/sh, since no interpreter is named"] {
         let [decided, other] = ["decided", "other"].map(|name| {
             let path = folder.path().join(name);
             std::fs::write(&path, format!("{first_line}\nexit 9\n")).unwrap();
@@ -221,7 +224,7 @@ async fn a_script_that_is_another_file_by_now_is_not_executed_by_its_name() {
 }
 
 #[tokio::test]
-async fn nul_in_an_argument_starts_nothing() {
+async fn an_argument_with_nul_starts_nothing() {
     let spawned = Tree::spawn(command(&["/bin/sh", "a\0b"]));
     assert!(matches!(spawned, Err(SpawnError::Nul(_))), "{spawned:?}");
 }
