@@ -3,7 +3,7 @@
 //! The supervisor (see [`super::supervisor`]) shares the memory of its host, and with it the thread-local `errno` of the
 //! thread that made it. So nothing here touches libc's state: on x86-64 the calls are made directly. On other
 //! architectures the supervisor gets a copy of the memory instead (`fork` semantics, slower with a large host), and libc's
-//! wrappers are safe to use.
+//! wrappers are safe to use. nix's [`Errno`](nix::errno::Errno) is only a number, which is looked up in a `match`.
 //!
 //! Nothing here allocates, locks or panics. Functions that can't corrupt memory, whatever their arguments, are safe.
 //! Descriptors are plain numbers: the supervisor has a table of its own, in which no
