@@ -228,3 +228,19 @@ async fn an_argument_with_nul_starts_nothing() {
     let spawned = Tree::spawn(command(&["/bin/sh", "a\0b"]));
     assert!(matches!(spawned, Err(SpawnError::Nul(_))), "{spawned:?}");
 }
+
+#[tokio::test]
+async fn failed_starts_leave_no_stacks_behind() {
+    let mappings = || {
+        std::fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let before = mappings();
+    for _ in 0..1_000 {
+        Tree::spawn(command(&["/bin/sh", "a\0b"])).unwrap_err();
+    }
+    // Other tests have stacks, too, but few at once.
+    assert!(mappings() < before + 500);
+}
