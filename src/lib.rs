@@ -84,7 +84,6 @@
 
 mod audit;
 mod clock;
-#[expect(unreachable_pub, reason = "its private helpers say pub")]
 mod execution;
 mod limits;
 mod policy;

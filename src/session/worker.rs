@@ -15,7 +15,7 @@ use super::error::RequestError;
 use super::idle::IdleStream;
 use super::question::Question;
 use crate::audit::Entry;
-use crate::execution::{Ending, Refusal, Stage, StartFailure, Tree, TreeEvent, spawn_escalated};
+use crate::execution::{Ending, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated};
 use crate::policy::{Action, Decision, PolicyRequest};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, ResultMessage, SignalMessage, StoppedMessage,
@@ -229,13 +229,13 @@ impl Worker {
         loop {
             match session.until_ended(self.next_event(tree)).await?? {
                 Event::Signal(signal) => tree.signal(signal),
-                Event::Child(TreeEvent::Started(pid)) => tracing::debug!(%pid, "child started"),
-                Event::Child(TreeEvent::Stopped(stopped)) if signals => {
+                Event::Child(Report::Started(pid)) => tracing::debug!(%pid, "child started"),
+                Event::Child(Report::Stopped(stopped)) if signals => {
                     self.tell(&StoppedMessage { stopped }).await?;
                 }
-                Event::Child(TreeEvent::Stopped(_)) => {}
-                Event::Child(TreeEvent::Ended(ending)) => return Ok(result_of(ending)),
-                Event::Child(TreeEvent::Failed(failure)) => {
+                Event::Child(Report::Stopped(_)) => {}
+                Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
+                Event::Child(Report::Failed(failure)) => {
                     tracing::info!(?failure, "child could not be started");
                     return match failure.stage {
                         Stage::Supervisor | Stage::Descriptors => {
@@ -272,7 +272,7 @@ impl Worker {
 
 /// What a worker waits for while the child runs.
 enum Event {
-    Child(TreeEvent),
+    Child(Report),
     /// A signal that the wrapper forwards.
     Signal(i32),
 }
