@@ -90,8 +90,8 @@ impl ShellOutput {
     }
 }
 
-/// How a host starts shells, and its last word about escalated commands. [`LocalExecutor`] is the ordinary one; a host
-/// with a sandbox brings its own.
+/// How a host starts shells, and its last word about escalated commands. [`LocalExecutor`](crate::LocalExecutor) is the
+/// ordinary one; a host with a sandbox brings its own.
 pub trait ShellCommandExecutor: Send + Sync + 'static {
     /// Runs the shell of a one-shot command to its end, or until `command.cancelled`; what it started must end with it.
     fn run(&self, command: ShellCommand) -> impl Future<Output = io::Result<ShellOutput>> + Send;
