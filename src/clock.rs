@@ -1,4 +1,4 @@
-//! The clock of a one-shot command's timeout: it stands still while somebody is asked for approval.
+//! The clock of a one-shot command's timeout: it is stopped while a person is asked for approval.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Runs from its making; stopped as long as there is a [`Stopped`].
+/// Starts when it is made; stopped while any [`Stopped`] exists.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     state: Mutex<State>,
-    /// Told whenever the clock stops or goes on.
+    /// Notified whenever the clock stops or resumes.
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    /// How many hold the clock.
+    /// How many [`Stopped`] exist.
     holders: usize,
     /// Time up to the last stop.
     counted: Duration,
-    /// When the clock went on; `None` while it stands.
+    /// When the clock last resumed; `None` while it is stopped.
     running_since: Option<Instant>,
 }
 
-/// Holds the clock; it goes on when the last of them is dropped.
+/// Keeps the clock stopped; it resumes when the last of these is dropped.
 #[derive(Debug)]
-#[must_use = "the clock goes on at once"]
+#[must_use = "the clock resumes when this is dropped"]
 pub struct Stopped(Arc<Stopwatch>);
 
 impl Stopwatch {
-    pub fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         let state = State {
             holders: 0,
             counted: Duration::ZERO,
@@ -43,7 +43,7 @@ impl Stopwatch {
     }
 
     /// Stops the clock, or keeps it stopped.
-    pub fn hold(self: &Arc<Self>) -> Stopped {
+    pub(crate) fn hold(self: &Arc<Self>) -> Stopped {
         let mut state = self.state();
         state.holders += 1;
         if let Some(since) = state.running_since.take() {
@@ -54,8 +54,8 @@ impl Stopwatch {
         Stopped(Arc::clone(self))
     }
 
-    /// Completes when the clock has run for `limit`; never while it stands.
-    pub async fn reaches(&self, limit: Duration) {
+    /// Completes when the clock has run for `limit`; never while it is stopped.
+    pub(crate) async fn reaches(&self, limit: Duration) {
         loop {
             // Registered before the state is read: no change in between is missed.
             let changed = self.changed.notified();
@@ -73,7 +73,7 @@ impl Stopwatch {
                     biased;
                     () = &mut changed => {}
                     () = tokio::time::sleep_until(since + left) => {
-                        // Held at the last moment, the clock has not reached the limit.
+                        // If it was stopped at the last moment, the clock has not reached the limit.
                         let state = self.state();
                         let run = state.running_since.map(|since| state.counted + since.elapsed());
                         if run.is_some_and(|run| run >= limit) {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_stands_while_anybody_holds_it() {
+    async fn it_is_stopped_while_anything_holds_it() {
         let watch = Stopwatch::start();
         advance(SECOND).await;
         let first = watch.hold();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn holding_it_at_the_last_moment_counts() {
+    async fn stopping_it_at_the_last_moment_counts() {
         let watch = Stopwatch::start();
         let waiting = tokio::spawn({
             let watch = Arc::clone(&watch);

@@ -1,4 +1,4 @@
-//! The request stream: frames in both directions, descriptors with the one message that has some.
+//! The request stream: frames in both directions, one of them with descriptors.
 
 pub(crate) mod ancillary;
 mod budget;
@@ -13,52 +13,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::watch::watch;
-pub(crate) use budget::{Budget, Share};
+pub(crate) use budget::Budget;
 use frame::FrameReader;
-
-/// Why a request stream can't go on.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// The peer closed its end in the middle of a frame.
-    #[error("the stream ended in the middle of a frame, after {received} of {expected} bytes")]
-    Truncated {
-        /// Bytes of the frame's current part that had come.
-        received: usize,
-        /// Bytes that part has.
-        expected: usize,
-    },
-    /// The announced length is over the limit; nothing of that size was allocated.
-    #[error("a frame of {length} bytes is over the limit of {limit}")]
-    TooLong {
-        /// Announced payload length in bytes.
-        length: usize,
-        /// The server's limit in bytes.
-        limit: usize,
-    },
-    /// The requests of the session take as much memory as they may.
-    #[error("the open requests of the session leave no memory for a frame of {0} bytes")]
-    NoMemory(usize),
-    /// The kernel couldn't hand over all descriptors, say because the process has too many open.
-    #[error("not all descriptors of a message could be received")]
-    DescriptorsLost,
-    /// A system call failed.
-    #[error("request stream: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// One frame as it came.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub payload: Vec<u8>,
-    /// Descriptors that came with the frame's first byte; always empty where none were expected.
-    pub descriptors: Vec<OwnedFd>,
-    /// What the payload takes of the session's memory.
-    pub share: Share,
-}
+pub(crate) use frame::{Frame, StreamError};
 
 /// The server's end of one wrapper's stream.
 ///
-/// Never relies on O_NONBLOCK: whoever sent the descriptor may hold a copy and change its flags.
+/// Does not rely on O_NONBLOCK: the sender of the descriptor may hold a copy and change its flags.
 #[derive(Debug)]
 pub(crate) struct RequestStream {
     socket: AsyncFd<OwnedFd>,
@@ -66,11 +27,11 @@ pub(crate) struct RequestStream {
 }
 
 impl RequestStream {
-    /// Takes the stream; `limit` is the longest payload in bytes, `budget` what all streams of the session may take.
+    /// Takes the stream; `limit` is the longest payload in bytes, `budget` the memory for all streams of the session.
     ///
     /// # Errors
-    /// When the descriptor can't be watched by the runtime.
-    pub fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> io::Result<Self> {
+    /// When the runtime cannot register the descriptor.
+    pub(crate) fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
             socket,
@@ -78,20 +39,20 @@ impl RequestStream {
         })
     }
 
-    /// The next frame of a kind that has no descriptors; `None` at the end of the stream. Descriptors that come
-    /// nevertheless are never installed (`wire.fds.unexpected`). Cancel safe.
-    pub async fn receive(&mut self) -> Result<Option<Frame>, StreamError> {
+    /// The next frame, of a kind without descriptors; `None` at the end of the stream. Descriptors that arrive
+    /// all the same are never installed (`wire.fds.unexpected`). Cancel safe.
+    pub(crate) async fn receive(&mut self) -> Result<Option<Frame>, StreamError> {
         self.receive_frame(false).await
     }
 
-    /// The next frame of a kind that has descriptors. Cancel safe.
-    pub async fn receive_with_descriptors(&mut self) -> Result<Option<Frame>, StreamError> {
+    /// The next frame, of a kind with descriptors; `None` at the end of the stream. Cancel safe.
+    pub(crate) async fn receive_with_descriptors(&mut self) -> Result<Option<Frame>, StreamError> {
         self.receive_frame(true).await
     }
 
     async fn receive_frame(&mut self, descriptors: bool) -> Result<Option<Frame>, StreamError> {
         loop {
-            // Read first, wait afterwards: the data may have come before anybody waited for it.
+            // Read first: the data may have arrived before this waited for it.
             match self.reader.advance(self.socket.as_fd(), descriptors) {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
@@ -107,7 +68,7 @@ impl RequestStream {
     }
 
     /// Sends one message as one frame.
-    pub async fn send<T: Serialize>(&self, message: &T) -> Result<(), StreamError> {
+    pub(crate) async fn send<T: Serialize>(&self, message: &T) -> Result<(), StreamError> {
         let payload = serde_json::to_vec(message).map_err(io::Error::from)?;
         let length = u32::try_from(payload.len())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "message over 4 GiB"))?;
@@ -126,10 +87,10 @@ impl RequestStream {
         Ok(())
     }
 
-    /// Throws away what nobody will read. A stream that is closed with unread data looks broken to the peer instead of ended.
-    pub fn drain(&self) {
+    /// Discards unread data. To the peer, a stream that is closed with unread data looks reset instead of ended.
+    pub(crate) fn drain(&self) {
         let mut nowhere = [0; 4096];
-        // Whoever sends more than that has other plans than to read the end.
+        // A peer that sends more than this isn't waiting for the end.
         for _ in 0..16 {
             if !matches!(ancillary::receive(self.socket.as_fd(), &mut nowhere), Ok(1..)) {
                 return;
@@ -137,12 +98,12 @@ impl RequestStream {
         }
     }
 
-    /// Completes when the peer has closed its end, or can't send any more; unread data doesn't hide it.
-    pub async fn closed(&self) {
+    /// Completes when the peer has closed its end or shut it down for writing, even behind unread data.
+    pub(crate) async fn closed(&self) {
         loop {
             match self.socket.ready(Interest::READABLE).await {
                 Ok(ready) if ready.ready().is_read_closed() => return,
-                // Data or a spurious wake-up; the reader looks before it waits, so nothing is lost.
+                // Data, or a spurious wake-up. The reader reads before it waits, so nothing is lost.
                 Ok(mut ready) => ready.clear_ready(),
                 Err(_) => return,
             }
@@ -171,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_is_seen_behind_unread_data() {
+    async fn closing_is_noticed_behind_unread_data() {
         let (mut client, stream) = pair(100);
         client.write_all(b"unread").unwrap();
         let closed = stream.closed();
@@ -225,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sending_to_a_closed_peer_is_an_error_and_no_signal() {
+    async fn sending_to_a_closed_peer_is_an_error_without_a_signal() {
         let (client, stream) = pair(100);
         drop(client);
         assert!(stream.send(&1).await.is_err());

@@ -1,9 +1,6 @@
-//! The server: sessions, one-shot commands, and one worker for each request.
+//! The server: its configuration, its sessions, and its one-shot commands.
 
-mod handshake;
-mod limits;
 mod one_shot;
-mod request;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,15 +9,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{LocalExecutor, SharedExecutor, ShellCommandExecutor};
-use crate::policy::{EscalationPolicy, SharedPolicy};
-use crate::session::EscalationSession;
+use crate::execution::{LocalExecutor, ShellCommandExecutor};
+use crate::limits::Limits;
+use crate::policy::EscalationPolicy;
+use crate::session::{EscalationSession, Settings};
 
-pub(crate) use handshake::Listener;
-pub use limits::Limits;
 pub use one_shot::{ExecParams, ExecResult};
 
-/// Decides about every command of the shells that it is given, and runs those that are to run outside.
+/// Decides for every command of its sessions' shells where it runs, and runs the escalated ones.
 ///
 /// All methods must be called within a tokio runtime with I/O and time enabled.
 #[derive(Debug)]
@@ -30,18 +26,9 @@ pub struct EscalateServer {
     settings: Arc<Settings>,
 }
 
-/// What all sessions of a server share.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub policy: SharedPolicy,
-    pub executor: SharedExecutor,
-    pub limits: Limits,
-    pub audit: Option<Arc<AuditLog>>,
-}
-
 impl EscalateServer {
     /// A server whose one-shot commands run in `shell`, and whose sessions name `wrapper` to their shells. Both must be
-    /// absolute; neither is looked at before it is needed.
+    /// absolute; neither is checked before it is needed.
     #[must_use]
     pub fn new(
         shell: impl Into<PathBuf>,
@@ -61,21 +48,21 @@ impl EscalateServer {
         }
     }
 
-    /// Starts shells, and prepares escalated commands, the host's own way. Sessions that exist keep what they have.
+    /// Lets `executor` start the shells and prepare the escalated commands. Existing sessions keep theirs.
     #[must_use]
     pub fn with_executor(mut self, executor: impl ShellCommandExecutor) -> Self {
         Arc::make_mut(&mut self.settings).executor = Arc::new(executor);
         self
     }
 
-    /// Sets other bounds than the default ones. Sessions that exist keep what they have.
+    /// Replaces the default limits. Existing sessions keep theirs.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         Arc::make_mut(&mut self.settings).limits = limits;
         self
     }
 
-    /// Writes a line for each request to `log`. Sessions that exist keep what they have.
+    /// Writes one line per request to `log`. Existing sessions keep the log that they have, if any.
     #[must_use]
     pub fn with_audit(mut self, log: AuditLog) -> Self {
         Arc::make_mut(&mut self.settings).audit = Some(Arc::new(log));
@@ -90,11 +77,11 @@ impl EscalateServer {
         EscalationSession::start(Arc::clone(&self.settings), &self.wrapper, parent)
     }
 
-    /// Runs one command to its end: `SHELL -lc COMMAND`, in a session of its own. When this returns, nothing of the command
-    /// is left. Cancelling `parent`, or dropping the future, kills everything.
+    /// Runs one command to its end: `SHELL -lc COMMAND`, in a session of its own. When this returns, no process of the command
+    /// is left. Cancelling `parent`, or dropping the future, kills all of them.
     ///
     /// # Errors
-    /// When the shell couldn't be started.
+    /// When the shell could not be started.
     pub async fn exec(&self, params: ExecParams, parent: &CancellationToken) -> io::Result<ExecResult> {
         one_shot::exec(
             &self.shell,

@@ -1,23 +1,22 @@
-//! Listens on a session's socket: each good datagram brings a request stream.
+//! Listens on a session's socket: each valid datagram brings a request stream.
 //!
-//! Every process that inherited the socket can send anything here. A bad datagram is dropped, and costs nobody else.
+//! Every process that inherited the socket can send anything here. An invalid datagram is dropped and affects no other request.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::request;
+use super::core::SessionCore;
+use super::idle::IdleStreams;
+use super::worker;
 use crate::execution::open_file_limit;
-use crate::session::SessionCore;
 use crate::stream::ancillary::receive_with_descriptors;
 use crate::watch::watch;
 
@@ -30,9 +29,9 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
+    pub(super) fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE)?;
-        // Others need descriptors, too.
+        // The rest of the process needs descriptors too.
         let quarter = usize::try_from(open_file_limit()? / 4).unwrap_or(usize::MAX);
         let idle = Arc::new(IdleStreams::new(
             session.settings.limits.idle_streams.min(quarter),
@@ -45,14 +44,9 @@ impl Listener {
     }
 
     /// Serves until the session ends; then the socket closes, and with it every stream still queued in it.
-    pub async fn run(self) {
-        let ended = self.session.ended.clone();
-        tokio::select! {
-            biased;
-            () = ended.cancelled() => {}
-            error = self.accept() => {
-                tracing::error!(%error, "the session's socket can't be watched");
-            }
+    pub(super) async fn run(self) {
+        if let Ok(error) = self.session.until_ended(self.accept()).await {
+            tracing::error!(%error, "cannot wait for the session's socket; the session accepts no more requests");
         }
     }
 
@@ -75,14 +69,14 @@ impl Listener {
                 }
             };
             if datagram.truncated {
-                tracing::warn!("handshake dropped: no room for its descriptors");
+                tracing::warn!("handshake dropped: its descriptors could not all be received");
                 continue;
             }
             let [stream] = match <[OwnedFd; 1]>::try_from(datagram.descriptors) {
                 Ok(stream) => stream,
                 Err(others) => {
                     let count = others.len();
-                    tracing::warn!(count, "handshake dropped: not one descriptor");
+                    tracing::warn!(count, "handshake dropped: expected exactly one descriptor");
                     continue;
                 }
             };
@@ -91,7 +85,7 @@ impl Listener {
                 continue;
             }
             if self.idle.is_full() {
-                // Of a burst the first requests are here already; read them before anybody has to go.
+                // Let the requests that are already queued be read before evicting an idle stream.
                 tokio::task::yield_now().await;
             }
             let request = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +94,7 @@ impl Listener {
                 .map(|credentials| credentials.pid());
             let span = tracing::info_span!(parent: &self.session.span, "request", number = request, peer);
             let session = Arc::clone(&self.session);
-            let worker = request::serve(session, stream, request, peer, self.idle.enter());
+            let worker = worker::serve(session, stream, request, peer, self.idle.enter());
             self.session.tasks.spawn(worker.instrument(span));
         }
     }
@@ -110,79 +104,15 @@ impl Listener {
 fn connected_unix_stream(descriptor: &OwnedFd) -> Result<(), &'static str> {
     match getsockopt(descriptor, sockopt::SockType) {
         Ok(SockType::Stream) => {}
-        Ok(_) => return Err("the descriptor is a socket, but no stream"),
-        Err(Errno::ENOTSOCK) => return Err("the descriptor is no socket"),
-        Err(_) => return Err("the descriptor can't be asked what it is"),
+        Ok(_) => return Err("the descriptor is a socket, but not a stream socket"),
+        Err(Errno::ENOTSOCK) => return Err("the descriptor is not a socket"),
+        Err(_) => return Err("the kind of the descriptor cannot be determined"),
     }
     // Fails for addresses of other families.
     match getpeername::<UnixAddr>(descriptor.as_raw_fd()) {
         Ok(_) => Ok(()),
         Err(Errno::ENOTCONN) => Err("the socket is not connected"),
         Err(_) => Err("the socket is not an AF_UNIX socket"),
-    }
-}
-
-/// The streams whose request hasn't come yet, oldest first.
-#[derive(Debug)]
-pub(super) struct IdleStreams {
-    most: usize,
-    streams: Mutex<VecDeque<(u64, CancellationToken)>>,
-    next: AtomicU64,
-}
-
-/// A stream's place among the idle ones; leaves it when dropped.
-#[derive(Debug)]
-pub(super) struct IdleStream {
-    all: Arc<IdleStreams>,
-    number: u64,
-    evicted: CancellationToken,
-}
-
-impl IdleStreams {
-    pub fn new(most: usize) -> Self {
-        Self {
-            most,
-            streams: Mutex::new(VecDeque::new()),
-            next: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether one more would be too many.
-    fn is_full(&self) -> bool {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.len() >= self.most
-    }
-
-    /// Adds one. Should that be too many, the oldest has to go: whoever floods loses first, since an honest request follows
-    /// its handshake at once.
-    pub fn enter(self: &Arc<Self>) -> IdleStream {
-        let stream = IdleStream {
-            all: Arc::clone(self),
-            number: self.next.fetch_add(1, Ordering::Relaxed),
-            evicted: CancellationToken::new(),
-        };
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.push_back((stream.number, stream.evicted.clone()));
-        if streams.len() > self.most
-            && let Some((_, oldest)) = streams.pop_front()
-        {
-            oldest.cancel();
-        }
-        stream
-    }
-}
-
-impl IdleStream {
-    /// Completes when the stream has to make room for others.
-    pub async fn evicted(&self) {
-        self.evicted.cancelled().await;
-    }
-}
-
-impl Drop for IdleStream {
-    fn drop(&mut self) {
-        let mut streams = self.all.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|(number, _)| *number != self.number);
     }
 }
 
@@ -231,18 +161,5 @@ mod tests {
         for (kind, descriptor) in wrong {
             assert!(connected_unix_stream(&descriptor).is_err(), "accepted: {kind}");
         }
-    }
-
-    #[test]
-    fn one_idle_stream_too_many_evicts_the_oldest() {
-        let idle = Arc::new(IdleStreams::new(2));
-        let first = idle.enter();
-        let second = idle.enter();
-        drop(second);
-        let third = idle.enter();
-        assert!(!first.evicted.is_cancelled());
-        let fourth = idle.enter();
-        assert!(first.evicted.is_cancelled());
-        assert!(!third.evicted.is_cancelled() && !fourth.evicted.is_cancelled());
     }
 }

@@ -1,15 +1,4 @@
-//! Runs what was decided to run outside: prepares, starts, watches and ends process trees.
-
-mod capture;
-mod descriptor_map;
-mod local;
-mod prepare;
-mod program;
-mod raw;
-mod stacks;
-mod supervisor;
-mod tree;
-mod words;
+//! What a host provides: how it starts shells, and its last word about escalated commands.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,10 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-
-pub use local::{LocalExecutor, StandardStreams};
-pub(crate) use prepare::{Refusal, Seen, spawn_escalated};
-pub(crate) use tree::{Ending, Stage, StartFailure, Tree, TreeEvent, open_file_limit};
 
 /// An escalated command as it is about to be executed: what a [`ShellCommandExecutor`] may still change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +39,7 @@ pub struct ShellCommand {
     pub workdir: PathBuf,
     /// The whole environment, the session's overlay included.
     pub env: Vec<(OsString, OsString)>,
-    /// The session's socket, which the shell must inherit under the same number. Drop it when the shell has been started.
+    /// The session's socket, which the shell must inherit under the same number. Drop it once the shell is started.
     pub socket: ClientSocket,
     /// When this is cancelled, the shell and all its descendants must end.
     pub cancelled: CancellationToken,
@@ -86,9 +71,9 @@ pub struct ShellOutput {
     pub exit_code: i32,
     /// The signal that killed the shell.
     pub signal: Option<i32>,
-    /// All that was written to its standard output, where that was captured.
+    /// Its standard output, if captured.
     pub stdout: Vec<u8>,
-    /// All that was written to its standard error, where that was captured.
+    /// Its standard error, if captured.
     pub stderr: Vec<u8>,
 }
 
@@ -105,14 +90,14 @@ impl ShellOutput {
     }
 }
 
-/// How a host starts shells, and its last word about escalated commands. [`LocalExecutor`] is the ordinary one; a host
-/// with a sandbox brings its own.
+/// How a host starts shells, and its last word about escalated commands. [`LocalExecutor`](crate::LocalExecutor) is the
+/// ordinary one; a host with a sandbox brings its own.
 pub trait ShellCommandExecutor: Send + Sync + 'static {
     /// Runs the shell of a one-shot command to its end, or until `command.cancelled`; what it started must end with it.
     fn run(&self, command: ShellCommand) -> impl Future<Output = io::Result<ShellOutput>> + Send;
 
     /// May change an escalated command before it is executed, or refuse it: an error closes the request. A changed file or
-    /// working directory is the host's decision, and not compared with what the policy saw.
+    /// working directory is the host's own decision, and is not compared with what the policy saw.
     fn prepare(&self, exec: PreparedExec) -> impl Future<Output = io::Result<PreparedExec>> + Send {
         async { Ok(exec) }
     }
@@ -142,5 +127,5 @@ impl fmt::Debug for dyn AnyExecutor {
     }
 }
 
-/// Several sessions share one executor.
+/// An executor that several sessions share.
 pub(crate) type SharedExecutor = Arc<dyn AnyExecutor>;

@@ -1,4 +1,4 @@
-//! Command line: arguments, logging, and what each subcommand needs to run.
+//! The command line: arguments, logging, and the runtime for the subcommands.
 
 mod approve;
 mod interrupts;
@@ -13,11 +13,11 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// Runs shells whose commands a policy decides about: each runs in place, outside of the sandbox, or not at all.
+/// Runs shells under a policy that decides for every command: run it in place, outside the sandbox, or not at all.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
-    /// What to log to standard error, as in RUST_LOG: a level, or targets with levels
+    /// Log filter for standard error, in RUST_LOG syntax: a level, or targets with levels
     #[arg(long, global = true, value_name = "FILTER", default_value = "off")]
     log: String,
     #[command(subcommand)]
@@ -34,10 +34,10 @@ enum Command {
     Shim,
 }
 
-/// The status when this program itself fails, as timeout(1) and env(1) have it: a command's status says nothing about us.
+/// The status when this program itself fails, the same as timeout(1)'s and env(1)'s: commands rarely use it.
 const OWN_FAILURE: u8 = 125;
 
-/// Runs the program; the result is its exit status.
+/// Runs the program and returns its exit status.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
@@ -52,7 +52,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::builder().parse(&arguments.log).with_context(|| {
         format!(
-            "--log {}: not a log filter; try `info` or `shell_escalation=debug`",
+            "--log {}: not a valid log filter; try `info` or `shell_escalation=debug`",
             arguments.log
         )
     })?;
@@ -71,7 +71,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
         Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
     };
-    // A thread may still wait for standard input.
+    // Do not wait for the thread that may be reading standard input.
     runtime.shutdown_background();
     status
 }

@@ -1,9 +1,8 @@
-//! The question that every request is: may this program run, where, or not at all?
+//! What decides about requests: may this program run, and if so, where?
 
 mod approval;
 mod environment;
 mod file;
-mod resolve;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,42 +11,40 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::session::{Stopped, Stopwatch};
+use crate::clock::{Stopped, Stopwatch};
 
 pub use crate::protocol::Action;
-pub use approval::{Approval, Approver, NobodyThere};
-pub(crate) use environment::child_environment;
+pub use approval::{Approval, Approver, NoApprover};
 pub use environment::{KeepEnv, loads_code};
 pub use file::{PolicyFile, PolicyFileError};
-pub(crate) use resolve::resolve;
 
-/// What a policy is asked: the whole request. Everything in it was chosen by the sandboxed side; only `canonical` was
-/// found out by the server itself.
+/// What a policy is asked about: the whole request. The sandboxed side chose everything in it except `canonical`, `session`
+/// and `peer`, which the server determined itself.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PolicyRequest {
     /// Number of the session within this process.
     pub session: u64,
-    /// Absolute path of the file that the kernel would execute: no `.`, no `..`, no `~` was expanded. Symbolic links are
-    /// resolved only where a `..` follows them.
+    /// Absolute path of the file that the kernel would execute, without `.` and `..`; a `~` is a name like any other. Symbolic
+    /// links are resolved only before a `..`.
     pub program: PathBuf,
-    /// The same file's path without any symbolic link; `None` where there is no such file.
+    /// The same file's path without symbolic links; `None` if the file does not exist.
     pub canonical: Option<PathBuf>,
-    /// Arguments, `argv[0]` included, as they came.
+    /// Arguments, including `argv[0]`, as received.
     pub argv: Vec<OsString>,
-    /// Working directory, as it came.
+    /// Working directory, as received.
     pub workdir: PathBuf,
-    /// Environment of the program, as it came. An escalated child gets it without variables that load code, unless the
+    /// Environment of the program, as received. An escalated child gets it without variables that load code, unless the
     /// decision keeps them (see [`Decision::keeping_env`]).
     pub env: Vec<(OsString, OsString)>,
-    /// Process that made the request stream, where the kernel knows it.
+    /// Process that created the request stream, if the kernel knows it.
     pub peer: Option<i32>,
     pub(crate) clock: Arc<Stopwatch>,
 }
 
 impl PolicyRequest {
-    /// A request of no session, to try policies with: `program` with itself as only argument, in the root directory, without
-    /// environment. The fields can be set.
+    /// A request without a session, for testing policies: `program` with itself as its only argument, in the root directory,
+    /// with an empty environment. The fields can be changed.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let program = program.into();
@@ -62,7 +59,8 @@ impl PolicyRequest {
             clock: Stopwatch::start(),
         }
     }
-    /// Stops the clock of a one-shot command's timeout while the returned value lives, say because a person is being asked.
+
+    /// Stops the clock of a one-shot command's timeout while the returned value lives, for example while a person is asked.
     pub fn stop_the_clock(&self) -> Stopped {
         self.clock.hold()
     }
@@ -97,13 +95,13 @@ impl Decision {
         Self::new(Action::Escalate)
     }
 
-    /// The program doesn't run; the user is shown the reason.
+    /// The program does not run; the user is shown the reason.
     #[must_use]
     pub fn deny(reason: Option<String>) -> Self {
         Self::new(Action::Deny { reason })
     }
 
-    /// Lets variables that load code reach the escalated child.
+    /// Lets these variables reach the escalated child although they load code.
     #[must_use]
     pub fn keeping_env(mut self, keep_env: KeepEnv) -> Self {
         self.keep_env = keep_env;
@@ -117,20 +115,20 @@ impl Decision {
         self
     }
 
-    /// What the wrapper is told.
+    /// What the wrapper is to do.
     #[must_use]
     pub fn action(&self) -> &Action {
         &self.action
     }
 }
 
-/// Why a policy has no answer. The request's stream is closed and nothing runs.
+/// Why a policy could not decide. The request's stream is closed and nothing runs.
 pub type PolicyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Decides about requests. Decisions may take as long as they like, and run concurrently; a future that is dropped is a
-/// decision that nobody wants any more.
+/// Decides about requests. Decisions may take any time, and run concurrently; a future is dropped when its decision is no
+/// longer needed.
 ///
-/// A policy that errors or panics fails closed: the command runs nowhere.
+/// If a policy fails or panics, the command does not run anywhere.
 pub trait EscalationPolicy: Send + Sync + 'static {
     /// Decides about one request.
     fn decide(&self, request: &PolicyRequest) -> impl Future<Output = Result<Decision, PolicyError>> + Send;
@@ -159,5 +157,5 @@ impl fmt::Debug for dyn AnyPolicy {
     }
 }
 
-/// All requests of a server ask the same policy.
+/// The policy of all requests of a server.
 pub(crate) type SharedPolicy = Arc<dyn AnyPolicy>;

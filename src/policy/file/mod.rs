@@ -3,7 +3,7 @@
 //! ```toml
 //! default = "run"                 # run, escalate, deny or prompt; required
 //! [[rule]]
-//! program = "/usr/bin/git"        # an absolute path, a file name, or a glob over either
+//! program = "/usr/bin/git"        # an absolute path, a file name, or a glob for either
 //! argv = ["push"]                 # the first arguments after argv[0]
 //! action = "escalate"
 //! keep_env = ["LD_LIBRARY_PATH"]  # or true: variables that load code and may reach the child
@@ -13,8 +13,8 @@
 //! reason = "use the trash"
 //! ```
 //!
-//! A matching `deny` always wins; otherwise the first matching rule does. A rule is compared with the path as it was asked
-//! for and with the path behind all symbolic links.
+//! A matching `deny` always wins; otherwise the first matching rule does. A rule is compared with the path as requested and
+//! with the path without symbolic links.
 
 mod parse;
 mod rule;
@@ -24,27 +24,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::approval::Approvals;
-use super::{Approver, Decision, EscalationPolicy, NobodyThere, PolicyError, PolicyRequest};
+use super::{Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
 
 use rule::{Rule, RuleAction};
 
 /// Why a policy file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
-    /// The file couldn't be read.
-    #[error("cannot read policy {}", path.display())]
+    /// The file could not be read.
+    #[error("cannot read policy file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file says something else than a policy.
+    /// The file is not a valid policy.
     #[error("{}:{line}: {message}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, starting at 1.
         line: usize,
         /// What is wrong and what was expected.
         message: String,
@@ -63,7 +63,7 @@ impl PolicyFile {
     /// Reads a file. Without an approver (see [`Self::with_approver`]), `prompt` denies.
     ///
     /// # Errors
-    /// A file with any error is refused as a whole.
+    /// When the file cannot be read or contains any error.
     pub fn read(path: &Path) -> Result<Self, PolicyFileError> {
         let text = std::fs::read_to_string(path).map_err(|source| PolicyFileError::Unreadable {
             path: path.to_owned(),
@@ -79,13 +79,13 @@ impl PolicyFile {
     /// Parses the text of a policy file.
     ///
     /// # Errors
-    /// The line, and what is wrong there.
+    /// The number of the faulty line, and what is wrong there.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let (default, rules) = parse::parse(text)?;
         Ok(Self {
             default,
             rules: Arc::new(rules),
-            approvals: Approvals::new(NobodyThere),
+            approvals: Approvals::new(NoApprover),
         })
     }
 
@@ -96,7 +96,7 @@ impl PolicyFile {
         self
     }
 
-    /// The action for a request, and the rule's line; `None` is the default's.
+    /// The action for a request, and the line of the rule; `None` for the default.
     fn action(rules: &[Rule], default: &RuleAction, request: &PolicyRequest) -> (RuleAction, Option<usize>) {
         let matching = |rule: &&Rule| rule.matches(request);
         let denied = rules
@@ -113,7 +113,7 @@ impl PolicyFile {
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
         let (rules, default, question) = (Arc::clone(&self.rules), self.default.clone(), request.clone());
-        // Rules by name look at folders, which may be on slow file systems.
+        // Rules without a fixed directory check directories, which may be on slow file systems.
         let (action, line) = if rules.iter().any(Rule::looks_at_folders) {
             tokio::task::spawn_blocking(move || Self::action(&rules, &default, &question)).await?
         } else {
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mere_name_escalates_only_what_nobody_else_can_replace() {
+    async fn a_mere_name_escalates_only_what_only_root_can_replace() {
         let folder = tempfile::tempdir().unwrap();
         let writable = folder.path().join("bin");
         std::fs::create_dir(&writable).unwrap();
@@ -234,14 +234,14 @@ mod tests {
             );
             let anywhere = decide(&policy("anywhere = true\n"), planted, &[]).await;
             assert_eq!(anywhere.action(), &Action::Escalate, "{program}");
-            // Whatever the link is called, the program behind it is the system's.
+            // The link's target is the system's program, whatever the link is called.
             let behind = decide(&policy(""), linked.to_str().unwrap(), &[]).await;
             assert_eq!(behind.action(), &Action::Escalate, "{program}");
         }
-        // A rule that names the place is the author's business.
+        // A rule that names the directory applies there, as its author intends.
         let policy = format!("default = \"run\"\n[[rule]]\nprogram = {planted:?}\naction = \"escalate\"\n");
         assert_eq!(decide(&policy, planted, &[]).await.action(), &Action::Escalate);
-        // A deny by name holds everywhere.
+        // A deny rule with a mere name applies everywhere.
         let policy = "default = \"run\"\n[[rule]]\nprogram = \"env\"\naction = \"deny\"\n";
         assert!(denied(&decide(policy, planted, &[]).await));
     }
@@ -260,13 +260,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nobody_can_be_asked_a_prompt_denies() {
+    async fn without_an_approver_prompt_denies() {
         let decision = decide("default = \"prompt\"\n", "/bin/cat", &[]).await;
         assert!(denied(&decision), "{decision:?}");
     }
 
     #[test]
-    fn the_policies_of_the_fixtures_are_good() {
+    fn the_policies_of_the_fixtures_are_valid() {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies"));
         let mut read = 0;
         for file in std::fs::read_dir(folder).unwrap() {

@@ -1,7 +1,7 @@
-//! The messages of the wire: what a wrapper says to the server and what it hears back.
+//! The messages on the wire between wrapper and server.
 //!
-//! Only shapes live here, no sockets. Every payload is one JSON object in UTF-8; unknown members are ignored, so that
-//! peers may add some (`wire.json`, `wire.json.unknown`).
+//! Only their form is defined here, not how they travel. Every payload is one JSON object in UTF-8; unknown members are ignored,
+//! so that peers may add some (`wire.json`, `wire.json.unknown`).
 
 mod text;
 
@@ -12,15 +12,16 @@ use std::os::unix::ffi::OsStrExt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use text::{WireText, encode_json_text};
+use text::WireText;
+pub use text::encode_json_text;
 
-/// At most so many descriptors travel with one message (`wire.fds`).
-pub const MAX_DESCRIPTORS: usize = 16;
+/// The most descriptors that travel with one message (`wire.fds`).
+pub(crate) const MAX_DESCRIPTORS: usize = 16;
 
 /// What a wrapper asks: may I execute this?
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The path as the shell resolved it; relative paths are relative to `workdir`. Not empty.
+pub(crate) struct Request {
+    /// The path as the shell resolved it, relative to `workdir` unless absolute. Not empty.
     pub file: OsString,
     /// Arguments, `argv[0]` included.
     pub argv: Vec<OsString>,
@@ -28,13 +29,13 @@ pub struct Request {
     pub workdir: OsString,
     /// The environment in the order of the message; no name occurs twice.
     pub env: Vec<(OsString, OsString)>,
-    /// The wrapper's umask, where it said it (extension *umask*).
+    /// The wrapper's umask, if it was sent (extension *umask*).
     pub umask: Option<u32>,
 }
 
 /// The second message of a wrapper, sent only after `Escalate`: its descriptors travel with it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct DescriptorMessage {
+pub(crate) struct DescriptorMessage {
     /// `fds[i]` is the number that the i-th descriptor of the message must have in the escalated child.
     pub fds: Vec<i64>,
     /// The wrapper sends signal frames and understands `stopped` (extension *signals*).
@@ -44,19 +45,19 @@ pub struct DescriptorMessage {
 
 /// A signal to deliver to the escalated child (extension *signals*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct SignalMessage {
+pub(crate) struct SignalMessage {
     /// The signal's number on this system.
     pub signal: i32,
 }
 
 /// The server's answer to a [`Request`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// What the wrapper is to do.
     pub action: Action,
 }
 
-/// What a wrapper is told to do.
+/// What a wrapper is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Action {
     /// Execute the program in your own process.
@@ -65,14 +66,14 @@ pub enum Action {
     Escalate,
     /// Execute nothing.
     Deny {
-        /// Shown to the user where there is one.
+        /// Shown to the user, if given.
         reason: Option<String>,
     },
 }
 
 /// How an escalated child ended: the server's last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ResultMessage {
+pub(crate) struct ResultMessage {
     /// 0 to 255; 128 + N for a child that was killed by signal N.
     pub exit_code: i32,
     /// The signal that killed the child.
@@ -80,26 +81,26 @@ pub struct ResultMessage {
     pub signal: Option<i32>,
 }
 
-/// The child has been stopped; sent only to wrappers that announced `signals`.
+/// The child has stopped; sent only to wrappers that announced `signals`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct StoppedMessage {
+pub(crate) struct StoppedMessage {
     /// The signal that stopped the child.
     pub stopped: i32,
 }
 
-/// A payload that is no message of this protocol.
+/// A payload that is not a valid message.
 #[derive(Debug, thiserror::Error)]
-pub enum ProtocolError {
+pub(crate) enum ProtocolError {
     /// The payload is not UTF-8.
     #[error("payload is not UTF-8: {0}")]
     NotUtf8(#[from] std::str::Utf8Error),
-    /// A message is an object, and nothing else.
+    /// Every message is a JSON object.
     #[error("payload is not a JSON object")]
     NotAnObject,
-    /// No JSON, a missing member, a wrong type, trailing data.
+    /// Invalid JSON, a missing member, a wrong type, or trailing data.
     #[error("malformed message: {0}")]
     Json(#[from] serde_json::Error),
-    /// A value that no process could have.
+    /// A value that is impossible for a process.
     #[error("impossible request: {0}")]
     Impossible(&'static str),
 }
@@ -107,9 +108,9 @@ pub enum ProtocolError {
 /// Parses one payload as a message.
 ///
 /// # Errors
-/// Whatever is not exactly one JSON object of that shape is refused (`wire.malformed`).
-pub fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, ProtocolError> {
-    // serde_json checks UTF-8 only where it makes a `str`; names and values here are read as bytes.
+/// When the payload is not exactly one JSON object of that form (`wire.malformed`).
+pub(crate) fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, ProtocolError> {
+    // serde_json checks UTF-8 only when it makes a `str`; names and values here are read as bytes.
     let text = std::str::from_utf8(payload)?;
     // A derived struct would also be read from an array of its members.
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
@@ -122,21 +123,21 @@ impl Request {
     /// Parses and checks the first message of a wrapper.
     ///
     /// # Errors
-    /// See [`parse`]; also an empty file, no `argv[0]`, a working directory that isn't absolute, or an environment that no process
-    /// could have.
-    pub fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
+    /// See [`parse`]; also when the file is empty, `argv[0]` is missing, the working directory is not absolute, or the environment
+    /// or umask is impossible.
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
         let raw: RawRequest = parse(payload)?;
         if raw.file.is_empty() {
             return Err(ProtocolError::Impossible("the file is empty"));
         }
         if raw.argv.is_empty() {
-            return Err(ProtocolError::Impossible("there is no argv[0]"));
+            return Err(ProtocolError::Impossible("argv is empty"));
         }
         if !raw.workdir.as_os_str().as_bytes().starts_with(b"/") {
             return Err(ProtocolError::Impossible("the working directory is not absolute"));
         }
         if raw.umask.is_some_and(|umask| umask > 0o777) {
-            return Err(ProtocolError::Impossible("the umask has bits beyond 0777"));
+            return Err(ProtocolError::Impossible("the umask has bits outside 0777"));
         }
         Ok(Self {
             file: raw.file.into(),
@@ -157,7 +158,7 @@ struct RawRequest {
     umask: Option<u32>,
 }
 
-/// An object of names and values; refuses what an environment block couldn't say unambiguously.
+/// An object of names and values; refuses what an environment block could not represent unambiguously.
 struct Environment(Vec<(OsString, OsString)>);
 
 impl<'de> Deserialize<'de> for Environment {
@@ -178,9 +179,9 @@ impl<'de> Deserialize<'de> for Environment {
                     if name.is_empty() || name.as_bytes().contains(&b'=') {
                         return Err(de::Error::custom("a variable's name is empty or contains `=`"));
                     }
-                    // getenv(3) takes the first of two, other readers the last: whoever decides can't know which.
+                    // getenv(3) takes the first of two, other readers the last: a policy cannot know which one counts.
                     if !names.insert(name.clone()) {
-                        return Err(de::Error::custom("a variable occurs twice"));
+                        return Err(de::Error::custom("a variable occurs more than once"));
                     }
                     entries.push((name, value.into()));
                 }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn anything_but_a_valid_request_is_refused() {
         let cases: &[&[u8]] = &[
             b"",
             b" ",
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn results_name_a_signal_only_where_there_was_one() {
+    fn results_name_a_signal_only_if_there_was_one() {
         let exited = ResultMessage {
             exit_code: 42,
             signal: None,

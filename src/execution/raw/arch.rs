@@ -1,27 +1,24 @@
-//! System calls and process creation for code that runs beside the host in the host's memory.
-//!
-//! The supervisor (see [`super::supervisor`]) shares the memory of its host, and with it the thread-local `errno` of the
-//! thread that made it. So nothing here touches libc's state: on x86-64 the calls are made directly. On other
-//! architectures the supervisor gets a copy of the memory instead (`fork` semantics, slower with a large host), and libc's
-//! wrappers are safe to use.
+//! The two primitives of each architecture: a system call, and a new process.
 
-/// Result of a system call: the value, or the errno.
-pub(super) type SysResult = Result<usize, i32>;
+use nix::errno::Errno;
 
-/// How the supervisor comes by its memory.
+/// Result of a system call.
+pub(crate) type Result<T> = std::result::Result<T, Errno>;
+
+/// Flags of clone(2) that give the supervisor its memory: here, the host's own.
 #[cfg(target_arch = "x86_64")]
-pub(super) const SUPERVISOR_MEMORY: libc::c_int = libc::CLONE_VM;
-/// How the supervisor comes by its memory.
+pub(crate) const SUPERVISOR_MEMORY: libc::c_int = libc::CLONE_VM;
+/// Flags of clone(2) that give the supervisor its memory: here, a copy of the host's.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const SUPERVISOR_MEMORY: libc::c_int = 0;
+pub(crate) const SUPERVISOR_MEMORY: libc::c_int = 0;
 
-/// Makes system call `number`.
+/// Makes system call `number`; arguments that aren't given are 0.
 ///
 /// # Safety
 /// The arguments must be what the call wants; pointers must be valid for it.
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn syscall(number: libc::c_long, arguments: [usize; 6]) -> SysResult {
-    let [a, b, c, d, e, f] = arguments;
+pub(super) unsafe fn syscall<const N: usize>(number: libc::c_long, arguments: [usize; N]) -> Result<usize> {
+    let [a, b, c, d, e, f] = padded(arguments);
     let result: isize;
     // SAFETY: the caller vouches for the arguments; the kernel clobbers rcx and r11 only.
     unsafe {
@@ -33,26 +30,37 @@ pub(super) unsafe fn syscall(number: libc::c_long, arguments: [usize; 6]) -> Sys
             options(nostack),
         );
     }
-    // The kernel returns -4095 to -1 for errors.
-    if (-4095..0).contains(&result) {
-        Err(-result as i32)
+    outcome(result)
+}
+
+/// Makes system call `number`; arguments that aren't given are 0.
+///
+/// # Safety
+/// The arguments must be what the call wants; pointers must be valid for it.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) unsafe fn syscall<const N: usize>(number: libc::c_long, arguments: [usize; N]) -> Result<usize> {
+    let [a, b, c, d, e, f] = padded(arguments);
+    // SAFETY: the caller vouches for the arguments.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if result == -1 {
+        // errno is this process's own: so is its memory.
+        Err(Errno::last())
     } else {
         Ok(result as usize)
     }
 }
 
-/// Makes system call `number`.
-///
-/// # Safety
-/// The arguments must be what the call wants; pointers must be valid for it.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) unsafe fn syscall(number: libc::c_long, arguments: [usize; 6]) -> SysResult {
-    let [a, b, c, d, e, f] = arguments;
-    // SAFETY: the caller vouches for the arguments.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
-    if result == -1 {
-        // SAFETY: errno of this thread; the memory is this process's own.
-        Err(unsafe { *libc::__errno_location() })
+/// The six arguments that every system call takes.
+fn padded<const N: usize>(arguments: [usize; N]) -> [usize; 6] {
+    const { assert!(N <= 6) };
+    std::array::from_fn(|index| arguments.get(index).copied().unwrap_or(0))
+}
+
+/// What the kernel's return value means: -4095 to -1 are errors.
+#[cfg(target_arch = "x86_64")]
+fn outcome(result: isize) -> Result<usize> {
+    if (-4095..0).contains(&result) {
+        Err(Errno::from_raw(-result as i32))
     } else {
         Ok(result as usize)
     }
@@ -62,15 +70,15 @@ pub(super) unsafe fn syscall(number: libc::c_long, arguments: [usize; 6]) -> Sys
 /// Returns the pid.
 ///
 /// # Safety
-/// `stack_top` must be the 16-byte aligned end of a mapping that nobody else uses while the process lives. With
+/// `stack_top` must be the 16-byte aligned end of a mapping that nothing else uses while the process lives. With
 /// `CLONE_VM`, `entry` may use only memory that outlives the process, must not touch thread-local state, and must not unwind.
 #[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn clone_process(
+pub(crate) unsafe fn clone_process(
     flags: libc::c_int,
     stack_top: *mut u8,
     entry: extern "C" fn(*mut libc::c_void) -> libc::c_int,
     argument: *mut libc::c_void,
-) -> SysResult {
+) -> Result<i32> {
     let result: isize;
     // SAFETY: the new process starts behind `syscall` with the same registers and an empty stack of its own, so it reads
     // entry and argument from registers, and never returns from this block.
@@ -99,11 +107,7 @@ pub(super) unsafe fn clone_process(
             lateout("rcx") _, lateout("r11") _,
         );
     }
-    if (-4095..0).contains(&result) {
-        Err(-result as i32)
-    } else {
-        Ok(result as usize)
-    }
+    outcome(result).map(|pid| pid as i32)
 }
 
 /// clone(2): a process that runs `entry(argument)` on the stack that ends at `stack_top`, and exits with its result.
@@ -112,18 +116,13 @@ pub(super) unsafe fn clone_process(
 /// # Safety
 /// As on x86-64.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) unsafe fn clone_process(
+pub(crate) unsafe fn clone_process(
     flags: libc::c_int,
     stack_top: *mut u8,
     entry: extern "C" fn(*mut libc::c_void) -> libc::c_int,
     argument: *mut libc::c_void,
-) -> SysResult {
+) -> Result<i32> {
     // SAFETY: the caller vouches for stack, entry and argument.
     let pid = unsafe { libc::clone(entry, stack_top.cast(), flags, argument) };
-    // SAFETY: errno of this thread.
-    if pid == -1 {
-        Err(unsafe { *libc::__errno_location() })
-    } else {
-        Ok(pid as usize)
-    }
+    if pid == -1 { Err(Errno::last()) } else { Ok(pid) }
 }

@@ -1,11 +1,10 @@
-//! The harness protocol: a conformance suite drives the server by JSON-RPC on standard input and output.
+//! The harness protocol: a conformance suite controls the server by JSON-RPC on standard input and output.
 
 mod policy;
 mod process;
 mod rpc;
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +18,7 @@ use shell_escalation::{
 use tokio_util::sync::CancellationToken;
 
 use policy::SuitePolicy;
-use process::{Processes, SpawnParams};
+use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
 
 const CAPABILITIES: [&str; 8] = [
@@ -65,23 +64,23 @@ pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// So many closed sessions are remembered, for what is still asked about their processes.
+/// How many closed sessions are remembered, since the suite may still ask about their processes.
 const CLOSED_SESSIONS: usize = 64;
 
-/// The state behind all requests.
+/// The state that all requests share.
 struct Shim {
     peer: Arc<Peer>,
     sessions: Mutex<HashMap<String, Session>>,
-    /// Which of them are closed, the oldest first.
+    /// The closed ones among them, oldest first.
     closed: Mutex<VecDeque<String>>,
     unrelated: Processes,
     inherited_open_files: Option<(u64, u64)>,
 }
 
-/// A session that the suite has named. Its processes can be waited for after it was closed.
+/// A session under the name that the suite gave it. Its processes can still be waited for after it is closed.
 struct Session {
     cancel: CancellationToken,
-    /// `None` once closed, and for one-shot commands, whose session is the library's.
+    /// `None` once closed, and for one-shot commands, whose session belongs to the library.
     open: Option<Arc<EscalationSession>>,
     processes: Arc<Processes>,
 }
@@ -173,7 +172,7 @@ impl Shim {
         let session = sessions.get_mut(id);
         session
             .map(act)
-            .ok_or_else(|| RpcError::invalid(format!("there is no session `{id}`")))
+            .ok_or_else(|| RpcError::invalid(format!("unknown session `{id}`")))
     }
 
     fn server(&self, session: &str, shell: PathBuf, wrapper: PathBuf) -> EscalateServer {
@@ -189,7 +188,7 @@ impl Shim {
     fn register(&self, id: &str, session: Session) -> Result<(), RpcError> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.get(id).is_some_and(|session| session.open.is_some()) {
-            return Err(RpcError::invalid(format!("session `{id}` exists already")));
+            return Err(RpcError::invalid(format!("session `{id}` already exists")));
         }
         sessions.insert(id.to_owned(), session);
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,7 +196,7 @@ impl Shim {
         Ok(())
     }
 
-    /// Forgets the oldest closed sessions, unless a process of theirs still runs.
+    /// Marks a session as closed, and forgets the oldest closed ones, except those with a process that still runs.
     fn closed(&self, id: String) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,11 +254,7 @@ impl Shim {
         let id = params.session;
         self.register(&id, session)?;
         let mut exec = ExecParams::new(params.command, params.workdir);
-        exec.env = params
-            .env
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
+        exec.env = environment(params.env).collect();
         exec.login = params.login;
         exec.timeout = params.timeout_ms.map(Duration::from_millis);
         let result = server.exec(exec, &cancel).await;
@@ -273,7 +268,7 @@ impl Shim {
         }))
     }
 
-    /// Ends every session and every process that was started for the suite.
+    /// Ends all sessions and all processes that were started for the suite.
     async fn end(&self) {
         let sessions = std::mem::take(&mut *self.sessions.lock().unwrap_or_else(PoisonError::into_inner));
         for session in sessions.values() {
@@ -287,9 +282,4 @@ impl Shim {
         }
         self.unrelated.end().await;
     }
-}
-
-/// Names and values of a JSON object as an environment.
-fn environment(env: HashMap<String, String>) -> impl Iterator<Item = (OsString, OsString)> {
-    env.into_iter().map(|(name, value)| (name.into(), value.into()))
 }

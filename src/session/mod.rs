@@ -1,7 +1,13 @@
 //! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
 
+mod core;
+mod environment;
+mod error;
+mod idle;
+mod listener;
+mod question;
 mod socket;
-mod stopwatch;
+mod worker;
 
 use std::collections::HashMap;
 use std::io;
@@ -14,18 +20,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::clock::Stopwatch;
 use crate::execution::ClientSocket;
-use crate::server::{Listener, Settings};
 use crate::stream::Budget;
 
-pub use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
-pub use stopwatch::Stopped;
-pub(crate) use stopwatch::Stopwatch;
+use core::SessionCore;
+pub(crate) use core::Settings;
+use listener::Listener;
+use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
 
-/// One session: as long as it lives, its shell's commands are decided about.
+/// A session: as long as it lives, the server answers its shell's requests.
 ///
 /// Dropping it, or cancelling its parent token, ends everything that belongs to it: pending decisions, escalated
-/// children with all their descendants, and the listener. The shell itself belongs to whoever started it.
+/// children with all their descendants, and the listener. The shell itself belongs to its caller.
 #[derive(Debug)]
 pub struct EscalationSession {
     overlay: HashMap<String, String>,
@@ -37,29 +44,8 @@ pub struct EscalationSession {
 #[derive(Debug)]
 struct ClientEnd {
     socket: Mutex<Option<OwnedFd>>,
-    /// Its number, or -1 once it is gone: for a child between fork and exec, which must not lock.
+    /// Its number, or -1 once it is closed: for a child between fork and exec, which must not take a lock.
     number: AtomicI32,
-}
-
-/// What the tasks of a session share.
-#[derive(Debug)]
-pub(crate) struct SessionCore {
-    pub id: u64,
-    /// Everything that is logged about the session is within.
-    pub span: tracing::Span,
-    pub settings: Arc<Settings>,
-    /// Cancelled when the session is to end, for whatever reason.
-    pub ended: CancellationToken,
-    /// Counts the tasks that still work for the session.
-    pub tasks: TaskTracker,
-    /// One permit for each request between its first message and its end.
-    pub open_requests: Arc<tokio::sync::Semaphore>,
-    /// One permit for each child that has ended and left processes running.
-    pub left_running: tokio::sync::Semaphore,
-    /// Memory that open requests may take.
-    pub memory: Budget,
-    /// The clock of a one-shot command's timeout.
-    pub clock: Arc<Stopwatch>,
 }
 
 impl EscalationSession {
@@ -104,13 +90,13 @@ impl EscalationSession {
         })
     }
 
-    /// Number of the session within this process, as logs and [`PolicyRequest`](crate::PolicyRequest) have it.
+    /// Number of the session within this process, the same as in logs and [`PolicyRequest`](crate::PolicyRequest).
     #[must_use]
     pub fn id(&self) -> u64 {
         self.core.id
     }
 
-    /// The overlay: the variables to set in the shell's environment, and nothing else. They are of use only to a process that
+    /// The overlay: the variables to set in the shell's environment, and nothing else. They are useful only to a process that
     /// inherits the session's socket (see [`Self::attach`]).
     #[must_use]
     pub fn env(&self) -> &HashMap<String, String> {
@@ -121,13 +107,13 @@ impl EscalationSession {
     /// Here it stays close-on-exec at every moment. Call [`Self::close_client_socket`] when the command has been spawned.
     ///
     /// # Errors
-    /// When the socket has been closed already. When that happens between this call and the spawn, the spawn fails.
+    /// When the socket has already been closed. If that happens between this call and the spawn, the spawn fails.
     pub fn attach(&self, command: &mut std::process::Command) -> io::Result<()> {
         use std::os::unix::process::CommandExt;
         if self.client.number.load(Ordering::Acquire) < 0 {
             return Err(io::Error::new(
                 io::ErrorKind::NotConnected,
-                "the session's client socket has been closed already",
+                "the session's client socket has already been closed",
             ));
         }
         command.envs(&self.overlay);
@@ -135,7 +121,7 @@ impl EscalationSession {
         // SAFETY: between fork and exec an atomic is read and fcntl(2) is called, which is async-signal-safe.
         unsafe {
             command.pre_exec(move || {
-                // Once the socket is closed its number can be another file's. -1 is nobody's, and fails with EBADF.
+                // A closed socket's number may be reused for another file; -1 never is, and fails with EBADF.
                 match libc::fcntl(client.number.load(Ordering::Acquire), libc::F_SETFD, 0) {
                     -1 => Err(io::Error::last_os_error()),
                     _ => Ok(()),
@@ -145,13 +131,13 @@ impl EscalationSession {
         Ok(())
     }
 
-    /// Closes this process's copy of the client's end. To be called directly after the shell has been spawned: from then on
+    /// Closes this process's copy of the client's end. Call it right after the shell has been spawned: from then on
     /// only the shell and its descendants hold it.
     pub fn close_client_socket(&self) {
         drop(self.take_client());
     }
 
-    /// Ends the session and waits until nothing of it is left: every escalated process is dead and reaped.
+    /// Ends the session and waits until every escalated process is dead and reaped.
     pub async fn close(self) {
         self.core.ended.cancel();
         self.core.tasks.close();
@@ -163,13 +149,13 @@ impl EscalationSession {
         Arc::clone(&self.core.clock)
     }
 
-    /// Hands the client's end over, for a shell that is started by an executor.
+    /// Hands over the client's end, for a shell that an executor starts.
     pub(crate) fn take_client_socket(&self) -> Option<ClientSocket> {
         self.take_client().map(ClientSocket)
     }
 
     fn take_client(&self) -> Option<OwnedFd> {
-        // Before it is closed: whoever still reads the number here may rely on it.
+        // Before the socket is closed: a child that still reads the number here may use it.
         self.client.number.store(-1, Ordering::Release);
         let mut socket = self.client.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.take()
