@@ -48,7 +48,7 @@ help:
 	@echo "make shells       only build the patched shells (SHELL_ONLY=bash-5.3 for one)"
 	@echo "make reference    only build the reference server and wrapper"
 	@echo "make suite        only build the suite"
-	@echo "make coverage     make conformance/COVERAGE.md and conformance/schemas anew"
+	@echo "make coverage     make conformance/evidence/COVERAGE.md and conformance/schemas anew"
 	@echo "make pictures     make the README's pictures anew, in a browser"
 	@echo "make mutants      change the wrapper in small ways, each of which a test must notice or SURVIVORS.md explain (MUTATED=shell-escalation, SHARD=0/4 for a quarter)"
 	@echo "make lint         formatting, clippy and the documentation, warnings denied"
@@ -150,8 +150,8 @@ suite: prerequisites
 	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
 
 coverage: prerequisites
-	cargo run --quiet --package shell-escalation-conformance --bin conformance -- list --coverage >conformance/COVERAGE.md.new
-	mv conformance/COVERAGE.md.new conformance/COVERAGE.md
+	cargo run --quiet --package shell-escalation-conformance --bin conformance -- list --coverage >conformance/evidence/COVERAGE.md.new
+	mv conformance/evidence/COVERAGE.md.new conformance/evidence/COVERAGE.md
 	for name in report baseline harness; do \
 	    cargo run --quiet --package shell-escalation-conformance --bin conformance -- schema $$name >conformance/schemas/$$name.json || exit 1; \
 	done
@@ -159,7 +159,7 @@ coverage: prerequisites
 pictures: prerequisites
 	CONFORMANCE_PICTURES="$(CURDIR)/conformance/pictures" cargo test --package shell-escalation-conformance --test browser
 
-# Each small change must be noticed by a unit test or a case, or be explained (conformance/mutants/SURVIVORS.md).
+# Each small change must be noticed by a unit test or a case, or be explained (conformance/evidence/SURVIVORS.md).
 mutants: prerequisites suite
 	command -v cargo-mutants >/dev/null 2>&1 || cargo install --locked cargo-mutants
 	cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest

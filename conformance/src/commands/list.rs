@@ -54,7 +54,7 @@ pub fn list(arguments: &ListArguments) -> anyhow::Result<i32> {
     Ok(status::EXPECTED)
 }
 
-/// The table of `COVERAGE.md`, which a test keeps current.
+/// The table of `evidence/COVERAGE.md`, which a test keeps current.
 pub fn coverage() -> String {
     let mut text = String::from(
         "# Coverage: requirements, cases, faults\n\n\
