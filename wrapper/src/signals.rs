@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_and_ignored_signals_kill_nobody() {
+    fn stops_and_ignored_signals_do_not_kill() {
         let harmless: Vec<i32> = (1..=LAST).filter(|&signal| !is_deadly(signal)).collect();
         assert_eq!(harmless, [17, 18, 19, 20, 21, 22, 23, 28]);
     }

@@ -183,7 +183,7 @@ fn surrogates_other_than_those_of_the_extension_are_refused() {
 }
 
 #[test]
-fn nesting_is_bounded_far_beyond_what_anybody_sends() {
+fn nesting_is_bounded_far_beyond_what_peers_send() {
     let nested = |levels: usize| format!("{}1{}", "[{\"a\":".repeat(levels / 2), "}]".repeat(levels / 2));
     assert!(parse(nested(500).as_bytes()).is_ok());
     assert!(parse(nested(1024).as_bytes()).is_ok());
