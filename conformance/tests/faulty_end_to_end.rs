@@ -9,7 +9,7 @@ use std::process::Command;
 
 use conformance::faults::{self, Fault};
 use conformance::requirements::Role;
-use proof::{each_at_once, faulty_wrapper, outcomes, run, until_caught, words};
+use proof::{Proof, every_fault, faulty_wrapper, outcomes, run, until_caught, words};
 
 /// Runs at a time: each waits most of its time for deadlines.
 const AT_A_TIME: usize = 4;
@@ -48,27 +48,20 @@ fn implementations(bash: &Path, folder: &Path, fault: Option<&Fault>) -> Vec<OsS
 fn every_fault_is_caught_by_an_end_to_end_case() {
     let bash = patched_bash();
     let folder = tempfile::tempdir().expect("a folder");
-    let table: Vec<_> = faults::all()
-        .iter()
-        .filter(|fault| fault.role != Role::Shell && !fault.end_to_end().is_empty())
-        .collect();
-    assert!(table.len() >= 25, "{} faults", table.len());
-    let names = (0..table.len()).map(|index| index.to_string()).collect();
-    let slipped = each_at_once(AT_A_TIME, names, |index| {
-        let fault = table[index.parse::<usize>().expect("an index")];
+    let proof = Proof {
+        faults: faults::all()
+            .iter()
+            .filter(|fault| fault.role != Role::Shell && !fault.end_to_end().is_empty())
+            .collect(),
+        at_least: 25,
+        at_a_time: AT_A_TIME,
+    };
+    every_fault(&proof, |fault| {
         let own = tempfile::tempdir_in(folder.path()).expect("a folder");
         let mut options = words("--jobs 1 --cases 8 --timeout-scale 0.6");
         options.extend(implementations(&bash, own.path(), Some(fault)));
-        let finding = until_caught(&options, &fault.end_to_end()).err()?;
-        Some(format!("{} {}: {finding}", fault.role, fault.name))
+        until_caught(&options, &fault.end_to_end())
     });
-    assert!(
-        slipped.is_empty(),
-        "{} of {} faults:\n{}",
-        slipped.len(),
-        table.len(),
-        slipped.join("\n")
-    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
 
 use crate::events;
 use crate::faults::{Fault, broken, chat};
+use crate::keeper::Nursery;
+use crate::policy::Policy;
 use crate::session::Session;
 use crate::stream;
 use crate::worker;
@@ -19,9 +21,26 @@ use crate::worker;
 /// How long a listener serves on that should have ended.
 const LINGER: Duration = Duration::from_millis(700);
 
-/// Serves handshakes until the session ends.
-pub fn listen(session: &Arc<Session>, socket: UnixDatagram) {
-    if let Err(error) = accept_all(session, &socket) {
+/// Opens a session and serves its handshakes in a thread of its own until it ends.
+pub fn open(
+    policy: &Arc<Policy>,
+    nursery: &Arc<Nursery>,
+    name: &str,
+    wrapper: &str,
+    one_shot: bool,
+) -> io::Result<Arc<Session>> {
+    let (session, socket) = Session::new(policy, nursery, name, wrapper, one_shot)?;
+    let session = Arc::new(session);
+    std::thread::Builder::new().spawn({
+        let session = session.clone();
+        move || listen(&session, &socket)
+    })?;
+    chat(format_args!("session {name} started"));
+    Ok(session)
+}
+
+fn listen(session: &Arc<Session>, socket: &UnixDatagram) {
+    if let Err(error) = accept_all(session, socket) {
         eprintln!("faulty-shim: session {}: {error}", session.name);
     }
 }

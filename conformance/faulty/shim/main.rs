@@ -4,7 +4,7 @@
 //! a fault, or with a mere variant, everything must pass. It shares no code with the suite or with a real server.
 //!
 //! The way of a request: `handshake` (datagram) → `worker` (request stream) → `messages` (JSON and bytes) →
-//! `program` (which file) → `rpc` (the question) → `order` (what to start) → `keeper` and `child` (the escalated tree).
+//! `program` (which file) → `policy` (the question) → `order` (what to start) → `keeper` and `child` (the escalated tree).
 
 mod child;
 mod events;
@@ -16,11 +16,14 @@ mod methods;
 mod oneshot;
 mod order;
 mod parcel;
+mod policy;
 mod program;
 mod rpc;
+mod server;
 mod session;
 mod spawn;
 mod stream;
+mod ticket;
 mod worker;
 
 use std::process::ExitCode;

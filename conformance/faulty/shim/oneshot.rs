@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::events;
 use crate::faults::{Fault, broken};
 use crate::keeper::{self, News};
-use crate::methods::Server;
 use crate::parcel::Parcel;
+use crate::server::Server;
 use crate::session::Session;
 use crate::spawn;
 use crate::stream::{FrameReader, Progress};
@@ -84,10 +84,10 @@ impl Output {
 }
 
 /// Runs a one-shot to its end.
-pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
+pub fn run(server: &Server, wanted: &Wanted) -> io::Result<Value> {
     let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
     let deadline = deadline.filter(|_| !broken(Fault::TimeoutIgnored));
-    let session = Session::start(server, &wanted.session, &wanted.wrapper, true)?;
+    let session = server.open(&wanted.session, &wanted.wrapper, true)?;
     if broken(Fault::DescriptorPerOneShot) {
         std::mem::forget(session.bell.as_fd().try_clone_to_owned()?);
     }
@@ -99,7 +99,7 @@ pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
 }
 
 fn run_in(
-    server: &Arc<Server>,
+    server: &Server,
     wanted: &Wanted,
     session: &Session,
     deadline: Option<Instant>,

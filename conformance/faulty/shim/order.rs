@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 
+use crate::events::lock;
 use crate::faults::{Fault, broken};
 use crate::messages::Request;
 use crate::parcel::Parcel;
 use crate::program::Program;
-use crate::session::lock;
 use crate::stream::Frame;
 
 /// Variables that load code into whatever starts with them.

@@ -2,23 +2,25 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::events::Bell;
+use crate::events::{Bell, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
-use crate::handshake;
-use crate::methods::Server;
+use crate::keeper::Nursery;
+use crate::policy::Policy;
+use crate::ticket::Ticket;
 
 /// A session.
 pub struct Session {
     /// The suite's name for it.
     pub name: String,
-    /// The server that it belongs to.
-    pub server: Arc<Server>,
+    /// What decides about its requests.
+    pub policy: Arc<Policy>,
+    /// Where its escalated trees come from.
+    pub nursery: Arc<Nursery>,
     /// Rung when the session ends.
     pub bell: Bell,
     /// Whether it is that of a one-shot.
@@ -39,51 +41,6 @@ struct State {
     open: HashMap<u64, Arc<Ticket>>,
 }
 
-/// One request from outside of its worker: where its end and its decision come from.
-pub struct Ticket {
-    number: u64,
-    /// The name of its session.
-    pub session: String,
-    /// The request stream.
-    pub stream: Arc<UnixStream>,
-    /// Rung when there is an answer or the end.
-    pub bell: Bell,
-    cancelled: AtomicBool,
-    /// Whether a child runs for it.
-    pub has_child: AtomicBool,
-    /// Whether its worker waits for a frame.
-    pub is_reading: AtomicBool,
-    /// The policy's answer, when it is there.
-    pub answer: Mutex<Option<Answer>>,
-}
-
-/// What a policy answers.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// Run where it is.
-    Run,
-    /// Run outside.
-    Escalate,
-    /// Do not run.
-    Deny(Option<String>),
-    /// The policy failed.
-    Failed(String),
-}
-
-impl Ticket {
-    /// Whether the session has ended.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
-    }
-
-    fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
-        // Wakes a worker that writes, and tells the wrapper at once.
-        let _ = self.stream.shutdown(Shutdown::Both);
-        self.bell.ring();
-    }
-}
-
 /// The same socket under a number that no script uses for its redirections.
 fn out_of_the_way(socket: &UnixDatagram) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes integers.
@@ -96,13 +53,14 @@ fn out_of_the_way(socket: &UnixDatagram) -> io::Result<OwnedFd> {
 }
 
 impl Session {
-    /// Opens the escalation socket and listens on it.
-    pub fn start(
-        server: &Arc<Server>,
+    /// Makes the escalation socket; also gives the server's end, to be listened on.
+    pub fn new(
+        policy: &Arc<Policy>,
+        nursery: &Arc<Nursery>,
         name: &str,
         wrapper: &str,
         one_shot: bool,
-    ) -> io::Result<Arc<Session>> {
+    ) -> io::Result<(Session, UnixDatagram)> {
         let (mut ours, mut theirs) = UnixDatagram::pair()?;
         if broken(Fault::SocketIsAStream) {
             let (one, other) = UnixStream::pair()?;
@@ -152,24 +110,20 @@ impl Session {
         if broken(Fault::ServerVariables) {
             overlay.extend(std::env::vars().filter(|(name, _)| name.starts_with("LC_")));
         }
-        let session = Arc::new(Session {
+        let session = Session {
             name: name.to_owned(),
             one_shot,
             server_end: ours.as_raw_fd(),
             kept: Mutex::default(),
-            server: server.clone(),
+            policy: policy.clone(),
+            nursery: nursery.clone(),
             bell: Bell::new()?,
             overlay,
             client: Mutex::new(Some(OwnedFd::from(theirs))),
             state: Mutex::default(),
             next: AtomicU64::new(1),
-        });
-        std::thread::Builder::new().spawn({
-            let session = session.clone();
-            move || handshake::listen(&session, ours)
-        })?;
-        chat(format_args!("session {name} started"));
-        Ok(session)
+        };
+        Ok((session, ours))
     }
 
     /// The variables for the shell.
@@ -221,29 +175,21 @@ impl Session {
 
     /// Registers a request; none where the session has ended.
     pub fn admit(&self, stream: UnixStream) -> io::Result<Option<Arc<Ticket>>> {
-        let ticket = Arc::new(Ticket {
-            number: self.next.fetch_add(1, Ordering::SeqCst),
-            session: self.name.clone(),
-            stream: Arc::new(stream),
-            bell: Bell::new()?,
-            cancelled: AtomicBool::new(false),
-            has_child: AtomicBool::new(false),
-            is_reading: AtomicBool::new(false),
-            answer: Mutex::default(),
-        });
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let ticket = Arc::new(Ticket::new(number, &self.name, stream)?);
         let mut state = lock(&self.state);
         if state.closed && !broken(Fault::ListenerLingers)
             || broken(Fault::FortyAtMost) && state.open.len() >= 40
         {
             return Ok(None);
         }
-        state.open.insert(ticket.number, ticket.clone());
+        state.open.insert(ticket.number(), ticket.clone());
         Ok(Some(ticket))
     }
 
     /// A request is over.
     pub fn forget(&self, ticket: &Ticket) {
-        lock(&self.state).open.remove(&ticket.number);
+        lock(&self.state).open.remove(&ticket.number());
     }
 
     /// Whether it has ended.
@@ -338,9 +284,4 @@ fn cleaned(path: &str) -> String {
         }
     }
     format!("/{}", components.join("/"))
-}
-
-/// A lock that a panic elsewhere does not take away.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
 
+use crate::events::lock;
 use crate::faults::{Fault, broken};
-use crate::session::lock;
 
 /// What to start.
 pub struct Command {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use crate::events::lock;
 use crate::faults::{Fault, Variant, broken, unusual};
 
 /// The longest payload that is read.
@@ -280,7 +281,7 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
 /// Sends a message of the wire to a wrapper.
 pub fn send_message(socket: &UnixStream, payload: &[u8]) -> io::Result<()> {
     static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _alone = broken(Fault::StalledReaderBlocks).then(|| crate::session::lock(&WRITING));
+    let _alone = broken(Fault::StalledReaderBlocks).then(|| lock(&WRITING));
     let mut payload = payload;
     if broken(Fault::LongMessagesCut) {
         payload = &payload[..payload.len().min(64 << 10)];

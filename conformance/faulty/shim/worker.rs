@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 use serde_json::json;
 
-use crate::events::{self, GONE};
-use crate::faults::{Fault, broken, chat};
+use crate::events::{self, GONE, lock};
+use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::keeper::{self, News};
 use crate::messages::{self, Request};
 use crate::order::{checked, parcel, redirect};
 use crate::program::{self, Program};
-use crate::session::{Answer, Session, Ticket, lock};
+use crate::session::Session;
 use crate::stream::{self, Frame, FrameReader, Progress};
+use crate::ticket::{Answer, Ticket};
 
 /// Serves one request stream.
 pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
@@ -103,7 +104,7 @@ impl Worker<'_> {
             }
             Answer::Escalate if broken(Fault::LateAnswerStarts) && self.ticket.is_cancelled() => {
                 let parcel = parcel(&request, &program, Vec::new());
-                let line = self.session.server.nursery.keep(&parcel, Vec::new())?;
+                let line = self.session.nursery.keep(&parcel, Vec::new())?;
                 // The child lives as long as the server.
                 std::mem::forget(line);
                 Ok(())
@@ -219,11 +220,11 @@ impl Worker<'_> {
         }
         let mut key = request.arguments.clone();
         key.push(program.path.clone());
-        if let Some(answer) = lock(&self.session.server.remembered).get(&key) {
+        if let Some(answer) = lock(&self.session.policy.remembered).get(&key) {
             return Ok(answer.clone());
         }
         let answer = self.ask(request, program)?;
-        lock(&self.session.server.remembered).insert(key, answer.clone());
+        lock(&self.session.policy.remembered).insert(key, answer.clone());
         Ok(answer)
     }
 
@@ -231,7 +232,7 @@ impl Worker<'_> {
     fn start_unasked(&self, request: &Request, program: &Program) -> io::Result<()> {
         self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
         let parcel = parcel(request, program, Vec::new());
-        let line = Arc::new(self.session.server.nursery.keep(&parcel, Vec::new())?);
+        let line = Arc::new(self.session.nursery.keep(&parcel, Vec::new())?);
         let mut keeper = FrameReader::new(line.clone());
         while !matches!(keeper.advance()?, Progress::End) {
             self.check()?;
@@ -261,11 +262,11 @@ impl Worker<'_> {
 
     /// Asks the policy, and waits for the answer, the wrapper's end or the session's.
     fn ask(&self, request: &Request, program: &Program) -> io::Result<Answer> {
-        let rpc = &self.session.server.rpc;
-        let question = rpc.ask(self.session, self.ticket, request, &program.path)?;
+        let policy = &self.session.policy;
+        let question = policy.ask(self.ticket, request, &program.path)?;
         let answer = self.wait_for_answer();
         if answer.is_err() {
-            rpc.withdraw(&self.session.name, question);
+            policy.withdraw(&self.session.name, question);
         }
         answer
     }
@@ -305,7 +306,7 @@ impl Worker<'_> {
         program: Program,
         stowaways: Vec<OwnedFd>,
     ) -> io::Result<()> {
-        let nursery = &self.session.server.nursery;
+        let nursery = &self.session.nursery;
         let _early = broken(Fault::ChildBeforeDescriptors)
             .then(|| nursery.keep(&parcel(request, &program, Vec::new()), Vec::new()));
         let mut frame = self.next_frame()?;
@@ -372,7 +373,7 @@ impl Worker<'_> {
             }
         }
         let doomed = parcel.doomed.is_some();
-        let line = self.session.server.nursery.keep(&parcel, frame.descriptors)?;
+        let line = self.session.nursery.keep(&parcel, frame.descriptors)?;
         drop(program);
         self.accompany(Arc::new(line), message.signals)?;
         if broken(Fault::SpawnErrorEndsSession) && doomed {
@@ -485,7 +486,7 @@ impl Worker<'_> {
                     return Err(io::Error::other(format!("a frame of {length} bytes")));
                 }
                 // Without the extension what comes after the descriptor message is ignored.
-                Progress::Frame(_) if crate::faults::unusual(crate::faults::Variant::Plain) => {}
+                Progress::Frame(_) if unusual(Variant::Plain) => {}
                 Progress::Frame(frame) => {
                     if broken(Fault::SignalDescriptorsKept) {
                         std::mem::forget(frame.descriptors);

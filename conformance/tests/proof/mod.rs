@@ -2,13 +2,63 @@
 
 #![allow(dead_code, reason = "not every test file needs all of it")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use clap::ValueEnum;
+use conformance::faults::{self, Fault};
+use conformance::requirements::Role;
 use serde_json::Value;
+
+/// Which faults are to be caught, and how.
+pub struct Proof {
+    /// The faults.
+    pub faults: Vec<&'static Fault>,
+    /// How many of them there are at least: a table that is not read proves nothing.
+    pub at_least: usize,
+    /// Runs at a time.
+    pub at_a_time: usize,
+}
+
+/// Demands that each fault is caught; the error of `caught` says what has let it pass.
+pub fn every_fault(proof: &Proof, caught: impl Fn(&Fault) -> Result<(), String> + Sync) {
+    let faults = &proof.faults;
+    assert!(faults.len() >= proof.at_least, "{} faults", faults.len());
+    let slipped = each_at_once(proof.at_a_time, faults.clone(), |fault| {
+        let finding = caught(fault).err()?;
+        Some(format!("{} {}: {finding}", fault.role, fault.name))
+    });
+    assert!(
+        slipped.is_empty(),
+        "{} of {} faults:\n{}",
+        slipped.len(),
+        faults.len(),
+        slipped.join("\n")
+    );
+}
+
+/// Demands that an implementation can be broken in just the ways that the table of its role names.
+pub fn same_faults<F: ValueEnum>(role: Role) {
+    let built_in: BTreeSet<String> = F::value_variants()
+        .iter()
+        .filter_map(|fault| Some(fault.to_possible_value()?.get_name().to_owned()))
+        .collect();
+    let named: BTreeSet<String> = faults::all()
+        .iter()
+        .filter(|fault| fault.role == role)
+        .map(|fault| fault.name.clone())
+        .collect();
+    let only_named: Vec<_> = named.difference(&built_in).collect();
+    let only_built_in: Vec<_> = built_in.difference(&named).collect();
+    assert!(
+        only_named.is_empty() && only_built_in.is_empty(),
+        "only in the table: {only_named:?}; only in the program: {only_built_in:?}"
+    );
+}
 
 /// The words of a command line without quoting.
 pub fn words(text: &str) -> Vec<OsString> {
@@ -66,7 +116,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
     let output = child.stdout.take().ok_or("no output")?;
     let mut missed = requirements.to_vec();
     let mut harness_errors = Vec::new();
-    // A line a case, `   fail  wrapper.usage/dash-file (12 ms)`, as soon as it is over.
+    // One line per case, `   fail  wrapper.usage/dash-file (12 ms)`, as soon as it is over.
     for line in BufReader::new(output).lines() {
         let line = line.map_err(|error| error.to_string())?;
         let mut words = line.split_whitespace();
@@ -96,22 +146,22 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
     ))
 }
 
-/// What `judge` finds wrong with each of `names`, so many at a time.
-pub fn each_at_once(
+/// What `check` finds wrong with each of `subjects`, so many at a time.
+pub fn each_at_once<T: Send>(
     at_a_time: usize,
-    names: Vec<String>,
-    judge: impl Fn(&str) -> Option<String> + Sync,
+    subjects: Vec<T>,
+    check: impl Fn(T) -> Option<String> + Sync,
 ) -> Vec<String> {
-    let queue = Mutex::new(names);
+    let queue = Mutex::new(subjects);
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..at_a_time {
             scope.spawn(|| {
                 loop {
-                    let Some(name) = queue.lock().expect("no panic").pop() else {
+                    let Some(subject) = queue.lock().expect("no panic").pop() else {
                         return;
                     };
-                    if let Some(finding) = judge(&name) {
+                    if let Some(finding) = check(subject) {
                         wrong.lock().expect("no panic").push(finding);
                     }
                 }
