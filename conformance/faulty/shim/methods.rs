@@ -27,8 +27,8 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
             shutdown = Some(call.id);
             return false;
         }
-        // What waits has a thread of its own, and so has what has nothing to do with sessions; the rest is quick,
-        // and in order.
+        // Methods that wait or that have nothing to do with sessions get a thread of their own; the others are quick
+        // and run in order.
         if matches!(
             call.method.as_str(),
             "session/wait" | "process/spawn" | "process/wait" | "exec"
@@ -45,7 +45,7 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
         session.close();
     }
     if let Some(id) = shutdown {
-        // Not `reply`, which may leave it to another thread.
+        // Not `reply`, which may leave the writing to another thread.
         rpc::write(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));
     }
     Ok(())
@@ -121,7 +121,7 @@ impl Server {
         self.remember(&session.name, process)
     }
 
-    /// Descriptors that should not cross the spawn of this session's shell.
+    /// Descriptors that faults let the session's shell inherit.
     fn inherited_too(&self, session: &Session) -> Vec<RawFd> {
         let sessions = lock(&self.sessions);
         let mut numbers = Vec::new();
@@ -171,7 +171,7 @@ impl Server {
     }
 }
 
-/// A start looks at neither path; what is here goes wrong.
+/// What faults do with the paths of a session: a right start looks at neither.
 fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
     if broken(Fault::ShellMustExist) {
         std::fs::metadata(shell)?;
@@ -181,7 +181,7 @@ fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
     }
     if broken(Fault::ShellOpened) {
         use std::os::unix::fs::OpenOptionsExt;
-        // Non-blocking, or a fifo would be opened for ever.
+        // Non-blocking, because opening a fifo could take forever.
         let _ = std::fs::File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -205,9 +205,9 @@ fn initialize() -> Value {
     })
 }
 
-/// A member that must be a text.
+/// A member that must be a string.
 pub fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, (i64, String)> {
     params[name]
         .as_str()
-        .ok_or_else(|| invalid(format_args!("no {name}, a text")))
+        .ok_or_else(|| invalid(format_args!("no {name}, a string")))
 }

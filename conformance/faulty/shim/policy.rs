@@ -1,4 +1,4 @@
-//! The policy, which is the suite's: questions, answers, and what of them is remembered.
+//! The policy, which the suite decides: questions to it and its answers.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,14 +19,14 @@ use crate::ticket::{Answer, Ticket};
 pub struct Policy {
     /// The session that was started last.
     pub latest: Mutex<String>,
-    /// Earlier decisions, by what was asked, where they are remembered.
+    /// Earlier decisions by arguments and program, for a fault that reuses them.
     pub remembered: Mutex<HashMap<Vec<Vec<u8>>, Answer>>,
     next: AtomicU64,
     pending: Mutex<HashMap<u64, Arc<Ticket>>>,
 }
 
 impl Policy {
-    /// Asks the policy; the answer will ring the ticket's bell.
+    /// Asks the policy, and returns the question's id. The answer rings the ticket's bell.
     pub fn ask(&self, ticket: &Arc<Ticket>, request: &Request, program: &[u8]) -> io::Result<u64> {
         let id = self.next.fetch_add(1, Ordering::SeqCst) + 1;
         lock(&self.pending).insert(id, ticket.clone());
@@ -74,13 +74,13 @@ impl Policy {
         Ok(id)
     }
 
-    /// Whether a question of that session is with the policy.
+    /// Whether a question of that session is pending.
     pub fn is_asking(&self, session: &str) -> bool {
         let pending = lock(&self.pending);
         pending.values().any(|ticket| ticket.session == session)
     }
 
-    /// The answer to a question is not wanted any more.
+    /// Tells the suite that the answer is not wanted any more.
     pub fn withdraw(&self, session: &str, question: u64) {
         if lock(&self.pending).remove(&question).is_none() {
             return;
@@ -129,7 +129,7 @@ fn decision(message: &Value) -> Answer {
     }
 }
 
-/// What is made of an answer that is no decision.
+/// What an answer counts as that is not a decision.
 fn failed(message: &Value) -> Answer {
     let is_error = message.get("error").is_some();
     if broken(Fault::PolicyErrorRuns) && is_error || broken(Fault::UnknownAnswerRuns) && !is_error {

@@ -51,7 +51,7 @@ pub fn reply(id: &Value, outcome: Outcome) {
     };
     chat(format_args!("answering {message}"));
     if unusual(Variant::OutOfOrder) {
-        // One that comes later may overtake.
+        // A later answer may overtake this one.
         let pause = id.as_u64().unwrap_or_default() * 7 % 4 * 10;
         std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(pause));
@@ -64,7 +64,7 @@ pub fn reply(id: &Value, outcome: Outcome) {
 
 /// Writes a message now.
 pub fn write(message: &Value) {
-    // A suite that has gone is seen by the reader.
+    // If the suite is gone, the reader of standard input will notice.
     let _ = write_line(&message.to_string());
 }
 

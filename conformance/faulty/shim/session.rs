@@ -23,7 +23,7 @@ pub struct Session {
     pub nursery: Arc<Nursery>,
     /// Rung when the session ends.
     pub bell: Bell,
-    /// Whether it is that of a one-shot.
+    /// Whether it belongs to a one-shot.
     pub one_shot: bool,
     /// The number of the server's end.
     server_end: RawFd,
@@ -48,7 +48,7 @@ fn out_of_the_way(socket: &UnixDatagram) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the number is new and nobody else's.
+    // SAFETY: the number is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
@@ -126,12 +126,12 @@ impl Session {
         Ok((session, ours))
     }
 
-    /// The variables for the shell.
+    /// The variables that the shell needs.
     pub fn overlay(&self) -> &[(String, String)] {
         &self.overlay
     }
 
-    /// The client's end, for the one process that may have it.
+    /// Takes the client's end, for the one process that may have it.
     pub fn take_client(&self) -> Option<OwnedFd> {
         let client = lock(&self.client).take();
         let kept = broken(Fault::ClientKept) && !self.one_shot
@@ -148,7 +148,7 @@ impl Session {
         lock(&self.kept).first()?.try_clone().ok()
     }
 
-    /// The number of the client's end, while it is here.
+    /// The number of the client's end, until it is taken.
     pub fn client_number(&self) -> Option<RawFd> {
         lock(&self.client).as_ref().map(AsRawFd::as_raw_fd)
     }
@@ -173,7 +173,7 @@ impl Session {
         !lock(&self.state).open.is_empty()
     }
 
-    /// Registers a request; none where the session has ended.
+    /// Registers a request; none if the session has ended.
     pub fn admit(&self, stream: UnixStream) -> io::Result<Option<Arc<Ticket>>> {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
         let ticket = Arc::new(Ticket::new(number, &self.name, stream)?);
@@ -187,7 +187,7 @@ impl Session {
         Ok(Some(ticket))
     }
 
-    /// A request is over.
+    /// Removes a request that is over.
     pub fn forget(&self, ticket: &Ticket) {
         lock(&self.state).open.remove(&ticket.number());
     }
@@ -211,7 +211,7 @@ impl Session {
         });
     }
 
-    /// Does the same on account of the parent token.
+    /// Ends the session because its parent token was cancelled.
     pub fn cancel(&self) {
         if !broken(Fault::CancelIgnored) {
             self.end(&Spared {
@@ -265,7 +265,7 @@ impl Session {
     }
 }
 
-/// What outlives the end of a session and should not.
+/// What faults let outlive the end of a session.
 struct Spared {
     listener: bool,
     requests: bool,

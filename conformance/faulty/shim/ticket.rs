@@ -1,4 +1,4 @@
-//! What is known of one request outside of its worker.
+//! What other threads know of a request.
 
 use std::io;
 use std::net::Shutdown;
@@ -8,30 +8,30 @@ use std::sync::{Arc, Mutex};
 
 use crate::events::Bell;
 
-/// One request from outside of its worker: where its end and its decision come from.
+/// One request as threads other than its worker see it: they deliver its decision and its end.
 pub struct Ticket {
     number: u64,
     /// The name of its session.
     pub session: String,
     /// The request stream.
     pub stream: Arc<UnixStream>,
-    /// Rung when there is an answer or the end.
+    /// Rung when the answer or the end has come.
     pub bell: Bell,
     cancelled: AtomicBool,
     /// Whether a child runs for it.
     pub has_child: AtomicBool,
     /// Whether its worker waits for a frame.
     pub is_reading: AtomicBool,
-    /// The policy's answer, when it is there.
+    /// The policy's answer, once it has arrived.
     pub answer: Mutex<Option<Answer>>,
 }
 
 /// What a policy answers.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Run where it is.
+    /// Run in the sandbox.
     Run,
-    /// Run outside.
+    /// Run outside of the sandbox.
     Escalate,
     /// Do not run.
     Deny(Option<String>),
@@ -40,7 +40,7 @@ pub enum Answer {
 }
 
 impl Ticket {
-    /// That of a request which has just come.
+    /// The ticket of a new request.
     pub fn new(number: u64, session: &str, stream: UnixStream) -> io::Result<Ticket> {
         Ok(Ticket {
             number,

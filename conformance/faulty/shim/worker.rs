@@ -30,7 +30,7 @@ pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
     if let Err(why) = worker.handle() {
         chat(format_args!("a request of session {} ends: {why}", session.name));
     }
-    // Also where the ticket is still known elsewhere, the wrapper sees the end now.
+    // The ticket may still be shared, so close the stream explicitly.
     let _ = ticket.stream.shutdown(std::net::Shutdown::Both);
     session.forget(ticket);
 }
@@ -66,7 +66,7 @@ impl Worker<'_> {
                 return self.refuse(malformed);
             }
         };
-        // A request has no descriptors: whatever came is closed before anything is done.
+        // A request has no descriptors: close those that came before anything else is done.
         let mut stowaways = Vec::new();
         if broken(Fault::RequestDescriptorsKept) {
             std::mem::forget(frame.descriptors);
@@ -132,7 +132,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What becomes of a request that is none.
+    /// Handles a malformed request.
     fn refuse(&self, malformed: messages::Malformed) -> io::Result<()> {
         if broken(Fault::MalformedAsked) {
             let request = Request::default();
@@ -228,7 +228,7 @@ impl Worker<'_> {
         Ok(answer)
     }
 
-    /// Executes what nobody wants to have executed.
+    /// Executes a program that must not be executed.
     fn start_unasked(&self, request: &Request, program: &Program) -> io::Result<()> {
         self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
         let parcel = parcel(request, program, Vec::new());
@@ -245,7 +245,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Whether the wrapper is gone by now.
+    /// Whether the wrapper is gone.
     fn has_hung_up(&self) -> io::Result<bool> {
         let stream = (self.ticket.stream.as_fd(), GONE);
         Ok(events::wait([stream], Some(Instant::now()))?[0].intersects(GONE))
@@ -397,9 +397,9 @@ impl Worker<'_> {
             self.say(&messages::result(0, None))?;
         }
         loop {
-            // Returning drops the line, and with it the tree.
+            // Returning drops the line, which ends the tree.
             self.check()?;
-            // An answered request's stream is over, and would be reported so again and again.
+            // The stream of an answered request is closed, and poll(2) would report that every time.
             let third = if running {
                 (self.ticket.stream.as_fd(), PollFlags::POLLIN | GONE)
             } else {
@@ -430,11 +430,11 @@ impl Worker<'_> {
                                 self.say(&messages::result(exit_code, signal))?;
                             }
                             if broken(Fault::LeftoversReleased) {
-                                // A keeper that has nobody left to keep is gone already.
+                                // A keeper without processes is gone already.
                                 let _ = keeper::order(&line, &json!({"release": true}));
                             }
                             self.say(&messages::result(exit_code, signal))?;
-                            // The request is answered; what the child left lives until the session ends.
+                            // The request is answered; processes that the child left live until the session ends.
                             self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
                             running = false;
                         }
@@ -476,7 +476,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What a wrapper says while its child runs.
+    /// Reads what the wrapper sends while its child runs.
     fn hear(&mut self, line: &UnixStream) -> io::Result<()> {
         loop {
             match self.reader.advance()? {
@@ -485,7 +485,7 @@ impl Worker<'_> {
                 Progress::TooLong(length) => {
                     return Err(io::Error::other(format!("a frame of {length} bytes")));
                 }
-                // Without the extension what comes after the descriptor message is ignored.
+                // Without the extension, frames after the descriptor message are ignored.
                 Progress::Frame(_) if unusual(Variant::Plain) => {}
                 Progress::Frame(frame) => {
                     if broken(Fault::SignalDescriptorsKept) {
@@ -509,7 +509,7 @@ impl Worker<'_> {
                         signal
                     };
                     if let Ok(signal) = i64::try_from(signal) {
-                        // A keeper that is gone has said before how the child ended.
+                        // A keeper that is gone has already reported how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
                     }
                     if broken(Fault::OneSignalAWrite) {

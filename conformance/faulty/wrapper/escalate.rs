@@ -1,4 +1,4 @@
-//! Escalate: descriptors out, signals on, and the child's end as one's own.
+//! Escalate: hand over the descriptors, forward signals, and end as the child ended.
 
 use std::os::fd::RawFd;
 
@@ -12,14 +12,14 @@ use crate::run;
 use crate::signals::{deadly, die_by, next_signal, set_default, unblock, watch};
 use crate::wire::Stream;
 
-/// Hands over, waits, ends.
+/// Escalates the call and ends as its child did.
 pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     if broken(Fault::EscalateExecutesToo) {
         run::execute(&call.file, &call.arguments);
     }
     let core_only = unusual(Variant::CoreOnly);
     let announce = !(core_only || broken(Fault::SignalsNotAnnounced));
-    // Without a signal descriptor only the stream is waited for, with its deadline.
+    // Without a signal descriptor the only wait is for the stream, which may have a deadline.
     let forwards = !core_only && !broken(Fault::GivesUpOnTheResult);
     let signals = forwards.then(|| watch(broken(Fault::OnlySigtermForwarded)));
     if let Some(signals) = signals
@@ -44,7 +44,7 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
             // SAFETY: fcntl takes integers, open reads a C string.
             unsafe {
                 if libc::fcntl(number, libc::F_GETFD) < 0 {
-                    // The lowest free number, which is this one.
+                    // Takes the lowest free number, which is `number`.
                     libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
                 }
             }
@@ -133,7 +133,7 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     }
 }
 
-/// Descriptors that a command would inherit, but the escalation socket.
+/// Descriptors that a command would inherit, except for the escalation socket.
 fn inheritable(call: &Call) -> Vec<RawFd> {
     let last = if broken(Fault::OnlyStandardStreams) {
         3
@@ -158,7 +158,7 @@ fn inheritable(call: &Call) -> Vec<RawFd> {
         .collect()
 }
 
-/// Whether a lower number is the same file.
+/// Whether a lower number refers to the same file.
 fn seen_before(number: RawFd) -> bool {
     let identity = |number: RawFd| {
         // SAFETY: fstat writes to `stat`, of which all-zero is valid.
@@ -182,7 +182,7 @@ fn open_again(number: RawFd) -> RawFd {
     if opened < 0 { number } else { opened }
 }
 
-/// True where a signal is there; false where the stream can be read.
+/// Waits until a signal is pending (true) or the stream can be read (false).
 fn wait_for_signal(signals: RawFd, stream: &mut Stream) -> bool {
     loop {
         let unsent = if stream.has_unsent() { libc::POLLOUT } else { 0 };
@@ -305,7 +305,7 @@ fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message
         }
         match i32::try_from(signal) {
             Ok(signal) if deadly(signal) => die_by(signal),
-            // Something went wrong over there: never success.
+            // The result contradicts itself: that must never look like success.
             _ if code == 0 => fail_closed("a result that contradicts itself"),
             _ => {}
         }
@@ -329,7 +329,7 @@ fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message
     }
 }
 
-/// The first member of that name at any depth, an inner one before an outer.
+/// The first member of that name at any depth, inner ones first.
 fn inner(value: &Value, name: &str) -> Option<i64> {
     let children: Vec<&Value> = match value {
         Value::Object(members) => members.values().collect(),

@@ -1,10 +1,10 @@
-//! A wrapper that can be broken on purpose. Without a fault it is right, at all levels: that proves that the suite
-//! catches the faults and not clumsiness.
+//! A wrapper that can be broken on purpose. Without a fault it conforms at all levels, so what the suite catches is
+//! the fault.
 //!
-//! The fault is chosen by the name that it is called by: `faulty-wrapper--NAME` (a hard link). The names stand
-//! in `../wrapper-faults.toml`; those that begin with `variant-` are right, but unusual.
+//! The name of its file chooses the fault: `faulty-wrapper--NAME`, a hard link. `../wrapper-faults.toml` lists the
+//! names. Those that begin with `variant-` conform in an unusual way, and those with `null-` ask no policy.
 //!
-//! It shares no code with the suite's peers and none with the reference.
+//! It shares no code with the suite or with the reference.
 #![no_main]
 
 mod escalate;
@@ -26,7 +26,7 @@ use refusal::fail_closed;
 use request::{Call, request};
 use serde_json::Value;
 
-/// The C entry point: the language runtime would ignore SIGPIPE and open closed descriptors.
+/// The C entry point: Rust's runtime would ignore SIGPIPE and open closed standard streams.
 // SAFETY: `main` is the symbol that the C start-up code calls, once, with the process's arguments.
 #[unsafe(no_mangle)]
 pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
@@ -82,10 +82,10 @@ pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int
         arguments: words[2..].to_vec(),
         escalation,
     };
-    judge(&call)
+    ask_and_obey(&call)
 }
 
-fn judge(call: &Call) -> ! {
+fn ask_and_obey(call: &Call) -> ! {
     if unusual(Variant::SlowStart) {
         // SAFETY: usleep takes an integer.
         unsafe { libc::usleep(150_000) };

@@ -1,4 +1,4 @@
-//! What a process is: descriptors, environment, umask, and how it ends.
+//! The process: its standard error, environment and umask, and how it ends.
 
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -19,22 +19,22 @@ pub fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// abort(3), as a panic in a wrapper ends.
+/// abort(3), which is how a panic ends a wrapper.
 pub fn abort() -> ! {
     // SAFETY: takes nothing.
     unsafe { libc::abort() }
 }
 
-/// Writes to standard error, wherever that is.
+/// Writes to standard error, or where a fault sends messages.
 pub fn write_error(bytes: &[u8]) {
     let number = MESSAGES.load(Ordering::Relaxed);
-    // Where standard error is closed, what took the number later is nobody's standard error.
+    // With standard error closed, do not write.
     if number == 2 || !has_standard_error() {
         write_to(number, bytes);
     }
 }
 
-/// Where messages go: 2, but for a fault.
+/// Where messages go: 2, unless a fault changes it.
 pub static MESSAGES: AtomicI32 = AtomicI32::new(2);
 
 /// Writes as much as can be written to this descriptor.
@@ -64,7 +64,7 @@ pub fn environment() -> Vec<Vec<u8>> {
     entries
 }
 
-/// The umask, left as it is.
+/// The umask. It is the same afterwards.
 pub fn umask() -> u32 {
     // SAFETY: umask takes and gives an integer.
     unsafe {
@@ -94,7 +94,7 @@ pub fn shell_command(command: &str) -> ! {
     exit(0)
 }
 
-/// The escalation socket's number, or one that no descriptor has.
+/// The escalation socket's number, or -1.
 pub fn escalation_number() -> libc::c_int {
     std::env::var("CODEX_ESCALATE_SOCKET")
         .ok()

@@ -3,7 +3,7 @@
 use crate::faults::{Fault, broken};
 use crate::process::{exit, has_standard_error, shell_command, write_error};
 
-/// Says what went wrong in one line and ends, without anything executed.
+/// Writes the cause in one line and exits without executing anything.
 pub fn fail_closed(cause: &str) -> ! {
     if broken(Fault::RefusalRunsAnyway) {
         shell_command("exit 0");

@@ -1,4 +1,4 @@
-//! The call of a wrapper and the request that it makes of it.
+//! The wrapper's call, and the request that it sends for it.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;

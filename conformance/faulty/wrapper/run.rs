@@ -8,14 +8,14 @@ use crate::faults::{Fault, Variant, broken, unusual};
 use crate::process::{environment, escalation_number, exit, pointers, write_error, write_to};
 use crate::request::Call;
 
-/// Becomes FILE, or says why it cannot.
+/// Becomes FILE, or reports why that failed and exits.
 pub fn execute(file: &CString, arguments: &[CString]) -> ! {
     let error = become_file(file, arguments);
     say_why(file, &error);
     exit(status_of_failure(file, &error))
 }
 
-/// As [`execute`] does, by a wrapper that takes a file for executable because it existed a moment ago.
+/// [`execute`] in a wrapper that takes FILE for present because it was before the decision.
 pub fn execute_what_existed(file: &CString, arguments: &[CString]) -> ! {
     let error = become_file(file, arguments);
     say_why(file, &error);
@@ -92,7 +92,7 @@ fn become_file(file: &CString, arguments: &[CString]) -> io::Error {
             }
         }
         let mut vector = vec![c"/bin/sh".to_owned()];
-        // A name that begins with a dash is no option.
+        // A name that begins with a dash must not be taken for an option.
         if path.as_bytes().starts_with(b"-") && !broken(Fault::BareScriptsAsOptions) {
             path = CString::new([b"./", path.as_bytes()].concat()).unwrap_or(path);
         }
@@ -163,7 +163,7 @@ pub fn spawn_and_wait(call: &Call) -> ! {
     }
 }
 
-/// Says why and ends with 1.
+/// Reports the denial and exits with 1.
 pub fn deny(reason: Option<&str>) -> ! {
     let mut text = match reason {
         None if broken(Fault::NoReasonSaidAsNull) => "Execution denied: null".to_owned(),

@@ -39,7 +39,7 @@ pub fn watch(only_term: bool) -> RawFd {
     }
 }
 
-/// The number of a signal that is there.
+/// The number of the next pending signal.
 pub fn next_signal(signals: RawFd) -> Option<i32> {
     // SAFETY: read writes one signalfd_siginfo.
     unsafe {
@@ -66,7 +66,7 @@ pub fn deadly(signal: i32) -> bool {
         .contains(&signal)
 }
 
-/// The kernel's own struct sigaction and calls: the C library refuses two of the signals.
+/// The kernel's struct sigaction: the C library refuses signals 32 and 33.
 #[repr(C)]
 struct KernelAction {
     handler: usize,
@@ -75,7 +75,7 @@ struct KernelAction {
     mask: u64,
 }
 
-/// Sets the default disposition of a signal, whichever.
+/// Sets the default disposition of any signal.
 pub fn set_default(signal: i32) {
     let action = KernelAction {
         handler: libc::SIG_DFL,

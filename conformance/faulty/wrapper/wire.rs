@@ -1,4 +1,4 @@
-//! The wire: handshake, frames, and bytes that are no UTF-8.
+//! The wire: handshake, frames, and bytes that are not UTF-8.
 
 use std::os::fd::RawFd;
 
@@ -8,11 +8,11 @@ use crate::faults::{Fault, Variant, broken, unusual};
 use crate::process;
 use crate::refusal::fail_closed;
 
-/// Payload bytes that are accepted.
+/// The longest payload that is accepted, in bytes.
 const LIMIT: usize = 16 << 20;
 
-/// Marks, in strings on their way into JSON, a byte that is no UTF-8: this character and then the byte as U+00XX.
-/// A private use character that real strings of the cases do not hold.
+/// Marks a byte that is not UTF-8 in strings that become JSON: this character, then the byte as U+00XX.
+/// It is a private use character that no string of a case contains.
 const MARK: char = '\u{10fffd}';
 
 /// The escalation socket's number, checked.
@@ -43,7 +43,7 @@ pub fn escalation_socket() -> RawFd {
             fail_closed("no escalation socket");
         }
         fail_closed(&format!(
-            "CODEX_ESCALATE_SOCKET is no descriptor number: {}",
+            "CODEX_ESCALATE_SOCKET is not a descriptor number: {}",
             text.escape_debug()
         ));
     };
@@ -64,7 +64,7 @@ pub struct Stream {
     buffer: Vec<u8>,
     other_end: Option<RawFd>,
     deadline: i32,
-    /// What of signal frames has not fit into the stream yet.
+    /// The part of signal frames that the stream had no room for yet.
     unsent: Vec<u8>,
     signals_sent: usize,
     stopped: bool,
@@ -85,7 +85,7 @@ pub fn handshake(escalation: RawFd) -> Stream {
     if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) } < 0 {
         fail_closed("no socket pair");
     }
-    // Never on 0, 1 or 2, where the command's streams may be missing.
+    // Never at 0, 1 or 2: the command's standard streams may be closed.
     let command = if broken(Fault::StreamLeaksIntoTheCommand) {
         libc::F_DUPFD
     } else {
@@ -123,7 +123,7 @@ pub fn handshake(escalation: RawFd) -> Stream {
             libc::getsockopt(escalation, libc::SOL_SOCKET, libc::SO_TYPE, kind, &raw mut size)
         };
         if status < 0 {
-            fail_closed("CODEX_ESCALATE_SOCKET names no socket");
+            fail_closed("CODEX_ESCALATE_SOCKET does not name a socket");
         }
     }
     // SAFETY: fcntl on a number fails with EBADF where it is closed.
@@ -165,13 +165,13 @@ pub fn handshake(escalation: RawFd) -> Stream {
             Err(libc::ENOTSOCK) if broken(Fault::HandshakeByWrite) => {
                 // SAFETY: write reads one byte.
                 unsafe { libc::write(escalation, [0_u8].as_ptr().cast(), 1) };
-                fail_closed("nobody listens on the escalation socket");
+                fail_closed("no server listens on the escalation socket");
             }
             Err(libc::ENOTCONN | libc::ECONNREFUSED) if broken(Fault::MissingPeerAwaited) => {
                 // SAFETY: as above.
                 unsafe { libc::usleep(2_000) };
             }
-            Err(_) => fail_closed("nobody listens on the escalation socket"),
+            Err(_) => fail_closed("no server listens on the escalation socket"),
         }
     }
     set_flags(flags);
@@ -195,7 +195,7 @@ pub fn handshake(escalation: RawFd) -> Stream {
     }
 }
 
-/// Bytes as a string for [`Stream::send_request`]: what is no UTF-8 is marked.
+/// Bytes as a string for [`Stream::send_request`], with bytes that are not UTF-8 marked.
 pub fn placeholder_text(bytes: &[u8]) -> String {
     if broken(Fault::BytesReplaced) {
         return String::from_utf8_lossy(bytes).into_owned();
@@ -225,7 +225,7 @@ pub fn placeholder_text(bytes: &[u8]) -> String {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
             if unusual(Variant::CoreOnly) || unusual(Variant::NoBytes) {
-                fail_closed("bytes that are no UTF-8 cannot be sent");
+                fail_closed("bytes that are not UTF-8 cannot be sent");
             }
             if broken(Fault::BytesDropped) {
                 continue;
@@ -243,7 +243,7 @@ pub fn placeholder_text(bytes: &[u8]) -> String {
 }
 
 impl Stream {
-    /// Gives up after so many milliseconds without a word.
+    /// Gives up after this many milliseconds without data.
     pub fn give_up_after(&mut self, milliseconds: i32) {
         self.deadline = milliseconds;
     }
@@ -322,7 +322,7 @@ impl Stream {
             self.write(&bytes[..4], descriptors);
             self.write(&bytes[4..], &[]);
         } else if unusual(Variant::ByteByByte) {
-            // A long frame in larger pieces: a system call a byte is not what a deadline is for.
+            // Long frames go in larger pieces: a system call per byte would exceed the case's deadline.
             let piece = bytes.len().div_ceil(10_000).max(1);
             for (index, bytes) in bytes.chunks(piece).enumerate() {
                 self.write(bytes, if index == 0 { descriptors } else { &[] });
@@ -332,14 +332,14 @@ impl Stream {
         }
     }
 
-    /// Sends a signal frame as far as there is room; the rest goes with [`Stream::send_rest`].
+    /// Sends as much of a signal frame as there is room for; [`Stream::send_rest`] sends the rest.
     pub fn send_signal(&mut self, payload: &[u8]) {
         self.signals_sent += 1;
         if broken(Fault::BlocksOnAFullStream) {
             self.send_frame(payload, &[]);
             return;
         }
-        // Nobody has read so much: the frames that are there already say enough.
+        // The server has not read for long: more frames would only grow the queue.
         if self.unsent.len() < 4096 {
             self.unsent.extend((payload.len() as u32).to_le_bytes());
             self.unsent.extend(payload);
@@ -347,12 +347,12 @@ impl Stream {
         self.send_rest();
     }
 
-    /// Whether a part of a signal frame waits for room.
+    /// Whether part of a signal frame still has to be sent.
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Sends what there is room for.
+    /// Sends as much as there is room for.
     pub fn send_rest(&mut self) {
         while self.has_unsent() {
             match send_with(
@@ -364,7 +364,7 @@ impl Stream {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(libc::EINTR) => {}
                 Err(libc::EAGAIN) => return,
-                // Who reads it has gone; the end of file tells.
+                // The reader is gone; the end of file will tell.
                 Err(_) => self.unsent.clear(),
             }
         }
@@ -385,7 +385,7 @@ impl Stream {
         self.stopped = true;
     }
 
-    /// Whether a part of a frame has come.
+    /// Whether part of a frame has arrived.
     pub fn has_half_a_frame(&self) -> bool {
         !self.buffer.is_empty()
     }
@@ -402,7 +402,7 @@ impl Stream {
             match send_with(self.socket, rest, with, flags) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(libc::EINTR) => continue,
-                // Who reads it has gone; the reply, or its absence, tells.
+                // The reader is gone; the reply, or its absence, will tell.
                 Err(_) => return,
             }
             with = &[];
@@ -414,7 +414,7 @@ impl Stream {
         self.socket
     }
 
-    /// A whole frame that has been read already, or none.
+    /// The next frame, if all of it has been read already.
     pub fn buffered(&mut self) -> Option<Value> {
         let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
         let length = u32::from_le_bytes(length) as usize;
@@ -507,7 +507,7 @@ impl Stream {
         }
     }
 
-    /// One recvmsg. Descriptors that come are closed.
+    /// One recvmsg(2). Descriptors that arrive are closed.
     pub fn read_more(&mut self, what: &str) {
         if self.deadline >= 0 {
             let mut poll = libc::pollfd {
@@ -555,7 +555,7 @@ impl Stream {
             return;
         }
         if unusual(Variant::UnexpectedDescriptorsRefused) && close_descriptors(&message, usize::MAX) > 0 {
-            fail_closed("descriptors that nobody asked for");
+            fail_closed("unexpected descriptors");
         }
         if length <= 0 {
             match () {
@@ -590,7 +590,7 @@ impl Stream {
         self.buffer.extend_from_slice(&bytes[..length]);
     }
 
-    /// Before the command runs in this process.
+    /// Closes the stream before the command runs in this process.
     pub fn close_for_run(&self) {
         if broken(Fault::ShutdownBeforeRun) {
             // SAFETY: shutdown takes integers; sandboxes refuse it, and this wrapper gives up then.
