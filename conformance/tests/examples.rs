@@ -1,5 +1,5 @@
-//! The suite runs on the examples in Python, which were written from the specification alone: what it demands has a
-//! second opinion.
+//! Runs the suite on the examples in Python. They were written from the specification alone, so they are a second
+//! opinion on what the suite demands.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// A Python to run the examples with: the one that they name or, where that is missing, the first one in PATH.
+/// A Python to run the examples with: the one that they name or, if that is missing, the first in PATH.
 fn interpreter() -> PathBuf {
     let named = PathBuf::from(NAMED_INTERPRETER);
     let candidate = if named.exists() {
@@ -47,8 +47,8 @@ fn interpreter() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// The example itself or, where Python lives elsewhere, a copy in the folder with another first line, beside copies
-/// of the files that it imports.
+/// The example itself or, if Python is installed elsewhere, a copy in the folder with another first line, beside
+/// copies of the modules that it imports.
 fn runnable(example: &Example, folder: &Path) -> PathBuf {
     let name = example.program;
     let original = examples().join(name);
@@ -67,7 +67,7 @@ fn runnable(example: &Example, folder: &Path) -> PathBuf {
     copy
 }
 
-/// A program of examples/, with what belongs to it.
+/// A program of examples/ and how the suite uses it.
 struct Example {
     /// The option of the suite that names the program.
     option: &'static str,
@@ -77,7 +77,7 @@ struct Example {
     baseline: Option<&'static str>,
 }
 
-/// Demands that every case up to level faithful gives the expected result.
+/// Checks that every case up to level faithful gives the expected result.
 fn demand_faithful(example: &Example) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
@@ -100,7 +100,7 @@ fn demand_faithful(example: &Example) {
     if let Some(name) = example.baseline {
         command.arg("--baseline").arg(examples().join(name));
     }
-    // Not by `assert`, which leaves out the middle of a long report, where the failures are.
+    // Not by assert_cmd's `assert`, which leaves out the middle of a long report, where the failures are.
     let output = command.output().expect("the suite runs");
     assert!(
         output.status.success(),

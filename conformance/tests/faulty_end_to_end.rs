@@ -1,5 +1,5 @@
-//! The cases that judge shell, wrapper and server together are proved: with one of the three broken, and the other
-//! two right, a case of each end-to-end requirement that the fault is about fails.
+//! Proof of the end-to-end cases: with one of shell, wrapper and server broken and the other two right, a case of every
+//! end-to-end requirement that the fault is about fails.
 
 mod proof;
 
@@ -11,10 +11,10 @@ use conformance::faults::{self, Fault};
 use conformance::requirements::Role;
 use proof::{Proof, every_fault, faulty_wrapper, outcomes, run, until_caught, words};
 
-/// Runs at a time: each waits most of its time for deadlines.
+/// Concurrent runs: each spends most of its time waiting for deadlines.
 const AT_A_TIME: usize = 4;
 
-/// The patched bash, built where it is not yet.
+/// The path of the patched bash, which is built if it is missing.
 fn patched_bash() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/build-shell");
     let output = Command::new(build)
@@ -29,7 +29,7 @@ fn patched_bash() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
 }
 
-/// The options that name the three implementations, one of which has the fault.
+/// The options that name the three implementations, one of them with the fault.
 fn implementations(bash: &Path, folder: &Path, fault: Option<&Fault>) -> Vec<OsString> {
     let fault_of = |role| fault.filter(|fault| fault.role == role).map(|fault| &fault.name);
     let wrapper = fault_of(Role::Wrapper).map_or("", String::as_str);

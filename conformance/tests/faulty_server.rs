@@ -1,5 +1,5 @@
-//! The cases that judge servers are proved: each broken server fails a case of each requirement that its fault is
-//! about, and servers that are right but unusual pass.
+//! Proof of the server cases: each broken server fails a case of every requirement that its fault is about, and unusual
+//! servers that conform pass.
 
 mod proof;
 #[allow(dead_code, reason = "only the names are compared")]
@@ -10,7 +10,7 @@ use conformance::faults;
 use conformance::requirements::Role;
 use proof::{Proof, each_at_once, every_fault, outcomes, run, same_faults, until_caught, words};
 
-/// Runs at a time: each waits most of its time for deadlines.
+/// Concurrent runs: each spends most of its time waiting for deadlines.
 const AT_A_TIME: usize = 8;
 
 /// The command line of the breakable server.
@@ -42,14 +42,14 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
 
 #[test]
 fn servers_that_are_right_but_unusual_pass() {
-    // Several at once, where they do not exclude one another; each is what the faults are made in, too.
+    // Several at once where they are compatible.
     let variants = [
         "--variant pretty --variant extra-members --variant older-name --variant slow-start --variant chatty",
         "--variant escaped --variant bytewise --variant out-of-order",
         "--variant plain",
     ];
     let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |variant| {
-        // The plain server knows no extension, so more than core can't be asked of it.
+        // The plain server has no extension, so it can conform at level core only.
         let level = if variant.contains("plain") {
             "core"
         } else {

@@ -1,5 +1,5 @@
-//! The cases that judge wrappers are proved: each broken wrapper fails a case of each requirement that its fault
-//! is about, wrappers that are right but unusual pass, and wrappers that do nothing pass next to nothing.
+//! Proof of the wrapper cases: each broken wrapper fails a case of every requirement that its fault is about, unusual
+//! wrappers that conform pass, and wrappers that do nothing pass next to nothing.
 
 mod proof;
 #[allow(dead_code, reason = "only the names are compared")]
@@ -14,13 +14,13 @@ use conformance::requirements::Role;
 use proof::{Proof, each_at_once, every_fault, faulty_wrapper, outcomes, same_faults, until_caught, words};
 use serde_json::Value;
 
-/// Runs at a time: each waits most of its time for deadlines.
+/// Concurrent runs: each spends most of its time waiting for deadlines.
 const AT_A_TIME: usize = 6;
 
-/// Cases that a wrapper passes which runs everything without asking: it does print its usage.
+/// The cases that a wrapper passes which executes everything without asking: it does print its usage.
 const PASSED_BY_ALWAYS_RUNNING: &[&str] = &["wrapper.usage/no-arguments"];
 
-/// A run of the wrapper's cases and its report.
+/// The report of a run of the wrapper cases.
 fn run(wrapper: &Path, options: &str) -> Value {
     let mut options = words(options);
     options.extend(["--wrapper".into(), wrapper.into()]);
@@ -73,7 +73,7 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
 #[test]
 fn wrappers_that_are_right_but_unusual_pass() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Several at once, where they do not exclude one another; each is what the faults are made in, too.
+    // Several at once where they are compatible.
     let variants = [
         "variant-pretty-json+variant-length-first+variant-descending-numbers+variant-null-in-place\
          +variant-sorted-environment+variant-limit-of-one-gibibyte+variant-control-as-pictures\

@@ -1,10 +1,10 @@
-//! In the broken implementations files stand on one another, and never in a circle.
+//! The files of the broken implementations are layered: their imports form no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The file that declares the others, and what is not in one of them.
+/// The file of the crate root.
 const ROOT: &str = "main";
 
 /// The files of each program by name, with their texts.
@@ -22,14 +22,14 @@ fn files_of(program: &str) -> BTreeMap<String, String> {
     files
 }
 
-/// The files that each file names: by `mod`, by `crate::` or by `super::`, which is the root here.
+/// The files that each file uses: by `mod`, by `crate::`, or by `super::`, which is the root here.
 fn arrows(files: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
     let file_of = |path: &str| {
         let word = path
             .split(|character: char| !(character.is_alphanumeric() || character == '_'))
             .next()
             .unwrap_or_default();
-        // A list after `crate::` is taken for items of the root, too: one line per module is the style here.
+        // A list in braces counts as the root, too: the style here is one line per module.
         files.get_key_value(word).map_or(ROOT, |(name, _)| name.as_str())
     };
     let of_text = |text: &str| -> BTreeSet<&str> {
@@ -44,7 +44,7 @@ fn arrows(files: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
         .collect()
 }
 
-/// The files that stand in a circle or on one: what is left when files that stand on nothing are taken away.
+/// The files in a circle or above one: what is left when files that use none of the rest are removed repeatedly.
 fn circle(files: &BTreeMap<String, String>) -> Vec<&str> {
     let mut arrows = arrows(files);
     loop {

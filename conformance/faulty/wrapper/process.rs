@@ -28,7 +28,7 @@ pub fn abort() -> ! {
 /// Writes to standard error, or where a fault sends messages.
 pub fn write_error(bytes: &[u8]) {
     let number = MESSAGES.load(Ordering::Relaxed);
-    // With standard error closed, do not write.
+    // Another destination than 2 is for a closed standard error only.
     if number == 2 || !has_standard_error() {
         write_to(number, bytes);
     }

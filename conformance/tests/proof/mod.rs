@@ -1,4 +1,4 @@
-//! What the tests that prove cases share: runs of the suite on broken implementations, several at a time.
+//! Shared by the tests that prove cases: concurrent runs of the suite on broken implementations.
 
 #![allow(dead_code, reason = "not every test file needs all of it")]
 
@@ -14,17 +14,17 @@ use conformance::faults::{self, Fault};
 use conformance::requirements::Role;
 use serde_json::Value;
 
-/// Which faults are to be caught, and how.
+/// Which faults must be caught.
 pub struct Proof {
     /// The faults.
     pub faults: Vec<&'static Fault>,
-    /// How many of them there are at least: a table that is not read proves nothing.
+    /// The least number of them: an empty table would prove nothing.
     pub at_least: usize,
-    /// Runs at a time.
+    /// Concurrent runs.
     pub at_a_time: usize,
 }
 
-/// Demands that each fault is caught; the error of `caught` says what has let it pass.
+/// Checks that each fault is caught; the error of `caught` says why one was not.
 pub fn every_fault(proof: &Proof, caught: impl Fn(&Fault) -> Result<(), String> + Sync) {
     let faults = &proof.faults;
     assert!(faults.len() >= proof.at_least, "{} faults", faults.len());
@@ -41,7 +41,7 @@ pub fn every_fault(proof: &Proof, caught: impl Fn(&Fault) -> Result<(), String> 
     );
 }
 
-/// Demands that an implementation can be broken in just the ways that the table of its role names.
+/// Checks that the faults built into an implementation are those in the table of its role.
 pub fn same_faults<F: ValueEnum>(role: Role) {
     let built_in: BTreeSet<String> = F::value_variants()
         .iter()
@@ -60,12 +60,12 @@ pub fn same_faults<F: ValueEnum>(role: Role) {
     );
 }
 
-/// The words of a command line without quoting.
+/// The words of a command line that has no quotes.
 pub fn words(text: &str) -> Vec<OsString> {
     text.split(' ').map(OsString::from).collect()
 }
 
-/// A breakable wrapper with this fault: the name of the file chooses it.
+/// A breakable wrapper with this fault, which the name of the file chooses.
 pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(format!("faulty-wrapper--{name}"));
     if std::fs::hard_link(env!("CARGO_BIN_EXE_faulty-wrapper"), &path).is_err() {
@@ -74,7 +74,7 @@ pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Cases with that outcome in a report.
+/// The ids of the cases with this outcome in a report.
 pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
     let cases = report["cases"].as_array().expect("cases");
     cases
@@ -99,9 +99,9 @@ pub fn run(options: &[OsString]) -> Value {
     })
 }
 
-/// Runs the cases of these requirements until one of each has failed, and ends the run then.
+/// Runs the cases of these requirements until one case of each has failed, then ends the run.
 ///
-/// The error says which requirement has no case that failed.
+/// The error names the requirements without a failed case.
 pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command.args(["run", "--seed", "1"]).args(options);
@@ -131,7 +131,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
             break;
         }
     }
-    // The run takes everything down that it has started. One that is over already is not there to be told.
+    // On SIGTERM the run ends everything that it has started. It may be over already.
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     if child.try_wait().map_err(|error| error.to_string())?.is_none() {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).map_err(|error| error.to_string())?;
@@ -146,7 +146,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
     ))
 }
 
-/// What `check` finds wrong with each of `subjects`, so many at a time.
+/// The findings of `check` about `subjects`, of which `at_a_time` are checked concurrently.
 pub fn each_at_once<T: Send>(
     at_a_time: usize,
     subjects: Vec<T>,
