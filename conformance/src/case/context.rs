@@ -152,7 +152,7 @@ impl Context {
         Ok((file, path))
     }
 
-    /// An executable copy (a link) of the probe under `bin/NAME`.
+    /// An executable copy of the probe under `bin/NAME`, with an inode of its own.
     ///
     /// # Errors
     /// Where it cannot be made.
@@ -162,12 +162,12 @@ impl Context {
         Ok(path)
     }
 
-    /// An executable copy (a link) of the probe at `path`.
+    /// An executable copy of the probe at `path`, with an inode of its own.
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn link_probe_at(&self, path: &Path) -> Result<(), CaseError> {
-        fs::hard_link(&self.probe_executable, path)?;
+        fs::copy(&self.probe_executable, path)?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod census;
 pub mod channel;
+pub mod install;
 pub mod interrupts;
 pub mod schedule;
 pub mod supervision;

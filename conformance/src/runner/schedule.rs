@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ChildStdin, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::Secret;
 use super::supervision::Supervision;
-use super::{Assignment, census, interrupts};
+use super::{Assignment, census, install, interrupts};
 use crate::case::Case;
 use crate::case::context::Settings;
 use crate::case::implementations::Implementations;
@@ -97,7 +97,7 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
         seed: options.seed,
         property_cases: options.property_cases,
         timeout_scale: options.timeout_scale,
-        probe_executable: install_probe(run_directory.path())?,
+        probe_executable: install::probe(run_directory.path())?,
     };
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
@@ -209,17 +209,6 @@ fn collect(
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// Puts this executable where cases can link to it as probe: on the file system of their directories.
-fn install_probe(directory: &Path) -> anyhow::Result<PathBuf> {
-    let executable = std::env::current_exe().context("the path of this executable (is /proc mounted?)")?;
-    let probe = directory.join("probe");
-    if std::fs::hard_link(&executable, &probe).is_err() {
-        // Another file system, or one without hard links.
-        std::fs::copy(&executable, &probe).context("a copy of this executable for the cases")?;
-    }
-    Ok(probe)
 }
 
 struct Worker {
