@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Decision, quantile};
-use crate::case::context::{Context, Settings};
+use crate::case::context::{Context, Inodes, Settings};
 use crate::case::implementations::Implementations;
 use crate::cases::server::usage::Usage;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
@@ -171,7 +171,7 @@ impl Subject {
             probe_executable: std::env::current_exe()?,
         };
         let start = || {
-            let context = Context::new(settings, folder, Transcript::new(|_| {}))?;
+            let context = Context::new(settings, Inodes::OfEachProgram, folder, Transcript::new(|_| {}))?;
             let quick = context.path("bin/quick");
             tiny::write(&quick, Kind::Binary, b'q', 0)?;
             let mut shim = Shim::start(&context)?;

@@ -1,6 +1,6 @@
 //! What a running case has at hand: the implementations, a directory of its own, patience, a transcript.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,41 @@ pub struct Context {
     pub property_cases: u32,
     timeout_scale: f64,
     directory: PathBuf,
-    probe_executable: PathBuf,
+    probe: Probe,
     counter: Cell<u32>,
+}
+
+/// Which inodes the programs of a case have: see [`Context::link_probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inodes {
+    /// One for all programs of the case, each of which is a link. Making another moves its change time.
+    OfTheCase,
+    /// One for each program, for cases in which a server decides about one program while another is made.
+    OfEachProgram,
+}
+
+/// The executable that programs are made of.
+struct Probe {
+    executable: PathBuf,
+    inodes: Inodes,
+    of_the_case: OnceCell<PathBuf>,
+}
+
+impl Probe {
+    fn put(&self, path: &Path, directory: &Path) -> Result<(), CaseError> {
+        match (self.inodes, self.of_the_case.get()) {
+            (Inodes::OfEachProgram, _) => drop(fs::copy(&self.executable, path)?),
+            (Inodes::OfTheCase, Some(copy)) => fs::hard_link(copy, path)?,
+            (Inodes::OfTheCase, None) => {
+                let copy = directory.join("probe");
+                fs::copy(&self.executable, &copy)?;
+                fs::hard_link(&copy, path)?;
+                // Nothing else has set it: a case has one thread that makes programs.
+                let _ = self.of_the_case.set(copy);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The part of a context that comes from the run.
@@ -49,7 +82,12 @@ impl Context {
     ///
     /// # Errors
     /// Where the directory's layout cannot be made.
-    pub fn new(settings: Settings, directory: &Path, transcript: Transcript) -> Result<Context, CaseError> {
+    pub fn new(
+        settings: Settings,
+        inodes: Inodes,
+        directory: &Path,
+        transcript: Transcript,
+    ) -> Result<Context, CaseError> {
         for name in ["bin", "tmp", "work"] {
             fs::create_dir_all(directory.join(name))?;
         }
@@ -60,7 +98,11 @@ impl Context {
             property_cases: settings.property_cases,
             timeout_scale: settings.timeout_scale,
             directory: directory.to_owned(),
-            probe_executable: settings.probe_executable,
+            probe: Probe {
+                executable: settings.probe_executable,
+                inodes,
+                of_the_case: OnceCell::new(),
+            },
             counter: Cell::new(0),
         })
     }
@@ -152,7 +194,7 @@ impl Context {
         Ok((file, path))
     }
 
-    /// An executable copy of the probe under `bin/NAME`, with an inode of its own.
+    /// The probe as an executable `bin/NAME`, with an inode that no other case has.
     ///
     /// # Errors
     /// Where it cannot be made.
@@ -162,13 +204,12 @@ impl Context {
         Ok(path)
     }
 
-    /// An executable copy of the probe at `path`, with an inode of its own.
+    /// The probe as an executable at `path`, likewise.
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn link_probe_at(&self, path: &Path) -> Result<(), CaseError> {
-        fs::copy(&self.probe_executable, path)?;
-        Ok(())
+        self.probe.put(path, &self.directory)
     }
 
     /// Writes a file with these bytes and mode in the case's directory.

@@ -1,7 +1,7 @@
 //! The probe as the cases of a run copy it: this executable, without what only debuggers read.
 //!
-//! Each program of a case is a copy with an inode of its own. Were it a link, its change time and its number of links
-//! would move whenever a case of any run makes another program, and a server that counts the change time as part of a
+//! The programs of a case are copies. Were they links to one inode, its change time and its number of links would move
+//! whenever a case of any run makes another program, and a server that counts the change time as part of a
 //! program's identity (`server.toctou`) would refuse at random.
 
 use std::os::unix::fs::PermissionsExt;
