@@ -12,6 +12,7 @@ pub mod fake_wrapper;
 pub mod harness;
 pub mod program;
 pub mod recording_wrapper;
+pub mod signals;
 pub mod terminal;
 pub mod wire;
 pub mod wrapper_call;

@@ -1,19 +1,17 @@
 //! e2e.tty.prompt: an interactive shell works as usual.
 
-use super::support::commands;
-use super::terminal::{NAMES, TerminalShell, as_on_stock};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::terminal::PROMPT;
 use crate::spec::requirements::Role;
+use crate::stage::e2e::commands;
+use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock};
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.prompt/commands", prompt_and_commands),

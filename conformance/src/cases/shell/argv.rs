@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::verdict::Verdict;
 
 /// The cases of this file.

@@ -1,12 +1,12 @@
 //! shell.builtin: builtins, functions and keywords are not wrapped.
 
-use super::support::{commands, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{commands, obedient};
 use crate::verdict::Verdict;
 
 /// The cases of this file.

@@ -1,12 +1,12 @@
 //! shell.contexts: wrapped wherever a shell can execute something; one execution, one call.
 
-use super::support::{command, commands, obedient};
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, commands, obedient};
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 

@@ -1,12 +1,12 @@
 //! shell.env: the command's exported environment, and nothing else.
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::{Call, RecordedShell, is_wrapper_variable};
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.

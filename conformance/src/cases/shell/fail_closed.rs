@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, obedient};
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 

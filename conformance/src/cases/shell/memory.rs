@@ -1,7 +1,6 @@
 //! shell.memory: no invalid memory access for any number of arguments. Any build can fail these cases by a
 //! crash or by wrong arguments; a sanitizer build fails by its report.
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,6 +9,7 @@ use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
 use crate::probe::record::End;
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::system::process::Ended;
 use crate::verdict::{Verdict, violation};
 

@@ -1,12 +1,12 @@
 //! shell.pid: the process that executes the wrapper is the one that the shell knows.
 
-use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, obedient};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
