@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod dialect;
 pub mod fake_server;
 pub mod fake_wrapper;
+pub mod finished;
 pub mod harness;
 pub mod program;
 pub mod recording_wrapper;

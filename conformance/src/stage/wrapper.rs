@@ -10,9 +10,10 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::fake_server::{Escalation, RequestStream};
+use crate::peer::finished::Finished;
 use crate::peer::program::Program;
 use crate::peer::wire::receive_handshake;
-use crate::peer::wrapper_call::{Finished, WrapperCall, WrapperRun};
+use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
 use crate::system::launch::Launch;
 use crate::system::process;
@@ -124,6 +125,29 @@ pub fn fails_by(
     wrapper.finish()?.expect_failed_closed()?;
     drop(held);
     program.expect_not_started()
+}
+
+/// Demands that each of these decisions fails closed.
+pub fn each_decision_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
+    for payload in payloads {
+        fails_by(context, |mut stream| {
+            stream.frames.send(payload, &[])?;
+            Ok(Some(stream))
+        })?;
+    }
+    Ok(())
+}
+
+/// Demands that each of these results fails closed.
+pub fn each_result_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
+    for payload in payloads {
+        fails_by(context, |mut stream| {
+            stream.escalate()?;
+            stream.frames.send(payload, &[])?;
+            Ok(Some(stream))
+        })?;
+    }
+    Ok(())
 }
 
 /// Demands that descriptor `number` of the message is the description behind `ours`.

@@ -152,7 +152,7 @@ fn exec_a(context: &mut Context) -> Verdict {
     same_under_both(context, script, &["sh", "cat"])
 }
 
-/// A file name and arguments with bytes that are no UTF-8.
+/// A file name and arguments with bytes that are not UTF-8.
 fn file_name_of_bytes(context: &mut Context) -> Verdict {
     let name = OsStr::from_bytes(b"name-\xff-\x80");
     fs::write(context.work_directory().join(name), "contents\n")?;

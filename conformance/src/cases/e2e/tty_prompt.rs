@@ -78,7 +78,7 @@ fn terminal_under_both(context: &mut Context) -> Verdict {
     })
 }
 
-/// A new size is told to the command that runs in the foreground.
+/// A new window size reaches the command in the foreground.
 fn window_size(context: &mut Context) -> Verdict {
     as_on_stock(context, |terminal| {
         for (number, name) in NAMES.into_iter().enumerate() {

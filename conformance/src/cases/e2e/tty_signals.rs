@@ -190,7 +190,7 @@ fn own_stop(context: &mut Context) -> Verdict {
     })
 }
 
-/// The keys act on a command whose standard streams are no terminal, too.
+/// The keys act on a command whose standard streams are not the terminal, too.
 fn redirected_streams(context: &mut Context) -> Verdict {
     as_on_stock(context, |terminal| {
         for name in NAMES {

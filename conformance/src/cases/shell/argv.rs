@@ -58,7 +58,7 @@ fn odd_arguments(context: &mut Context) -> Verdict {
     )
 }
 
-/// All bytes but NUL arrive, in an argument and in argv[0], also where they are no UTF-8.
+/// All bytes but NUL arrive, in an argument and in argv[0], even where they are not UTF-8.
 fn bytes(context: &mut Context) -> Verdict {
     let all: Vec<u8> = (1..=255).filter(|byte| *byte != b'\'').collect();
     let name = OsStr::from_bytes(b"tool-\xff\x80");

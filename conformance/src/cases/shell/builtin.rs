@@ -68,7 +68,7 @@ fn functions(context: &mut Context) -> Verdict {
     result.expect_output("function a\nfunction b\nfunction c\nfunction d\nprogram\n")
 }
 
-/// A disabled builtin is no builtin: the program of its name is called.
+/// A disabled builtin is not used: the program of the same name is called.
 fn disabled_builtin(context: &mut Context) -> Verdict {
     let program = obedient(context, "echo")?;
     let shell = RecordedShell::new(context)?;

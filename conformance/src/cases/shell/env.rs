@@ -131,7 +131,7 @@ fn exported_functions(context: &mut Context) -> Verdict {
     expect_variables(&call, &[("BASH_FUNC_g%%", None)])
 }
 
-/// Values with newlines and with bytes that are no UTF-8 arrive as they are, and a long one whole.
+/// Values with newlines and with bytes that are not UTF-8 arrive as they are, and a long one whole.
 fn values_as_bytes(context: &mut Context) -> Verdict {
     use std::os::unix::ffi::OsStrExt;
     command(context, "tool")?;

@@ -13,7 +13,8 @@ use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::case::{expect, property};
 use crate::peer::dialect::Dialect;
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult, without_process_ids};
+use crate::peer::finished::{Finished, without_process_ids};
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::peer::terminal::{PROMPT, Terminal};
 use crate::spec::requirements::Role;
 use crate::stage::shell::terminal::led;
@@ -59,7 +60,7 @@ fn processes(context: &mut Context) -> Verdict {
     written(context, include_str!("../../../../fixtures/scripts/processes.sh"))
 }
 
-/// Quoting of every kind and data that is no text.
+/// Quoting of every kind and data that is not text.
 fn bytes_and_quoting(context: &mut Context) -> Verdict {
     written(
         context,
@@ -94,9 +95,9 @@ fn random_scripts(context: &mut Context) -> Verdict {
     property::holds(context, &scripts, |script| comparison.compare(&script.0))
 }
 
-/// What a run left.
+/// What a run left behind.
 struct Left {
-    result: ShellResult,
+    result: Finished,
     files: BTreeMap<PathBuf, String>,
 }
 

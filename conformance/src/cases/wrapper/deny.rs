@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
+use crate::peer::finished::Finished;
 use crate::peer::program::Program;
 use crate::peer::wire::read_to_end;
-use crate::peer::wrapper_call::{Finished, WrapperCall};
+use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{any_call, with_debug_variables};
 use crate::system::launch::pipe;
@@ -32,23 +33,23 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.deny.control/other-text-stays", other_text_stays),
 ]);
 
-/// A denial with a reason is told on standard error, word for word.
+/// A denial with a reason is reported on standard error, word for word.
 fn message_with_reason(context: &mut Context) -> Verdict {
-    told(
+    expect_message(
         context,
         Some("not on a Sunday"),
         "Execution denied: not on a Sunday\n",
     )
 }
 
-/// A denial without a reason is told too.
+/// A denial without a reason is reported as well.
 fn message_without_reason(context: &mut Context) -> Verdict {
-    told(context, None, "Execution denied\n")
+    expect_message(context, None, "Execution denied\n")
 }
 
 /// A reason beyond ASCII arrives in UTF-8.
 fn unicode_reason(context: &mut Context) -> Verdict {
-    told(
+    expect_message(
         context,
         Some("ü – 😀 – 禁止"),
         "Execution denied: ü – 😀 – 禁止\n",
@@ -57,7 +58,7 @@ fn unicode_reason(context: &mut Context) -> Verdict {
 
 /// Newlines and tabs of a reason are kept.
 fn two_lines(context: &mut Context) -> Verdict {
-    told(
+    expect_message(
         context,
         Some("first\n\tsecond"),
         "Execution denied: first\n\tsecond\n",
@@ -66,7 +67,7 @@ fn two_lines(context: &mut Context) -> Verdict {
 
 /// A reason is data, not a format.
 fn like_a_format(context: &mut Context) -> Verdict {
-    told(
+    expect_message(
         context,
         Some("%s %n {} {0} \\n $HOME"),
         "Execution denied: %s %n {} {0} \\n $HOME\n",
@@ -85,7 +86,7 @@ fn long_reason(context: &mut Context) -> Verdict {
     )
 }
 
-fn told(context: &Context, reason: Option<&str>, message: &str) -> Verdict {
+fn expect_message(context: &Context, reason: Option<&str>, message: &str) -> Verdict {
     let finished = denied(context, reason)?;
     expect::equal("standard error", message, &*finished.error_text())?;
     finished.expect_no_output()
@@ -107,7 +108,7 @@ fn status_is_one(context: &mut Context) -> Verdict {
     denied(context, Some("no"))?.expect_status(1)
 }
 
-/// Nowhere to tell it changes nothing else.
+/// With standard error closed, status and denial are the same.
 fn error_closed(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let call = WrapperCall::new(context, &program.path, ["program"])?;
@@ -118,7 +119,7 @@ fn error_closed(context: &mut Context) -> Verdict {
     program.expect_not_started()
 }
 
-/// Control characters reach the terminal escaped, in whichever form; newline and tab stay.
+/// Control characters are escaped, in any form, on their way to the terminal; newline and tab are not.
 fn control_escaped(context: &mut Context) -> Verdict {
     let reason = "a\u{1b}[2Jb\u{7}c\u{8}d\re\u{7f}f\u{9b}g\th\ni";
     let finished = denied(context, Some(reason))?;
@@ -150,7 +151,7 @@ fn slowly_read(context: &mut Context) -> Verdict {
     stream.deny(Some(&reason))?;
     let mut text = Vec::new();
     let mut piece = [0; 4096];
-    // The first pieces in single bytes, each when there is something.
+    // The first bytes one by one, each as it becomes available.
     for _ in 0..64 {
         let more = readable_until(&reader, Instant::now() + context.patience())?;
         expect::that(more, "a denial on standard error", "nothing")?;
@@ -167,7 +168,7 @@ fn slowly_read(context: &mut Context) -> Verdict {
     )
 }
 
-/// Debugging variables are the command's: they make a wrapper say no more.
+/// Debugging variables are meant for the command: the wrapper prints nothing more because of them.
 fn quiet_under_debug_variables(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let call = || {
@@ -244,7 +245,7 @@ fn every_control_character(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// All but the control character is as it was: backslashes, other scripts, tabs and newlines.
+/// Everything except control characters is unchanged: backslashes, other scripts, tabs and newlines.
 fn other_text_stays(context: &mut Context) -> Verdict {
     let (before, after) = ("a\\n\\x07 ü–😀\u{a0}\u{2028}\tb\n", "\u{feff}c\\\\ é\n\nd");
     let finished = denial(context, &format!("{before}\u{7}{after}"))?;

@@ -14,7 +14,9 @@ use crate::peer::program::Program;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, frame};
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
-use crate::stage::wrapper::{fails_by, fails_without_request, with_debug_variables};
+use crate::stage::wrapper::{
+    each_decision_fails, each_result_fails, fails_by, fails_without_request, with_debug_variables,
+};
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
@@ -47,7 +49,7 @@ fn variable_missing(context: &mut Context) -> Verdict {
     fails_without_request(context, |call| call.without_variable("CODEX_ESCALATE_SOCKET"))
 }
 
-/// With a CODEX_ESCALATE_SOCKET that is no descriptor number.
+/// With a CODEX_ESCALATE_SOCKET that is not a descriptor number.
 fn variable_no_number(context: &mut Context) -> Verdict {
     for value in [
         "",
@@ -65,13 +67,13 @@ fn variable_no_number(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// With a number that is not open.
+/// With the number of a descriptor that is not open.
 fn descriptor_closed(context: &mut Context) -> Verdict {
     fails_without_request(context, |call| call.client_end(None))?;
     fails_without_request(context, |call| call.variable("CODEX_ESCALATE_SOCKET", "999999"))
 }
 
-/// A server that takes the handshake and lets go of the stream at once.
+/// A server that receives the handshake and closes the stream at once.
 fn handshake_ignored(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
@@ -107,47 +109,38 @@ fn end_before_result(context: &mut Context) -> Verdict {
 
 /// Actions that a wrapper does not know. The stream stays open.
 fn unknown_action(context: &mut Context) -> Verdict {
-    let payloads = [
-        r#"{"action":"Sudo"}"#,
-        r#"{"action":"run"}"#,
-        r#"{"action":"Deny"}"#,
-        r#"{"action":{"Escalate":{"x":1}}}"#,
-        r#"{"action":""}"#,
-        r#"{"action":null}"#,
-        r#"{"action":{}}"#,
-        r#"{"action":{"Sudo":{}}}"#,
-        r#"{}"#,
-        r#"{"exit_code":0}"#,
-    ];
-    for payload in payloads {
-        // `{"Escalate":{"x":1}}` has a payload where none belongs; reading it as Escalate hands over descriptors.
-        fails_by(context, |mut stream| {
-            stream.frames.send(payload.as_bytes(), &[])?;
-            Ok(Some(stream))
-        })?;
-    }
-    Ok(())
+    // `{"Escalate":{"x":1}}` has a payload where none belongs; reading it as Escalate hands over descriptors.
+    each_decision_fails(
+        context,
+        &[
+            br#"{"action":"Sudo"}"#,
+            br#"{"action":"run"}"#,
+            br#"{"action":"Deny"}"#,
+            br#"{"action":{"Escalate":{"x":1}}}"#,
+            br#"{"action":""}"#,
+            br#"{"action":null}"#,
+            br#"{"action":{}}"#,
+            br#"{"action":{"Sudo":{}}}"#,
+            br#"{}"#,
+            br#"{"exit_code":0}"#,
+        ],
+    )
 }
 
-/// A result that is no result.
+/// A malformed result.
 fn malformed_result(context: &mut Context) -> Verdict {
-    let payloads: [&[u8]; 7] = [
-        b"",
-        b"0",
-        b"{}",
-        b"{\"exit_code\":\"0\"}",
-        b"{\"exit_code\":null}",
-        b"{\"exit_code\":0",
-        b"{\"exit_code\":0}}",
-    ];
-    for payload in payloads {
-        fails_by(context, |mut stream| {
-            stream.escalate()?;
-            stream.frames.send(payload, &[])?;
-            Ok(Some(stream))
-        })?;
-    }
-    Ok(())
+    each_result_fails(
+        context,
+        &[
+            b"",
+            b"0",
+            b"{}",
+            b"{\"exit_code\":\"0\"}",
+            b"{\"exit_code\":null}",
+            b"{\"exit_code\":0",
+            b"{\"exit_code\":0}}",
+        ],
+    )
 }
 
 /// Values that a lenient reader of numbers takes for the socket's number.
@@ -184,7 +177,7 @@ fn variable_nearly_a_number(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// What a refused descriptor looks like to the suite, which holds it too.
+/// The state of a descriptor, which the suite sees through its own copy.
 fn state_of(descriptor: &impl AsFd) -> Result<(i32, Option<i64>, u64), CaseError> {
     let offset = nix::unistd::lseek(descriptor, 0, nix::unistd::Whence::SeekCur).ok();
     let size = u64::try_from(nix::sys::stat::fstat(descriptor)?.st_size).unwrap_or(0);
@@ -225,7 +218,11 @@ fn descriptor_not_a_socket(context: &mut Context) -> Verdict {
         let mut byte = [0];
         (&reader).read(&mut byte)? > 0
     };
-    expect::that(!written, "nothing is written to the pipe", "something is")?;
+    expect::that(
+        !written,
+        "nothing is written to the pipe",
+        "something was written",
+    )?;
     // Standard input, under its own number.
     let mut input = File::options().read(true).write(true).open(&path)?;
     input.seek(SeekFrom::Start(3))?;
@@ -254,7 +251,7 @@ fn socket_without_a_peer(context: &mut Context) -> Verdict {
     fails_without_request(context, |call| call.client_end(Some(client_end.into())))
 }
 
-/// The server says Escalate and is gone before it takes the descriptors.
+/// The server sends Escalate and hangs up before it receives the descriptors.
 fn end_before_the_descriptors_are_read(context: &mut Context) -> Verdict {
     for _ in 0..20 {
         fails_by(context, |mut stream| {
@@ -265,7 +262,7 @@ fn end_before_the_descriptors_are_read(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// The end comes within the result, at each of its parts.
+/// End of file within a result, at each of its parts.
 fn end_within_the_result(context: &mut Context) -> Verdict {
     let bytes = frame(br#"{"exit_code":0}"#);
     for length in [1, 3, 4, 5, bytes.len() - 1] {
@@ -278,7 +275,7 @@ fn end_within_the_result(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// A refusal stays one line whatever debugging is asked for.
+/// A failure stays one line whichever debugging variables are set.
 fn one_line_under_debug_variables(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     for malformed in [true, false] {
@@ -297,7 +294,7 @@ fn one_line_under_debug_variables(context: &mut Context) -> Verdict {
     program.expect_not_started()
 }
 
-/// Nowhere to say it: 126 all the same, and standard output stays empty.
+/// With standard error closed: 126 all the same, and standard output stays empty.
 fn standard_error_closed(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let call = WrapperCall::new(context, &program.path, ["program"])?;
@@ -318,7 +315,7 @@ fn standard_error_closed(context: &mut Context) -> Verdict {
     program.expect_not_started()
 }
 
-/// Standard error is a pipe that nobody reads, and SIGPIPE is ignored: the status is what it would be. (Where it is
+/// Standard error is a pipe without a reader, and SIGPIPE is ignored: the status is the usual one. (Where SIGPIPE is
 /// not ignored it may end the wrapper, as it ends any program.)
 fn standard_error_broken(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
@@ -330,7 +327,7 @@ fn standard_error_broken(context: &mut Context) -> Verdict {
         let mut wrapper = call.start()?;
         let (mut stream, _) = wrapper.request()?;
         let status = if deny {
-            stream.deny(Some("nobody hears it"))?;
+            stream.deny(Some("nowhere to go"))?;
             1
         } else {
             drop(stream);
@@ -341,8 +338,8 @@ fn standard_error_broken(context: &mut Context) -> Verdict {
     program.expect_not_started()
 }
 
-/// A server that hangs up is told apart from a broken pipe of the wrapper's own, whether SIGPIPE is at its default,
-/// ignored or blocked, and however large the request is.
+/// A server that hangs up during a large request does not kill the wrapper by SIGPIPE, whether that is at its default,
+/// ignored or blocked.
 fn sigpipe_of_every_disposition(context: &mut Context) -> Verdict {
     let value = "0123456789abcdef".repeat(1024);
     for disposition in 0..3 {
@@ -358,7 +355,7 @@ fn sigpipe_of_every_disposition(context: &mut Context) -> Verdict {
                 _ => launch.blocking(libc::SIGPIPE),
             })
             .start()?;
-        // The request does not fit: the wrapper is still writing it when the server goes.
+        // The request does not fit into the socket: the wrapper is still writing it when the server hangs up.
         let stream = wrapper.handshake()?;
         let begun = readable_until(
             stream.frames.socket(),

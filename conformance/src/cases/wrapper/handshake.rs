@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
-use crate::peer::wire::{ESCALATION_DESCRIPTOR, send_datagram};
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{FullSocket, any_call, expect_waiting};
@@ -25,14 +25,14 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.handshake.full/flags-untouched", flags_untouched),
 ]);
 
-/// The socket's flags are the same while the wrapper waits for room: everybody shares them.
+/// The socket's flags, which all its holders share, do not change while the wrapper waits for room.
 fn flags_while_it_waits(context: &mut Context) -> Verdict {
     for nonblocking in [true, false] {
         let full = FullSocket::new(nonblocking)?;
         let flags = || fcntl(&full.client_end, FcntlArg::F_GETFL);
         let before = flags()?;
         let mut wrapper = full.start(any_call(context)?)?;
-        // Looked at again and again for a while, since a change may be short.
+        // Polled for a while, since a change may be brief.
         let end = Instant::now() + context.scaled(Duration::from_millis(300));
         while Instant::now() < end {
             expect::equal("the socket's flags while it is full", before, flags()?)?;
@@ -66,7 +66,7 @@ fn processor_time(pid: i32) -> Result<Duration, CaseError> {
     ))
 }
 
-/// A wrapper that waits for room leaves the processor to others.
+/// A wrapper that waits for room does not spin.
 fn does_not_spin(context: &mut Context) -> Verdict {
     for nonblocking in [true, false] {
         let full = FullSocket::new(nonblocking)?;
@@ -89,7 +89,7 @@ fn does_not_spin(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Ten wrappers wait for room at once: when there is some, each of them is served.
+/// Ten wrappers wait for room at once: once there is some, each of them is served.
 fn many_wait(context: &mut Context) -> Verdict {
     let full = FullSocket::new(true)?;
     let mut wrappers = Vec::new();
@@ -101,7 +101,7 @@ fn many_wait(context: &mut Context) -> Verdict {
     let mut seen = Vec::new();
     let mut streams = Vec::new();
     for _ in 0..10 {
-        // Whose handshake comes is not said by the datagram; the request says it. None ends before all have come.
+        // The datagram does not say whose handshake it is; the request does. No wrapper ends before all have arrived.
         let (stream, request) = wrappers[0].request()?;
         seen.push(request.arguments()?.join(" "));
         streams.push(stream);
@@ -118,45 +118,22 @@ fn many_wait(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// A full escalation socket delays the handshake; when there is room again it comes.
+/// A full escalation socket delays the handshake until there is room again.
 fn full_delays(context: &mut Context) -> Verdict {
     for nonblocking in [true, false] {
         let program = Program::new(context, &format!("program-{nonblocking}"), [])?;
-        let (server_end, client_end) = UnixDatagram::pair()?;
-        client_end.set_nonblocking(nonblocking)?;
-        let filler = client_end.try_clone()?;
-        let filled = fill(&filler)?;
-        let call = WrapperCall::new(context, &program.path, ["program"])?;
-        let call = call.client_end(Some(client_end.into())).server_end(server_end);
-        let mut wrapper = call.start()?;
-        // Nothing tells that a sender waits; a wrapper that gives up instead has ended by now, or will soon.
-        let ended = wrapper
-            .process
-            .handle()
-            .ended_within(context.scaled(Duration::from_millis(700)))?;
-        expect::that(!ended, "the wrapper waits for room", "it ended")?;
-        for _ in 0..filled {
-            wrapper.skip_datagram()?;
-        }
+        let full = FullSocket::new(nonblocking)?;
+        let mut wrapper = full.start(WrapperCall::new(context, &program.path, ["program"])?)?;
+        // The kernel does not say that a sender waits; a wrapper that gives up instead would end in this time.
+        expect_waiting(&wrapper, context.scaled(Duration::from_millis(700)))?;
+        full.take_fillers(full.datagrams)?;
         let (mut stream, _) = wrapper.request()?;
         stream.run()?;
         wrapper.finish()?.expect_status(0)?;
         program.only_start()?;
-        expect_flags(&filler, nonblocking)?;
+        expect_flags(&full.client_end, nonblocking)?;
     }
     Ok(())
-}
-
-/// Sends until the queue is full, and returns how many datagrams that took.
-fn fill(socket: &UnixDatagram) -> Result<usize, CaseError> {
-    for count in 0..100_000 {
-        match send_datagram(socket, b"", &[], Duration::ZERO) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(count),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(harness("a datagram queue that never fills"))
 }
 
 fn expect_flags(socket: &UnixDatagram, nonblocking: bool) -> Verdict {
@@ -185,7 +162,7 @@ fn flags_untouched(context: &mut Context) -> Verdict {
         wrapper.finish()?.expect_status(1)?;
         expect_flags(&ours, nonblocking)?;
         let held = ours.as_raw_fd() != ESCALATION_DESCRIPTOR;
-        expect::that(held, "the suite's copy has another number", "it has not")?;
+        expect::that(held, "the suite's copy has another number", "the same number")?;
     }
     Ok(())
 }

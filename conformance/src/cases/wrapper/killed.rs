@@ -62,8 +62,8 @@ fn after_run(context: &mut Context) -> Verdict {
     probe.expect_gone("the command")
 }
 
-/// No helper: while the child runs the wrapper's end of the stream is held by the wrapper, and when that is killed
-/// nothing of it is left (the census looks).
+/// While the child runs, only the wrapper itself holds its end of the stream: when it is killed the stream ends and
+/// no helper process survives (the census checks that too).
 fn no_process_of_its_own(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream, escalation) = escalated(any_call(context)?)?;
     drop(escalation);
@@ -83,7 +83,7 @@ fn no_process_of_its_own(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Killed while it waits for room, a wrapper sends nothing afterwards; what it may have sent has no other end.
+/// Killed while it waits for room, a wrapper sends no handshake afterwards.
 fn killed_while_full(context: &mut Context) -> Verdict {
     for signal in [libc::SIGKILL, libc::SIGTERM] {
         let full = FullSocket::new(true)?;

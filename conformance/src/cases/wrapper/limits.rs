@@ -24,7 +24,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.limits/no-further-process", no_further_process),
 ]);
 
-/// RLIMIT_NPROC does not bind root, so a filter refuses what makes processes and threads, as a limit does.
+/// RLIMIT_NPROC does not apply to root, so a filter refuses to create processes and threads, as the limit would.
 fn alone(launch: Launch) -> Launch {
     let mut calls = vec![libc::SYS_clone, libc::SYS_clone3];
     #[cfg(target_arch = "x86_64")]
@@ -42,7 +42,7 @@ fn few_files(launch: Launch) -> Launch {
 fn signals_under(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Verdict {
     let call = any_call(context)?.socket_number(3).launched(change);
     let (mut wrapper, mut stream, escalation) = escalated(call)?;
-    // Without the extension there are no frames to wait for; that is another requirement's.
+    // A wrapper without the extension sends no frames; another requirement asks for it.
     if escalation.announces_signals() {
         for signal in [libc::SIGTERM, libc::SIGUSR1] {
             wrapper.process.signal(signal)?;
@@ -111,7 +111,7 @@ fn sixteen_open_files(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Every decision where neither a process nor a thread may be made. RLIMIT_NPROC binds no root: a filter does.
+/// Every decision where no process or thread can be created. RLIMIT_NPROC does not apply to root, but a filter does.
 fn no_further_process(context: &mut Context) -> Verdict {
     let alone = |launch: Launch| {
         let mut calls = vec![libc::SYS_clone, libc::SYS_clone3];

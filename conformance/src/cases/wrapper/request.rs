@@ -190,7 +190,7 @@ fn physical_directory(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(1)
 }
 
-/// One handshake and one request a run, whatever is decided.
+/// One handshake and one request per run, whatever the decision.
 fn once(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     for decision in 0..3 {

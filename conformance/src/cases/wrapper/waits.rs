@@ -31,8 +31,8 @@ fn for_each_decision(context: &mut Context) -> Verdict {
     let (mut run, mut run_stream) = start()?;
     let (mut denied, mut denied_stream) = start()?;
     let (mut escalated, mut escalated_stream) = start()?;
-    // The delay is the input: a wrapper with a timeout of its own gives up in it. The one that escalates spends half
-    // of it waiting for its result.
+    // The delay is the input: a wrapper with a timeout of its own would give up. The escalating one spends half of it
+    // waiting for its result.
     let half = context.scaled(Duration::from_secs(2));
     expect_waiting(&run, half)?;
     drop(escalated_stream.escalate()?);
@@ -45,7 +45,7 @@ fn for_each_decision(context: &mut Context) -> Verdict {
         expect_waiting(wrapper, Duration::ZERO)?;
         wrapper.expect_no_handshake()?;
         let silent = !readable_until(stream.frames.socket(), Instant::now())?;
-        expect::that(silent, "nothing is sent while it waits", "something, or the end")?;
+        expect::that(silent, "nothing is sent while it waits", "bytes, or end of file")?;
     }
     program.expect_not_started()?;
     run_stream.run()?;
@@ -68,7 +68,7 @@ fn for_each_decision(context: &mut Context) -> Verdict {
     expect::equal("standard error", "", &*finished.error_text())
 }
 
-/// SIGSTOP and SIGCONT from outside change nothing about what it waits for.
+/// SIGSTOP and SIGCONT from outside do not end the wait.
 fn stopped_and_continued(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     for decision in 0..3 {
@@ -100,12 +100,12 @@ fn stopped_and_continued(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Signals that end nobody by default do not end the wait.
+/// Signals that are ignored by default do not end the wait.
 fn harmless_signals(context: &mut Context) -> Verdict {
     let mut wrapper = any_call(context)?.start()?;
     let (mut stream, _) = wrapper.request()?;
     for signal in [libc::SIGWINCH, libc::SIGCHLD, libc::SIGURG, libc::SIGCONT] {
-        // Each is to interrupt a wait that has begun.
+        // So that each signal interrupts a wait that has begun.
         expect_state(context, &wrapper, "S")?;
         wrapper.process.signal(signal)?;
     }

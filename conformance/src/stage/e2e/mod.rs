@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::dialect::Dialect;
+use crate::peer::finished::Finished;
 use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::Program;
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::plan::Act;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -100,14 +101,14 @@ impl<'a> EndToEnd<'a> {
     }
 
     /// Runs `shell -c SCRIPT` in a session of its own, to the end of the shell, and closes the session.
-    pub fn run(&mut self, script: &str) -> Result<ShellResult, CaseError> {
+    pub fn run(&mut self, script: &str) -> Result<Finished, CaseError> {
         let plain = self.dialect.plain_options().iter().copied();
         let arguments: Vec<&str> = plain.chain(["-c", script]).collect();
         self.run_shell(&arguments)
     }
 
     /// The same with any arguments of the shell.
-    pub fn run_shell(&mut self, arguments: &[&str]) -> Result<ShellResult, CaseError> {
+    pub fn run_shell(&mut self, arguments: &[&str]) -> Result<Finished, CaseError> {
         let shell = self.context.shell()?.display().to_string();
         let argv: Vec<&str> = std::iter::once(shell.as_str())
             .chain(arguments.iter().copied())
@@ -117,7 +118,8 @@ impl<'a> EndToEnd<'a> {
         let pid = self.spawn(&session, &argv, None, &output, &error)?;
         let ended = self.wait(&session, pid)?;
         self.shim.close_session(&session)?;
-        Ok(ShellResult {
+        Ok(Finished {
+            what: "the shell",
             ended,
             output: fs::read(&output)?,
             error: fs::read(&error)?,
@@ -204,7 +206,7 @@ impl<'a> EndToEnd<'a> {
 
 /// Runs `shell -c SCRIPT` in the stock shell, in the same directory with the same environment but without
 /// wrapper and server.
-pub fn run_stock(context: &Context, script: &str) -> Result<ShellResult, CaseError> {
+pub fn run_stock(context: &Context, script: &str) -> Result<Finished, CaseError> {
     let shell = RecordedShell::new(context)?;
     shell.run_stock(script)
 }
@@ -227,13 +229,7 @@ pub fn commands<'a>(
 
 /// Demands a script's whole transcript: standard output, the lines of standard error in any order (the
 /// elements of a pipeline write when they will), and the exit status.
-pub fn expect_transcript(
-    script: &str,
-    result: &ShellResult,
-    output: &str,
-    error: &str,
-    status: i32,
-) -> Verdict {
+pub fn expect_transcript(script: &str, result: &Finished, output: &str, error: &str, status: i32) -> Verdict {
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -247,7 +243,7 @@ pub fn expect_transcript(
 }
 
 /// Runs a script that ends the whole case: one server, one session.
-pub fn run_once(context: &Context, script: &str) -> Result<ShellResult, CaseError> {
+pub fn run_once(context: &Context, script: &str) -> Result<Finished, CaseError> {
     let mut all = EndToEnd::new(context)?;
     let result = all.run(script)?;
     all.shutdown()?;

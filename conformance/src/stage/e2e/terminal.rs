@@ -5,8 +5,9 @@ use serde_json::json;
 
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::peer::finished::without_process_ids;
 use crate::peer::program::Program;
-use crate::peer::recording_wrapper::{stock_shell, without_process_ids};
+use crate::peer::recording_wrapper::stock_shell;
 use crate::peer::terminal::{PROMPT, Terminal, VARIABLES};
 use crate::probe::plan::Act;
 use crate::stage::e2e::{EndToEnd, commands};

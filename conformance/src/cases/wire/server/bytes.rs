@@ -148,7 +148,7 @@ fn travels_plainly(
     travels(context, scene, program, request.encode().as_bytes(), request)
 }
 
-/// Each byte that is none of UTF-8 alone, and all of them in a row.
+/// Each byte that is not UTF-8 on its own, and all of them in a row.
 fn each_byte_in_argv(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let program = Program::new(context, "program", [])?;
@@ -195,7 +195,7 @@ fn nearly_utf_8(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// A program and a directory whose names are no UTF-8, beside others that they could be taken for.
+/// A program and a directory whose names are not UTF-8, beside others that they could be mistaken for.
 fn in_program_and_directory(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let bin = context.path("bin");
@@ -271,7 +271,7 @@ fn surrogate_pairs(context: &mut Context) -> Verdict {
     let payload = meant.encode().replace(&json!(characters).to_string(), pairs);
     let mut requester = scene.session.socket.open()?;
     requester.frames.send(payload.as_bytes(), &[])?;
-    // There is no other byte than UTF-8 in it, so every server has to take it.
+    // It is all UTF-8, so every server has to accept it.
     let decision = scene.shim.next_decision()?;
     expect_question(&decision.question, &meant)?;
     decision.answer(&Answer::Run)?;

@@ -206,7 +206,7 @@ fn with_later_bytes(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// With requests that are refused: malformed ones, and one that is too long for everybody.
+/// With requests that are refused: malformed ones, and one beyond every limit.
 fn with_malformed_requests(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let payloads = ["", "nope", "[]", "{\"file\":\"/bin/sh\"}"];

@@ -120,7 +120,7 @@ fn reason_of_300_kib(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// A wrapper that reads slowly gets all of it, and nobody waits for that wrapper.
+/// A wrapper that reads slowly gets all of it, and no other wrapper waits for that one.
 fn reason_to_a_slow_reader(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let request = scene.request("/bin/sh", &["x"]);

@@ -37,7 +37,7 @@ fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str)
     requester.expect_action(&json!("Run"))
 }
 
-/// A handshake's bytes mean nothing: not their value and not their number.
+/// Neither the value nor the number of a handshake's bytes matters.
 fn content_ignored(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     for bytes in [
@@ -55,7 +55,7 @@ fn content_ignored(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// A request that lies in the stream before the handshake is sent is found there.
+/// A request written before the handshake is sent is served.
 fn request_before_the_handshake(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let (ours, theirs) = UnixStream::pair()?;
@@ -68,11 +68,11 @@ fn request_before_the_handshake(context: &mut Context) -> Verdict {
     drop(theirs);
     scene.question_about(&request)?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
-    requester.frames.expect_end("after Run nothing more is said")?;
+    requester.frames.expect_end("nothing follows Run")?;
     scene.end()
 }
 
-/// The server never sends towards the client's end.
+/// The server never sends on the escalation socket.
 fn nothing_travels_on_the_socket(context: &mut Context) -> Verdict {
     use nix::sys::socket::{MsgFlags, recv};
     let mut scene = Scene::new(context)?;

@@ -65,13 +65,13 @@ fn result_shape(context: &mut Context) -> Verdict {
         let mut requester = scene.escalate_quietly(&request)?;
         let message = requester.frames.expect_frame("the result")?.json()?;
         expect::that(message.is_object(), "a result that is an object", &message)?;
-        // Compared as JSON: 3.0 and "3" are no integer 3.
+        // Compared as JSON: neither 3.0 nor "3" is the integer 3.
         expect::equal("exit_code of the result", &json!(code), &message["exit_code"])?;
     }
     scene.end()
 }
 
-/// Before the request is complete the server says nothing.
+/// The server sends nothing before the request is complete.
 fn no_word_before_the_request(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let request = scene.request("/bin/sh", &["x", "in two parts"]);
@@ -91,7 +91,7 @@ fn no_word_before_the_request(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// The result isn't there before the child has ended.
+/// The server sends no result before the child has ended.
 fn result_only_after_the_end(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let program = ConnectedProgram::new(context, "child")?;

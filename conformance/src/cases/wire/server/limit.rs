@@ -36,7 +36,7 @@ const ACCEPTED: usize = 16 << 20;
 /// The length that is over every limit.
 const TOO_LONG: [u8; 4] = [0xff; 4];
 
-/// The same JSON object with a member that nobody knows, so that it is `length` bytes long.
+/// The same JSON object, with an unknown member that makes it `length` bytes long.
 fn padded(object: &str, length: usize) -> Vec<u8> {
     let head = "{\"padding\":\"";
     let tail = format!("\",{}", &object[1..]);
@@ -160,7 +160,7 @@ fn request_announced_4_gib(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// Three bytes are no length yet; the fourth closes the stream.
+/// Three bytes are not a length yet; after the fourth the server closes the stream.
 fn length_one_byte_at_a_time(context: &mut Context) -> Verdict {
     let mut scene = Scene::new(context)?;
     let mut requester = scene.session.socket.open()?;
@@ -169,7 +169,7 @@ fn length_one_byte_at_a_time(context: &mut Context) -> Verdict {
         requester.frames.drained()?;
     }
     scene.sentinel()?;
-    scene.expect_nothing_yet(&requester, "three bytes are no length")?;
+    scene.expect_nothing_yet(&requester, "three bytes are not a length yet")?;
     requester.frames.send_bytes(&TOO_LONG[3..], &[])?;
     scene.expect_refused(&mut requester, "it announces 4 GiB")?;
     scene.end()

@@ -45,7 +45,7 @@ fn right_request(scene: &Scene, program: &Program) -> RequestMessage {
     scene.request(program.text(), &["never", "x"]).variable("K", "V")
 }
 
-/// Demands of each payload, which is no request, that it is refused.
+/// Demands that each payload, none of which is a request, is refused.
 fn expect_each_refused(
     scene: &mut Scene,
     program: &Program,
@@ -121,7 +121,7 @@ const LAX: [&str; 27] = [
     "/* remark */ 1",
 ];
 
-/// What is almost JSON is not JSON, also in a member that nobody knows.
+/// What is almost JSON is not JSON, not even in an unknown member.
 fn request_in_lax_json(context: &mut Context) -> Verdict {
     let (mut scene, program) = scene_with_program(context)?;
     let right = right_request(&scene, &program).value().to_string();
@@ -142,7 +142,7 @@ fn data_after_the_request(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// Bytes that are no UTF-8: in a string that counts, in one that doesn't, in a name.
+/// Bytes that are not UTF-8: in a known member, in an unknown one, in a name.
 fn request_not_in_utf_8(context: &mut Context) -> Verdict {
     let (mut scene, program) = scene_with_program(context)?;
     let right = right_request(&scene, &program)
@@ -270,7 +270,7 @@ fn nul_in_a_string(context: &mut Context) -> Verdict {
     scene.end()
 }
 
-/// A working directory that is no absolute path: relative ones exist where the server runs, and in the request's.
+/// A working directory that is not an absolute path: relative ones exist where the server runs, and in the request's.
 fn relative_workdir(context: &mut Context) -> Verdict {
     let (mut scene, program) = scene_with_program(context)?;
     let right = right_request(&scene, &program);
@@ -320,7 +320,7 @@ fn expect_each_descriptor_message_refused(context: &Context, payloads: &[&[u8]])
     scene.end()
 }
 
-/// A descriptor message that is no JSON, or has something after it.
+/// A descriptor message that is not JSON, or has something after it.
 fn descriptor_message_that_is_no_json(context: &mut Context) -> Verdict {
     expect_each_descriptor_message_refused(
         context,
@@ -386,7 +386,7 @@ fn signal_frame_of_wrong_type(context: &mut Context) -> Verdict {
             .send_descriptors_with(&[(0, &null), (1, &null), (2, &null)], &[("signals", json!(true))])?;
         let mut child = program.accept("the escalated child")?;
         requester.frames.send(payload.as_bytes(), &[])?;
-        let why = format!("{payload:?} is no signal frame");
+        let why = format!("{payload:?} is not a signal frame");
         scene.expect_refused(&mut requester, &why)?;
         child.expect_gone("the escalated child of a request that was closed")?;
     }

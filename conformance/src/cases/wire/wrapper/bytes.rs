@@ -31,8 +31,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.bytes/any-arguments-and-environment", any_arguments_and_environment).within_seconds(60),
 ]);
 
-/// The request of a call that holds other bytes than UTF-8; none where the wrapper refuses it, without the
-/// extension, before a request is sent.
+/// The request of a call with bytes that are not UTF-8; `None` where a wrapper without the extension refuses the call
+/// before it sends a request.
 fn byte_request(wrapper: &WrapperRun) -> Result<Option<(RequestStream, Received)>, CaseError> {
     let mut stream = match wrapper.handshake() {
         Ok(stream) => stream,
@@ -90,7 +90,7 @@ fn every_byte(context: &mut Context) -> Verdict {
     arguments_travel(context, &arguments)
 }
 
-/// What looks like UTF-8 and isn't by RFC 3629: encoded surrogates, overlong forms, beyond U+10FFFF, cut off.
+/// What resembles UTF-8 but is not valid by RFC 3629: encoded surrogates, overlong forms, beyond U+10FFFF, cut off.
 fn nearly_utf_8(context: &mut Context) -> Verdict {
     let arguments: Vec<Vec<u8>> = [
         &b"\xed\xb2\x80"[..],
@@ -188,7 +188,7 @@ fn in_names_and_values(context: &mut Context) -> Verdict {
             expect::that(
                 report.environment.contains(&entry),
                 format_args!("the command has {}", entry.escape_ascii()),
-                "it has not",
+                "it does not",
             )?;
         }
     }

@@ -58,7 +58,7 @@ fn receive_byte(
     Ok(((length == 1).then_some(byte[0]), groups))
 }
 
-/// Read one byte after the other, the descriptor message has its descriptors with the first one and with no other.
+/// Read byte by byte, the descriptor message has all its descriptors with the first byte, in one control message.
 fn read_byte_by_byte(context: &mut Context) -> Verdict {
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
     let (mut stream, _) = wrapper.request()?;
@@ -89,7 +89,7 @@ fn read_byte_by_byte(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
-/// `fds[i]` is the number of descriptor `i`: three files of one kind, told apart.
+/// `fds[i]` is the number of descriptor `i`: three distinct files of one kind.
 fn each_under_its_number(context: &mut Context) -> Verdict {
     let mut files = Vec::new();
     for number in 0..3 {

@@ -25,13 +25,13 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.fds.unexpected/on-a-result", descriptors_on_a_result),
 ]);
 
-/// The writing ends of `count` pipes, and their reading ends.
+/// `count` pipes: their reading ends, and their writing ends.
 fn pipes(count: usize) -> Result<(Vec<File>, Vec<File>), CaseError> {
     let pairs = (0..count).map(|_| pipe()).collect::<Result<Vec<_>, _>>()?;
     Ok(pairs.into_iter().unzip())
 }
 
-/// Sends `payload` with so many writing ends of pipes, which the wrapper must let go of.
+/// Sends Run with `count` writing ends of pipes, which the wrapper must close.
 fn run_with(context: &Context, count: usize) -> Verdict {
     let program = ConnectedProgram::new(context, "program")?;
     let mut wrapper = WrapperCall::new(context, program.text(), ["program"])?.start()?;
@@ -40,10 +40,10 @@ fn run_with(context: &Context, count: usize) -> Verdict {
     let numbers: Vec<i32> = writers.iter().map(AsRawFd::as_raw_fd).collect();
     stream.frames.send(br#"{"action":"Run"}"#, &numbers)?;
     drop(writers);
-    // While the command lives, if the message was not refused.
+    // The command runs now, unless the wrapper refused the message.
     let probe = program.accept_or_end(&wrapper.process)?;
     for (index, reader) in readers.iter().enumerate() {
-        let what = format!("pipe {index} of {count}: nobody holds what came with Run");
+        let what = format!("pipe {index} of {count}: no process holds the writing end that came with Run");
         expect_end_of_file(reader, &what, context.patience())?;
     }
     match probe {
@@ -55,13 +55,13 @@ fn run_with(context: &Context, count: usize) -> Verdict {
     }
 }
 
-/// Three descriptors with Run: the command does not have them, and neither has anybody else.
+/// Three descriptors with Run: neither the command nor any other process has them.
 fn descriptors_with_run(context: &mut Context) -> Verdict {
     run_with(context, 3)?;
     expect_only_its_own(context)
 }
 
-/// As many as a message can carry, more than a receiver of this protocol has room for.
+/// More descriptors than a receiver of this protocol has room for.
 fn more_than_the_room(context: &mut Context) -> Verdict {
     run_with(context, 64)
 }
@@ -84,7 +84,7 @@ fn descriptors_with_escalate(context: &mut Context) -> Verdict {
             for reader in &readers {
                 expect_end_of_file(
                     reader,
-                    "nobody holds what came with Escalate, while the child runs",
+                    "no process holds what came with Escalate while the child runs",
                     context.patience(),
                 )?;
             }
@@ -95,7 +95,11 @@ fn descriptors_with_escalate(context: &mut Context) -> Verdict {
         _ => wrapper.finish()?.expect_failed_closed()?,
     }
     for reader in &readers {
-        expect_end_of_file(reader, "nobody holds what came with Escalate", context.patience())?;
+        expect_end_of_file(
+            reader,
+            "no process holds what came with Escalate",
+            context.patience(),
+        )?;
     }
     Ok(())
 }
@@ -122,7 +126,7 @@ fn expect_only_its_own(context: &Context) -> Verdict {
     )
 }
 
-/// Descriptors that come with a result stay nowhere: the wrapper ends, and a pipe sent with it has no holder.
+/// Descriptors that come with a result are not kept: the wrapper ends, and no process holds the pipe sent with it.
 fn descriptors_on_a_result(context: &mut Context) -> Verdict {
     let (reader, writer) = pipe()?;
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
@@ -132,7 +136,11 @@ fn descriptors_on_a_result(context: &mut Context) -> Verdict {
     drop(writer);
     let finished = wrapper.finish()?;
     let ended = readable_until(&reader, Instant::now() + context.patience())?;
-    expect::that(ended, "nobody holds the descriptor", "somebody does")?;
+    expect::that(
+        ended,
+        "no process holds the descriptor after the wrapper ended",
+        "a process does",
+    )?;
     expect::that(
         finished.ended.shell_status() != 0,
         "exit_code 3, or a refusal",

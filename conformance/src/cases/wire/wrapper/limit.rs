@@ -48,7 +48,7 @@ fn result_announced(context: &mut Context) -> Verdict {
     stream.frames.expect_end("the length is over every limit")
 }
 
-/// A length of 4 GiB ends it before that much is allocated: the wrapper may have 1 GiB of address space.
+/// A length of 4 GiB is refused before that much is allocated: the wrapper has 1 GiB of address space.
 fn announced_four_gibibytes(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let call = WrapperCall::new(context, &program.path, ["program"])?;

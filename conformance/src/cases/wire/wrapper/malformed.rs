@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::case::context::Context;
 use crate::case::{Table, case, property};
 use crate::spec::requirements::Role;
-use crate::stage::wrapper::fails_by;
+use crate::stage::wrapper::{each_decision_fails, each_result_fails};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -22,34 +22,13 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.malformed/any-decision", any_malformed_decision).within_seconds(60),
 ]);
 
-fn each_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
-    for payload in payloads {
-        fails_by(context, |mut stream| {
-            stream.frames.send(payload, &[])?;
-            Ok(Some(stream))
-        })?;
-    }
-    Ok(())
-}
-
-fn each_result_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
-    for payload in payloads {
-        fails_by(context, |mut stream| {
-            stream.escalate()?;
-            stream.frames.send(payload, &[])?;
-            Ok(Some(stream))
-        })?;
-    }
-    Ok(())
-}
-
 /// Payloads that a lenient reader takes for JSON, and other encodings.
 fn no_json(context: &mut Context) -> Verdict {
     let utf_16: Vec<u8> = "{\"action\":\"Run\"}"
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
         .collect();
-    each_fails(
+    each_decision_fails(
         context,
         &[
             &utf_16,
@@ -77,9 +56,9 @@ fn no_json(context: &mut Context) -> Verdict {
     )
 }
 
-/// Decisions whose parts are of another type than they must be.
+/// Decisions whose parts have the wrong type.
 fn decision_of_wrong_type(context: &mut Context) -> Verdict {
-    each_fails(
+    each_decision_fails(
         context,
         &[
             b"[\"Run\"]",
@@ -105,7 +84,7 @@ fn decision_of_wrong_type(context: &mut Context) -> Verdict {
     )
 }
 
-/// Results whose exit code is missing or no integer.
+/// Results whose exit code is missing or not an integer.
 fn result_of_wrong_type(context: &mut Context) -> Verdict {
     each_result_fails(
         context,
@@ -132,7 +111,7 @@ fn result_of_wrong_type(context: &mut Context) -> Verdict {
     )
 }
 
-/// A decision is no result: FILE is not executed by it, whatever it says.
+/// A decision in place of a result: FILE is not executed, whatever it says.
 fn decision_in_place_of_the_result(context: &mut Context) -> Verdict {
     each_result_fails(
         context,
@@ -159,7 +138,7 @@ fn any_malformed_result(context: &mut Context) -> Verdict {
             _ => payload[at] = byte,
         }
         let parsed: Result<Value, _> = serde_json::from_slice(&payload);
-        // What is still a number is a result, or one of those that other cases look at.
+        // A number is still a result, or one of those that other cases examine.
         if parsed.is_ok_and(|value| value["exit_code"].is_number()) {
             return Ok(());
         }
@@ -167,7 +146,7 @@ fn any_malformed_result(context: &mut Context) -> Verdict {
     })
 }
 
-/// Property: any JSON value that is no decision is refused.
+/// Property: any JSON value that is not a decision is refused.
 fn any_value(context: &mut Context) -> Verdict {
     let context = &*context;
     let leaf = prop_oneof![
@@ -198,11 +177,11 @@ fn any_value(context: &mut Context) -> Verdict {
         if decides {
             return Ok(());
         }
-        each_fails(context, &[value.to_string().as_bytes()])
+        each_decision_fails(context, &[value.to_string().as_bytes()])
     })
 }
 
-/// Payloads that are no message at all.
+/// Payloads that are not messages.
 const MALFORMED: [&[u8]; 14] = [
     b"",
     b" ",
@@ -220,18 +199,12 @@ const MALFORMED: [&[u8]; 14] = [
     b"{\"action\":7}",
 ];
 
-/// A decision that is no JSON message.
+/// A decision that is not a JSON message.
 fn malformed_decision(context: &mut Context) -> Verdict {
-    for payload in MALFORMED {
-        fails_by(context, |mut stream| {
-            stream.frames.send(payload, &[])?;
-            Ok(Some(stream))
-        })?;
-    }
-    Ok(())
+    each_decision_fails(context, &MALFORMED)
 }
 
-/// Property: a decision that lost, gained or changed a byte so that it is no JSON value never runs anything.
+/// Property: a decision that lost, gained or changed a byte so that it no longer says Run never runs anything.
 fn any_malformed_decision(context: &mut Context) -> Verdict {
     let context = &*context;
     let strategy = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
@@ -249,9 +222,6 @@ fn any_malformed_decision(context: &mut Context) -> Verdict {
         if parsed.is_ok_and(|value| value["action"] == "Run") {
             return Ok(());
         }
-        fails_by(context, |mut stream| {
-            stream.frames.send(&payload, &[])?;
-            Ok(Some(stream))
-        })
+        each_decision_fails(context, &[&payload])
     })
 }

@@ -44,7 +44,7 @@ fn output_eof(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
-/// While the child runs the wrapper holds no copy of 0: who writes to the child sees that it stopped reading.
+/// While the child runs the wrapper holds no copy of 0: a writer notices when the child stops reading.
 fn input_eof(context: &mut Context) -> Verdict {
     let (reader, writer) = pipe()?;
     let call = WrapperCall::new(context, "/bin/program", ["program"])?;
@@ -56,7 +56,7 @@ fn input_eof(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
-/// 1 and 2 share a pipe, of which 2 may be kept: everything else goes on as ever.
+/// 1 and 2 share a pipe, and the wrapper may keep 2: everything else works as usual.
 fn shared_with_standard_error(context: &mut Context) -> Verdict {
     let (reader, writer) = pipe()?;
     let second = writer.try_clone()?;
@@ -72,7 +72,7 @@ fn shared_with_standard_error(context: &mut Context) -> Verdict {
     )
 }
 
-/// 0 and 1 are two pipes of the same child; both have nobody but the child on its side while it runs.
+/// 0 and 1 are two pipes: while the child runs, only the child holds its ends of them.
 fn both_at_once(context: &mut Context) -> Verdict {
     let (input, feeder) = pipe()?;
     let (reader, output) = pipe()?;
@@ -81,7 +81,7 @@ fn both_at_once(context: &mut Context) -> Verdict {
     drop(escalation);
     expect_end_of_file(
         &reader,
-        "nobody holds standard output while the child runs",
+        "only the child holds standard output while it runs",
         context.patience(),
     )?;
     expect_no_reader(context, &feeder)?;
@@ -89,7 +89,7 @@ fn both_at_once(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
-/// Demands that nobody holds the reading end of the pipe behind `writer`.
+/// Demands that no process holds the reading end of the pipe behind `writer`.
 fn expect_no_reader(context: &Context, writer: &File) -> Result<(), CaseError> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     // POLLERR on the writing end: no reader is left.
@@ -102,6 +102,6 @@ fn expect_no_reader(context: &Context, writer: &File) -> Result<(), CaseError> {
             "no reader of pipe {} is left while the child runs",
             writer.as_raw_fd()
         ),
-        "there is one",
+        "the wrapper still holds one",
     )
 }

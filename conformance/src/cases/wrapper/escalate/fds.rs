@@ -97,7 +97,7 @@ fn shared_offset(context: &mut Context) -> Verdict {
             expect::equal("the byte at the wrapper's offset", b'3', byte[0])?;
             let mut ours = ours;
             expect::equal(
-                "the offset, seen by who shares the description",
+                "the offset of the shared description, as the suite sees it",
                 4,
                 ours.stream_position()?,
             )
@@ -137,7 +137,7 @@ fn not_before_the_decision(context: &mut Context) -> Verdict {
             stream.run()?
         }
         wrapper.finish()?.expect_status(i32::from(deny))?;
-        stream.frames.expect_end("only Escalate is answered")?;
+        stream.frames.expect_end("the wrapper answers only Escalate")?;
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn one_pipe_on_two_numbers(context: &mut Context) -> Verdict {
     expect::equal("what came through the pipe", Some(b"12".to_vec()), read)
 }
 
-/// 0, 1 and 2 are a terminal: what is sent is that terminal, and not one made for the purpose.
+/// 0, 1 and 2 are a terminal: the wrapper sends that very terminal, not one that it opened.
 fn a_terminal(context: &mut Context) -> Verdict {
     let pair = nix::pty::openpty(None, None)?;
     let device = fstat(&pair.slave)?.st_rdev;
@@ -214,7 +214,7 @@ fn a_terminal(context: &mut Context) -> Verdict {
         expect::that(
             nix::unistd::isatty(descriptor)?,
             format_args!("{number} is a terminal"),
-            "it is none",
+            "it is not a terminal",
         )?;
         expect::equal(&format!("device of {number}"), device, fstat(descriptor)?.st_rdev)?;
     }

@@ -33,7 +33,7 @@ fn dies_by(context: &Context, call: WrapperCall<'_>, signal: i32) -> Verdict {
     expect::equal("the wrapper's end", Ended::Killed(signal), ended)
 }
 
-/// Each signal that can end a process.
+/// For each signal that can end a process.
 fn every_deadly_signal(context: &mut Context) -> Verdict {
     for signal in deadly() {
         dies_by(context, any_call(context)?, signal)?;
@@ -42,7 +42,7 @@ fn every_deadly_signal(context: &mut Context) -> Verdict {
 }
 
 /// Also where the wrapper was started with that signal ignored and blocked, with all others too. 32 and 33 are left
-/// out, since C libraries keep them for themselves and let nobody unblock them.
+/// out, since C libraries reserve them and do not let programs unblock them.
 fn although_ignored_and_blocked(context: &mut Context) -> Verdict {
     for signal in [
         libc::SIGHUP,
@@ -68,7 +68,7 @@ fn although_ignored_and_blocked(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// The core dump, if any, is the child's: the wrapper makes none, where limits would let it.
+/// A core dump, if any, is the child's: the wrapper dumps none even where its limits allow it.
 fn no_core(context: &mut Context) -> Verdict {
     for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGQUIT] {
         let call = any_call(context)?.launched(|launch| launch.limit(libc::RLIMIT_CORE, 256 << 20));
@@ -96,7 +96,7 @@ fn no_core(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// A number that ends nobody: the exit code counts, and it is never success; nobody is stopped or signalled.
+/// A number that ends no process: the exit code counts, never as success, and no process is stopped or signalled.
 fn cannot_kill(context: &mut Context) -> Verdict {
     let numbers = [
         0,
@@ -124,7 +124,7 @@ fn cannot_kill(context: &mut Context) -> Verdict {
                 .frames
                 .send_json(&json!({"exit_code": code, "signal": number}))?;
             let ended = wrapper.finish()?.ended;
-            // A wrapper may take a number that is no signal at all for a malformed result.
+            // A wrapper may treat a number that is not a signal as a malformed result.
             let right = matches!(ended, Ended::Exited(status) if status != 0 && (status == code || code == 0 || status == 126));
             expect::that(
                 right,

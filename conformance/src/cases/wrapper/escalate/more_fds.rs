@@ -27,7 +27,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.more-fds/any-set", any_set).within_seconds(60),
 ]);
 
-/// Sixteen descriptors are no more than fit.
+/// Sixteen descriptors fit.
 fn sixteen(context: &mut Context) -> Verdict {
     handed_over(
         context,

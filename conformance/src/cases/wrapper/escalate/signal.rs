@@ -29,7 +29,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/before-the-child-started", early_signal),
 ]);
 
-/// 200 times the same signal, each sent when the one before has arrived: 200 frames, not one more or less.
+/// 200 signals, each sent once the previous one has arrived: exactly 200 frames.
 fn many_in_a_row(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     for round in 0..200 {
@@ -43,18 +43,18 @@ fn many_in_a_row(context: &mut Context) -> Verdict {
         expect::equal(&format!("forwarded signal {round}"), i64::from(signal), seen)?;
     }
     let more = readable_until(stream.frames.socket(), Instant::now())?;
-    expect::that(!more, "one frame a signal", "there is more on the stream")?;
+    expect::that(!more, "one frame per signal", "more frames on the stream")?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
 }
 
-/// SIGTSTP is forwarded and the wrapper goes on; `stopped` stops it.
+/// SIGTSTP is forwarded and the wrapper keeps running; only `stopped` stops it.
 fn stops_only_when_told(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     wrapper.process.signal(libc::SIGTSTP)?;
     let seen = forwarded(&mut stream, "SIGTSTP")?;
     expect::equal("the forwarded signal", i64::from(libc::SIGTSTP), seen)?;
-    // That this one is forwarded too shows that the wrapper runs.
+    // The wrapper forwards this one as well, so it is running.
     wrapper.process.signal(libc::SIGUSR1)?;
     let seen = forwarded(&mut stream, "SIGUSR1 after SIGTSTP, without a continuation")?;
     expect::equal("the forwarded signal", i64::from(libc::SIGUSR1), seen)?;
@@ -67,7 +67,8 @@ fn stops_only_when_told(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(2)
 }
 
-/// SIGTERM meets a wrapper that has Escalate but has not read it yet: it dies of it, or the child gets it.
+/// SIGTERM arrives after Escalate was sent and before the wrapper has read it: the signal kills the wrapper or
+/// reaches the child.
 fn between_escalate_and_descriptors(context: &mut Context) -> Verdict {
     for _ in 0..10 {
         let mut wrapper = any_call(context)?.start()?;
@@ -105,7 +106,7 @@ fn expect_among_frames(stream: &mut RequestStream, signal: i32) -> Verdict {
     }
 }
 
-/// A signal is forwarded also while a result is half there, and the result is still understood.
+/// A signal is forwarded even after half of a result has arrived, and the result is still understood.
 fn while_half_a_result_is_there(context: &mut Context) -> Verdict {
     let result = frame(br#"{"exit_code":23}"#);
     for cut in [1, 4, 9] {
@@ -121,7 +122,7 @@ fn while_half_a_result_is_there(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Bytes that wait to be read on the suite's side.
+/// How many bytes the suite has not read yet.
 fn unread(stream: &RequestStream) -> Result<i32, CaseError> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
@@ -130,7 +131,7 @@ fn unread(stream: &RequestStream) -> Result<i32, CaseError> {
     Ok(bytes)
 }
 
-/// A server without the extension need not read what it ignores: when no more frames fit, the result still ends the
+/// A server without the extension need not read signal frames: even when no more of them fit, the result ends the
 /// wrapper.
 fn while_nobody_reads(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
@@ -138,7 +139,7 @@ fn while_nobody_reads(context: &mut Context) -> Verdict {
     for _ in 0..20_000 {
         let before = unread(&stream)?;
         wrapper.process.signal(libc::SIGUSR1)?;
-        // The frame's arrival is the event; where none comes for so long the stream is full.
+        // The event is the arrival of the frame; if none arrives in this time, the stream is full.
         let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
         while unread(&stream)? == before && Instant::now() < deadline {
             std::thread::yield_now();
@@ -175,7 +176,7 @@ fn wrapper_stays(context: &mut Context) -> Verdict {
         let (mut wrapper, mut stream) = escalating(context)?;
         wrapper.process.signal(signal)?;
         forwarded(&mut stream, "a forwarded signal")?;
-        // The child handles the signal and ends as it likes.
+        // The child handles the signal and exits with a status of its choice.
         stream.result(17)?;
         wrapper.finish()?.expect_status(17)?;
     }

@@ -19,7 +19,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.status/waits-for-the-result", waits_for_the_result),
 ]);
 
-/// Numbers that no machine integer holds, whose low bits are those of 0.
+/// Numbers too large for a machine integer, some with the low bits of 0.
 fn beyond_64_bits(context: &mut Context) -> Verdict {
     for digits in [
         "18446744073709551616",
@@ -59,7 +59,7 @@ fn every_status(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// The wrapper stays until the result, though the descriptors were taken.
+/// After the descriptors were taken the wrapper still waits for the result.
 fn waits_for_the_result(context: &mut Context) -> Verdict {
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
     let (mut stream, _) = wrapper.request()?;
@@ -74,7 +74,7 @@ fn waits_for_the_result(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(9)
 }
 
-/// An exit_code that is no status never becomes success.
+/// An exit_code that is not a status never becomes success.
 fn range(context: &mut Context) -> Verdict {
     for code in [256, -256, 512, 1 << 16, -1, 1 << 31, 1 << 32, i64::MIN, i64::MAX] {
         let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;

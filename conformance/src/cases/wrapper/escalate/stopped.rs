@@ -21,7 +21,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.stopped/killed-while-stopped", killed_while_stopped),
 ]);
 
-/// What comes while the wrapper is stopped reaches the child when it goes on.
+/// A signal that arrives while the wrapper is stopped reaches the child once the wrapper continues.
 fn signal_while_stopped(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
@@ -42,7 +42,7 @@ fn signal_while_stopped(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(6)
 }
 
-/// A child that ends while its wrapper is stopped: the status is there when the wrapper goes on.
+/// The child ends while its wrapper is stopped: the wrapper still takes over the status when it continues.
 fn result_after_the_continuation(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     stream.frames.send_json(&json!({"stopped": libc::SIGTTIN}))?;
@@ -56,7 +56,7 @@ fn result_after_the_continuation(context: &mut Context) -> Verdict {
     )
 }
 
-/// On `stopped` the wrapper stops; when it is continued it tells the child.
+/// On `stopped` the wrapper stops; when it is continued it forwards SIGCONT to the child.
 fn stops_and_continues(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     stop_and_continue(context, &wrapper, &mut stream, libc::SIGTSTP)?;
@@ -82,7 +82,7 @@ fn stop_and_continue(
     expect::equal("the forwarded signal", i64::from(libc::SIGCONT), seen)
 }
 
-/// As often as it happens, by each of the stopping signals.
+/// Repeatedly, by each of the stopping signals.
 fn stops_again(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     for signal in [
@@ -98,7 +98,7 @@ fn stops_again(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
-/// A wrapper that is killed while it is stopped lets go of its stream.
+/// The stream of a wrapper that is killed while stopped ends.
 fn killed_while_stopped(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;

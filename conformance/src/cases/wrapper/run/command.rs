@@ -46,7 +46,7 @@ fn no_search_in_path(context: &mut Context) -> Verdict {
     }
     expect::equal("starts of ./tool", 2, here.starts()?.len())?;
     elsewhere.expect_not_started()?;
-    // And where there is none in the working directory, PATH is no help either.
+    // And when the working directory has no such file, PATH is not searched either.
     fs::remove_file(&here.path)?;
     let mut wrapper = WrapperCall::new(context, "tool", ["tool"])?
         .variable("PATH", &folder)

@@ -106,7 +106,7 @@ fn flags_unchanged(context: &mut Context) -> Verdict {
 }
 
 fn set_nonblocking(number: i32, nonblocking: bool) -> Verdict {
-    // SAFETY: the number is open, says the caller, for as long as this borrow lives.
+    // SAFETY: the caller guarantees that the number stays open for as long as this borrow lives.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     let flags = if nonblocking {
         OFlag::O_NONBLOCK
@@ -161,7 +161,7 @@ fn status_flags(descriptor: &impl AsFd) -> Result<i32, CaseError> {
     Ok(fcntl(descriptor, FcntlArg::F_GETFL)?)
 }
 
-/// Status flags of the streams are not changed for the time of the wait either: others share them.
+/// Status flags of the streams, which others share, do not change during the wait either.
 fn flags_while_it_waits(context: &mut Context) -> Verdict {
     for nonblocking in [OFlag::empty(), OFlag::O_NONBLOCK] {
         let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
@@ -332,7 +332,7 @@ fn any_flags(context: &mut Context) -> Verdict {
         };
         let seen = |report: &Report| {
             let shown = |found: &DescriptorReport| {
-                // What the suite puts on 0, 1, 2 where the example says nothing is not the same file each time.
+                // Where the example says nothing about 0, 1 or 2, the suite's file differs between the two runs.
                 let flags = set.contains_key(&found.number).then_some(found.status_flags);
                 let target = String::from_utf8_lossy(&found.target).into_owned();
                 let kind = target.split(':').next().unwrap_or_default().to_owned();

@@ -52,7 +52,7 @@ fn cannot_run(context: &Context, file: &str, status: i32) -> Verdict {
     finished.expect_one_line()
 }
 
-/// Found while asking, gone when it is to run: 127 all the same.
+/// FILE is removed while the decision is pending: 127 all the same.
 fn removed_while_deciding(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
@@ -83,7 +83,7 @@ fn whatever_execve_refuses(context: &mut Context) -> Verdict {
         finished.expect_no_output()?;
         expect::contains("standard error", &finished.error_text(), &text)?;
     }
-    // Here the interpreter is what is missing: either status is right.
+    // Here the interpreter is missing: either status is right.
     let script = context.write_file("script", b"#!/nonexistent/interpreter\necho ran\n", 0o755)?;
     let finished = run_file(context, &script.to_string_lossy(), &["script"])?;
     let status = finished.ended.shell_status();
@@ -96,7 +96,7 @@ fn whatever_execve_refuses(context: &mut Context) -> Verdict {
     finished.expect_no_output()
 }
 
-/// Nowhere to say it: the status is the same, and nothing is written anywhere else.
+/// With standard error closed, the status is the same, and nothing is written elsewhere.
 fn standard_error_closed(context: &mut Context) -> Verdict {
     for (file, status) in [("/nonexistent/program", 127), ("/", 126)] {
         let call = WrapperCall::new(context, file, ["program"])?.launched(|launch| launch.closed(2));

@@ -31,7 +31,7 @@ fn bare_script(context: &mut Context) -> Verdict {
     finished.expect_status(4)
 }
 
-/// It has its arguments, and its own path as `$0`.
+/// The script has its arguments, and its own path as `$0`.
 fn bare_script_arguments(context: &mut Context) -> Verdict {
     let script = context.write_file("work/script", b"printf '[%s]' \"$0\" \"$@\"\n", 0o755)?;
     let path = script.to_string_lossy().into_owned();
@@ -44,7 +44,7 @@ fn bare_script_arguments(context: &mut Context) -> Verdict {
     finished.expect_status(0)
 }
 
-/// A script whose relative name begins with a dash, given with a folder, is a file and no option.
+/// A script whose name begins with a dash, behind `./`, is a file and not an option.
 fn bare_script_dash(context: &mut Context) -> Verdict {
     context.write_file("work/-c", b"echo dash\n", 0o755)?;
     let finished = run_file(context, "./-c", &["-c"])?;
@@ -80,7 +80,7 @@ fn bare_empty_file(context: &mut Context) -> Verdict {
     expect::equal("standard error", "", &*finished.error_text())
 }
 
-/// What is neither a program nor a script fares as execvp(3) lets it fare: `/bin/sh` is asked.
+/// A file that is neither a program nor a script is handed to `/bin/sh`, as execvp(3) does.
 fn bare_garbage(context: &mut Context) -> Verdict {
     let garbage = context.write_file("garbage", b"\x7fELF\x02\x01\x01\xff\xfe\n\x01\x02(\n", 0o755)?;
     let control = Command::new("/bin/sh")
@@ -105,7 +105,7 @@ fn bare_without_slash(context: &mut Context) -> Verdict {
     expect::contains("standard output", &finished.output_text(), "script ran\n")
 }
 
-/// A FILE that looks like an option of the shell is a file all the same.
+/// A FILE that looks like a shell option is still a file.
 fn bare_dash_file(context: &mut Context) -> Verdict {
     for name in ["-c", "--", "-", "--help", "-x"] {
         context.write_file(&format!("work/{name}"), b"echo \"ran with $1\"\n", 0o755)?;
