@@ -6,8 +6,6 @@ use conformance::suite;
 
 /// Files that hold cases of another address. This list may only shrink.
 const MISPLACED: &[&str] = &[
-    "conformance/src/cases/e2e/random.rs",
-    "conformance/src/cases/e2e/side_by_side.rs",
     "conformance/src/cases/server/child_signals.rs",
     "conformance/src/cases/server/closing.rs",
     "conformance/src/cases/server/courses.rs",
@@ -29,30 +27,6 @@ const MISPLACED: &[&str] = &[
     "conformance/src/cases/server/teardown.rs",
     "conformance/src/cases/server/tree.rs",
     "conformance/src/cases/server/umask.rs",
-    "conformance/src/cases/shell/terminal.rs",
-    "conformance/src/cases/wire/server_bytes.rs",
-    "conformance/src/cases/wire/server_descriptors.rs",
-    "conformance/src/cases/wire/server_frames.rs",
-    "conformance/src/cases/wire/server_limits.rs",
-    "conformance/src/cases/wire/server_malformed.rs",
-    "conformance/src/cases/wire/server_messages.rs",
-    "conformance/src/cases/wire/wrapper_bytes.rs",
-    "conformance/src/cases/wire/wrapper_frames.rs",
-    "conformance/src/cases/wire/wrapper_replies.rs",
-    "conformance/src/cases/wire/wrapper_requests.rs",
-    "conformance/src/cases/wrapper/attributes.rs",
-    "conformance/src/cases/wrapper/confinement.rs",
-    "conformance/src/cases/wrapper/endings.rs",
-    "conformance/src/cases/wrapper/escalate.rs",
-    "conformance/src/cases/wrapper/fail_closed.rs",
-    "conformance/src/cases/wrapper/forwarding.rs",
-    "conformance/src/cases/wrapper/handed_over.rs",
-    "conformance/src/cases/wrapper/inherited.rs",
-    "conformance/src/cases/wrapper/patience.rs",
-    "conformance/src/cases/wrapper/refusals.rs",
-    "conformance/src/cases/wrapper/request.rs",
-    "conformance/src/cases/wrapper/signals.rs",
-    "conformance/src/cases/wrapper/surroundings.rs",
 ];
 
 /// Whether `file` is an address of the requirement `id`: a folder is named like the id's first part, and behind it a
