@@ -1,10 +1,7 @@
 //! Signals of an escalated child: what it starts with, and how its death is reported.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use super::escalated::{Kin, Stage, expect_alive, fork, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -12,12 +9,13 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
-use crate::system::process::{self, ProcessHandle};
-use crate::verdict::{CaseError, Verdict};
+use crate::stage::descriptors::null;
+use crate::stage::processes::{Kin, expect_alive, fork};
+use crate::stage::server::Stage;
+use crate::stage::signals::{LAST, OF_THE_LIBRARY, expect_killed, is_deadly};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.signals/default-and-empty", default_and_empty),
@@ -33,25 +31,8 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.killed/grandchild-lives-on", grandchild_lives_on),
 ]);
 
-/// The highest real-time signal.
-const LAST: i32 = 64;
-
 /// Signals that cannot be ignored or blocked, and SIGCHLD, without which a server cannot wait for children.
 const LEFT_ALONE: [i32; 3] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD];
-
-/// The two that the C library keeps for itself: it refuses to set them, and leaves them ignored in what its
-/// posix_spawn(3) starts, without any harm.
-pub const OF_THE_LIBRARY: [i32; 2] = [32, 33];
-
-/// Whether the default action of `signal` ends a process, as far as cases rely on it.
-pub fn is_deadly(signal: i32) -> bool {
-    if OF_THE_LIBRARY.contains(&signal) {
-        return false;
-    }
-    let harmless = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
-    let stopping = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
-    !harmless.contains(&signal) && !stopping.contains(&signal)
-}
 
 /// Demands that a child of this stage starts with no signal ignored and none blocked.
 fn expect_fresh(context: &Context, mut stage: Stage) -> Verdict {
@@ -166,20 +147,6 @@ fn two_children(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Demands the result of a child that was killed by `signal`.
-pub fn expect_killed(result: &Value, signal: i32) -> Verdict {
-    expect::equal(
-        &format!("exit_code of a child killed by signal {signal}"),
-        Some(i64::from(128 + signal)),
-        result["exit_code"].as_i64(),
-    )?;
-    expect::equal(
-        &format!("signal of a child killed by signal {signal}"),
-        Some(i64::from(signal)),
-        result["signal"].as_i64(),
-    )
-}
-
 /// Demands a result without a signal.
 fn expect_exited(result: &Value, status: i32) -> Verdict {
     expect::equal("exit_code", Some(i64::from(status)), result["exit_code"].as_i64())?;
@@ -207,7 +174,7 @@ fn each_signal(context: &mut Context) -> Verdict {
 fn announced(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = Program::new(context, "program", [Act::Signal(libc::SIGTERM)])?;
-    let mut requester = stage.ask(&stage.request_for(program.text()))?;
+    let mut requester = stage.granted(&stage.request_for(program.text()))?;
     requester.send_descriptors_with(&[], &[("signals", Value::Bool(true))])?;
     expect_killed(&requester.result()?, libc::SIGTERM)?;
     stage.finish()
@@ -266,23 +233,4 @@ fn grandchild_lives_on(context: &mut Context) -> Verdict {
     // Whether it lives on after that is left open. Without its connection it ends by itself.
     drop(grandchild);
     stage.finish()
-}
-
-/// Waits until the process is stopped; false at the end of the patience.
-pub fn stopped_within(pid: i32, patience: Duration) -> bool {
-    process::eventually(patience, || {
-        process::state(pid).is_some_and(|state| state.state == 'T')
-    })
-}
-
-/// Stops a process and waits until it is stopped.
-pub fn stop(handle: &ProcessHandle, patience: Duration) -> Result<(), CaseError> {
-    handle.signal(libc::SIGSTOP)?;
-    if stopped_within(handle.pid.as_raw(), patience) {
-        return Ok(());
-    }
-    Err(crate::verdict::harness(format_args!(
-        "SIGSTOP did not stop process {}",
-        handle.pid
-    )))
 }

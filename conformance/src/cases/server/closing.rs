@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::scene::{Scene, null, objects, watched_pipes};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -17,12 +16,12 @@ use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
+use crate::stage::descriptors::{null, objects, watched_pipes};
+use crate::stage::server::{Escalated, Stage};
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.close.worker/late-answers", late_answers),
@@ -55,10 +54,12 @@ enum Way {
     Cancel,
 }
 
-fn end_session(shim: &mut Shim, way: Way, name: &str) -> Verdict {
-    match way {
-        Way::Close => shim.close_session(name),
-        Way::Cancel => shim.cancel_session(name),
+impl Way {
+    fn end(self, stage: &mut Stage) -> Verdict {
+        match self {
+            Way::Close => stage.close_session(),
+            Way::Cancel => stage.cancel_session(),
+        }
     }
 }
 
@@ -107,27 +108,27 @@ impl Sentinel {
 
 /// A request that waits for its decision ends with the cancelling.
 fn cancel_requests(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/sh", &["sh", "-c", "exit 1"]);
-    let (mut requester, _decision) = scene.ask(&request)?;
-    scene.shim.cancel_session("main")?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let request = stage.request("/bin/sh", &["sh", "-c", "exit 1"]);
+    let (mut requester, _decision) = stage.ask(&request)?;
+    stage.cancel_session()?;
     requester.frames.expect_end("its session has ended")?;
-    scene.end()
+    stage.finish()
 }
 
 /// Answers that come after the end start nothing, and don't confuse the server.
 fn late_answers_start_nothing(context: &Context, way: Way) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
     let program = ConnectedProgram::new(context, "late")?;
     let null = null()?;
     let mut pending = Vec::new();
     for answer in [Answer::Escalate, Answer::Run, Answer::Deny(None), Answer::Fail] {
-        let request = scene.request(program.text(), &["late"]);
-        let (requester, decision) = scene.ask(&request)?;
+        let request = stage.request(program.text(), &["late"]);
+        let (requester, decision) = stage.ask(&request)?;
         pending.push((requester, decision, answer));
     }
-    end_session(&mut scene.shim, way, "main")?;
+    way.end(&mut stage)?;
     for (mut requester, decision, answer) in pending {
         requester.frames.expect_end("its session has ended")?;
         decision.answer(&answer)?;
@@ -136,10 +137,10 @@ fn late_answers_start_nothing(context: &Context, way: Way) -> Verdict {
         let _ = requester.frames.try_send_bytes(&message, &[null.as_raw_fd(); 3]);
     }
     // Two in a row: the first may overtake a program that has just been started.
-    sentinel.served(&scene.shim)?;
-    sentinel.served(&scene.shim)?;
+    sentinel.served(&stage.shim)?;
+    sentinel.served(&stage.shim)?;
     program.expect_no_start()?;
-    scene.end()
+    stage.finish()
 }
 
 /// Answers that come after closing start nothing.
@@ -154,25 +155,25 @@ fn cancel_late_answer(context: &mut Context) -> Verdict {
 
 /// A stream ends in whichever phase it is, and the descriptors that had come with half a frame are closed.
 fn every_phase(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/sh", &["sh"]);
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let request = stage.request("/bin/sh", &["sh"]);
     let bytes = frame(request.value().to_string().as_bytes());
     let mut streams: Vec<(&str, Requester)> = Vec::new();
-    streams.push(("after the handshake", scene.session.socket.open()?));
+    streams.push(("after the handshake", stage.session.socket.open()?));
     for (name, length) in [("half a length", 2), ("no payload", 4), ("half a payload", 20)] {
-        let mut requester = scene.session.socket.open()?;
+        let mut requester = stage.session.socket.open()?;
         requester.frames.send_bytes(&bytes[..length], &[])?;
         requester.frames.drained()?;
         streams.push((name, requester));
     }
-    let (requester, _pending) = scene.ask(&request)?;
+    let (requester, _pending) = stage.ask(&request)?;
     streams.push(("the policy is deciding", requester));
     let (watch, pipes) = watched_pipes(3)?;
     for (name, length) in [
         ("the descriptor message is awaited", 0),
         ("half a descriptor message", 9),
     ] {
-        let (mut requester, decision) = scene.ask(&request)?;
+        let (mut requester, decision) = stage.ask(&request)?;
         decision.answer(&Answer::Escalate)?;
         requester.expect_action(&json!("Escalate"))?;
         let message = frame(br#"{"fds":[0,1,2]}"#);
@@ -184,64 +185,64 @@ fn every_phase(context: &mut Context) -> Verdict {
         streams.push((name, requester));
     }
     drop(pipes);
-    scene.shim.close_session("main")?;
+    stage.close_session()?;
     for (name, requester) in &mut streams {
         requester
             .frames
             .expect_end(&format!("its session has ended ({name})"))?;
     }
-    watch.expect_closed("the server", scene.patience())?;
-    scene.shim.expect_no_decision()?;
-    scene.end()
+    watch.expect_closed("the server", stage.patience())?;
+    stage.shim.expect_no_decision()?;
+    stage.finish()
 }
 
 /// A policy that never answers holds up neither the closing nor what comes after it.
 fn policy_that_never_answers(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/sh", &["sh"]);
-    let (mut requester, _never) = scene.ask(&request)?;
-    scene.shim.close_session("main")?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let request = stage.request("/bin/sh", &["sh"]);
+    let (mut requester, _never) = stage.ask(&request)?;
+    stage.close_session()?;
     requester.frames.expect_end("its session has ended")?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
-    sentinel.served(&scene.shim)?;
-    scene.end()
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
+    sentinel.served(&stage.shim)?;
+    stage.finish()
 }
 
 /// All of many pending requests end.
 fn sixty_four_pending(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let mut pending = Vec::new();
     for index in 0..64 {
-        let request = scene.request("/bin/sh", &["sh", &index.to_string()]);
-        pending.push(scene.ask(&request)?);
+        let request = stage.request("/bin/sh", &["sh", &index.to_string()]);
+        pending.push(stage.ask(&request)?);
     }
-    scene.shim.close_session("main")?;
+    stage.close_session()?;
     for (requester, _) in &mut pending {
         requester.frames.expect_end("its session has ended")?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// A wrapper that doesn't read its long denial doesn't hold up the closing; its stream ends.
 fn stalled_reader(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let request = scene.request("/bin/sh", &["sh"]);
-    let (requester, decision) = scene.ask(&request)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let request = stage.request("/bin/sh", &["sh"]);
+    let (requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Deny(Some("r".repeat(8 << 20))))?;
-    scene.sentinel()?;
-    scene.shim.close_session("main")?;
+    stage.sentinel()?;
+    stage.close_session()?;
     // What lies in the socket is read, and then there is the end: no whole frame comes.
     let stream = requester.frames.socket().try_clone()?;
-    let read = crate::peer::wire::read_to_end(stream, Instant::now() + scene.patience())?;
+    let read = crate::peer::wire::read_to_end(stream, Instant::now() + stage.patience())?;
     let length = read.map(|bytes| bytes.len());
     expect::that(
         length.is_some_and(|length| length < 8 << 20),
         "the stream ends though its reader has stalled",
         format_args!("{length:?} bytes (none: still open)"),
     )?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
-    sentinel.served(&scene.shim)?;
-    scene.end()
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
+    sentinel.served(&stage.shim)?;
+    stage.finish()
 }
 
 /// Demands that a process is neither running nor a zombie. The shim lives meanwhile.
@@ -268,19 +269,22 @@ fn child_ends(
     way: Way,
     prepare: impl FnOnce(&mut crate::peer::program::Probe) -> Verdict,
 ) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
-    let (mut requester, mut child) = scene.start(&program)?;
+    let Escalated {
+        mut requester,
+        mut child,
+    } = stage.start(&program)?;
     prepare(&mut child)?;
     let handle = child.process()?;
-    end_session(&mut scene.shim, way, "main")?;
+    way.end(&mut stage)?;
     handle.expect_end(
         "the escalated child of a session that has ended",
-        scene.patience(),
+        stage.patience(),
     )?;
-    expect_reaped(child.report.pid, scene.patience())?;
+    expect_reaped(child.report.pid, stage.patience())?;
     expect_ended_child_stream(&mut requester)?;
-    scene.end()
+    stage.finish()
 }
 
 /// The stream of a child that was killed by the end of its session ends; a result before it is no lie.
@@ -307,24 +311,24 @@ fn killed(context: &mut Context) -> Verdict {
 
 /// No zombie of any of ten children is left while the server lives.
 fn reaped(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let mut children = Vec::new();
     for _ in 0..10 {
-        children.push(scene.start(&program)?);
+        children.push(stage.start(&program)?);
     }
-    scene.shim.close_session("main")?;
-    for (_, child) in &children {
-        expect_reaped(child.report.pid, scene.patience())?;
+    stage.close_session()?;
+    for Escalated { child, .. } in &children {
+        expect_reaped(child.report.pid, stage.patience())?;
     }
-    let zombies: Vec<_> = process::descendants(scene.shim.process.pid.as_raw())
+    let zombies: Vec<_> = process::descendants(stage.shim.process.pid.as_raw())
         .into_iter()
         .filter(|process| process.state == 'Z')
         .map(|process| process.pid)
-        .filter(|pid| children.iter().any(|(_, child)| child.report.pid == *pid))
+        .filter(|pid| children.iter().any(|one| one.child.report.pid == *pid))
         .collect();
     expect::equal("zombies among the session's children", Vec::<i32>::new(), zombies)?;
-    scene.end()
+    stage.finish()
 }
 
 /// A child that ignores SIGTERM, SIGHUP and SIGINT is killed.
@@ -363,25 +367,25 @@ fn stopped(context: &mut Context) -> Verdict {
 
 /// Each of 32 children is killed.
 fn many(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let mut children = Vec::new();
     for _ in 0..32 {
-        let (requester, child) = scene.start(&program)?;
+        let Escalated { requester, child } = stage.start(&program)?;
         children.push((requester, child.process()?, child));
     }
-    scene.shim.close_session("main")?;
+    stage.close_session()?;
     for (requester, handle, child) in &mut children {
-        handle.expect_end("each of 32 escalated children", scene.patience())?;
-        expect_reaped(child.report.pid, scene.patience())?;
+        handle.expect_end("each of 32 escalated children", stage.patience())?;
+        expect_reaped(child.report.pid, stage.patience())?;
         expect_ended_child_stream(requester)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// A child that waits for input, or writes to somebody who doesn't read, is killed too.
 fn reads_its_input(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let (reader, input_writer) = crate::system::launch::pipe()?;
     let (output_reader, writer) = crate::system::launch::pipe()?;
     let mut children = Vec::new();
@@ -390,12 +394,12 @@ fn reads_its_input(context: &mut Context) -> Verdict {
         "echo started >&2; while :; do echo more; done",
     ];
     for script in scripts {
-        let request = scene
+        let request = stage
             .request("/bin/sh", &["sh", "-c", script])
             .variable("PATH", "/usr/bin:/bin");
         let (error, error_writer) = crate::system::launch::pipe()?;
         let placements = [(0, &reader as _), (1, &writer as _), (2, &error_writer as _)];
-        let requester = scene.escalate(&request, &placements)?;
+        let requester = stage.escalate_request(&request, &placements)?;
         drop(error_writer);
         children.push((requester, error));
     }
@@ -404,11 +408,11 @@ fn reads_its_input(context: &mut Context) -> Verdict {
         let mut line = [0; 8];
         std::io::Read::read_exact(error, &mut line)?;
     }
-    scene.shim.close_session("main")?;
+    stage.close_session()?;
     for (requester, error) in &mut children {
         expect_ended_child_stream(requester)?;
         // Whoever of the tree lived would still hold it.
-        let rest = crate::peer::wire::read_to_end(&*error, Instant::now() + scene.patience())?;
+        let rest = crate::peer::wire::read_to_end(&*error, Instant::now() + stage.patience())?;
         expect::that(
             rest.is_some(),
             "nobody of the tree holds its standard error",
@@ -416,7 +420,7 @@ fn reads_its_input(context: &mut Context) -> Verdict {
         )?;
     }
     drop((input_writer, output_reader));
-    scene.end()
+    stage.finish()
 }
 
 /// Demands that a handshake fails, or that its stream ends without an answer.
@@ -444,41 +448,43 @@ fn expect_not_served(socket: &mut EscalationSocket, patience: Duration) -> Verdi
 
 /// After closing a handshake is an error, or its stream ends; the policy isn't asked.
 fn no_more(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
-    scene.sentinel()?;
-    scene.shim.close_session("main")?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
+    stage.sentinel()?;
+    stage.close_session()?;
     for _ in 0..3 {
-        expect_not_served(&mut scene.session.socket, context.patience())?;
+        expect_not_served(&mut stage.session.socket, context.patience())?;
     }
-    sentinel.served(&scene.shim)?;
-    scene.end()
+    sentinel.served(&stage.shim)?;
+    stage.finish()
 }
 
 /// Handshakes that lay in the queue when the session was closed come to their end, and a question about one that
 /// comes all the same starts nothing, whatever its answer.
 fn queued_datagrams(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
     let program = ConnectedProgram::new(context, "queued")?;
     let text = RequestMessage::new(program.text(), &["queued"], "/")
         .value()
         .to_string();
-    scene.shim.process.signal(libc::SIGSTOP)?;
+    stage.shim.process.signal(libc::SIGSTOP)?;
     let mut queued = Vec::new();
     for _ in 0..QUEUED {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         std::io::Write::write_all(&mut &ours, &frame(text.as_bytes()))?;
-        scene.session.socket.datagram(&[0], &[&theirs])?;
+        stage.session.socket.datagram(&[0], &[&theirs])?;
         queued.push(ours);
     }
-    let close = scene.shim.send("session/close", json!({"session": "main"}))?;
-    scene.shim.process.signal(libc::SIGCONT)?;
-    scene
+    let close = stage
+        .shim
+        .send("session/close", json!({"session": stage.session.name}))?;
+    stage.shim.process.signal(libc::SIGCONT)?;
+    stage
         .shim
         .answer_to(close, "session/close")?
         .map_err(|error| violation("session/close succeeds", format_args!("{error:?}")))?;
-    let deadline = Instant::now() + scene.patience();
+    let deadline = Instant::now() + stage.patience();
     for stream in &queued {
         // Readable is enough: the end of file, or the reset of a stream that was closed with its request unread.
         expect::that(
@@ -494,32 +500,37 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
     // A server may have taken some before it read that the session is over, and may only then come to ask about
     // them. However late such a question is, its answer starts nothing.
     let mut late = 0;
+    let name = stage.session.name.clone();
     let mut answer = |decision: Decision| {
         late += 1;
-        expect::equal("session of a late question", "main", &*decision.question.session)?;
+        expect::equal(
+            "session of a late question",
+            name.as_str(),
+            &*decision.question.session,
+        )?;
         decision.answer(&Answer::Escalate)
     };
-    sentinel.served_beside(&scene.shim, &mut answer)?;
-    sentinel.served_beside(&scene.shim, &mut answer)?;
+    sentinel.served_beside(&stage.shim, &mut answer)?;
+    sentinel.served_beside(&stage.shim, &mut answer)?;
     program.expect_no_start()?;
     expect::that(
         late <= QUEUED,
         format_args!("at most {QUEUED} questions about {QUEUED} requests"),
         format_args!("{late}"),
     )?;
-    scene.end()
+    stage.finish()
 }
 
 /// A session that starts after the end of another one serves, and doesn't revive the other's socket.
 fn restart(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    scene.sentinel()?;
-    scene.shim.close_session("main")?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
-    sentinel.served(&scene.shim)?;
-    expect_not_served(&mut scene.session.socket, context.patience())?;
-    sentinel.served(&scene.shim)?;
-    scene.end()
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    stage.sentinel()?;
+    stage.close_session()?;
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
+    sentinel.served(&stage.shim)?;
+    expect_not_served(&mut stage.session.socket, context.patience())?;
+    sentinel.served(&stage.shim)?;
+    stage.finish()
 }
 
 /// Cancelling kills and reaps a child that ignores SIGTERM.
@@ -554,36 +565,39 @@ fn cancel_before_the_spawn(context: &mut Context) -> Verdict {
 
 /// A session that has another parent token is not disturbed.
 fn cancel_other_sessions_live(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let mut other = scene.shim.probe_session(context, "other")?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let mut other = stage.shim.probe_session(context, "other")?;
     let request = RequestMessage::new("/bin/sh", &["sh", "kept"], "/");
     let mut kept = other.socket.open()?;
     kept.request(&request)?;
-    let kept_decision = scene.shim.next_decision()?;
-    let request = scene.request("/bin/sh", &["sh", "ended"]);
-    let (mut ended, _never) = scene.ask(&request)?;
-    scene.shim.cancel_session("main")?;
+    let kept_decision = stage.shim.next_decision()?;
+    let request = stage.request("/bin/sh", &["sh", "ended"]);
+    let (mut ended, _never) = stage.ask(&request)?;
+    stage.cancel_session()?;
     ended.frames.expect_end("its session was cancelled")?;
     kept_decision.answer(&Answer::Run)?;
     kept.expect_action(&json!("Run"))?;
-    scene.end()
+    stage.finish()
 }
 
 /// Closing after cancelling, and once more, disturbs nobody.
 fn cancel_then_close(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let mut sentinel = Sentinel::new(context, &mut scene.shim)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let mut sentinel = Sentinel::new(context, &mut stage.shim)?;
     let program = ConnectedProgram::new(context, "child")?;
-    let (_requester, child) = scene.start(&program)?;
+    let Escalated {
+        requester: _requester,
+        child,
+    } = stage.start(&program)?;
     let handle = child.process()?;
-    scene.shim.cancel_session("main")?;
-    handle.expect_end("the escalated child", scene.patience())?;
-    scene.shim.close_session("main")?;
+    stage.cancel_session()?;
+    handle.expect_end("the escalated child", stage.patience())?;
+    stage.close_session()?;
     for method in ["session/close", "session/cancel"] {
-        let id = scene.shim.send(method, json!({"session": "main"}))?;
+        let id = stage.shim.send(method, json!({"session": stage.session.name}))?;
         // Whether an ended session is still known is the shim's affair; that it answers is not.
-        let _: Result<Value, _> = scene.shim.answer_to(id, method)?;
+        let _: Result<Value, _> = stage.shim.answer_to(id, method)?;
     }
-    sentinel.served(&scene.shim)?;
-    scene.end()
+    sentinel.served(&stage.shim)?;
+    stage.finish()
 }

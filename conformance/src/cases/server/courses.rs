@@ -9,8 +9,6 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::json;
 
-use super::child_signals::expect_killed;
-use super::escalated::{Kin, Stage, expect_alive, expect_all_end, fork, null, probe_session_with};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::property;
@@ -21,11 +19,14 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::processes::{Kin, expect_alive, expect_all_end, fork};
+use crate::stage::server::{Stage, probe_session_with};
+use crate::stage::signals::expect_killed;
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.tree/any-course-of-events", any_course_of_events).within_seconds(180),

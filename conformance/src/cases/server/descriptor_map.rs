@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use super::escalated::{Placements, Stage, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::property;
@@ -20,6 +19,8 @@ use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{Placements, null};
+use crate::stage::server::Stage;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 
@@ -27,7 +28,6 @@ use crate::verdict::{CaseError, Verdict};
 const OPEN_FILES: u64 = 1024;
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.fd-map/permutations", permutations),
@@ -414,7 +414,7 @@ fn among_sixteen_others(context: &mut Context) -> Verdict {
             let request = stage
                 .request_for(program.text())
                 .member("argv", json!([program.text(), child.to_string()]));
-            let requester = stage.ask(&request)?;
+            let requester = stage.granted(&request)?;
             let (reader, writer) = pipe()?;
             let (other_reader, other_writer) = pipe()?;
             started.push((requester, [reader, writer, other_reader, other_writer]));
@@ -462,7 +462,7 @@ fn beside_half_messages(context: &mut Context) -> Verdict {
     let mut half = Vec::new();
     for _ in 0..4 {
         let request = stage.request_for(waiting.text());
-        let mut requester = stage.ask(&request)?;
+        let mut requester = stage.granted(&request)?;
         let (reader, writer) = pipe()?;
         let bytes = frame(b"{\"fds\":[0,1]}");
         requester

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::escalated::{Escalated, Stage, expect_alive, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -15,11 +14,13 @@ use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::processes::expect_alive;
+use crate::stage::server::{Escalated, Stage};
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.eof/child-closes-stdout", child_closes_stdout),

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::escalated::{Stage, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,10 +9,11 @@ use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::program::Program;
 use crate::peer::wire::Received;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::server::{Stage, probe_session_with};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.env/exactly-the-requests", exactly_the_requests),
@@ -89,7 +89,7 @@ fn empty(context: &mut Context) -> Verdict {
 /// A variable of the session's base environment that the request doesn't have is not there.
 fn unset_does_not_come_back(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
-    let another = super::escalated::probe_session_with(
+    let another = probe_session_with(
         context,
         &mut stage.shim,
         "another",

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::scene::null;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -13,10 +12,10 @@ use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.shell/login-and-not", login_and_not).needs("exec"),

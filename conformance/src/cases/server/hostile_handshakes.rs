@@ -13,16 +13,15 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 
-use super::hostile::{Siege, expect_any_answer};
-use super::scene::{objects, watched_pipes};
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{objects, watched_pipes};
+use crate::stage::siege::{Siege, expect_any_answer};
 use crate::system::launch::{duplicate, pipe};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.hostile/files-for-streams", files_for_streams),

@@ -8,10 +8,6 @@ use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::escalated::Stage;
-use super::hostile::{OPEN_AT_ONCE, Siege, expect_any_answer};
-use super::scene::{null, watched_pipes};
-use super::usage::Rounds;
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
@@ -19,11 +15,14 @@ use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::{FrameStream, frame};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{null, watched_pipes};
+use crate::stage::holdings::Rounds;
+use crate::stage::server::Stage;
+use crate::stage::siege::{OPEN_AT_ONCE, Siege, expect_any_answer};
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.hostile/silent-streams", silent_streams),
@@ -144,11 +143,11 @@ fn stalls_in_every_phase(context: &mut Context) -> Verdict {
         let request = siege.stage.request_for(program.text());
         undecided.request(&request.clone().member("argv", json!(["undecided"])))?;
         stalled.push(undecided);
-        stalled.push(siege.stage.ask(&request)?);
-        let mut half = siege.stage.ask(&request)?;
+        stalled.push(siege.stage.granted(&request)?);
+        let mut half = siege.stage.granted(&request)?;
         half.frames.send_bytes(&descriptors[..9], &numbers)?;
         stalled.push(half);
-        let mut running = siege.stage.ask(&request)?;
+        let mut running = siege.stage.granted(&request)?;
         running.frames.send_bytes(&descriptors, &numbers)?;
         children.push(program.accept("the escalated child")?);
         // Half of what could be a signal frame.
@@ -376,9 +375,9 @@ fn garbage(context: &mut Context) -> Verdict {
         let request = siege.stage.request_for("/bin/true");
         let mut requester = match point {
             0 => siege.stage.session.socket.open()?,
-            1 => siege.stage.ask(&request)?,
+            1 => siege.stage.granted(&request)?,
             _ => {
-                let mut requester = siege.stage.ask(&request)?;
+                let mut requester = siege.stage.granted(&request)?;
                 requester.send_descriptors(&[(0, &null)])?;
                 requester
             }

@@ -5,8 +5,6 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use super::scene::{Scene, file, watched_pipes};
-use super::usage::Usage;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -16,10 +14,12 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{file, watched_pipes};
+use crate::stage::holdings::Holdings;
+use crate::stage::server::{Escalated, Stage};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.fds.invalid/more-numbers-than-descriptors", more_numbers_than_descriptors),
@@ -38,13 +38,13 @@ type Mismatch<'a> = (&'a str, usize);
 
 /// Asks for `program`, gets Escalate, and sends these numbers with these descriptors.
 fn send_numbers(
-    scene: &mut Scene,
+    stage: &mut Stage,
     program: &Program,
     numbers: &str,
     descriptors: &[OwnedFd],
 ) -> Result<Requester, CaseError> {
-    let request = scene.request(program.text(), &["never"]);
-    let (mut requester, decision) = scene.ask(&request)?;
+    let request = stage.request(program.text(), &["never"]);
+    let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Escalate)?;
     requester.expect_action(&json!("Escalate"))?;
     let payload = format!("{{\"fds\":{numbers}}}");
@@ -54,27 +54,27 @@ fn send_numbers(
 }
 
 /// Demands that these are refused: the stream and all that came with the message are closed, no child starts.
-fn expect_refused(scene: &mut Scene, program: &Program, (numbers, count): Mismatch<'_>) -> Verdict {
+fn expect_refused(stage: &mut Stage, program: &Program, (numbers, count): Mismatch<'_>) -> Verdict {
     let (watch, pipes) = watched_pipes(count)?;
-    let mut requester = send_numbers(scene, program, numbers, &pipes)?;
+    let mut requester = send_numbers(stage, program, numbers, &pipes)?;
     drop(pipes);
     let why = format!("fds {numbers} with {count} descriptors");
-    scene.expect_refused(&mut requester, &why)?;
-    watch.expect_closed(&format!("the server, after {why},"), scene.patience())?;
+    stage.expect_refused(&mut requester, &why)?;
+    watch.expect_closed(&format!("the server, after {why},"), stage.patience())?;
     program.expect_not_started()
 }
 
-fn expect_each_refused(context: &Context, scene: &mut Scene, table: &[Mismatch<'_>]) -> Verdict {
+fn expect_each_refused(context: &Context, stage: &mut Stage, table: &[Mismatch<'_>]) -> Verdict {
     let program = Program::new(context, "never", [])?;
     for mismatch in table {
-        expect_refused(scene, &program, *mismatch)?;
+        expect_refused(stage, &program, *mismatch)?;
     }
     Ok(())
 }
 
 /// Numbers without a descriptor.
 fn more_numbers_than_descriptors(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let sixteen = json!((0..16).collect::<Vec<_>>()).to_string();
     let table = [
         ("[0]", 0),
@@ -84,13 +84,13 @@ fn more_numbers_than_descriptors(context: &mut Context) -> Verdict {
         ("[2,1]", 1),
         (&*sixteen, 15),
     ];
-    expect_each_refused(context, &mut scene, &table)?;
-    scene.end()
+    expect_each_refused(context, &mut stage, &table)?;
+    stage.finish()
 }
 
 /// Descriptors without a number.
 fn fewer_numbers_than_descriptors(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let table = [
         ("[]", 1),
         ("[]", 16),
@@ -99,13 +99,13 @@ fn fewer_numbers_than_descriptors(context: &mut Context) -> Verdict {
         ("[0,1,2]", 4),
         ("[0,1,2]", 16),
     ];
-    expect_each_refused(context, &mut scene, &table)?;
-    scene.end()
+    expect_each_refused(context, &mut stage, &table)?;
+    stage.finish()
 }
 
 /// Two descriptors for one place.
 fn the_same_number_twice(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let same = json!(vec![3; 16]).to_string();
     let table = [
         ("[0,0]", 2),
@@ -114,13 +114,13 @@ fn the_same_number_twice(context: &mut Context) -> Verdict {
         ("[9,0,1,9]", 4),
         (&*same, 16),
     ];
-    expect_each_refused(context, &mut scene, &table)?;
-    scene.end()
+    expect_each_refused(context, &mut stage, &table)?;
+    stage.finish()
 }
 
 /// -1 is what a failed call gives, and AT_FDCWD is negative too.
 fn negative_number(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let table = [
         ("[-1]", 1),
         ("[0,1,-1]", 3),
@@ -129,13 +129,13 @@ fn negative_number(context: &mut Context) -> Verdict {
         ("[-2147483648,1,2]", 3),
         ("[0,1,2,-9223372036854775808]", 4),
     ];
-    expect_each_refused(context, &mut scene, &table)?;
-    scene.end()
+    expect_each_refused(context, &mut stage, &table)?;
+    stage.finish()
 }
 
 /// Numbers that would be others if they were cut to 32 or 64 bits.
 fn beyond_32_bits(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let table = [
         ("[0,1,2147483648]", 3),
         ("[0,1,4294967295]", 3),
@@ -145,14 +145,14 @@ fn beyond_32_bits(context: &mut Context) -> Verdict {
         ("[18446744073709551616,1,2]", 3),
         ("[0,1,100000000000000000000000000000002]", 3),
     ];
-    expect_each_refused(context, &mut scene, &table)?;
-    scene.end()
+    expect_each_refused(context, &mut stage, &table)?;
+    stage.finish()
 }
 
 /// The limit of open files is one more than the highest number that a descriptor can have.
 fn from_the_limit_up(context: &mut Context) -> Verdict {
     const LIMIT: u64 = 512;
-    let mut scene = Scene::on(context, |launch| launch.limit(libc::RLIMIT_NOFILE, LIMIT))?;
+    let mut stage = Stage::on(context, |launch| launch.limit(libc::RLIMIT_NOFILE, LIMIT))?.decide_by_hand();
     let table = [
         ("[512]", 1),
         ("[0,1,2,512]", 4),
@@ -160,23 +160,23 @@ fn from_the_limit_up(context: &mut Context) -> Verdict {
         ("[1048576,1,2]", 3),
         ("[0,1,2147483647]", 3),
     ];
-    expect_each_refused(context, &mut scene, &table)?;
-    scene.end()
+    expect_each_refused(context, &mut stage, &table)?;
+    stage.finish()
 }
 
 /// With more than 16 descriptors all of them are in the child, each at its number, or there is no child.
 fn more_than_sixteen(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     for count in [17, 64, 253] {
         let program = Program::new(context, &format!("program-{count}"), [])?;
         let files = (0..count)
             .map(|index| file(context, &format!("files-{count}/{index}"), "").map(OwnedFd::from))
             .collect::<Result<Vec<_>, _>>()?;
         let numbers = json!((0..count).collect::<Vec<_>>()).to_string();
-        let mut requester = send_numbers(&mut scene, &program, &numbers, &files)?;
+        let mut requester = send_numbers(&mut stage, &program, &numbers, &files)?;
         match requester.frames.receive()? {
             Received::End { bytes: 0 } => {
-                scene.sentinel()?;
+                stage.sentinel()?;
                 program.expect_not_started()?;
             }
             Received::Frame(frame) => {
@@ -199,34 +199,37 @@ fn more_than_sixteen(context: &mut Context) -> Verdict {
             }
         }
     }
-    scene.end()
+    stage.finish()
 }
 
 /// A refused message concerns its own request only.
 fn beside_running_children(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let running = ConnectedProgram::new(context, "running")?;
-    let (mut requester, mut child) = scene.start(&running)?;
-    expect_each_refused(context, &mut scene, &[("[0,1,2]", 2), ("[0,0]", 2), ("[-1]", 1)])?;
-    scene.expect_nothing_yet(&requester, "its child runs")?;
+    let Escalated {
+        mut requester,
+        mut child,
+    } = stage.start(&running)?;
+    expect_each_refused(context, &mut stage, &[("[0,1,2]", 2), ("[0,0]", 2), ("[-1]", 1)])?;
+    stage.expect_nothing_yet(&requester, "its child runs")?;
     child.send(&Order::Exit(31))?;
     requester.expect_exit_code(31)?;
-    scene.end()
+    stage.finish()
 }
 
 /// Many refusals leave nothing behind.
 fn again_and_again(context: &mut Context) -> Verdict {
     const TIMES: usize = 60;
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
-    let shell = [scene.session.probe.report.pid];
-    expect_refused(&mut scene, &program, ("[0,1]", 3))?;
-    let before = Usage::at_rest(&scene.shim, &shell, context.patience());
+    let shell = [stage.session.probe.report.pid];
+    expect_refused(&mut stage, &program, ("[0,1]", 3))?;
+    let before = Holdings::at_rest(&stage.shim, &shell, context.patience());
     for index in 0..TIMES {
         let mismatch = [("[0,1]", 16), ("[3,3]", 2), ("[-1,0]", 2), ("[0,1]", 1)][index % 4];
-        expect_refused(&mut scene, &program, mismatch)?;
+        expect_refused(&mut stage, &program, mismatch)?;
     }
     let what = format!("{TIMES} refused descriptor messages");
-    Usage::expect_returned(&scene.shim, &shell, &before, &what, context.patience())?;
-    scene.end()
+    Holdings::expect_returned(&stage.shim, &shell, &before, &what, context.patience())?;
+    stage.finish()
 }

@@ -5,8 +5,6 @@ use std::os::fd::AsRawFd;
 
 use serde_json::json;
 
-use super::escalated::{Stage, null};
-use super::usage::Rounds;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -14,13 +12,16 @@ use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::wire::frame;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::full_pipe;
+use crate::stage::descriptors::null;
+use crate::stage::holdings::Rounds;
+use crate::stage::server::Stage;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.leak/decisions", decisions).within_seconds(120),
@@ -216,12 +217,12 @@ fn withdrawn_requests(context: &mut Context) -> Verdict {
                 decision.answer(&Answer::Escalate)?;
             }
             stage.shim.decide_by(|_| Answer::Escalate);
-            drop(stage.ask(&message)?);
-            let mut half = stage.ask(&message)?;
+            drop(stage.granted(&message)?);
+            let mut half = stage.granted(&message)?;
             half.frames
                 .send_bytes(&frame(b"{\"fds\":[0]}")[..6], &[null.as_raw_fd()])?;
             drop(half);
-            let mut refused = stage.ask(&message)?;
+            let mut refused = stage.granted(&message)?;
             refused
                 .frames
                 .send(b"{\"fds\":[0,1,1]}", &[null.as_raw_fd(), null.as_raw_fd()])?;
@@ -250,7 +251,7 @@ fn children(context: &mut Context) -> Verdict {
         for _ in 0..REQUESTS / 4 {
             let mut started = Vec::new();
             for announced in [false, true, false, true] {
-                let mut requester = stage.ask(&message)?;
+                let mut requester = stage.granted(&message)?;
                 requester.send_descriptors_with(
                     &[(0, &null), (1, &null), (2, &null), (9, &null)],
                     &[("signals", json!(announced))],
@@ -304,15 +305,6 @@ fn failed_children(context: &mut Context) -> Verdict {
     finish(stage)
 }
 
-/// A pipe whose writer blocks: it is full.
-pub fn full_pipe() -> Result<(File, File), CaseError> {
-    let (reader, writer) = pipe()?;
-    let size = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ)?;
-    let bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-    std::io::Write::write_all(&mut &writer, &bytes)?;
-    Ok((reader, writer))
-}
-
 /// Children that are ended by the end of their wrapper.
 fn ended_children(context: &mut Context) -> Verdict {
     const REQUESTS: usize = 300;
@@ -334,7 +326,7 @@ fn ended_children(context: &mut Context) -> Verdict {
             let mut running = Vec::new();
             for _ in 0..AT_ONCE {
                 let (end, life) = pipe()?;
-                let mut requester = stage.ask(&message)?;
+                let mut requester = stage.granted(&message)?;
                 requester.send_descriptors(&[(1, &full), (9, &life)])?;
                 running.push(requester);
                 ends.push(end);

@@ -10,10 +10,8 @@ pub mod disconnect;
 pub mod end_of_file;
 pub mod environment;
 pub mod escalate;
-pub mod escalated;
 pub mod exec;
 pub mod handshake;
-pub mod hostile;
 pub mod hostile_handshakes;
 pub mod hostile_streams;
 pub mod invalid_descriptors;
@@ -22,7 +20,6 @@ pub mod overlay;
 pub mod policy;
 pub mod policy_error;
 pub mod same_file;
-pub mod scene;
 pub mod server_killed;
 pub mod sessions;
 pub mod signal_frame;
@@ -35,7 +32,6 @@ pub mod teardown;
 pub mod toctou;
 pub mod tree;
 pub mod umask;
-pub mod usage;
 
 use crate::case::Table;
 

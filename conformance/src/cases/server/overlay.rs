@@ -9,7 +9,6 @@ use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
-#[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("session.overlay/names-and-values", names_and_values),
     case("session.overlay/no-environment-of-the-server", no_environment_of_the_server),

@@ -2,17 +2,16 @@
 
 use serde_json::json;
 
-use super::scene::Scene;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::Answer;
 use crate::spec::requirements::Role;
+use crate::stage::server::Stage;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.policy.input/absolute-file", absolute_file),
@@ -26,11 +25,11 @@ pub const CASES: Table = Table::of(Role::Server, &[
 ]);
 
 /// Sends a request and demands that the policy gets `program`, and argv and workdir as sent.
-fn expect_question(scene: &mut Scene, request: &RequestMessage, program: &str) -> Verdict {
+fn expect_question(stage: &mut Stage, request: &RequestMessage, program: &str) -> Verdict {
     let sent = request.value();
-    let mut requester = scene.session.socket.open()?;
+    let mut requester = stage.session.socket.open()?;
     requester.request(request)?;
-    let decision = scene.shim.next_decision()?;
+    let decision = stage.shim.next_decision()?;
     let what = format!("program, for file {} in {}", sent["file"], sent["workdir"]);
     expect::equal(&what, program, &*decision.question.program)?;
     expect::equal("argv", &sent["argv"], &json!(decision.question.arguments))?;
@@ -41,38 +40,38 @@ fn expect_question(scene: &mut Scene, request: &RequestMessage, program: &str) -
 
 /// An absolute file without dots and links arrives as it is, whatever argv says.
 fn absolute_file(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let file = context.write_file("programs/tool", b"#!/bin/sh\n", 0o755)?;
     let file = file.to_string_lossy().into_owned();
     for arguments in [&["tool"][..], &["-other", "a", "b"], &["/bin/sh", "-c", "x"]] {
-        let request = scene.request(&file, arguments);
-        expect_question(&mut scene, &request, &file)?;
+        let request = stage.request(&file, arguments);
+        expect_question(&mut stage, &request, &file)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// A relative file is resolved against the request's working directory, not the server's.
 fn relative_file(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let directory = scene.directory.clone();
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let directory = stage.directory.clone();
     for (name, place) in [("p", "work"), ("s/p", "work"), ("p", "."), ("s/p", ".")] {
         context.write_file(&format!("{place}/{name}"), b"#!/bin/sh\n", 0o755)?;
     }
     for file in ["p", "s/p"] {
-        let request = scene.request(file, &["p"]);
-        expect_question(&mut scene, &request, &format!("{directory}/{file}"))?;
+        let request = stage.request(file, &["p"]);
+        expect_question(&mut stage, &request, &format!("{directory}/{file}"))?;
     }
     // The same file name in another directory of the same session.
     let other = format!("{directory}/s");
     let request = RequestMessage::new("p", &["p"], &other);
-    expect_question(&mut scene, &request, &format!("{other}/p"))?;
-    scene.end()
+    expect_question(&mut stage, &request, &format!("{other}/p"))?;
+    stage.finish()
 }
 
 /// Components that are `.` are removed, wherever they are.
 fn dot_components(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let directory = scene.directory.clone();
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let directory = stage.directory.clone();
     context.write_file("work/s/p", b"#!/bin/sh\n", 0o755)?;
     context.write_file("work/p", b"#!/bin/sh\n", 0o755)?;
     let table = [
@@ -82,29 +81,29 @@ fn dot_components(context: &mut Context) -> Verdict {
         ("./s/././p", "s/p"),
     ];
     for (file, program) in table {
-        let request = scene.request(file, &["p"]);
-        expect_question(&mut scene, &request, &format!("{directory}/{program}"))?;
+        let request = stage.request(file, &["p"]);
+        expect_question(&mut stage, &request, &format!("{directory}/{program}"))?;
     }
-    let request = scene.request(&format!("{directory}/./s/./p"), &["p"]);
-    expect_question(&mut scene, &request, &format!("{directory}/s/p"))?;
+    let request = stage.request(&format!("{directory}/./s/./p"), &["p"]);
+    expect_question(&mut stage, &request, &format!("{directory}/s/p"))?;
     let request = RequestMessage::new("./p", &["p"], &format!("{directory}/."));
-    expect_question(&mut scene, &request, &format!("{directory}/p"))?;
-    scene.end()
+    expect_question(&mut stage, &request, &format!("{directory}/p"))?;
+    stage.finish()
 }
 
 /// A file without a slash is one of the working directory, also where PATH has one of that name.
 fn no_search_in_path(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let directory = scene.directory.clone();
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let directory = stage.directory.clone();
     context.write_file("work/sh", b"#!/bin/sh\n", 0o755)?;
-    let request = scene.request("sh", &["sh"]).variable("PATH", "/usr/bin:/bin");
-    expect_question(&mut scene, &request, &format!("{directory}/sh"))?;
-    scene.end()
+    let request = stage.request("sh", &["sh"]).variable("PATH", "/usr/bin:/bin");
+    expect_question(&mut stage, &request, &format!("{directory}/sh"))?;
+    stage.finish()
 }
 
 /// Each argument as it was sent: empty ones, blanks, newlines, Unicode.
 fn argv_verbatim(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let file = "/bin/sh";
     let lists: [&[&str]; 5] = [
         &["sh"],
@@ -119,53 +118,53 @@ fn argv_verbatim(context: &mut Context) -> Verdict {
         &["sh", "ü–😀", "\u{feff}", "é", "e\u{301}", "\u{fffd}"],
     ];
     for arguments in lists {
-        let mut requester = scene.session.socket.open()?;
-        requester.request(&scene.request(file, arguments))?;
-        let decision = scene.shim.next_decision()?;
+        let mut requester = stage.session.socket.open()?;
+        requester.request(&stage.request(file, arguments))?;
+        let decision = stage.shim.next_decision()?;
         expect::equal("argv", arguments, &*decision.question.arguments)?;
         decision.answer(&Answer::Deny(None))?;
         requester.expect_action(&json!({"Deny": {"reason": null}}))?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// Ten thousand arguments, each of them, in order.
 fn ten_thousand_arguments(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let words: Vec<String> = (0..10_000).map(|number| format!("argument {number}")).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut requester = scene.session.socket.open()?;
-    requester.request(&scene.request("/bin/sh", &words))?;
-    let decision = scene.shim.next_decision()?;
+    let mut requester = stage.session.socket.open()?;
+    requester.request(&stage.request("/bin/sh", &words))?;
+    let decision = stage.shim.next_decision()?;
     expect::equal("argv", &*words, &*decision.question.arguments)?;
     decision.answer(&Answer::Deny(None))?;
     requester.expect_action(&json!({"Deny": {"reason": null}}))?;
-    scene.end()
+    stage.finish()
 }
 
 /// The working directory as it was sent: through a link, with blanks, with dots.
 fn workdir_verbatim(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let directory = scene.directory.clone();
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let directory = stage.directory.clone();
     std::fs::create_dir(format!("{directory}/a b ü"))?;
     std::os::unix::fs::symlink(format!("{directory}/a b ü"), format!("{directory}/link"))?;
     for name in ["a b ü", "link", "./link/.", "a b ü/.."] {
         let workdir = format!("{directory}/{name}");
-        let mut requester = scene.session.socket.open()?;
+        let mut requester = stage.session.socket.open()?;
         requester.request(&RequestMessage::new("/bin/sh", &["sh"], &workdir))?;
-        let decision = scene.shim.next_decision()?;
+        let decision = stage.shim.next_decision()?;
         expect::equal("workdir", &*workdir, &*decision.question.directory)?;
         decision.answer(&Answer::Deny(None))?;
         requester.expect_action(&json!({"Deny": {"reason": null}}))?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// The policy is asked about a file that doesn't exist too: the decision is the policy's, and 127 comes after it.
 fn missing_file(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let directory = scene.directory.clone();
-    let request = scene.request("missing", &["missing"]);
-    expect_question(&mut scene, &request, &format!("{directory}/missing"))?;
-    scene.end()
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let directory = stage.directory.clone();
+    let request = stage.request("missing", &["missing"]);
+    expect_question(&mut stage, &request, &format!("{directory}/missing"))?;
+    stage.finish()
 }

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::scene::Scene;
-use super::usage::Usage;
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
@@ -12,10 +10,11 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::holdings::Holdings;
+use crate::stage::server::{Escalated, Stage};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.policy.error/error-answer", error_answer),
@@ -51,34 +50,34 @@ fn expect_failed_closed(requester: &mut Requester, why: &str) -> Verdict {
 
 /// Has the policy fail in this way over a request for `program`, which must not start.
 fn expect_failure_handled(
-    scene: &mut Scene,
+    stage: &mut Stage,
     program: &Program,
     why: &str,
     fail: impl FnOnce(Decision) -> Verdict,
 ) -> Verdict {
-    let request = scene.request(program.text(), &["never"]);
-    let (mut requester, decision) = scene.ask(&request)?;
+    let request = stage.request(program.text(), &["never"]);
+    let (mut requester, decision) = stage.ask(&request)?;
     fail(decision)?;
     expect_failed_closed(&mut requester, why)?;
-    scene.sentinel()?;
+    stage.sentinel()?;
     program.expect_not_started()
 }
 
 /// The policy gives an error in place of an answer.
 fn error_answer(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
     for _ in 0..3 {
-        expect_failure_handled(&mut scene, &program, "an error", |decision| {
+        expect_failure_handled(&mut stage, &program, "an error", |decision| {
             decision.answer(&Answer::Fail)
         })?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// The policy answers with something that is no decision.
 fn no_decision(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
     let answers = [
         json!(null),
@@ -100,38 +99,38 @@ fn no_decision(context: &mut Context) -> Verdict {
     ];
     for answer in answers {
         let why = format!("the answer {answer}");
-        expect_failure_handled(&mut scene, &program, &why, |decision| {
+        expect_failure_handled(&mut stage, &program, &why, |decision| {
             decision.answer_with(&answer)
         })?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// The same request again is another question: a failure is no decision that could be kept.
 fn not_remembered(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
-    let request = scene.request(program.text(), &["program"]);
-    let (mut requester, decision) = scene.ask(&request)?;
+    let request = stage.request(program.text(), &["program"]);
+    let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Fail)?;
     expect_failed_closed(&mut requester, "an error")?;
     program.expect_not_started()?;
-    scene.escalate_quietly(&request)?.expect_exit_code(0)?;
+    stage.escalate_quietly(&request)?.expect_exit_code(0)?;
     program.only_start()?;
-    let (mut requester, decision) = scene.ask(&request)?;
+    let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
-    scene.end()
+    stage.finish()
 }
 
 /// Of requests that are pending together, those fail over which the policy fails.
 fn some_of_many(context: &mut Context) -> Verdict {
     const PENDING: usize = 24;
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let mut pending = Vec::new();
     for index in 0..PENDING {
-        let request = scene.request("/bin/sh", &["sh", &index.to_string()]);
-        pending.push(scene.ask(&request)?);
+        let request = stage.request("/bin/sh", &["sh", &index.to_string()]);
+        pending.push(stage.ask(&request)?);
     }
     let mut asked = Vec::new();
     for (index, (requester, decision)) in pending.into_iter().enumerate().rev() {
@@ -149,93 +148,96 @@ fn some_of_many(context: &mut Context) -> Verdict {
             expect_failed_closed(&mut requester, "a failure")?;
         }
     }
-    scene.sentinel()?;
-    scene.end()
+    stage.sentinel()?;
+    stage.finish()
 }
 
 /// A policy that fails over one request disturbs no child of another.
 fn beside_running_children(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let running = ConnectedProgram::new(context, "running")?;
-    let (mut parent, mut child) = scene.start(&running)?;
+    let Escalated {
+        requester: mut parent,
+        mut child,
+    } = stage.start(&running)?;
     let program = Program::new(context, "never", [])?;
-    expect_failure_handled(&mut scene, &program, "an error", |decision| {
+    expect_failure_handled(&mut stage, &program, "an error", |decision| {
         decision.answer(&Answer::Fail)
     })?;
-    expect_failure_handled(&mut scene, &program, "no decision", |decision| {
+    expect_failure_handled(&mut stage, &program, "no decision", |decision| {
         decision.answer_with(&Value::Null)
     })?;
-    scene.expect_nothing_yet(&parent, "its child runs")?;
+    stage.expect_nothing_yet(&parent, "its child runs")?;
     child.send(&Order::Exit(13))?;
     parent.expect_exit_code(13)?;
-    scene.end()
+    stage.finish()
 }
 
 /// The policy fails when nobody waits for it any more.
 fn after_the_wrapper_left(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     for _ in 0..5 {
-        let request = scene.request("/bin/sh", &["left"]);
-        let (requester, decision) = scene.ask(&request)?;
+        let request = stage.request("/bin/sh", &["left"]);
+        let (requester, decision) = stage.ask(&request)?;
         drop(requester);
         decision.answer(&Answer::Fail)?;
-        let (requester, decision) = scene.ask(&request)?;
+        let (requester, decision) = stage.ask(&request)?;
         drop(requester);
         decision.answer_with(&json!({"action": "maybe"}))?;
     }
-    scene.sentinel()?;
-    scene.end()
+    stage.sentinel()?;
+    stage.finish()
 }
 
 /// A failure over a request of one session is none of another's.
 fn in_another_session(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let mut other = scene.shim.probe_session(context, "other")?;
-    let request = scene.request("/bin/sh", &["main"]);
-    let (mut waiting, pending) = scene.ask(&request)?;
-    let of_other = scene.request("/bin/sh", &["other"]);
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let mut other = stage.shim.probe_session(context, "other")?;
+    let request = stage.request("/bin/sh", &["main"]);
+    let (mut waiting, pending) = stage.ask(&request)?;
+    let of_other = stage.request("/bin/sh", &["other"]);
     for answer in [json!(null), json!({"action": "maybe"})] {
         let mut requester = other.socket.open()?;
         requester.request(&of_other)?;
-        scene.question_about(&of_other)?.answer_with(&answer)?;
+        stage.question_about(&of_other)?.answer_with(&answer)?;
         expect_failed_closed(&mut requester, "no decision")?;
     }
     let mut requester = other.socket.open()?;
     requester.request(&of_other)?;
-    scene.question_about(&of_other)?.answer(&Answer::Fail)?;
+    stage.question_about(&of_other)?.answer(&Answer::Fail)?;
     expect_failed_closed(&mut requester, "an error")?;
     pending.answer(&Answer::Run)?;
     waiting.expect_action(&json!("Run"))?;
-    scene.sentinel()?;
+    stage.sentinel()?;
     let mut requester = other.socket.open()?;
     requester.request(&of_other)?;
-    scene.question_about(&of_other)?.answer(&Answer::Run)?;
+    stage.question_about(&of_other)?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
-    scene.end()
+    stage.finish()
 }
 
 /// Many failures leave nothing behind.
 fn again_and_again(context: &mut Context) -> Verdict {
     const TIMES: usize = 100;
-    let mut scene = Scene::new(context)?;
-    let shell = [scene.session.probe.report.pid];
-    let request = scene.request("/bin/sh", &["sh"]);
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let shell = [stage.session.probe.report.pid];
+    let request = stage.request("/bin/sh", &["sh"]);
     let mut before = None;
     for index in 0..TIMES {
-        let (mut requester, decision) = scene.ask(&request)?;
+        let (mut requester, decision) = stage.ask(&request)?;
         match index % 2 {
             0 => decision.answer(&Answer::Fail)?,
             _ => decision.answer_with(&json!({}))?,
         }
         expect_failed_closed(&mut requester, "a failure")?;
         if index == 3 {
-            before = Some(Usage::at_rest(&scene.shim, &shell, context.patience()));
+            before = Some(Holdings::at_rest(&stage.shim, &shell, context.patience()));
         }
     }
     let what = format!("{TIMES} failures of the policy");
     if let Some(before) = before {
-        Usage::expect_returned(&scene.shim, &shell, &before, &what, context.patience())?;
+        Holdings::expect_returned(&stage.shim, &shell, &before, &what, context.patience())?;
     }
-    scene.sentinel()?;
-    scene.end()
+    stage.sentinel()?;
+    stage.finish()
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::scene::{Scene, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -15,11 +14,12 @@ use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::harness::Answer;
 use crate::peer::wire::Received;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::server::Stage;
 use crate::system::tiny::{self, Kind};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.policy.same-file/tilde", tilde),
@@ -65,9 +65,9 @@ fn request(file: &str, directory: &str) -> RequestMessage {
 }
 
 /// Demands that the policy is asked about `right`, and that this is what runs after Escalate.
-fn expect_right(scene: &mut Scene, request: &RequestMessage, right: &Path) -> Verdict {
+fn expect_right(stage: &mut Stage, request: &RequestMessage, right: &Path) -> Verdict {
     let sent = request.value();
-    let (mut requester, decision) = scene.ask(request)?;
+    let (mut requester, decision) = stage.ask(request)?;
     let program = decision.question.program.clone();
     let what = format!("file {} in {}", sent["file"], sent["workdir"]);
     expect::that(
@@ -97,13 +97,13 @@ enum Outcome {
 
 /// Sends the request, has it escalated with these descriptors, and sees what happens.
 fn outcome(
-    scene: &mut Scene,
+    stage: &mut Stage,
     request: &RequestMessage,
     placements: &[(i64, &dyn AsFdObject)],
 ) -> Result<Outcome, CaseError> {
-    let mut requester = scene.session.socket.open()?;
+    let mut requester = stage.session.socket.open()?;
     requester.request(request)?;
-    let Some(decision) = scene.asked_or_refused(&mut requester)? else {
+    let Some(decision) = stage.asked_or_refused(&mut requester)? else {
         return Ok(Outcome::Refused);
     };
     let program = decision.question.program.clone();
@@ -140,12 +140,12 @@ fn outcome(
 }
 
 /// Demands that nothing runs for a request that names no file that could.
-fn expect_nothing(scene: &mut Scene, request: &RequestMessage) -> Verdict {
+fn expect_nothing(stage: &mut Stage, request: &RequestMessage) -> Verdict {
     let null = null()?;
-    let outcome = outcome(scene, request, &[(0, &null), (1, &null), (2, &null)])?;
+    let outcome = outcome(stage, request, &[(0, &null), (1, &null), (2, &null)])?;
     let sent = request.value();
     match outcome {
-        Outcome::Refused => scene.sentinel(),
+        Outcome::Refused => stage.sentinel(),
         Outcome::Ran(program, status) => Err(violation(
             format_args!("nothing runs for file {} in {}", sent["file"], sent["workdir"]),
             format_args!("asked about {program:?}, the server ran a program that exited with {status}"),
@@ -156,7 +156,7 @@ fn expect_nothing(scene: &mut Scene, request: &RequestMessage) -> Verdict {
 /// `~` is a name like others: what is expanded by a shell is expanded before the wrapper is called.
 fn tilde(context: &mut Context) -> Verdict {
     // HOME of the server is the case's directory, that of the request another one.
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     for decoy in ["p", "home/p"] {
         program(context.path(decoy), DECOY)?;
@@ -165,17 +165,17 @@ fn tilde(context: &mut Context) -> Verdict {
     for name in ["~/p", "~root/p", "~+/p", "~x", "a/~/p"] {
         let right = program(work.join(name), RIGHT)?;
         let request = request(name, &text(&work)).variable("HOME", &home);
-        expect_right(&mut scene, &request, &right)?;
+        expect_right(&mut stage, &request, &right)?;
     }
     // And in the working directory's name.
     let right = program(work.join("~/q"), RIGHT)?;
-    expect_right(&mut scene, &request("q", &text(&work.join("~"))), &right)?;
-    scene.end()
+    expect_right(&mut stage, &request("q", &text(&work.join("~"))), &right)?;
+    stage.finish()
 }
 
 /// `..` after a symbolic link is the parent of what the link leads to.
 fn dotdot_across_a_link(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     let right = program(context.path("other/p"), RIGHT)?;
     fs::create_dir_all(context.path("other/d"))?;
@@ -188,15 +188,15 @@ fn dotdot_across_a_link(context: &mut Context) -> Verdict {
             format!("./{link}/.././p"),
             format!("{}/{link}/../p", text(&work)),
         ] {
-            expect_right(&mut scene, &request(&file, &text(&work)), &right)?;
+            expect_right(&mut stage, &request(&file, &text(&work)), &right)?;
         }
     }
-    scene.end()
+    stage.finish()
 }
 
 /// Links that lead through links, and several `..` after them.
 fn dotdot_across_several_links(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     let right = program(context.path("far/p"), RIGHT)?;
     fs::create_dir_all(context.path("far/a/b"))?;
@@ -209,14 +209,14 @@ fn dotdot_across_several_links(context: &mut Context) -> Verdict {
     symlink("../../first", work.join("s/t/second"))?;
     let directory = text(&work);
     for file in ["s/t/second/../../p", "first/../../p", "s/../s/t/second/.././../p"] {
-        expect_right(&mut scene, &request(file, &directory), &right)?;
+        expect_right(&mut stage, &request(file, &directory), &right)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// A working directory that is a link, or has one in it, and a file that leaves it.
 fn workdir_through_a_link(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     let right = program(context.path("other/p"), RIGHT)?;
     fs::create_dir_all(context.path("other/d"))?;
@@ -231,14 +231,14 @@ fn workdir_through_a_link(context: &mut Context) -> Verdict {
         ("./p", format!("{link}/../.")),
         ("../p", format!("{link}/.")),
     ] {
-        expect_right(&mut scene, &request(file, &directory), &right)?;
+        expect_right(&mut stage, &request(file, &directory), &right)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// Where there are no links `..` leads where one would think, and above the root is the root.
 fn dotdot_without_links(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     fs::create_dir_all(work.join("s/t"))?;
     let right = program(work.join("p"), RIGHT)?;
@@ -247,19 +247,19 @@ fn dotdot_without_links(context: &mut Context) -> Verdict {
     let above_root = format!("/../../..{directory}/p");
     let slashes = format!("//{directory}///s//..//p");
     for file in ["s/../p", "s/t/../../p", "./s/./../p", &above_root, &slashes] {
-        expect_right(&mut scene, &request(file, &directory), &right)?;
+        expect_right(&mut stage, &request(file, &directory), &right)?;
     }
     expect_right(
-        &mut scene,
+        &mut stage,
         &request("../../p", &format!("{directory}/s/t")),
         &right,
     )?;
-    scene.end()
+    stage.finish()
 }
 
 /// A file that is a link is the program that it leads to.
 fn links_to_programs(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     let right = program(context.path("other/d/p"), RIGHT)?;
     fs::create_dir_all(context.path("other/e"))?;
@@ -269,14 +269,14 @@ fn links_to_programs(context: &mut Context) -> Verdict {
     symlink(context.path("other/e/link"), work.join("chain"))?;
     symlink(context.path("other/e"), work.join("e"))?;
     for file in ["chain", "./chain", "e/link", "e/../d/p"] {
-        expect_right(&mut scene, &request(file, &text(&work)), &right)?;
+        expect_right(&mut stage, &request(file, &text(&work)), &right)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// A path through a file, or through what isn't there, leads nowhere, whatever would be left without it.
 fn dotdot_through_what_is_no_directory(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     program(work.join("p"), DECOY)?;
     program(work.join("q"), DECOY)?;
@@ -284,32 +284,32 @@ fn dotdot_through_what_is_no_directory(context: &mut Context) -> Verdict {
     let directory = text(&work);
     let absolute = format!("{directory}/missing/../p");
     for file in ["missing/../p", "q/../p", "dangling/../p", "p/", "p/.", &absolute] {
-        expect_nothing(&mut scene, &request(file, &directory))?;
+        expect_nothing(&mut stage, &request(file, &directory))?;
     }
     for workdir in ["missing/..", "q/..", "dangling/.."] {
-        expect_nothing(&mut scene, &request("p", &format!("{directory}/{workdir}")))?;
+        expect_nothing(&mut stage, &request("p", &format!("{directory}/{workdir}")))?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// Links that lead to each other lead nowhere.
 fn links_in_a_circle(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     program(work.join("p"), DECOY)?;
     symlink("b", work.join("a"))?;
     symlink("a", work.join("b"))?;
     let directory = text(&work);
     for file in ["a", "b", "a/../p", "./a/p"] {
-        expect_nothing(&mut scene, &request(file, &directory))?;
+        expect_nothing(&mut stage, &request(file, &directory))?;
     }
-    expect_nothing(&mut scene, &request("../p", &format!("{directory}/a")))?;
-    scene.end()
+    expect_nothing(&mut stage, &request("../p", &format!("{directory}/a")))?;
+    stage.finish()
 }
 
 /// Variables, patterns, quotes and blanks are parts of names.
 fn characters_of_shells(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     for decoy in ["p", "value", "x p", "home/p"] {
         program(work.join(decoy), DECOY)?;
@@ -321,22 +321,22 @@ fn characters_of_shells(context: &mut Context) -> Verdict {
     for name in names {
         let right = program(work.join(name), RIGHT)?;
         let request = request(name, &text(&work)).variable("K", "value");
-        expect_right(&mut scene, &request, &right)?;
+        expect_right(&mut stage, &request, &right)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// Demands that a request for a name that means something else in each process is refused, or decided on under a
 /// name that means one file, which is what runs.
 fn expect_refused_or_one_file(
-    scene: &mut Scene,
+    stage: &mut Stage,
     request: &RequestMessage,
     placements: &[(i64, &dyn AsFdObject)],
     right: Option<&Path>,
 ) -> Verdict {
     let sent = request.value();
-    let Outcome::Ran(program, status) = outcome(scene, request, placements)? else {
-        return scene.sentinel();
+    let Outcome::Ran(program, status) = outcome(stage, request, placements)? else {
+        return stage.sentinel();
     };
     let names_one_file = !program.starts_with("/proc/") && !program.starts_with("/dev/");
     let is_right =
@@ -353,7 +353,7 @@ fn expect_refused_or_one_file(
 
 /// `/proc/self/exe` is another file in each process: the server's own is none that a requester has meant.
 fn own_executable(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     symlink("/proc/self/exe", work.join("link"))?;
     symlink("/proc/self", work.join("self"))?;
@@ -367,14 +367,14 @@ fn own_executable(context: &mut Context) -> Verdict {
         "self/exe",
     ] {
         let placements: [(i64, &dyn AsFdObject); 3] = [(0, &null), (1, &null), (2, &null)];
-        expect_refused_or_one_file(&mut scene, &request(file, &directory), &placements, None)?;
+        expect_refused_or_one_file(&mut stage, &request(file, &directory), &placements, None)?;
     }
-    scene.end()
+    stage.finish()
 }
 
 /// `/proc/self/cwd` is another directory in each process, as a working directory and in a file.
 fn own_directory(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     let right = program(work.join("p"), RIGHT)?;
     // The server's own working directory is the case's.
@@ -391,15 +391,15 @@ fn own_directory(context: &mut Context) -> Verdict {
         ("./p", "/proc/thread-self/cwd", None),
         ("p", &*format!("{directory}/link"), None),
     ] {
-        expect_refused_or_one_file(&mut scene, &request(file, workdir), &placements, right)?;
+        expect_refused_or_one_file(&mut stage, &request(file, workdir), &placements, right)?;
     }
-    expect_right(&mut scene, &request("p", &directory), &right)?;
-    scene.end()
+    expect_right(&mut stage, &request("p", &directory), &right)?;
+    stage.finish()
 }
 
 /// `/dev/fd/N` is another file in each process: not what happens to be mapped to that number in the child.
 fn own_descriptors(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
     let decoy = program(context.path("decoy"), DECOY)?;
     let decoy: OwnedFd = fs::File::open(decoy)?.into();
@@ -416,7 +416,7 @@ fn own_descriptors(context: &mut Context) -> Verdict {
         "link",
         "/proc/self/fd/0",
     ] {
-        expect_refused_or_one_file(&mut scene, &request(file, &directory), &placements, None)?;
+        expect_refused_or_one_file(&mut stage, &request(file, &directory), &placements, None)?;
     }
-    scene.end()
+    stage.finish()
 }

@@ -2,9 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::child_signals::stop;
-use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_none_lives, fork, null};
-use super::tree::grow;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -12,6 +9,11 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, read_to_end};
 use crate::probe::remote::{Answer, Order};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::processes::{Kin, expect_alive, expect_all_end, expect_none_lives, fork};
+use crate::stage::server::{Escalated, Stage};
+use crate::stage::signals::stop;
+use crate::stage::tree::grow;
 use crate::system::launch::pipe;
 use crate::system::process::{Ended, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, violation};
@@ -20,7 +22,6 @@ use crate::verdict::{CaseError, Verdict, violation};
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.server-killed/fifty-trees", fifty_trees),
@@ -121,7 +122,7 @@ fn while_spawning(context: &mut Context) -> Verdict {
         let mut stage = Stage::new(context)?;
         let mut requesters = Vec::new();
         for _ in 0..50 {
-            requesters.push(stage.ask(&stage.request_for(program.text()))?);
+            requesters.push(stage.granted(&stage.request_for(program.text()))?);
         }
         let mut pipes = Vec::new();
         for requester in &mut requesters {
@@ -164,7 +165,7 @@ fn in_every_phase(context: &mut Context) -> Verdict {
     let mut half = stage.session.socket.open()?;
     half.frames.send_bytes(&[100, 0, 0, 0, b'{', b'"'], &[])?;
     half.frames.drained()?;
-    let escalated = stage.ask(&stage.request_for(program.text()))?;
+    let escalated = stage.granted(&stage.request_for(program.text()))?;
     let running = stage.escalate(&program, &[])?;
     stage.shim.decide_by_hand();
     let mut pending = stage.session.socket.open()?;

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::scene::null;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -11,10 +10,10 @@ use crate::peer::harness::{Answer, ProbeSession, Shim};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("session.independent/named-by-session", named_by_session),

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::child_signals::{OF_THE_LIBRARY, expect_killed, is_deadly, stopped_within};
-use super::escalated::{Escalated, Kin, Stage, fork};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -12,10 +10,12 @@ use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::processes::{Kin, fork};
+use crate::stage::server::{Escalated, Stage};
+use crate::stage::signals::{OF_THE_LIBRARY, expect_killed, is_deadly, stop, stopped_within};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.signal-frame/to-the-group", to_the_group).needs("signals"),
@@ -208,7 +208,7 @@ fn right_after_the_descriptors(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
     for _ in 0..30 {
-        let mut requester = stage.ask(&stage.request_for(program.text()))?;
+        let mut requester = stage.granted(&stage.request_for(program.text()))?;
         let mut bytes = frame(b"{\"fds\":[],\"signals\":true}");
         bytes.extend(frame(b"{\"signal\":15}"));
         requester.frames.send_bytes(&bytes, &[])?;
@@ -223,7 +223,7 @@ fn to_a_stopped_child(context: &mut Context) -> Verdict {
     let program = ConnectedProgram::new(context, "program")?;
     // Without the announcement of `stopped` messages there would be none; here they may come or not.
     let mut escalated = escalate(&mut stage, &program)?;
-    super::child_signals::stop(&escalated.child.process()?, context.patience())?;
+    stop(&escalated.child.process()?, context.patience())?;
     escalated.requester.signal(libc::SIGTERM)?;
     escalated.requester.signal(libc::SIGCONT)?;
     loop {
@@ -346,7 +346,7 @@ fn without_the_extension(context: &mut Context) -> Verdict {
     }
     // And a plain child is as deaf to a frame that arrives early.
     let plain = Program::new(context, "plain", [Act::Exit(8)])?;
-    let mut requester = stage.ask(&stage.request_for(plain.text()))?;
+    let mut requester = stage.granted(&stage.request_for(plain.text()))?;
     let mut bytes = frame(b"{\"fds\":[],\"signals\":true}");
     bytes.extend(frame(b"{\"signal\":9}"));
     requester.frames.send_bytes(&bytes, &[])?;

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::scene::Scene;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -15,11 +14,11 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
 use crate::spec::requirements::Role;
+use crate::stage::server::{Escalated, Stage};
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("session.socket.inherited/number-is-the-socket", number_is_the_socket),
@@ -156,9 +155,9 @@ fn number_is_the_socket(context: &mut Context) -> Verdict {
 
 /// A handshake on it is served.
 fn a_handshake_is_served(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    scene.sentinel()?;
-    scene.end()
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    stage.sentinel()?;
+    stage.finish()
 }
 
 /// What the shell executes has it too, and is served.
@@ -275,14 +274,17 @@ fn second_session_while_first_lives(context: &mut Context) -> Verdict {
 
 /// Request streams and escalated children's lines don't cross the spawn of another session's shell either.
 fn with_open_requests(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let child = ConnectedProgram::new(context, "child")?;
-    let (_requester, _probe) = scene.start(&child)?;
-    let request = scene.request("/bin/sh", &["pending"]);
-    let (_pending, _decision) = scene.ask(&request)?;
-    let second = spawn_shell(context, &mut scene.shim, "second")?;
+    let Escalated {
+        requester: _requester,
+        child: _probe,
+    } = stage.start(&child)?;
+    let request = stage.request("/bin/sh", &["pending"]);
+    let (_pending, _decision) = stage.ask(&request)?;
+    let second = spawn_shell(context, &mut stage.shim, "second")?;
     expect_beside_streams(&second.probe.report, &[second.overlay.socket_number()?])?;
-    scene.end()
+    stage.finish()
 }
 
 /// After the spawn no process but the shell holds the client's end.
@@ -349,10 +351,13 @@ fn one_shot(context: &mut Context) -> Verdict {
 
 /// An escalated child is no descendant of the shell: it has no escalation socket.
 fn escalated_child_has_none(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let inode = socket_inode(&scene.session.overlay, &scene.session.probe.report)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let inode = socket_inode(&stage.session.overlay, &stage.session.probe.report)?;
     let child = ConnectedProgram::new(context, "child")?;
-    let (_requester, probe) = scene.start(&child)?;
+    let Escalated {
+        requester: _requester,
+        child: probe,
+    } = stage.start(&child)?;
     let held: Vec<i32> = probe
         .report
         .descriptors
@@ -365,7 +370,7 @@ fn escalated_child_has_none(context: &mut Context) -> Verdict {
         "an escalated child doesn't hold the escalation socket",
         format_args!("it holds it as {held:?}"),
     )?;
-    scene.end()
+    stage.finish()
 }
 
 /// A shell that is spawned later, in another session, doesn't hold the first session's socket.

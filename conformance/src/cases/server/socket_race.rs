@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::escalated::{Kin, Stage, fork, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -12,11 +11,13 @@ use crate::peer::harness::Shim;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::probe::report::Report;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::processes::{Kin, fork};
+use crate::stage::server::Stage;
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("session.socket.no-race/before-the-spawn", before_the_spawn).needs("unrelated"),
@@ -256,8 +257,8 @@ fn escalated_children_meanwhile(context: &mut Context) -> Verdict {
     ends.extend(sockets(&stage.session.probe.report));
     for round in 0..ROUNDS {
         let name = format!("session-{round}");
-        let mut first = stage.ask(&stage.request_for(child.text()))?;
-        let mut second = stage.ask(&stage.request_for(child.text()))?;
+        let mut first = stage.granted(&stage.request_for(child.text()))?;
+        let mut second = stage.granted(&stage.request_for(child.text()))?;
         let params = json!({"session": name, "shell": shell.text(), "wrapper": "/nonexistent/wrapper"});
         let started = stage.shim.send("session/start", params)?;
         first.send_descriptors(&[(0, &null), (1, &null), (2, &null)])?;

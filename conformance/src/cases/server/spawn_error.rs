@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use super::escalated::Stage;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -11,11 +10,12 @@ use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::program::Program;
 use crate::peer::wire::{Received, read_to_end};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::server::Stage;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.spawn-error/missing", missing),
@@ -46,7 +46,7 @@ struct Outcome {
 
 /// Escalates `request` with pipes as 1 and 2, and collects everything.
 fn outcome(context: &Context, stage: &mut Stage, request: &RequestMessage) -> Result<Outcome, CaseError> {
-    let mut requester = stage.ask(request)?;
+    let mut requester = stage.granted(request)?;
     // When this is over, a server that answers before the descriptor message has done so.
     stage.sentinel()?;
     let early = match requester.frames.receive_within(Duration::ZERO)? {
@@ -224,7 +224,7 @@ fn no_standard_error(context: &mut Context) -> Verdict {
     let file = text(&context.path("bin/no-such-program"));
     let (output, output_writer) = pipe()?;
     let (other, other_writer) = pipe()?;
-    let null = super::escalated::null()?;
+    let null = null()?;
     let placements: [(i64, &dyn AsFdObject); 3] = [(0, &null), (1, &output_writer), (3, &other_writer)];
     let mut requester = stage.escalate_request(&stage.request_for(&file), &placements)?;
     requester.expect_exit_code(127)?;

@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::child_signals::{expect_killed, stop};
-use super::escalated::{Escalated, Kin, Stage, fork};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::processes::{Kin, fork};
+use crate::stage::server::{Escalated, Stage};
+use crate::stage::signals::{expect_killed, stop};
 use crate::system::poll::any_readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
 

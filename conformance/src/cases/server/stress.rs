@@ -14,8 +14,6 @@ use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 
-use super::leak::full_pipe;
-use super::usage::Usage;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -24,6 +22,8 @@ use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, frame, read_to_end};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::full_pipe;
+use crate::stage::holdings::Holdings;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
@@ -32,8 +32,8 @@ use crate::verdict::{CaseError, Verdict, harness, violation};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
-    case("server.leak/stress", stress),
-    // Enough for the two minutes of a long run; each wait within it has its own, shorter patience..within_seconds(240),
+    // Enough for the two minutes of a long run; each wait within it has its own, shorter patience.
+    case("server.leak/stress", stress).within_seconds(240),
 ]);
 
 /// How long the case takes with the usual number of property examples.
@@ -100,7 +100,7 @@ fn stress(context: &mut Context) -> Verdict {
     let arena = arena(context, full)?;
     // A first part warms the server up, the second is measured against it.
     let mut total = 0;
-    let mut before: Option<Usage> = None;
+    let mut before: Option<Holdings> = None;
     for (part, share) in [(0_u8, 0.35), (1, 0.65)] {
         let counts = storm(context, &arena, part, time.mul_f64(share))?;
         let requests: u64 = counts.values().sum();
@@ -109,10 +109,10 @@ fn stress(context: &mut Context) -> Verdict {
         let control = lock(&arena.control);
         let shim = &control.shim;
         let now = match &before {
-            None => Usage::at_rest(shim, &[], arena.patience),
+            None => Holdings::at_rest(shim, &[], arena.patience),
             Some(before) => {
                 let what = format!("{requests} operations");
-                Usage::expect_returned(shim, &[], before, &what, arena.patience)?
+                Holdings::expect_returned(shim, &[], before, &what, arena.patience)?
             }
         };
         notes.note(format_args!("part {part}: {now:?}"));

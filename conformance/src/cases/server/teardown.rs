@@ -3,7 +3,6 @@
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::scene::{Scene, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -11,6 +10,8 @@ use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::{Answer, ProbeSession};
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::server::{Escalated, Stage};
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -34,23 +35,23 @@ enum Ending {
     Cancel,
 }
 
-/// The session that ends is the scene's; the other one lives on, for sentinels.
+/// The session that ends is the stage's; the other one lives on, for sentinels.
 struct Ends {
-    scene: Scene,
+    stage: Stage,
     other: ProbeSession,
 }
 
 impl Ends {
     fn new(context: &Context) -> Result<Ends, CaseError> {
-        let mut scene = Scene::new(context)?;
-        let other = scene.shim.probe_session(context, "other")?;
-        Ok(Ends { scene, other })
+        let mut stage = Stage::new(context)?.decide_by_hand();
+        let other = stage.shim.probe_session(context, "other")?;
+        Ok(Ends { stage, other })
     }
 
     fn end(&mut self, ending: Ending) -> Verdict {
         match ending {
-            Ending::Close => self.scene.shim.close_session("main"),
-            Ending::Cancel => self.scene.shim.cancel_session("main"),
+            Ending::Close => self.stage.close_session(),
+            Ending::Cancel => self.stage.cancel_session(),
         }
     }
 
@@ -59,7 +60,7 @@ impl Ends {
         let request = RequestMessage::new("/bin/true", &["sentinel"], "/");
         let mut requester = self.other.socket.open()?;
         requester.request(&request)?;
-        let decision = self.scene.question_about(&request)?;
+        let decision = self.stage.question_about(&request)?;
         decision.answer(&Answer::Escalate)?;
         requester.expect_action(&json!("Escalate"))?;
         let null = null()?;
@@ -80,26 +81,26 @@ fn cancel_pending(context: &mut Context) -> Verdict {
 
 fn pending(context: &Context, ending: Ending) -> Verdict {
     let mut ends = Ends::new(context)?;
-    let request = ends.scene.request("/bin/true", &["true"]);
-    let (mut requester, _decision) = ends.scene.ask(&request)?;
+    let request = ends.stage.request("/bin/true", &["true"]);
+    let (mut requester, _decision) = ends.stage.ask(&request)?;
     ends.end(ending)?;
     requester.frames.expect_end("its session has ended")?;
     ends.sentinel()?;
-    ends.scene.end()
+    ends.stage.finish()
 }
 
 /// An answer that comes after the session has been closed starts nothing.
 fn close_late_answer(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let mut ends = Ends::new(context)?;
-    let request = ends.scene.request(program.text(), &["program"]);
-    let (mut requester, decision) = ends.scene.ask(&request)?;
+    let request = ends.stage.request(program.text(), &["program"]);
+    let (mut requester, decision) = ends.stage.ask(&request)?;
     ends.end(Ending::Close)?;
     requester.frames.expect_end("its session has been closed")?;
     decision.answer(&Answer::Escalate)?;
     ends.sentinel()?;
     program.expect_not_started()?;
-    ends.scene.end()
+    ends.stage.finish()
 }
 
 /// An escalated child is killed and reaped, and its wrapper gets end of file.
@@ -115,13 +116,16 @@ fn cancel_child(context: &mut Context) -> Verdict {
 fn child(context: &Context, ending: Ending) -> Verdict {
     let program = ConnectedProgram::new(context, "child")?;
     let mut ends = Ends::new(context)?;
-    let (mut requester, probe) = ends.scene.start(&program)?;
+    let Escalated {
+        mut requester,
+        child: probe,
+    } = ends.stage.start(&program)?;
     let handle = probe.process()?;
     ends.end(ending)?;
     handle.expect_end("the escalated child", context.patience())?;
     expect_reaped(probe.report.pid, context)?;
     requester.frames.expect_end("its session has ended")?;
-    ends.scene.end()
+    ends.stage.finish()
 }
 
 /// Waits until a process that has ended is no zombie any more.
@@ -145,7 +149,7 @@ fn close_this_only(context: &mut Context) -> Verdict {
     let request = RequestMessage::new(program.text(), &["child"], "/");
     let mut requester = ends.other.socket.open()?;
     requester.request(&request)?;
-    ends.scene.question_about(&request)?.answer(&Answer::Escalate)?;
+    ends.stage.question_about(&request)?.answer(&Answer::Escalate)?;
     requester.expect_action(&json!("Escalate"))?;
     let null = null()?;
     requester.send_descriptors(&[(0, &null), (1, &null), (2, &null)])?;
@@ -159,7 +163,7 @@ fn close_this_only(context: &mut Context) -> Verdict {
     )?;
     probe.send(&crate::probe::remote::Order::Exit(6))?;
     requester.expect_exit_code(6)?;
-    ends.scene.end()
+    ends.stage.finish()
 }
 
 /// After closing no handshake is served: no question, no decision.
@@ -175,13 +179,13 @@ fn cancel_listener(context: &mut Context) -> Verdict {
 fn listener(context: &Context, ending: Ending) -> Verdict {
     let mut ends = Ends::new(context)?;
     // A pending request shows by its end that the teardown has come as far as the streams.
-    let request = ends.scene.request("/bin/true", &["first"]);
-    let (mut pending, _decision) = ends.scene.ask(&request)?;
+    let request = ends.stage.request("/bin/true", &["first"]);
+    let (mut pending, _decision) = ends.stage.ask(&request)?;
     ends.end(ending)?;
     pending.frames.expect_end("its session has ended")?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     // The socket may refuse it, or take it and never serve it.
-    let sent = ends.scene.session.socket.try_datagram(&[0], &[&theirs]);
+    let sent = ends.stage.session.socket.try_datagram(&[0], &[&theirs]);
     drop(theirs);
     if sent.is_ok() {
         let payload = crate::peer::wire::frame(request.value().to_string().as_bytes());
@@ -189,6 +193,6 @@ fn listener(context: &Context, ending: Ending) -> Verdict {
         let _ = std::io::Write::write_all(&mut &ours, &payload);
     }
     ends.sentinel()?;
-    ends.scene.shim.expect_no_decision()?;
-    ends.scene.end()
+    ends.stage.shim.expect_no_decision()?;
+    ends.stage.finish()
 }

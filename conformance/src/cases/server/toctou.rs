@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::escalated::Stage;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -17,6 +16,7 @@ use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::wire::{Received, read_to_end};
 use crate::spec::requirements::Role;
+use crate::stage::server::Stage;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::verdict::{CaseError, Verdict, harness, violation};
@@ -167,7 +167,7 @@ fn attempt(
     expect_not_swapped(&output, result)?;
     // The same request, decided on anew, is about the new file.
     stage.shim.decide_by(|_| Answer::Escalate);
-    let mut again = stage.ask(&RequestMessage::new(&file, &["program"], &directory))?;
+    let mut again = stage.granted(&RequestMessage::new(&file, &["program"], &directory))?;
     let (output, result) = outcome(context, &mut again)?;
     expect::equal(
         "output and exit_code of the swapped program when it is decided on",
@@ -333,7 +333,7 @@ fn exchanged_again_and_again(context: &mut Context) -> Verdict {
         let directory = fresh_directory(context)?;
         let (decided, other) = (directory.join("program"), directory.join("other"));
         write_both(&decided, &other, Kind::Binary)?;
-        let mut requester = stage.ask(&stage.request_for(&text(&decided)))?;
+        let mut requester = stage.granted(&stage.request_for(&text(&decided)))?;
         let over = Arc::new(AtomicBool::new(false));
         let exchanger = std::thread::spawn({
             let over = over.clone();

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::child_signals::stop;
-use super::escalated::{Escalated, Kin, Stage, expect_alive, expect_all_end, expect_no_zombies, fork, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -15,8 +13,11 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::processes::{Kin, expect_all_end, expect_no_zombies, fork};
+use crate::stage::server::{Escalated, Stage};
+use crate::stage::tree::{Tree, grow};
 use crate::system::launch::pipe;
-use crate::system::process::ProcessHandle;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
@@ -35,58 +36,6 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.tree/other-requests-of-the-session", other_requests_of_the_session),
     case("teardown.tree/many-at-once", many_at_once),
 ]);
-
-/// An escalated child with everything beneath it that is hard to find or to end.
-pub struct Tree {
-    /// The child and its request.
-    pub escalated: Escalated,
-    /// Its descendants, which obey.
-    pub descendants: Vec<Probe>,
-    /// All of its processes.
-    pub handles: Vec<ProcessHandle>,
-}
-
-/// Grows such a tree: each kin, children of them, some deaf to polite signals, one stopped.
-pub fn grow(
-    context: &Context,
-    mut escalated: Escalated,
-    program: &ConnectedProgram,
-) -> Result<Tree, CaseError> {
-    let mut descendants = Vec::new();
-    for kin in Kin::ALL {
-        let mut first = fork(&mut escalated.child, program, kin)?;
-        let mut second = fork(&mut first, program, Kin::Daemon)?;
-        for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
-            second.must(&Order::Ignore(signal))?;
-        }
-        let third = fork(&mut second, program, Kin::OwnGroup)?;
-        descendants.extend([first, second, third]);
-    }
-    let stopped = fork(&mut escalated.child, program, Kin::OwnSession)?;
-    stop(&stopped.process()?, context.patience())?;
-    descendants.push(stopped);
-    let handles = std::iter::once(&escalated.child)
-        .chain(&descendants)
-        .map(Probe::process)
-        .collect::<Result<_, _>>()?;
-    Ok(Tree {
-        escalated,
-        descendants,
-        handles,
-    })
-}
-
-impl Tree {
-    fn expect_alive(&self) -> Verdict {
-        self.handles
-            .iter()
-            .try_for_each(|handle| expect_alive(handle, "a process of the tree before its end"))
-    }
-
-    fn expect_end(&self, patience: Duration) -> Verdict {
-        expect_all_end(&self.handles, "a process of the escalated tree", patience)
-    }
-}
 
 fn tree_on(context: &Context, stage: &mut Stage, program: &ConnectedProgram) -> Result<Tree, CaseError> {
     let null = null()?;

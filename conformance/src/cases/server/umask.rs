@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::escalated::Stage;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::spec::requirements::Role;
+use crate::stage::server::Stage;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// The cases of this file.
@@ -161,7 +161,7 @@ fn unrelated_unchanged(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let request = stage.request_for(program.text()).member("umask", json!(0o777));
     for _ in 0..50 {
-        let mut requester = stage.ask(&request)?;
+        let mut requester = stage.granted(&request)?;
         let params = json!({"argv": [bystander.text()], "cwd": stage.directory, "env": {}});
         let unrelated = stage.shim.send("process/spawn", params)?;
         requester.send_descriptors(&[])?;

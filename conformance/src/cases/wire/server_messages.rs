@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::cases::server::scene::{Scene, expect_program, file, objects};
 use crate::peer::fake_wrapper::{AsFdObject, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{FrameStream, frame};
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
+use crate::stage::descriptors::{file, null, objects};
+use crate::stage::server::{Escalated, Stage, expect_program};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -38,7 +39,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 ]);
 
 /// A stream that is handed over with a datagram of these bytes is served.
-fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str) -> Verdict {
+fn expect_served(scene: &mut Stage, context: &Context, bytes: &[u8], mark: &str) -> Verdict {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     scene.session.socket.datagram(bytes, &[&theirs])?;
     drop(theirs);
@@ -53,7 +54,7 @@ fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str)
 
 /// A handshake's bytes mean nothing: not their value and not their number.
 fn content_ignored(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for bytes in [
         &[0][..],
         &[1],
@@ -66,12 +67,12 @@ fn content_ignored(context: &mut Context) -> Verdict {
         let mark = format!("{} bytes of {}", bytes.len(), bytes[0]);
         expect_served(&mut scene, context, bytes, &mark)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A request that lies in the stream before the handshake is sent is found there.
 fn request_before_the_handshake(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let patience = context.patience();
     let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
@@ -83,13 +84,13 @@ fn request_before_the_handshake(context: &mut Context) -> Verdict {
     scene.question_about(&request)?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
     requester.frames.expect_end("after Run nothing more is said")?;
-    scene.end()
+    scene.finish()
 }
 
 /// The server never sends towards the client's end.
 fn nothing_travels_on_the_socket(context: &mut Context) -> Verdict {
     use nix::sys::socket::{MsgFlags, recv};
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for answer in [Answer::Run, Answer::Deny(Some("no".to_owned()))] {
         let request = scene.request("/bin/sh", &["x"]);
         let (mut requester, decision) = scene.ask(&request)?;
@@ -108,12 +109,12 @@ fn nothing_travels_on_the_socket(context: &mut Context) -> Verdict {
         Err(nix::errno::Errno::EAGAIN),
         received,
     )?;
-    scene.end()
+    scene.finish()
 }
 
 /// A stream whose open file descriptions are non-blocking is a stream like any other.
 fn non_blocking_stream(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     scene.session.socket.datagram(&[0], &[&theirs])?;
@@ -129,11 +130,11 @@ fn non_blocking_stream(context: &mut Context) -> Verdict {
         .question_about(&request)?
         .answer(&Answer::Deny(Some(reason.clone())))?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
-    scene.end()
+    scene.finish()
 }
 
 /// Escalates a program with a file for each number and demands that each number is its own file in the child.
-fn expect_placed(context: &Context, scene: &mut Scene, numbers: &[i64]) -> Verdict {
+fn expect_placed(context: &Context, scene: &mut Stage, numbers: &[i64]) -> Verdict {
     use std::os::unix::fs::MetadataExt;
     let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
     let files = numbers
@@ -146,7 +147,9 @@ fn expect_placed(context: &Context, scene: &mut Scene, numbers: &[i64]) -> Verdi
         .map(|(number, file)| (*number, file as &dyn AsFdObject))
         .collect();
     let request = scene.request(program.text(), &["program"]);
-    scene.escalate(&request, &placements)?.expect_exit_code(0)?;
+    scene
+        .escalate_request(&request, &placements)?
+        .expect_exit_code(0)?;
     let report = program.only_start()?;
     for (number, file) in numbers.iter().zip(&files) {
         let metadata = file.metadata()?;
@@ -165,33 +168,33 @@ fn expect_placed(context: &Context, scene: &mut Scene, numbers: &[i64]) -> Verdi
 
 /// Sixteen descriptors with one message.
 fn sixteen(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let numbers: Vec<i64> = (0..16).collect();
     expect_placed(context, &mut scene, &numbers)?;
-    scene.end()
+    scene.finish()
 }
 
 /// The first number is the first descriptor's, whatever the order of the numbers.
 fn order(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for numbers in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
         expect_placed(context, &mut scene, &numbers)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A number is not a position: there may be numbers beyond the standard streams, in any order.
 fn each_number(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for numbers in [&[0, 1, 2, 5][..], &[2, 1, 0, 9, 3]] {
         expect_placed(context, &mut scene, numbers)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The decisions in exactly their spellings; `reason` is there also where it is null.
 fn decision_shapes(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let table = [
         (Answer::Run, json!("Run")),
         (Answer::Escalate, json!("Escalate")),
@@ -215,12 +218,12 @@ fn decision_shapes(context: &mut Context) -> Verdict {
         };
         expect::equal("the action of the decision", &shape, &found)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The result is an object whose `exit_code` is an integer.
 fn result_shape(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for code in [0, 3, 255] {
         let request = scene.request("/bin/sh", &["sh", "-c", &format!("exit {code}")]);
         let mut requester = scene.escalate_quietly(&request)?;
@@ -229,12 +232,12 @@ fn result_shape(context: &mut Context) -> Verdict {
         // Compared as JSON: 3.0 and "3" are no integer 3.
         expect::equal("exit_code of the result", &json!(code), &message["exit_code"])?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Before the request is complete the server says nothing.
 fn no_word_before_the_request(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["x", "in two parts"]);
     let bytes = frame(request.value().to_string().as_bytes());
     let mut requester = scene.session.socket.open()?;
@@ -249,19 +252,22 @@ fn no_word_before_the_request(context: &mut Context) -> Verdict {
     scene.expect_nothing_yet(&requester, "there is no decision yet")?;
     decision.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
-    scene.end()
+    scene.finish()
 }
 
 /// The result isn't there before the child has ended.
 fn result_only_after_the_end(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
-    let (mut requester, mut child) = scene.start(&program)?;
+    let Escalated {
+        mut requester,
+        mut child,
+    } = scene.start(&program)?;
     scene.sentinel()?;
     scene.expect_nothing_yet(&requester, "the child runs")?;
     child.send(&Order::Exit(11))?;
     requester.expect_exit_code(11)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Values of every type that unknown members can have.
@@ -281,7 +287,7 @@ const UNKNOWN: [&str; 12] = [
 ];
 
 /// Sends a request whose members have `before` and `after` around them, and demands that it is understood.
-fn expect_understood_with(scene: &mut Scene, before: &str, after: &str) -> Verdict {
+fn expect_understood_with(scene: &mut Stage, before: &str, after: &str) -> Verdict {
     let request = scene.request("/bin/sh", &["x", "y"]).variable("K", "V");
     let text = request.value().to_string();
     let members = &text[1..text.len() - 1];
@@ -297,7 +303,7 @@ fn expect_understood_with(scene: &mut Scene, before: &str, after: &str) -> Verdi
 
 /// Unknown members of every type, before and after the known ones.
 fn in_the_request(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for value in UNKNOWN {
         expect_understood_with(
             &mut scene,
@@ -305,12 +311,12 @@ fn in_the_request(context: &mut Context) -> Verdict {
             &format!(",\"\":{value},\"x y\":{value}"),
         )?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Members whose names are those of other messages, or almost those of the request, are unknown too.
 fn named_like_others(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let names = [
         "fds",
         "action",
@@ -330,13 +336,13 @@ fn named_like_others(context: &mut Context) -> Verdict {
         expect_understood_with(&mut scene, &format!("{member},"), "")?;
         expect_understood_with(&mut scene, "", &format!(",{member}"))?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Unknown members of the descriptor message.
 fn in_the_descriptor_message(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    let null: OwnedFd = crate::cases::server::scene::null()?.into();
+    let mut scene = Stage::new(context)?.decide_by_hand();
+    let null: OwnedFd = null()?.into();
     for value in UNKNOWN {
         let request = scene.request("/bin/sh", &["sh", "-c", "exit 5"]);
         let (mut requester, decision) = scene.ask(&request)?;
@@ -352,10 +358,10 @@ fn in_the_descriptor_message(context: &mut Context) -> Verdict {
         requester.frames.send(payload.as_bytes(), &numbers)?;
         requester.expect_exit_code(5)?;
     }
-    scene.end()
+    scene.finish()
 }
 
-fn expect_nested(scene: &mut Scene, depth: usize) -> Verdict {
+fn expect_nested(scene: &mut Stage, depth: usize) -> Verdict {
     let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let objects = format!("{}null{}", "{\"a\":".repeat(depth), "}".repeat(depth));
     for value in [arrays, objects] {
@@ -367,15 +373,15 @@ fn expect_nested(scene: &mut Scene, depth: usize) -> Verdict {
 
 /// Unknown members that are nested 100 deep.
 fn nested_100_deep(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     expect_nested(&mut scene, 100)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Unknown members that are nested 500 deep.
 fn nested_500_deep(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     expect_nested(&mut scene, 499)?;
     expect_nested(&mut scene, 500)?;
-    scene.end()
+    scene.finish()
 }

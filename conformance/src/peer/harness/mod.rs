@@ -192,6 +192,11 @@ impl Shim {
         *lock(&self.policy) = None;
     }
 
+    /// Whether decisions wait in the queue.
+    pub fn is_decided_by_hand(&self) -> bool {
+        lock(&self.policy).is_none()
+    }
+
     /// Sends a request and returns its id, for [`Self::answer_to`].
     pub fn send(&mut self, method: &str, params: Value) -> Result<u64, CaseError> {
         self.next_id += 1;

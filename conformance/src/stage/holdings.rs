@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::escalated::Stage;
 use crate::case::context::Context;
 use crate::peer::harness::Shim;
+use crate::stage::server::Stage;
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// What a server and its helper processes hold, without the processes that the case itself had started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct Holdings {
     /// Open descriptors.
     pub descriptors: usize,
     /// Processes, the server's own included.
@@ -21,9 +21,9 @@ pub struct Usage {
     pub memory: u64,
 }
 
-impl Usage {
+impl Holdings {
     /// Of the shim and its descendants, but for `others` and their descendants.
-    pub fn of(shim: &Shim, others: &[i32]) -> Usage {
+    pub fn of(shim: &Shim, others: &[i32]) -> Holdings {
         let server = shim.process.pid.as_raw();
         let mut excluded = others.to_vec();
         for other in others {
@@ -38,7 +38,7 @@ impl Usage {
             .filter(|pid| !excluded.contains(pid))
             .chain([server])
             .collect();
-        Usage {
+        Holdings {
             descriptors: living.iter().map(|pid| process::descriptors(*pid).len()).sum(),
             processes: living.len(),
             zombies,
@@ -47,12 +47,12 @@ impl Usage {
     }
 
     /// When it has come to rest: descriptors and processes unchanged for a while.
-    pub fn at_rest(shim: &Shim, others: &[i32], patience: Duration) -> Usage {
+    pub fn at_rest(shim: &Shim, others: &[i32], patience: Duration) -> Holdings {
         const UNCHANGED_LOOKS: u32 = 15;
-        let mut last = Usage::of(shim, others);
+        let mut last = Holdings::of(shim, others);
         let mut unchanged = 0;
         process::eventually(patience, || {
-            let now = Usage::of(shim, others);
+            let now = Holdings::of(shim, others);
             let same = now.descriptors == last.descriptors
                 && now.processes == last.processes
                 && now.zombies == last.zombies;
@@ -67,13 +67,13 @@ impl Usage {
     pub fn expect_returned(
         shim: &Shim,
         others: &[i32],
-        before: &Usage,
+        before: &Holdings,
         after_what: &str,
         patience: Duration,
-    ) -> Result<Usage, CaseError> {
-        let mut now = Usage::of(shim, others);
+    ) -> Result<Holdings, CaseError> {
+        let mut now = Holdings::of(shim, others);
         let returned = process::eventually(patience, || {
-            now = Usage::of(shim, others);
+            now = Holdings::of(shim, others);
             now.zombies == 0 && now.descriptors <= before.descriptors && now.processes <= before.processes
         });
         if returned {
@@ -166,13 +166,13 @@ impl Rounds<'_> {
         let patience = context.patience();
         let shell = [stage.session.probe.report.pid];
         round(stage)?;
-        let before = Usage::at_rest(&stage.shim, &shell, patience);
+        let before = Holdings::at_rest(&stage.shim, &shell, patience);
         let mut memory = vec![before.memory];
         let allowed = self.bytes_of_each * self.requests * WINDOW as u64;
         for number in 1..=AT_MOST {
             round(stage)?;
             let what = format!("round {number} of {} × {}", self.requests, self.what);
-            let now = Usage::expect_returned(&stage.shim, &shell, &before, &what, patience)?;
+            let now = Holdings::expect_returned(&stage.shim, &shell, &before, &what, patience)?;
             memory.push(now.memory);
             if let Some(earlier) = memory.len().checked_sub(WINDOW + 1)
                 && now.memory.saturating_sub(memory[earlier]) <= allowed

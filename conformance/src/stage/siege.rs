@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::escalated::Stage;
-use super::usage::Usage;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::wire::Received;
+use crate::stage::holdings::Holdings;
+use crate::stage::server::Stage;
 use crate::system::launch::Launch;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -24,7 +24,7 @@ const ALLOWED_GROWTH: u64 = 64 << 20;
 pub struct Siege {
     /// Session, policy, and requests of others.
     pub stage: Stage,
-    before: Usage,
+    before: Holdings,
 }
 
 impl Siege {
@@ -44,7 +44,7 @@ impl Siege {
             stage.sentinel()?;
         }
         let shell = [stage.session.probe.report.pid];
-        let before = Usage::at_rest(&stage.shim, &shell, context.patience());
+        let before = Holdings::at_rest(&stage.shim, &shell, context.patience());
         Ok(Siege { stage, before })
     }
 
@@ -54,9 +54,9 @@ impl Siege {
     }
 
     /// Demands that the server comes to hold no more descriptors and processes than before.
-    pub fn expect_rest(&self, context: &Context, what: &str) -> Result<Usage, CaseError> {
+    pub fn expect_rest(&self, context: &Context, what: &str) -> Result<Holdings, CaseError> {
         let shell = [self.stage.session.probe.report.pid];
-        Usage::expect_returned(&self.stage.shim, &shell, &self.before, what, context.patience())
+        Holdings::expect_returned(&self.stage.shim, &shell, &self.before, what, context.patience())
     }
 
     /// Demands that others are served and that the server holds what it held before.

@@ -1,0 +1,9 @@
+//! What cases begin with: an implementation at work, and the peers around it. Stages know no case.
+
+pub mod descriptors;
+pub mod holdings;
+pub mod processes;
+pub mod server;
+pub mod siege;
+pub mod signals;
+pub mod tree;
