@@ -1,7 +1,10 @@
 //! What cases begin with: an implementation at work, and the peers around it. Stages know no case.
 
 pub mod descriptors;
+pub mod ending;
 pub mod holdings;
+pub mod one_shot;
+pub mod overlay;
 pub mod processes;
 pub mod server;
 pub mod siege;

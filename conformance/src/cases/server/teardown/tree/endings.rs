@@ -1,19 +1,17 @@
 //! Ending an escalated child ends its whole tree, wherever its processes have moved to, and nobody else.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage};
-use crate::peer::harness::{Answer, Shim};
+use crate::peer::harness::Shim;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
+use crate::stage::one_shot::{Begun, OneShots};
 use crate::stage::processes::{Kin, expect_all_end, expect_no_zombies, fork};
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::tree::{Tree, grow};
@@ -88,103 +86,40 @@ fn on_cancel(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A one-shot whose shell is a probe: its shim, the request's id, the shell and its escalation socket.
-struct OneShot {
-    shim: Shim,
-    id: u64,
-    shell: Probe,
-    socket: EscalationSocket,
-    directory: String,
-    /// Keeps the socket of the shell's connection alive.
-    _program: ConnectedProgram,
-}
-
-fn one_shot(context: &Context, timeout: Option<Duration>) -> Result<OneShot, CaseError> {
-    let mut shim = Shim::start(context)?;
-    shim.decide_by(|_| Answer::Escalate);
-    let program = ConnectedProgram::new(context, "shell")?;
-    let directory = context.work_directory().to_string_lossy().into_owned();
-    let mut params = json!({
-        "session": "one-shot", "shell": program.text(), "wrapper": "/nonexistent/wrapper",
-        "command": "command", "workdir": directory, "env": {"PATH": "/usr/bin:/bin"},
-    });
-    if let Some(timeout) = timeout {
-        params["timeout_ms"] = json!(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    }
-    let id = shim.send("exec", params)?;
-    let mut shell = program.accept("the one-shot's shell")?;
-    let number = shell
-        .report
-        .variable("CODEX_ESCALATE_SOCKET")
-        .and_then(|value| String::from_utf8(value).ok()?.parse::<i32>().ok())
-        .ok_or_else(|| {
-            violation(
-                "CODEX_ESCALATE_SOCKET in the environment of a one-shot's shell",
-                "none",
-            )
-        })?;
-    let socket = shell.take_descriptor(number)?;
-    Ok(OneShot {
-        shim,
-        id,
-        shell,
-        socket: EscalationSocket::new(socket, context.transcript.clone(), context.patience()),
-        directory,
-        _program: program,
-    })
-}
-
-impl OneShot {
-    fn tree(&mut self, context: &Context, program: &ConnectedProgram) -> Result<Tree, CaseError> {
-        let mut requester = self.socket.open()?;
-        requester.request(&RequestMessage::new(
-            program.text(),
-            &["program"],
-            &self.directory,
-        ))?;
-        requester.expect_action(&json!("Escalate"))?;
-        requester.send_descriptors(&[])?;
-        let child = program.accept("the escalated child")?;
-        let tree = grow(context, Escalated { requester, child }, program)?;
-        tree.expect_alive()?;
-        Ok(tree)
-    }
+/// An escalated tree of a one-shot.
+fn tree_of(context: &Context, begun: &mut Begun, shim: &Shim) -> Result<Tree, CaseError> {
+    let program = ConnectedProgram::new(context, "program")?;
+    let escalated = begun.escalate_with(shim, &program, &[])?;
+    let tree = grow(context, escalated, &program)?;
+    tree.expect_alive()?;
+    Ok(tree)
 }
 
 /// The timeout of a one-shot ends the tree.
 fn on_timeout(context: &mut Context) -> Verdict {
-    // Long enough for the tree to grow on a busy machine.
-    const TIMEOUT: Duration = Duration::from_secs(3);
-    let timeout = TIMEOUT.max(context.scaled(TIMEOUT));
-    let mut one_shot = one_shot(context, Some(timeout))?;
-    let program = ConnectedProgram::new(context, "program")?;
-    let tree = one_shot.tree(context, &program)?;
-    let shell = one_shot.shell.process()?;
-    let answer = one_shot
-        .shim
-        .answer_within(one_shot.id, "exec", timeout + context.patience())?
-        .map_err(|error| violation("exec answers with a result", error.message))?;
-    expect::equal("timed_out", &json!(true), &answer["timed_out"])?;
+    let mut one_shots = OneShots::new(context)?;
+    let timeout = one_shots.short_timeout_ms;
+    let mut begun = one_shots.begin(context, Some(timeout))?;
+    let tree = tree_of(context, &mut begun, &one_shots.shim)?;
+    let shell = begun.shell.process()?;
+    one_shots.timed_out(begun.id)?;
     tree.expect_end(context.patience())?;
     shell.expect_end("the shell of a one-shot that timed out", context.patience())?;
-    expect_no_zombies(one_shot.shim.process.pid.as_raw(), context.patience())?;
-    one_shot.shim.shutdown()
+    expect_no_zombies(one_shots.shim.process.pid.as_raw(), context.patience())?;
+    one_shots.shim.shutdown()
 }
 
 /// The end of a one-shot's shell ends the tree that it left.
 fn on_the_end_of_a_one_shot(context: &mut Context) -> Verdict {
-    let mut one_shot = one_shot(context, None)?;
-    let program = ConnectedProgram::new(context, "program")?;
-    let tree = one_shot.tree(context, &program)?;
-    one_shot.shell.send(&Order::Exit(5))?;
-    let answer = one_shot
-        .shim
-        .answer_to(one_shot.id, "exec")?
-        .map_err(|error| violation("exec answers with a result", error.message))?;
+    let mut one_shots = OneShots::new(context)?;
+    let mut begun = one_shots.begin(context, None)?;
+    let tree = tree_of(context, &mut begun, &one_shots.shim)?;
+    begun.shell.send(&Order::Exit(5))?;
+    let answer = one_shots.result(begun.id)?;
     expect::equal("exit_code of the one-shot", &json!(5), &answer["exit_code"])?;
     tree.expect_end(context.patience())?;
-    expect_no_zombies(one_shot.shim.process.pid.as_raw(), context.patience())?;
-    one_shot.shim.shutdown()
+    expect_no_zombies(one_shots.shim.process.pid.as_raw(), context.patience())?;
+    one_shots.shim.shutdown()
 }
 
 /// Twenty generations, each with a session of its own.
