@@ -46,7 +46,7 @@ pub fn watched_pipes(count: usize) -> Result<(PipeWatch, Vec<OwnedFd>), CaseErro
     Ok((PipeWatch(readers), writers))
 }
 
-/// Reading ends of pipes: their end of file proves that nobody holds a writing end any more.
+/// Reading ends of pipes: their end of file proves that no process holds a writing end any more.
 pub struct PipeWatch(Vec<File>);
 
 impl PipeWatch {
@@ -59,7 +59,7 @@ impl PipeWatch {
             let mut byte = [0];
             let read = (&*reader).read(&mut byte)?;
             if read != 0 {
-                return Err(harness("somebody wrote to a pipe that was only to be watched"));
+                return Err(harness("a process wrote to a pipe that was only to be watched"));
             }
         }
         Ok(())

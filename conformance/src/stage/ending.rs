@@ -159,7 +159,7 @@ pub fn expect_reaped(pid: i32, patience: Duration) -> Verdict {
     loop {
         match process::state(pid) {
             None => return Ok(()),
-            // Nobody tells when somebody else's child is reaped; yield and look again.
+            // Only a parent is notified when a child is reaped, so yield and look again.
             Some(_) if Instant::now() < deadline => std::thread::yield_now(),
             Some(state) => {
                 return Err(violation(
@@ -176,7 +176,7 @@ pub fn expect_silent_end(requester: &mut Requester) -> Verdict {
     requester.frames.expect_end("its session has ended")
 }
 
-/// The stream of a child that was killed by the end of its session ends; a result before it is no lie.
+/// The stream of a child that was killed by the end of its session ends; a result before that must not claim success.
 pub fn expect_ended_child_stream(requester: &mut Requester) -> Verdict {
     match requester.frames.receive()? {
         Received::Frame(frame) => {
@@ -235,7 +235,7 @@ pub fn expect_not_served(socket: &mut EscalationSocket, patience: Duration) -> V
     match read_to_end(&ours, deadline) {
         Ok(Some(bytes)) => expect::equal("bytes before the end of the stream", 0, bytes.len()),
         Ok(None) => Err(violation(
-            "the end of a stream that nobody serves",
+            "the end of a stream that is not served",
             "it stays open",
         )),
         // Closed with the request unread, which the kernel reports as a reset.

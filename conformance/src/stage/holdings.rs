@@ -22,7 +22,7 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// Of the shim and its descendants, but for `others` and their descendants.
+    /// Counts what the shim and its descendants hold, without `others` and their descendants.
     pub fn of(shim: &Shim, others: &[i32]) -> Holdings {
         let server = shim.process.pid.as_raw();
         let mut excluded = others.to_vec();
@@ -46,7 +46,7 @@ impl Holdings {
         }
     }
 
-    /// When it has come to rest: descriptors and processes unchanged for a while.
+    /// Waits until descriptors and processes have been unchanged for a while, and counts them.
     pub fn at_rest(shim: &Shim, others: &[i32], patience: Duration) -> Holdings {
         const UNCHANGED_LOOKS: u32 = 15;
         let mut last = Holdings::of(shim, others);
@@ -114,7 +114,7 @@ fn anonymous_memory(pid: i32) -> u64 {
     kibibytes(pid, "RssAnon:") * 1024
 }
 
-/// A line of /proc/PID/status; 0 where the process is gone.
+/// A line of /proc/PID/status; 0 if the process is gone.
 fn kibibytes(pid: i32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status
@@ -137,21 +137,20 @@ pub fn largest_address_space(shim: &Shim, others: &[i32]) -> u64 {
         .unwrap_or(0)
 }
 
-/// A round of requests, again and again: what the server holds must not grow with it.
+/// The same round of requests, repeated: what the server holds must not grow.
 pub struct Rounds<'a> {
     /// What a round consists of, for the report.
     pub what: &'a str,
     /// How many requests (or sessions, or one-shots) a round has.
     pub requests: u64,
-    /// How many bytes of memory may stay of each.
+    /// How many bytes of memory may remain of each.
     pub bytes_of_each: u64,
 }
 
 impl Rounds<'_> {
     /// Runs rounds: one to warm up, then until two in a row have not grown; at most six.
     ///
-    /// Allocators and garbage collectors take and give memory in steps; what is kept of each request grows on and
-    /// on, round after round.
+    /// Allocators and garbage collectors take and return memory in steps; a leak per request grows with every round.
     ///
     /// # Errors
     /// What the rounds say, and violations of `server.leak`.
@@ -187,7 +186,7 @@ impl Rounds<'_> {
         }
         Err(violation(
             format_args!(
-                "memory that does not grow with the number of {}: at most {} bytes of each stay",
+                "memory that does not grow with the number of {}: at most {} bytes of each remain",
                 self.what, self.bytes_of_each
             ),
             format_args!(

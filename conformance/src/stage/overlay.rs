@@ -12,7 +12,7 @@ pub fn expect_overlay(overlay: &Overlay, wrapper: &str) -> Verdict {
     for (name, value) in &overlay.variables {
         if !NAMES.contains(&name.as_str()) {
             return Err(violation(
-                format_args!("an overlay of {NAMES:?} at most"),
+                format_args!("an overlay of at most {NAMES:?}"),
                 format_args!("{name}={value:?} in it"),
             ));
         }
@@ -21,6 +21,6 @@ pub fn expect_overlay(overlay: &Overlay, wrapper: &str) -> Verdict {
     expect::equal("EXEC_WRAPPER", Some(wrapper), overlay.get("EXEC_WRAPPER"))?;
     match overlay.get("BASH_EXEC_WRAPPER") {
         None => Ok(()),
-        alias => expect::equal("BASH_EXEC_WRAPPER, where it is", Some(wrapper), alias),
+        alias => expect::equal("BASH_EXEC_WRAPPER, if the overlay has it", Some(wrapper), alias),
     }
 }

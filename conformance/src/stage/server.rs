@@ -1,4 +1,4 @@
-//! A server at work: a shim with one session, whose shell is a probe and whose escalation socket is in the suite's hands.
+//! A server at work: a shim with one session, whose shell is a probe, and whose socket is in the hands of the suite.
 
 use std::time::{Duration, Instant};
 
@@ -186,8 +186,8 @@ impl Stage {
         self.sentinel()
     }
 
-    /// Waits until the policy is asked about what was sent on the stream, or the server closes it: then there is no
-    /// decision.
+    /// Waits until the policy is asked about what was sent on the stream, or the server closes the stream, in which
+    /// case there is no decision.
     pub fn asked_or_refused(&mut self, requester: &mut Requester) -> Result<Option<Decision>, CaseError> {
         const LOOK: Duration = Duration::from_millis(20);
         let deadline = Instant::now() + self.patience;

@@ -1,4 +1,4 @@
-//! What cases about hostile input have in common: others are served meanwhile, and afterwards all is as before.
+//! A server under hostile input: others are served meanwhile, and afterwards it holds what it held before.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::system::launch::Launch;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, violation};
 
-/// How many hostile streams are open while others have to be served: with theirs not more than a server has to
+/// How many hostile streams are open while others have to be served. Together they are no more than a server must
 /// handle at once.
 pub const OPEN_AT_ONCE: usize = 50;
 
@@ -35,7 +35,7 @@ impl Siege {
 
     /// The same on a shim that is started in another way.
     pub fn on(context: &mut Context, change: impl FnOnce(Launch) -> Launch) -> Result<Siege, CaseError> {
-        // Floods would drown a transcript.
+        // Floods would bury everything else in a transcript.
         let loud = std::mem::replace(&mut context.transcript, Transcript::new(|_| {}));
         let stage = Stage::on(context, change);
         context.transcript = loud;
@@ -48,7 +48,7 @@ impl Siege {
         Ok(Siege { stage, before })
     }
 
-    /// Demands that a request of somebody else is served.
+    /// Demands that the request of another wrapper is served.
     pub fn others_are_served(&mut self) -> Verdict {
         self.stage.sentinel()
     }
@@ -66,7 +66,7 @@ impl Siege {
         expect::that(
             after.memory.saturating_sub(self.before.memory) < ALLOWED_GROWTH,
             format_args!(
-                "after {what} anonymous memory that is less than {ALLOWED_GROWTH} bytes over the {} before",
+                "after {what} the server has less than {ALLOWED_GROWTH} bytes of anonymous memory above the {} before",
                 self.before.memory
             ),
             format_args!("{} bytes", after.memory),
@@ -75,13 +75,13 @@ impl Siege {
     }
 }
 
-/// Waits until the server says something or closes the stream: whatever it makes of the input, it doesn't hang.
+/// Waits until the server answers or closes the stream: whatever it makes of the input, it must not hang.
 pub fn expect_any_answer(requester: &mut Requester, what: &str, patience: Duration) -> Verdict {
     match requester.frames.receive_within(patience)? {
         Received::Frame(_) | Received::End { .. } => Ok(()),
         Received::Silence { .. } => Err(violation(
             format_args!("a decision, or the end of the stream, for {what}"),
-            format_args!("nothing within {patience:?}: the wrapper hangs"),
+            format_args!("nothing within {patience:?}: the wrapper would hang"),
         )),
     }
 }

@@ -53,7 +53,7 @@ fn sixty_four_pending(context: &mut Context) -> Verdict {
             .ok_or_else(|| violation(format_args!("a question about {mark}"), "none"))?;
         decision.answer(&Answer::Deny(Some(mark.clone())))?;
         requester.expect_action(&json!({"Deny": {"reason": mark}}))?;
-        requester.frames.expect_end("after Deny nothing more is said")?;
+        requester.frames.expect_end("after Deny nothing more is sent")?;
     }
     stage.finish()
 }
@@ -76,7 +76,7 @@ fn slow_decision(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Streams on which nothing comes delay nobody, and are served when something does.
+/// Streams on which nothing comes delay no other stream, and are served when something does.
 fn silent_streams(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut silent = (0..MANY)
@@ -93,7 +93,7 @@ fn silent_streams(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Streams on which half a request has come delay nobody, and are served when the rest comes.
+/// Streams on which half a request has come delay no other stream, and are served when the rest comes.
 fn half_requests(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut halves = Vec::new();
@@ -114,7 +114,7 @@ fn half_requests(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Requests whose descriptor message hasn't come delay nobody.
+/// Requests whose descriptor message hasn't come delay no other request.
 fn awaited_descriptors(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut waiting = Vec::new();

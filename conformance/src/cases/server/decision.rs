@@ -1,4 +1,4 @@
-//! The decision as the server sends it, and what it does and doesn't do then.
+//! The decision as the server sends it, and what the server does and doesn't do after it.
 
 use serde_json::json;
 
@@ -27,24 +27,24 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.decision/a-second-request-on-a-stream", a_second_request_on_a_stream).at(Level::Hardened),
 ]);
 
-/// Run is told, the stream is closed, and the server itself executes nothing.
+/// Run is sent, the stream is closed, and the server itself executes nothing.
 fn run(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
-    // What the first ones start has the time of all the others to show itself.
+    // Anything that the first requests start has the time of all the others to show.
     for _ in 0..30 {
         let request = stage.request(program.text(), &["program"]);
         let (mut requester, decision) = stage.ask(&request)?;
         decision.answer(&Answer::Run)?;
         requester.expect_action(&json!("Run"))?;
-        requester.frames.expect_end("after Run nothing more is said")?;
+        requester.frames.expect_end("after Run nothing more is sent")?;
         stage.sentinel()?;
     }
     program.expect_not_started()?;
     stage.finish()
 }
 
-/// Escalate is told, and nothing starts before the descriptor message is there.
+/// Escalate is sent, and nothing starts before the descriptor message has arrived.
 fn escalate(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "program")?;
@@ -68,7 +68,7 @@ fn expect_denial(stage: &mut Stage, reason: Option<&str>) -> Verdict {
     let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Deny(reason.map(str::to_owned)))?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
-    requester.frames.expect_end("after Deny nothing more is said")
+    requester.frames.expect_end("after Deny nothing more is sent")
 }
 
 /// The policy's reason arrives as the policy gave it.
@@ -90,7 +90,7 @@ fn deny_with_a_reason(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Where the policy gave no reason, the reason is null.
+/// If the policy gave no reason, the reason is null.
 fn deny_without_a_reason(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     expect_denial(&mut stage, None)?;
@@ -118,7 +118,7 @@ fn asked_once(context: &mut Context) -> Verdict {
         requester.frames.expect_frame("a decision")?;
         requester
             .frames
-            .expect_end("after Run and Deny nothing more is said")?;
+            .expect_end("after Run and Deny nothing more is sent")?;
     }
     // Its question is the next one: nothing was asked twice.
     stage.sentinel()?;
@@ -146,7 +146,7 @@ fn not_remembered(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// After Deny nothing is executed, also if the wrapper sends descriptors nevertheless.
+/// After Deny nothing is executed, even if the wrapper sends descriptors.
 fn deny_executes_nothing(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
@@ -160,7 +160,7 @@ fn deny_executes_nothing(context: &mut Context) -> Verdict {
     let _ = requester
         .frames
         .try_send_bytes(&message, &[std::os::fd::AsRawFd::as_raw_fd(&null)]);
-    requester.frames.expect_end("after Deny nothing more is said")?;
+    requester.frames.expect_end("after Deny nothing more is sent")?;
     stage.sentinel()?;
     program.expect_not_started()?;
     stage.finish()
@@ -174,7 +174,7 @@ fn a_second_request_on_a_stream(context: &mut Context) -> Verdict {
     let request = stage.request(decided.text(), &["decided"]);
     let (mut requester, decision) = stage.ask(&request)?;
     requester.request(&stage.request(other.text(), &["decided"]))?;
-    // What comes while the policy is deciding is there before the answer.
+    // Sent while the policy is deciding, it arrives before the answer.
     let mut second = stage.session.socket.open()?;
     second.request(&stage.request("/bin/sh", &["sentinel"]))?;
     let sentinel = stage.shim.next_decision()?;

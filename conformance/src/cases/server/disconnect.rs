@@ -176,7 +176,7 @@ fn expect_end_of_pipe(context: &Context, reader: &mut std::fs::File, what: &str)
         })
 }
 
-/// A wrapper that goes right after its descriptor message: whatever was started of it ends. Fifty times.
+/// A wrapper that goes right after its descriptor message: any child that was started ends. Fifty times.
 fn right_after_the_descriptors(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -236,7 +236,7 @@ fn stopped(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A wrapper that goes with half a signal frame sent is gone all the same.
+/// A wrapper that goes after half a signal frame is gone all the same.
 fn in_a_signal_frame(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -302,7 +302,7 @@ fn others_live(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// What the child held is closed: pipes of a tree that was ended have their end of file.
+/// The descriptors of an ended tree are closed: its pipes come to their end of file.
 fn descriptors_are_closed(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -324,7 +324,7 @@ fn half_closed(context: &mut Context) -> Verdict {
     let handle = escalated.child.process()?;
     escalated.requester.frames.shutdown_write()?;
     stage.sentinel()?;
-    // Where the server took it for the end, the child is gone or about to go, and the order may not reach it.
+    // If the server took it for the end, the child is gone or about to go, and the order may not reach it.
     let ordered = escalated.child.send(&Order::Exit(3));
     handle.expect_end("the child", context.patience())?;
     match escalated.requester.frames.receive()? {

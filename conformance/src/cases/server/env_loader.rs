@@ -115,7 +115,7 @@ fn dynamic_loader(context: &mut Context) -> Verdict {
     )
 }
 
-/// What shells read or execute at their start.
+/// Variables that name what shells read or execute at startup.
 fn shell_start(context: &mut Context) -> Verdict {
     each_left_out(
         context,
@@ -143,7 +143,7 @@ fn exported_functions(context: &mut Context) -> Verdict {
     )
 }
 
-/// A script without `#!`, for which an interpreter is put in, is no way round.
+/// A script without `#!`, which an interpreter is put in front of, does not get round that.
 fn bare_script(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = Program::new(context, "program", [])?;

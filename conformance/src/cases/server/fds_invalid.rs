@@ -118,7 +118,7 @@ fn the_same_number_twice(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// -1 is what a failed call gives, and AT_FDCWD is negative too.
+/// -1 is the result of a failed call, and AT_FDCWD is negative too.
 fn negative_number(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let table = [
@@ -133,7 +133,7 @@ fn negative_number(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Numbers that would be others if they were cut to 32 or 64 bits.
+/// Numbers that would be valid if they were truncated to 32 or 64 bits.
 fn beyond_32_bits(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let table = [
@@ -164,7 +164,7 @@ fn from_the_limit_up(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// With more than 16 descriptors all of them are in the child, each at its number, or there is no child.
+/// Of more than 16 descriptors the child has all, each at its number, or no child starts.
 fn more_than_sixteen(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     for count in [17, 64, 253] {

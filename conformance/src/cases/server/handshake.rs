@@ -1,4 +1,4 @@
-//! Handshakes that are none: dropped, closed, and the next one is served.
+//! Malformed handshakes: dropped, their descriptors closed, and the next handshake is served.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -65,12 +65,12 @@ fn several_streams(context: &mut Context) -> Verdict {
     for frames in &mut ours {
         frames.expect_end("it came with another descriptor in one datagram")?;
     }
-    // Its question is the next one: there was none about the two.
+    // The next question is about this one: the policy was not asked about the two.
     stage.sentinel()?;
     stage.finish()
 }
 
-/// Fifty bad datagrams, a good request after each, and as many once more in one go.
+/// Fifty bad datagrams, a good request after each, and fifty more in a row.
 fn fifty_in_a_row(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let (watch, pipes) = watched_pipes(3)?;

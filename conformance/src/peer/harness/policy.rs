@@ -55,11 +55,11 @@ pub struct Decision {
 impl Decision {
     /// Answers it.
     pub fn answer(self, answer: &Answer) -> Verdict {
-        let message = answer_message(&self.id, answer).ok_or_else(|| harness("this is no answer"))?;
+        let message = answer_message(&self.id, answer).ok_or_else(|| harness("`Later` is not an answer"))?;
         self.answer_by(&message)
     }
 
-    /// Answers it with any result at all, such as one that is no decision.
+    /// Answers it with any result at all, even one that is not a decision.
     pub fn answer_with(self, result: &Value) -> Verdict {
         let message = json!({"jsonrpc": "2.0", "id": self.id, "result": result});
         self.answer_by(&message)
@@ -75,6 +75,10 @@ impl Decision {
     }
 }
 
+/// The question of a `policy/decide` request.
+///
+/// # Errors
+/// A violation where a member is missing or has another type.
 pub(super) fn question(params: &Value) -> Result<Question, CaseError> {
     let text = |name: &str| {
         params[name]

@@ -14,13 +14,17 @@ use crate::transcript::{self, Direction, Transcript};
 /// What has come from the shim and has not been taken yet.
 #[derive(Default)]
 pub(super) struct Inbox {
+    /// Answers to the suite's requests, by id.
     pub(super) answers: HashMap<u64, Result<Value, RpcError>>,
+    /// Questions that no policy has answered at once.
     pub(super) decisions: VecDeque<DecisionMessage>,
-    pub(super) cancelled: Vec<(String, Value)>,
+    /// Why reading has stopped, if the shim broke the protocol.
     pub(super) broken: Option<String>,
+    /// Whether the shim has closed its standard output.
     pub(super) ended: bool,
 }
 
+/// A `policy/decide` request as it came.
 pub(super) struct DecisionMessage {
     pub(super) id: Value,
     pub(super) params: Value,
@@ -35,11 +39,13 @@ pub struct RpcError {
     pub message: String,
 }
 
+/// The inbox, and the event that something has arrived in it.
 pub(super) struct Shared {
     pub(super) inbox: Mutex<Inbox>,
     pub(super) arrived: Condvar,
 }
 
+/// Reads what the shim says until its end, and answers the questions for which there is a policy.
 pub(super) fn read_messages(
     input: File,
     shared: &Shared,
@@ -54,7 +60,7 @@ pub(super) fn read_messages(
                 transcript.message(Direction::FromImplementation, "shim", &line, 0);
                 let message: Value = serde_json::from_slice(&with_byte_marks(&line)).map_err(|error| {
                     format!(
-                        "a line of the shim that is no JSON: {error}: {}",
+                        "a line of the shim that is not JSON: {error}: {}",
                         transcript::shown(&line)
                     )
                 })?;
@@ -85,7 +91,7 @@ fn take_message(
                 && let Some(message) = answer_message(&message["id"], &policy(&question))
             {
                 if let Some(writer) = writer.upgrade() {
-                    // A shim that has gone meanwhile is seen by whoever waits for it.
+                    // If the shim has gone meanwhile, the case that waits for it reports so.
                     let _ = write_line(&writer, transcript, &message);
                 }
                 return Ok(());
@@ -96,13 +102,8 @@ fn take_message(
             };
             lock(&shared.inbox).decisions.push_back(decision);
         }
-        Some("policy/cancelled") => {
-            let params = &message["params"];
-            let session = params["session"].as_str().unwrap_or_default().to_owned();
-            lock(&shared.inbox)
-                .cancelled
-                .push((session, params["id"].clone()));
-        }
+        // A hint for policies that work on a question; the suite's do not.
+        Some("policy/cancelled") => {}
         Some(method) => {
             if let (Some(writer), Some(_)) = (writer.upgrade(), message.get("id")) {
                 let error = json!({"code": -32601, "message": format!("unknown method {method}")});

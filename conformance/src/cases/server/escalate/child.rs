@@ -190,7 +190,7 @@ fn every_exit_code(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A relative program is the one in the request's working directory, also where the server's has one too.
+/// A relative program is the one in the request's working directory, even if the server's own has one of that name.
 fn relative_program(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let right = Program::at(context, &context.work_directory().join("p"), [Act::Exit(21)])?;
@@ -208,7 +208,7 @@ fn relative_program(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A program without a slash isn't looked for in any PATH.
+/// A program without a slash isn't searched for in any PATH.
 fn no_search_in_path(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let right = Program::at(context, &context.work_directory().join("sh"), [Act::Exit(24)])?;
@@ -316,7 +316,7 @@ fn bare_script(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A child outlives whatever thread of the server has started it: 200 requests, and an idle time that is longer
+/// A child outlives the server thread that started it: 200 requests, and an idle time that is longer
 /// than the usual keep-alive of a pool's threads.
 fn long_lived(context: &mut Context) -> Verdict {
     const IDLE: Duration = Duration::from_secs(12);

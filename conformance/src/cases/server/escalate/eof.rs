@@ -1,4 +1,4 @@
-//! While an escalated child runs, nobody else keeps its descriptors open.
+//! While an escalated child runs, no other process keeps its descriptors open.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -38,7 +38,10 @@ fn expect_end_while_alive(context: &Context, reader: File, escalated: &mut Escal
     let bytes = read_to_end(reader, Instant::now() + context.patience())?.ok_or_else(|| {
         violation(
             format_args!("the end of file on the pipe when the child has closed {what}"),
-            format_args!("none within {:?}; somebody holds a copy", context.patience()),
+            format_args!(
+                "none within {:?}; another process holds a copy",
+                context.patience()
+            ),
         )
     })?;
     expect::equal("bytes on the pipe before its end", b"said".to_vec(), bytes)?;
@@ -81,7 +84,7 @@ fn child_closes_a_high_number(context: &mut Context) -> Verdict {
     child_closes(context, 63)
 }
 
-/// A child that closes its standard input lets the writer see that nobody reads any more.
+/// A child that closes its standard input lets the writer see that there is no reader any more.
 fn child_closes_stdin(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -94,7 +97,7 @@ fn child_closes_stdin(context: &mut Context) -> Verdict {
         broken_within(&writer, context.patience())?,
         "the pipe has no reader when the child has closed its standard input",
         format_args!(
-            "it still has one after {:?}; somebody holds a copy",
+            "it still has one after {:?}; another process holds a copy",
             context.patience()
         ),
     )?;
@@ -119,7 +122,7 @@ fn broken_within(writer: &File, patience: std::time::Duration) -> Result<bool, C
     }
 }
 
-/// A socket in place of a pipe ends as well.
+/// A socket in place of a pipe comes to its end of file as well.
 fn socket(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;

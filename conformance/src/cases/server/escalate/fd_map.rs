@@ -37,7 +37,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 /// The limit of open files under which these shims run, where high numbers are mapped.
 const OPEN_FILES: u64 = 1024;
 
-/// Distinct files, to be told apart by inode.
+/// Distinct files, identified by inode.
 struct Files {
     files: Vec<File>,
 }
@@ -244,12 +244,12 @@ fn one_file_twice(context: &mut Context) -> Verdict {
     let mut text = String::new();
     files.files[0].rewind()?;
     files.files[0].read_to_string(&mut text)?;
-    // Which stream flushes first is the program's affair; that nothing is overwritten is not.
+    // The program may flush either stream first, but nothing may be overwritten.
     expect::equal("bytes in the file", 11, text.len())?;
     stage.finish()
 }
 
-/// Files of every kind keep being what they are: a directory, a pipe's ends, sockets, an event counter.
+/// Files of every kind arrive as what they are: a directory, a pipe's ends, sockets, an event counter.
 fn kinds(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let directory = File::open(context.work_directory())?;

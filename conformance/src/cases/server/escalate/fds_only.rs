@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::peer::fake_wrapper::{AsFdObject, Requester};
+use crate::peer::fake_wrapper::Requester;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::frame;
 use crate::probe::report::Report;
@@ -105,7 +105,7 @@ fn only_a_high_number(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Sixteen children that start at the same time, with pipes: none holds what is another's. Twenty rounds.
+/// Sixteen children that start at the same time, with pipes: none holds another's descriptors. Twenty rounds.
 fn among_sixteen_others(context: &mut Context) -> Verdict {
     const ROUNDS: usize = 20;
     const CHILDREN: usize = 16;
@@ -185,7 +185,7 @@ fn beside_half_messages(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// With other sessions, idle streams, half requests and pending decisions around, the list is as exact.
+/// With other sessions, idle streams, half requests and pending decisions around, the list is just as exact.
 fn beside_other_sessions(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let null = null()?;

@@ -20,7 +20,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.killed/each-signal", each_signal).within_seconds(60),
     case("server.escalate.killed/announced", announced),
     case("server.escalate.killed/an-exit-is-no-signal", an_exit_is_no_signal),
-    case("server.escalate.killed/by-somebody-else", by_somebody_else),
+    case("server.escalate.killed/by-another-process", by_another_process),
     case("server.escalate.killed/with-core-dump", with_core_dump),
     case("server.escalate.killed/grandchild-lives-on", grandchild_lives_on),
 ]);
@@ -35,7 +35,7 @@ fn expect_exited(result: &Value, status: i32) -> Verdict {
     )
 }
 
-/// A child that dies by any signal that can kill.
+/// Children that die by each signal that can kill.
 fn each_signal(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     for signal in (1..=LAST).filter(|signal| is_deadly(*signal)) {
@@ -69,8 +69,8 @@ fn an_exit_is_no_signal(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A child that somebody else kills.
-fn by_somebody_else(context: &mut Context) -> Verdict {
+/// A child that another process kills.
+fn by_another_process(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
     for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGSEGV] {
@@ -81,7 +81,7 @@ fn by_somebody_else(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A child that dumps core where the system lets it: the flag in the wait status is no part of the number.
+/// A child that dumps core where the system lets it: the core flag of the wait status is not part of the number.
 fn with_core_dump(context: &mut Context) -> Verdict {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -108,7 +108,7 @@ fn grandchild_lives_on(context: &mut Context) -> Verdict {
     let grandchild = fork(&mut escalated.child, &program, Kin::Child)?;
     escalated.child.process()?.signal(libc::SIGKILL)?;
     expect_killed(&escalated.requester.result()?, libc::SIGKILL)?;
-    // Whether it lives on after that is left open. Without its connection it ends by itself.
+    // The specification leaves open whether it lives on. Without its connection it exits by itself.
     drop(grandchild);
     stage.finish()
 }

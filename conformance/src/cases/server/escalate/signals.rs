@@ -124,7 +124,7 @@ fn two_children(context: &mut Context) -> Verdict {
     let mut second = stage.escalate(&program, &[])?;
     let bystander = second.child.process()?;
     if joined_the_wrapper(first.child.report.group) {
-        // Both have the group of their wrapper, the suite.
+        // Both have joined the group of their wrapper, which is the suite.
         first.exit(0)?;
         second.exit(0)?;
         return stage.finish();

@@ -35,7 +35,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.spawn-error/next-is-served", next_is_served),
 ]);
 
-/// What a request for a program that cannot be started came to.
+/// The outcome of a request for a program that cannot be started.
 struct Outcome {
     exit_code: i64,
     output: String,
@@ -86,7 +86,7 @@ fn outcome(context: &Context, stage: &mut Stage, request: &RequestMessage) -> Re
     })
 }
 
-/// All that was written to a pipe, whose end proves that nobody holds it any more.
+/// All that was written to a pipe, whose end of file proves that no process holds it any more.
 fn whole(context: &Context, reader: File, number: i32) -> Result<String, CaseError> {
     let bytes = read_to_end(reader, Instant::now() + context.patience())?.ok_or_else(|| {
         violation(
@@ -136,7 +136,7 @@ fn missing(context: &mut Context) -> Verdict {
     expect_failure(context, &file, &[127], "no-such-program")
 }
 
-/// A path below something that is no directory: 127 too.
+/// A path below something that is not a directory: 127 too.
 fn below_a_file(context: &mut Context) -> Verdict {
     let file = context.write_file("bin/plain-file", b"#!/bin/sh\n", 0o755)?;
     let below = format!("{}/program-below", file.display());
@@ -180,14 +180,14 @@ fn link_loop(context: &mut Context) -> Verdict {
     expect_failure(context, &text(&link), &[126], "circle")
 }
 
-/// A name that no file system has: 126.
+/// A name longer than any file system allows: 126.
 fn name_too_long(context: &mut Context) -> Verdict {
     let name = "n".repeat(300);
     let file = text(&context.path(&format!("bin/{name}")));
     expect_failure(context, &file, &[126], "nnnn")
 }
 
-/// A program that somebody has open for writing (ETXTBSY): 126.
+/// A program that another process has open for writing (ETXTBSY): 126.
 fn open_for_writing(context: &mut Context) -> Verdict {
     let path = context.path("bin/being-written");
     std::fs::copy(context.link_probe("probe-to-copy")?, &path)?;
@@ -218,7 +218,7 @@ fn bad_interpreter(context: &mut Context) -> Verdict {
     expect_failure(context, &text(&file), &[126, 127], "bad-interpreter")
 }
 
-/// Without a descriptor 2 there is no line, on no other descriptor either.
+/// Without a descriptor 2 no line is written, not even to another descriptor.
 fn no_standard_error(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let file = text(&context.path("bin/no-such-program"));
@@ -244,7 +244,8 @@ fn nothing_mapped(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A standard error that nobody reads, that is full, or that can only be read, costs neither result nor server.
+/// A standard error without a reader, one that is full, and one that is open for reading only: the result comes all
+/// the same, and the server goes on serving.
 fn standard_error_unwritable(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let file = text(&context.path("bin/no-such-program"));
@@ -285,7 +286,7 @@ fn directory_gone(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A failure between others, forty times, is nobody else's failure.
+/// Forty failures among other requests do not affect those.
 fn next_is_served(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let file = text(&context.path("bin/no-such-program"));

@@ -53,7 +53,7 @@ fn as_requested(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Without the member the child has the server's.
+/// Without the member the child has the server's umask.
 fn without_the_member(context: &mut Context) -> Verdict {
     let mut stage = stage(context)?;
     let seen = umask_of(context, &mut stage, None)?;
@@ -61,7 +61,7 @@ fn without_the_member(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A request's umask isn't there for the next request.
+/// A request's umask does not carry over to the next request.
 fn one_after_the_other(context: &mut Context) -> Verdict {
     let mut stage = stage(context)?;
     for _ in 0..10 {
@@ -79,7 +79,7 @@ fn one_after_the_other(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A script without `#!` has it as well.
+/// A script without `#!` gets the umask as well.
 fn bare_script(context: &mut Context) -> Verdict {
     let mut stage = stage(context)?;
     let program = Program::new(context, "program", [])?;
@@ -94,7 +94,7 @@ fn bare_script(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// What the server's process has as its umask, seen in /proc at any moment while 100 requests bring another.
+/// The server's own umask, watched in /proc while 100 requests bring another one, never changes.
 fn server_unchanged(context: &mut Context) -> Verdict {
     let mut stage = stage(context)?;
     let pid = stage.shim.process.pid.as_raw();
@@ -111,7 +111,7 @@ fn server_unchanged(context: &mut Context) -> Verdict {
                     others.push(umask);
                 }
                 looks += 1;
-                // The processor is shared with the server that is looked at.
+                // Let the server that is watched have the processor, too.
                 std::thread::yield_now();
             }
             (looks, others)

@@ -55,7 +55,7 @@ fn login_and_not(context: &mut Context) -> Verdict {
     one_shots.shim.shutdown()
 }
 
-/// The command is one argument, whatever is in it.
+/// The command is one argument, whatever it contains.
 fn command_verbatim(context: &mut Context) -> Verdict {
     let mut one_shots = OneShots::new(context)?;
     let commands = [

@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.teardown/socket-dead-afterwards", socket_dead_afterwards),
 ]).needs("exec");
 
-/// An escalated child that the shell left in the background, with the output in its hands, neither delays the
+/// An escalated child that the shell left in the background, holding its output, neither delays the
 /// result nor outlives it.
 fn escalated_background_child(context: &mut Context) -> Verdict {
     let mut one_shots = OneShots::new(context)?;
@@ -60,7 +60,7 @@ fn pending_request(context: &mut Context) -> Verdict {
     one_shots.shim.shutdown()
 }
 
-/// Who kept the escalation socket is not served after the end.
+/// A process that kept the escalation socket is not served after the end.
 fn socket_dead_afterwards(context: &mut Context) -> Verdict {
     let mut one_shots = OneShots::new(context)?;
     let mut begun = one_shots.begin(context, Some(LONG_TIMEOUT_MS))?;
@@ -71,8 +71,8 @@ fn socket_dead_afterwards(context: &mut Context) -> Verdict {
     one_shots.shim.shutdown()
 }
 
-/// Demands that a handshake fails, or that its stream ends. As the listener may end a moment after the answer, a
-/// stream that stays silent is given the time for it.
+/// Demands that a handshake fails, or that its stream ends. The listener may end a moment after the answer, so a
+/// silent stream is given time to end.
 fn expect_dead(socket: &mut EscalationSocket, patience: Duration) -> Verdict {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     if socket.try_datagram(&[0], &[&theirs]).is_err() {

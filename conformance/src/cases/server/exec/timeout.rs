@@ -57,7 +57,7 @@ fn shell_and_children(context: &mut Context) -> Verdict {
     one_shots.shim.shutdown()
 }
 
-/// At the timeout descendants of the shell in a group or a session of their own, or without parents, are killed.
+/// At the timeout descendants of the shell in a group or a session of their own, or orphaned, are killed.
 fn descendants_of_the_shell(context: &mut Context) -> Verdict {
     let mut one_shots = OneShots::new(context)?;
     let timeout = one_shots.short_timeout_ms;

@@ -50,7 +50,7 @@ fn hand_over(context: &mut Context, what: &str, wrong: Vec<OwnedFd>) -> Verdict 
     siege.lift(context, what)
 }
 
-/// What has a path, or could have one.
+/// Files that have a path, or could have one.
 fn files_for_streams(context: &mut Context) -> Verdict {
     let path = context.write_file("file", b"\x02\x00\x00\x00{}", 0o644)?;
     let only_a_path = File::options()
@@ -70,7 +70,7 @@ fn files_for_streams(context: &mut Context) -> Verdict {
     hand_over(context, "handshakes with files", wrong)
 }
 
-/// What can be waited for, but is no socket.
+/// Descriptors that can be polled, but are not sockets.
 fn events_for_streams(context: &mut Context) -> Verdict {
     let (reader, writer) = pipe()?;
     let (lone_reader, _) = pipe()?;
@@ -88,7 +88,7 @@ fn events_for_streams(context: &mut Context) -> Verdict {
     hand_over(context, "handshakes with pipes and events", wrong)
 }
 
-/// Sockets that are no connected streams of the right family.
+/// Sockets that are not connected streams of the right family.
 fn other_sockets_for_streams(context: &mut Context) -> Verdict {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let connected = TcpStream::connect(listener.local_addr()?)?;
@@ -109,7 +109,7 @@ fn other_sockets_for_streams(context: &mut Context) -> Verdict {
     hand_over(context, "handshakes with other sockets", wrong)
 }
 
-/// Right streams whose other end is gone, in every way to go.
+/// Valid streams whose other end is gone, in every possible way.
 fn streams_without_a_peer(context: &mut Context) -> Verdict {
     let closed = || Ok::<_, CaseError>(UnixStream::pair()?.0);
     let shut = || {
@@ -137,7 +137,7 @@ fn the_escalation_socket_itself(context: &mut Context) -> Verdict {
         siege.stage.session.socket.datagram(&[0], &[&own])?;
         siege.others_are_served()?;
     }
-    // In a heap, and with a descriptor of its own in its own queue.
+    // Several at once, and one with its own descriptor in its queue.
     for _ in 0..5 {
         siege.stage.session.socket.datagram(&[0], &[&own, &own])?;
     }
@@ -146,7 +146,7 @@ fn the_escalation_socket_itself(context: &mut Context) -> Verdict {
     siege.lift(context, "handshakes with the escalation socket itself")
 }
 
-/// One stream is handed over many times: several may read from it, and nobody else is harmed.
+/// One stream is handed over many times: several may read from it, and other streams are not harmed.
 fn one_stream_again_and_again(context: &mut Context) -> Verdict {
     let mut siege = Siege::new(context)?;
     let (ours, theirs) = UnixStream::pair()?;
@@ -162,7 +162,7 @@ fn one_stream_again_and_again(context: &mut Context) -> Verdict {
     siege.lift(context, "one stream in twenty handshakes")
 }
 
-/// Empty ones, huge ones, and as many descriptors as the kernel passes at once.
+/// Empty and huge datagrams, and as many descriptors as the kernel passes at once.
 fn odd_datagrams(context: &mut Context) -> Verdict {
     const AT_ONCE: usize = 253;
     let mut siege = Siege::new(context)?;
@@ -189,7 +189,7 @@ fn odd_datagrams(context: &mut Context) -> Verdict {
     siege.lift(context, "odd datagrams")
 }
 
-/// Twenty thousand datagrams that are no handshake, and requests of others among them.
+/// Twenty thousand datagrams that are not handshakes, with requests of others among them.
 fn flood_of_datagrams(context: &mut Context) -> Verdict {
     const DATAGRAMS: usize = 20_000;
     let mut siege = Siege::new(context)?;
@@ -214,7 +214,7 @@ fn flood_of_streams(context: &mut Context) -> Verdict {
             .collect::<Result<Vec<_>, _>>()?;
         drop(silent);
     }
-    siege.lift(context, "a flood of streams that say nothing")
+    siege.lift(context, "a flood of silent streams")
 }
 
 /// More silent streams than the server can have files: a newcomer is served or refused, and when they are gone all
@@ -241,7 +241,7 @@ fn at_the_limit_of_files(context: &mut Context) -> Verdict {
         }
     }
     drop(silent);
-    // Until the server has seen that they are gone it may refuse newcomers.
+    // Until the server has noticed that they are gone, it may refuse newcomers.
     siege.expect_rest(context, "streams up to the limit of files")?;
     siege.lift(context, "streams up to the limit of files")
 }

@@ -1,4 +1,4 @@
-//! Hostile input on request streams: stalls in every phase, monstrous JSON, descriptors in heaps, garbage.
+//! Hostile input on request streams: stalls, huge or deeply nested JSON, masses of descriptors, garbage.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -40,7 +40,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.hostile/garbage", garbage).within_seconds(120),
 ]);
 
-/// Streams that are open at once and to which `say` has said something.
+/// Streams that are open at once, to each of which `say` has written something.
 fn open(
     siege: &mut Siege,
     count: usize,
@@ -55,7 +55,7 @@ fn open(
         .collect()
 }
 
-/// Streams on which nothing is said.
+/// Streams on which nothing is sent.
 fn silent_streams(context: &mut Context) -> Verdict {
     let mut siege = Siege::new(context)?;
     let silent = open(&mut siege, OPEN_AT_ONCE, |_, _| Ok(()))?;
@@ -90,7 +90,7 @@ fn half_frames(context: &mut Context) -> Verdict {
     siege.lift(context, "half frames")
 }
 
-/// They hold up the end of the session for nobody.
+/// They do not hold up the end of the session.
 fn half_frames_at_the_end(context: &mut Context) -> Verdict {
     let mut siege = Siege::new(context)?;
     let parts: Vec<_> = (0..OPEN_AT_ONCE)
@@ -121,7 +121,7 @@ fn announced_and_not_sent(context: &mut Context) -> Verdict {
     siege.lift(context, "lengths without payloads")
 }
 
-/// A wrapper that stops at one of the points of a request's course, for each of them; then all are gone.
+/// A wrapper stalls at each point in the course of a request; then all wrappers go.
 fn stalls_in_every_phase(context: &mut Context) -> Verdict {
     const OF_EACH: usize = 6;
     let mut siege = Siege::new(context)?;
@@ -162,7 +162,7 @@ fn stalls_in_every_phase(context: &mut Context) -> Verdict {
     siege.lift(context, "stalls in every phase")
 }
 
-/// Denials of 512 KiB, more than a socket takes, that nobody reads.
+/// Denials of 512 KiB, more than a socket takes, that no wrapper reads.
 fn readers_that_stall(context: &mut Context) -> Verdict {
     const READERS: usize = 8;
     let mut siege = Siege::new(context)?;
@@ -192,7 +192,7 @@ fn readers_that_stall(context: &mut Context) -> Verdict {
     siege.lift(context, "readers that stall")
 }
 
-/// JSON of 100,000 levels: alone, as a member that nobody knows, as one that is known, and without an end.
+/// JSON of 100,000 levels: alone, as an unknown member, as a known one, and without an end.
 fn nested_without_end(context: &mut Context) -> Verdict {
     const DEPTH: usize = 100_000;
     let mut siege = Siege::new(context)?;
@@ -219,7 +219,7 @@ fn nested_without_end(context: &mut Context) -> Verdict {
     siege.lift(context, "100,000 levels of nesting")
 }
 
-/// 16 MiB of right JSON of several kinds, again and again: what a server makes of it doesn't stay.
+/// 16 MiB of valid JSON of several kinds, again and again: the memory that a server takes for it is released.
 fn sixteen_mib_of_json(context: &mut Context) -> Verdict {
     const LENGTH: usize = 16 << 20;
     let loud = std::mem::replace(&mut context.transcript, Transcript::new(|_| {}));
@@ -241,7 +241,7 @@ fn sixteen_mib_of_json(context: &mut Context) -> Verdict {
         .map(|value| frame(format!("{{\"unknown\":{value},{}", &right[1..]).as_bytes()))
         .chain([frame(values[0].as_bytes())])
         .collect();
-    // A slow parser may take its time for so much.
+    // A slow parser needs time for so much.
     let long = 6 * context.patience();
     let rounds = Rounds {
         what: "requests of 16 MiB",
@@ -276,7 +276,7 @@ fn heaps_of_descriptors(context: &mut Context) -> Verdict {
     siege.others_are_served()?;
     drop((open, pipes));
     watch.expect_closed("the server", context.patience())?;
-    siege.lift(context, "heaps of descriptors")
+    siege.lift(context, "masses of descriptors")
 }
 
 /// A request that brings both ends of its own stream: as long as the server keeps them, it never sees an end.
@@ -297,7 +297,7 @@ fn a_stream_in_itself(context: &mut Context) -> Verdict {
         drop((frames, theirs));
         siege.others_are_served()?;
     }
-    siege.lift(context, "streams that came with themselves")
+    siege.lift(context, "streams that were sent over themselves")
 }
 
 /// With each message the kernel gives the server the sender's process, user and group (SO_PASSCRED).
@@ -309,7 +309,7 @@ fn streams_with_credentials(context: &mut Context) -> Verdict {
     siege.lift(context, "streams that bring credentials")
 }
 
-/// With each message the kernel gives the server a descriptor of the sender (SO_PASSPIDFD), which nobody sent.
+/// With each message the kernel gives the server a pidfd of the sender, who did not send it (SO_PASSPIDFD).
 fn streams_with_pidfds(context: &mut Context) -> Verdict {
     let (end, _) = UnixStream::pair()?;
     if bring_pidfds(&end) == Err(Errno::ENOPROTOOPT) {
@@ -328,7 +328,7 @@ fn bring_pidfds(end: &UnixStream) -> nix::Result<()> {
     let on: libc::c_int = 1;
     let value: *const libc::c_int = &raw const on;
     let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(|_| Errno::EOVERFLOW)?;
-    // SAFETY: the value lives across the call and has the length that is said.
+    // SAFETY: the value lives across the call and has the length that is passed.
     let done = unsafe {
         libc::setsockopt(
             end.as_raw_fd(),
@@ -356,7 +356,7 @@ fn escalate_on(
         drop(theirs);
         requester.request(&siege.stage.request_for("/bin/true"))?;
         expect_any_answer(&mut requester, "a request", context.patience())?;
-        // A server may have had enough of such a stream before.
+        // The server may have closed such a stream already.
         if requester.send_descriptors(&[(1, &null)]).is_ok() {
             expect_any_answer(&mut requester, "an escalated command", context.patience())?;
         }
@@ -387,7 +387,7 @@ fn garbage(context: &mut Context) -> Verdict {
             if bytes.is_empty() {
                 continue;
             }
-            // The server may have had enough before.
+            // The server may have closed the stream already.
             let _ = requester
                 .frames
                 .try_send_bytes(&bytes, &vec![null.as_raw_fd(); count]);

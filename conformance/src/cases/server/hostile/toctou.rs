@@ -39,7 +39,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 /// What the program that is decided on says and exits with.
 const DECIDED: (u8, u8) = (b'A', 11);
 
-/// The same of the one that is put in its place.
+/// The same for the program that is put in its place.
 const SWAPPED: (u8, u8) = (b'B', 22);
 
 /// When the swap happens.
@@ -75,7 +75,7 @@ fn fresh_directory(context: &Context) -> Result<PathBuf, CaseError> {
     Ok(path)
 }
 
-/// What became of an escalation: the letters on standard output, and the result if there was one.
+/// The outcome of an escalation: the letters on standard output, and the result if there was one.
 fn outcome(context: &Context, requester: &mut Requester) -> Result<(Vec<u8>, Option<i64>), CaseError> {
     let (reader, writer) = pipe()?;
     let null = File::options().write(true).open("/dev/null")?;
@@ -137,7 +137,7 @@ fn attempt(
     if moment == Some(Moment::Pending) {
         swap()?;
         decision.answer(&Answer::Escalate)?;
-        // It may fail closed at once.
+        // The server may fail closed at once.
         match requester.frames.receive()? {
             Received::End { bytes: 0 } => return Ok(()),
             Received::Frame(frame) => {
@@ -324,7 +324,7 @@ fn missing_then_there(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// After the decision two files change places without end: whenever the server looks and whenever it executes,
+/// After the decision two files are exchanged again and again: whenever the server looks and whenever it executes,
 /// the other one never runs. Sixty times.
 fn exchanged_again_and_again(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
@@ -354,13 +354,13 @@ fn exchanged_again_and_again(context: &mut Context) -> Verdict {
         if output.is_empty() { refused += 1 } else { ran += 1 }
     }
     context.transcript.note(format_args!(
-        "what was decided on ran {ran} times and was refused {refused} times"
+        "the program that was decided on ran {ran} times and was refused {refused} times"
     ));
     stage.sentinel()?;
     stage.finish()
 }
 
-/// Two files change their names in one step (renameat2 with RENAME_EXCHANGE).
+/// Exchanges the names of two files atomically (renameat2 with RENAME_EXCHANGE).
 fn exchange(first: &Path, second: &Path) -> Result<(), CaseError> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     Ok(renameat2(

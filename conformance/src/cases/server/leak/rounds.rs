@@ -35,13 +35,13 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.leak/one-shots", one_shots).needs("exec").within_seconds(120),
 ]);
 
-/// Bytes that may stay of a request: half of what would be called a leak, for the noise of allocators.
+/// Bytes that may remain per request: half of what counts as a leak, for the noise of allocators.
 const OF_A_REQUEST: u64 = 512;
 
 /// How many requests are open at once.
 const AT_ONCE: usize = 20;
 
-/// A stage that keeps the wire to itself: thousands of requests would drown a transcript.
+/// A stage without a transcript, which thousands of requests would flood.
 fn quiet_stage(context: &mut Context) -> Result<Stage, CaseError> {
     let loud = std::mem::replace(&mut context.transcript, Transcript::new(|_| {}));
     let stage = Stage::new(context);
@@ -49,14 +49,14 @@ fn quiet_stage(context: &mut Context) -> Result<Stage, CaseError> {
     stage
 }
 
-/// A request of an ordinary size, of which a server that keeps it keeps more than a kibibyte.
+/// A request of an ordinary size, which takes more than a kibibyte if a server keeps it.
 fn request(stage: &Stage, file: &str) -> RequestMessage {
     stage
         .request_for(file)
         .variable("SOME_VARIABLE", &"some value of it ".repeat(100))
 }
 
-/// Requests that are decided on and are over.
+/// Requests that are decided on and completed.
 fn decisions(context: &mut Context) -> Verdict {
     const REQUESTS: usize = 1_500;
     let mut stage = quiet_stage(context)?;
@@ -119,7 +119,7 @@ fn finish(mut stage: Stage) -> Verdict {
     stage.finish()
 }
 
-/// Datagrams that are no handshake, or that bring what is no stream.
+/// Datagrams that are not handshakes, or whose descriptor is not a stream.
 fn bad_handshakes(context: &mut Context) -> Verdict {
     const HANDSHAKES: usize = 1_200;
     let mut stage = quiet_stage(context)?;
@@ -144,7 +144,7 @@ fn bad_handshakes(context: &mut Context) -> Verdict {
             drop(other);
             socket.datagram(&[0], &[&stream])?;
         }
-        // What was sent before has been seen when this is over.
+        // When this is over, the server has seen all that was sent before.
         stage.sentinel()
     })?;
     finish(stage)
@@ -347,7 +347,7 @@ fn ended_children(context: &mut Context) -> Verdict {
 /// Sessions that are started, used and closed, and some that are never used.
 fn sessions(context: &mut Context) -> Verdict {
     const SESSIONS: usize = 150;
-    // What a shim may remember of a session and its process that can be asked for later.
+    // A shim may remember this much of a session and its process, for later calls.
     const OF_A_SESSION: u64 = 2_048;
     let mut stage = quiet_stage(context)?;
     let shell = context.path("bin/shell");

@@ -50,7 +50,7 @@ const SESSIONS_OF_EACH: usize = 5;
 const MOST_RUNNING: usize = 4;
 const MOST_HELD: usize = 6;
 
-/// Bytes of memory that may stay of a request, and in all, for what allocators keep after a storm.
+/// Bytes of memory that may remain per request, and in all, for what allocators keep after a storm.
 const OF_A_REQUEST: u64 = 512;
 const IN_ALL: u64 = 4 << 20;
 
@@ -164,7 +164,7 @@ fn arena(context: &Context, full: File) -> Result<Arena, CaseError> {
     })
 }
 
-/// The policy: a request says itself, as its second argument, what is to become of it.
+/// The policy: the second argument of a request names the decision.
 fn decide(question: &Question) -> Answer {
     match question.arguments.get(1).map(String::as_str) {
         Some("run") => Answer::Run,
@@ -348,7 +348,7 @@ impl Driver<'_> {
         expect::equal("the child's output, to its end", Some(b"q".to_vec()), output)
     }
 
-    /// A program that isn't there.
+    /// A program that does not exist.
     fn spawn_error(&mut self, session: &mut Session) -> Verdict {
         self.count("spawn errors");
         let (reader, writer) = pipe()?;
@@ -417,7 +417,7 @@ impl Driver<'_> {
         session.held.push(requester);
     }
 
-    /// The policy answers a question of long ago, whose wrapper or session may have gone.
+    /// The policy answers an old question, whose wrapper or session may have gone.
     fn late_answer(&mut self) -> Verdict {
         let decision = lock(&self.arena.control).shim.decision_within(Duration::ZERO)?;
         if let Some(decision) = decision {
@@ -427,7 +427,7 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Somebody who doesn't keep to the protocol.
+    /// A client that does not keep to the protocol.
     fn hostile_client(&mut self, session: &mut Session) -> Verdict {
         self.count("hostile clients");
         match self.random.random_range(0..9) {
@@ -496,7 +496,7 @@ impl Driver<'_> {
         for requester in session.held {
             expect_end_at_last(requester, "a stream of an ended session")?;
         }
-        // Nobody serves its socket any more.
+        // Its socket is not served any more.
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         if session.socket.try_datagram(&[0], &[&theirs]).is_ok() {
             drop(theirs);

@@ -27,7 +27,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.policy.error/again-and-again", again_and_again).within_seconds(60),
 ]);
 
-/// Demands Deny or the end of the stream, whatever the wrapper says then.
+/// Demands Deny or the end of the stream, whatever the wrapper sends after that.
 fn expect_failed_closed(requester: &mut Requester, why: &str) -> Verdict {
     let expected = format!("after {why}: Deny, or the end of the stream");
     match requester.frames.receive()? {
@@ -35,16 +35,16 @@ fn expect_failed_closed(requester: &mut Requester, why: &str) -> Verdict {
         Received::Frame(frame) => {
             let message = frame.json()?;
             if message["action"]["Deny"].is_object() {
-                // A wrapper that takes it for Escalate finds nobody who listens.
+                // A wrapper that took it for Escalate would find the stream closed.
                 let _ = requester
                     .frames
                     .try_send_bytes(&self::frame(b"{\"fds\":[]}"), &[]);
-                return requester.frames.expect_end("after Deny nothing more is said");
+                return requester.frames.expect_end("after Deny nothing more is sent");
             }
             Err(violation(expected, message))
         }
         Received::End { bytes } => Err(violation(expected, format_args!("{bytes} bytes of a frame"))),
-        Received::Silence { .. } => Err(violation(expected, "nothing: the wrapper hangs")),
+        Received::Silence { .. } => Err(violation(expected, "nothing: the wrapper would hang")),
     }
 }
 
@@ -63,7 +63,7 @@ fn expect_failure_handled(
     program.expect_not_started()
 }
 
-/// The policy gives an error in place of an answer.
+/// The policy answers with an error.
 fn error_answer(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
@@ -75,7 +75,7 @@ fn error_answer(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// The policy answers with something that is no decision.
+/// The policy answers with something that is not a decision.
 fn no_decision(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
@@ -106,7 +106,7 @@ fn no_decision(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// The same request again is another question: a failure is no decision that could be kept.
+/// The same request again is another question: a failure is not a decision that could be remembered.
 fn not_remembered(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
@@ -123,7 +123,7 @@ fn not_remembered(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Of requests that are pending together, those fail over which the policy fails.
+/// Of requests that are pending together, only those fail for which the policy fails.
 fn some_of_many(context: &mut Context) -> Verdict {
     const PENDING: usize = 24;
     let mut stage = Stage::new(context)?.decide_by_hand();
@@ -152,7 +152,7 @@ fn some_of_many(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A policy that fails over one request disturbs no child of another.
+/// A policy failure for one request does not disturb the children of others.
 fn beside_running_children(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let running = ConnectedProgram::new(context, "running")?;
@@ -173,7 +173,7 @@ fn beside_running_children(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// The policy fails when nobody waits for it any more.
+/// The policy fails when its wrapper no longer waits.
 fn after_the_wrapper_left(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     for _ in 0..5 {
@@ -189,7 +189,7 @@ fn after_the_wrapper_left(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A failure over a request of one session is none of another's.
+/// A failure over a request of one session does not affect another session.
 fn in_another_session(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut other = stage.shim.probe_session(context, "other")?;

@@ -91,7 +91,7 @@ fn dot_components(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A file without a slash is one of the working directory, also where PATH has one of that name.
+/// A file without a slash is one of the working directory, even if PATH has one of that name.
 fn no_search_in_path(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let directory = stage.directory.clone();
@@ -128,7 +128,7 @@ fn argv_verbatim(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Ten thousand arguments, each of them, in order.
+/// All of ten thousand arguments, in order.
 fn ten_thousand_arguments(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let words: Vec<String> = (0..10_000).map(|number| format!("argument {number}")).collect();
@@ -160,7 +160,7 @@ fn workdir_verbatim(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// The policy is asked about a file that doesn't exist too: the decision is the policy's, and 127 comes after it.
+/// The policy is asked about a file that doesn't exist too: the policy decides first, and 127 comes after that.
 fn missing_file(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let directory = stage.directory.clone();

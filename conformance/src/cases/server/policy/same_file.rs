@@ -39,7 +39,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 /// The status of the program that the kernel would execute.
 const RIGHT: u8 = 11;
 
-/// The status of each that it would not.
+/// The status of each program that it would not execute.
 const DECOY: u8 = 22;
 
 /// Writes a program, and the directories that lead to it.
@@ -87,7 +87,7 @@ fn expect_right(stage: &mut Stage, request: &RequestMessage, right: &Path) -> Ve
     requester.expect_exit_code(RIGHT.into())
 }
 
-/// What became of a request that names no file, or none that the server can know.
+/// The outcome of a request that names no file, or one that the server cannot know.
 enum Outcome {
     /// Closed, denied, or answered with 126 or 127.
     Refused,
@@ -139,7 +139,7 @@ fn outcome(
     }
 }
 
-/// Demands that nothing runs for a request that names no file that could.
+/// Demands that nothing runs for a request that names no executable file.
 fn expect_nothing(stage: &mut Stage, request: &RequestMessage) -> Verdict {
     let null = null()?;
     let outcome = outcome(stage, request, &[(0, &null), (1, &null), (2, &null)])?;
@@ -153,7 +153,7 @@ fn expect_nothing(stage: &mut Stage, request: &RequestMessage) -> Verdict {
     }
 }
 
-/// `~` is a name like others: what is expanded by a shell is expanded before the wrapper is called.
+/// `~` is an ordinary name: shells expand it before they call the wrapper.
 fn tilde(context: &mut Context) -> Verdict {
     // HOME of the server is the case's directory, that of the request another one.
     let mut stage = Stage::new(context)?.decide_by_hand();
@@ -167,7 +167,7 @@ fn tilde(context: &mut Context) -> Verdict {
         let request = request(name, &text(&work)).variable("HOME", &home);
         expect_right(&mut stage, &request, &right)?;
     }
-    // And in the working directory's name.
+    // The same in the name of the working directory.
     let right = program(work.join("~/q"), RIGHT)?;
     expect_right(&mut stage, &request("q", &text(&work.join("~"))), &right)?;
     stage.finish()
@@ -236,7 +236,7 @@ fn workdir_through_a_link(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Where there are no links `..` leads where one would think, and above the root is the root.
+/// Without links `..` leads to the parent by name, and the parent of the root is the root.
 fn dotdot_without_links(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
@@ -274,7 +274,7 @@ fn links_to_programs(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A path through a file, or through what isn't there, leads nowhere, whatever would be left without it.
+/// A path through a file, or through what isn't there, leads nowhere, whatever the rest of the path would name.
 fn dotdot_through_what_is_no_directory(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
@@ -344,14 +344,14 @@ fn expect_refused_or_one_file(
     expect::that(
         names_one_file && is_right,
         format_args!(
-            "file {} in {} is refused, or decided on by a name that is the same file for everybody, and that runs",
+            "file {} in {} is refused, or decided on under a name that means the same file in every process, which then runs",
             sent["file"], sent["workdir"]
         ),
         format_args!("asked about {program:?}, the server ran a program that exited with {status}"),
     )
 }
 
-/// `/proc/self/exe` is another file in each process: the server's own is none that a requester has meant.
+/// `/proc/self/exe` is another file in each process: a requester never means the server's own.
 fn own_executable(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let work = context.work_directory();
@@ -383,7 +383,7 @@ fn own_directory(context: &mut Context) -> Verdict {
     let directory = text(&work);
     let null = null()?;
     let placements: [(i64, &dyn AsFdObject); 3] = [(0, &null), (1, &null), (2, &null)];
-    // Where only the file says it, the requester means the working directory that the request has.
+    // In the file alone, it means the working directory of the request.
     for (file, workdir, right) in [
         ("/proc/self/cwd/p", &*directory, Some(&*right)),
         ("link/p", &*directory, Some(&*right)),

@@ -39,7 +39,7 @@ fn deny(reason: &str) -> Answer {
 
 fn expect_denied(requester: &mut Requester, reason: &str) -> Verdict {
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
-    requester.frames.expect_end("after Deny nothing more is said")
+    requester.frames.expect_end("after Deny nothing more is sent")
 }
 
 /// Each question names the session on whose socket the handshake came.
@@ -124,7 +124,7 @@ fn closing_one(context: &mut Context) -> Verdict {
         pending.push((requester, shim.next_decision()?));
     }
     shim.close_session("closed")?;
-    // The effects on the closed session are there before the other one is looked at.
+    // The closed session shows the effects before the other one is looked at.
     pending[0].0.frames.expect_end("its session was closed")?;
     running[0].0.frames.expect_end("its session was closed")?;
 

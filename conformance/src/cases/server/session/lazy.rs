@@ -39,7 +39,7 @@ fn paths_are_not_opened(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
     let overlay = shim.start_session("main", &shell, &wrapper)?;
     expect_overlay(&overlay, &wrapper)?;
-    // Whatever the first start does late, it has done when a second one has answered.
+    // When a second start has answered, the first one has done all that it would do late.
     shim.start_session("sentinel", "/bin/sh", "/opt/wrapper")?;
     match watch.read_events() {
         Err(nix::errno::Errno::EAGAIN) => {}

@@ -55,7 +55,7 @@ fn wrapper_path_unchanged(context: &mut Context) -> Verdict {
 /// The socket's number has nothing but decimal digits.
 fn number_in_decimal(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
-    // Several, so that a number with two digits and more is among them.
+    // Several, so that some numbers have two digits or more.
     for index in 0..12 {
         let overlay = shim.start_session(&format!("session {index}"), "/bin/sh", "/opt/wrapper")?;
         let value = overlay.get("CODEX_ESCALATE_SOCKET").unwrap_or_default();

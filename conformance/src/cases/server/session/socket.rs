@@ -1,4 +1,4 @@
-//! The escalation socket at the spawn of a shell: there, alone, and nobody else's.
+//! The escalation socket at the spawn of a shell: the shell holds it, nothing beside it, and no other process does.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -29,14 +29,14 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("session.socket.client-only/two-sessions", two_sessions),
     case("session.socket.client-only/second-session-while-first-lives", second_session_while_first_lives),
     case("session.socket.client-only/with-open-requests", with_open_requests),
-    case("session.socket.closed/nobody-else", nobody_else),
+    case("session.socket.closed/shell-only", shell_only),
     case("session.socket.closed/among-many-sessions", among_many_sessions),
     case("session.socket.closed/one-shot", one_shot).needs("exec"),
     case("session.socket.closed/escalated-child-has-none", escalated_child_has_none),
     case("session.socket.closed/later-shell-has-none", later_shell_has_none),
 ]);
 
-/// A session whose shell is a probe that still has its socket for itself.
+/// A session whose shell is a probe that has not handed over its socket.
 struct Shell {
     overlay: Overlay,
     probe: Probe,
@@ -68,8 +68,8 @@ fn socket_inode(overlay: &Overlay, report: &Report) -> Result<u64, CaseError> {
     Ok(socket.identity.1)
 }
 
-/// Demands that only `shell` and its descendants hold the socket of that inode. What a process holds for the
-/// moment between its fork and its execve is waited out.
+/// Demands that only `shell` and its descendants hold the socket of that inode. The moment between a
+/// fork and its execve, in which a process holds more, is waited out.
 fn expect_only_holder(context: &Context, inode: u64, shell: i32) -> Verdict {
     let deadline = Instant::now() + context.patience();
     loop {
@@ -87,7 +87,7 @@ fn expect_only_holder(context: &Context, inode: u64, shell: i32) -> Verdict {
             return expect::that(
                 holders.contains(&shell),
                 "the shell holds its escalation socket",
-                "nobody holds it",
+                "no process holds it",
             );
         }
         if Instant::now() >= deadline {
@@ -193,7 +193,7 @@ fn for_grandchildren(context: &mut Context) -> Verdict {
     shim.shutdown()
 }
 
-/// Where the base environment has the names already, the overlay's values are what the shell sees, once each.
+/// If the base environment has the names already, the shell sees the values of the overlay, once each.
 fn overlay_over_base(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
     let program = ConnectedProgram::new(context, "shell")?;
@@ -288,7 +288,7 @@ fn with_open_requests(context: &mut Context) -> Verdict {
 }
 
 /// After the spawn no process but the shell holds the client's end.
-fn nobody_else(context: &mut Context) -> Verdict {
+fn shell_only(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
     let shell = spawn_shell(context, &mut shim, "main")?;
     let inode = socket_inode(&shell.overlay, &shell.probe.report)?;
@@ -296,7 +296,7 @@ fn nobody_else(context: &mut Context) -> Verdict {
     shim.shutdown()
 }
 
-/// So it is for each of many sessions that live at once.
+/// The same for each of many sessions that live at once.
 fn among_many_sessions(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
     let shells = (0..6)
@@ -309,7 +309,7 @@ fn among_many_sessions(context: &mut Context) -> Verdict {
     shim.shutdown()
 }
 
-/// So it is while the shell of a one-shot runs.
+/// The same while the shell of a one-shot runs.
 fn one_shot(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
     let program = ConnectedProgram::new(context, "shell")?;
@@ -349,7 +349,7 @@ fn one_shot(context: &mut Context) -> Verdict {
     shim.shutdown()
 }
 
-/// An escalated child is no descendant of the shell: it has no escalation socket.
+/// An escalated child is not a descendant of the shell: it has no escalation socket.
 fn escalated_child_has_none(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let inode = socket_inode(&stage.session.overlay, &stage.session.probe.report)?;

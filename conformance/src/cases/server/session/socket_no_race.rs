@@ -1,4 +1,4 @@
-//! A session's escalation socket is inherited by its shell, and by nobody who is spawned at the same time.
+//! A session's escalation socket is inherited by its shell, and by no process that is spawned at the same time.
 
 use std::collections::BTreeSet;
 
@@ -202,7 +202,7 @@ fn unrelated_spawns(context: &mut Context) -> Verdict {
     let unrelated = Program::new(context, "unrelated", [])?;
     let mut ends = held_by(&stage.shim)?;
     for round in 0..ROUNDS {
-        // Requests are handled concurrently, so the order in which they are sent is no order of events.
+        // Requests are handled concurrently, so the order in which they are sent does not order the events.
         let mut starts = Vec::new();
         let mut spawns = Vec::new();
         for index in 0..AT_ONCE {
@@ -283,7 +283,7 @@ fn escalated_children_meanwhile(context: &mut Context) -> Verdict {
 }
 
 /// Shells that are spawned at the same time hold one socket each, of their own session; and the server's end of
-/// no session is held by anybody but the server, seen in /proc while all of them live.
+/// no session is held by any process but the server, seen in /proc while all of them live.
 fn shells_of_each_other(context: &mut Context) -> Verdict {
     const AT_ONCE: usize = 12;
     let mut stage = Stage::new(context)?;
@@ -315,7 +315,7 @@ fn shells_of_each_other(context: &mut Context) -> Verdict {
         let reports: Vec<Report> = probes.iter().map(|probe| probe.report.clone()).collect();
         let clients = client_ends(&reports)?;
         let pid = stage.shim.process.pid.as_raw();
-        // Who holds which client's end: its own shell, and after the spawn nobody else.
+        // Each client's end is held by its own shell, and after the spawn by no other process.
         let mut others = Vec::new();
         let alone = process::eventually(context.patience(), || {
             others = clients

@@ -28,7 +28,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.cancel/then-close", then_close).at(Level::Faithful),
 ]).needs("cancel");
 
-/// A request that waits for its decision ends with the cancelling.
+/// A request that waits for its decision ends when the parent token is cancelled.
 fn pending_decision(context: &mut Context) -> Verdict {
     pending_request_ends(context, SessionEnd::Cancel)
 }
@@ -55,7 +55,8 @@ fn listener(context: &mut Context) -> Verdict {
     handshakes_are_refused(context, SessionEnd::Cancel)
 }
 
-/// A session that is cancelled before its shell was spawned serves nobody: the spawn fails, or the socket is dead.
+/// A session that is cancelled before its shell was spawned serves no request: the spawn fails, or the socket is
+/// dead.
 fn before_the_spawn(context: &mut Context) -> Verdict {
     let mut shim = Shim::start(context)?;
     let mut sentinel = SentinelSession::new(context, &mut shim)?;
@@ -95,7 +96,7 @@ fn other_sessions_live(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Closing after cancelling, and once more, disturbs nobody.
+/// Closing after cancelling, and ending it once more, does not disturb other sessions.
 fn then_close(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut sentinel = SentinelSession::new(context, &mut stage.shim)?;
@@ -110,7 +111,7 @@ fn then_close(context: &mut Context) -> Verdict {
     stage.close_session()?;
     for method in ["session/close", "session/cancel"] {
         let id = stage.shim.send(method, json!({"session": stage.session.name}))?;
-        // Whether an ended session is still known is the shim's affair; that it answers is not.
+        // The shim may have forgotten an ended session, but it must answer.
         let _: Result<Value, _> = stage.shim.answer_to(id, method)?;
     }
     sentinel.served(&stage.shim)?;

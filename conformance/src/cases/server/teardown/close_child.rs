@@ -14,9 +14,9 @@ use crate::stage::ending::{
     SessionEnd, child_ends, expect_ended_child_stream, expect_reaped, expect_silent_end,
 };
 use crate::stage::server::{Escalated, Stage};
+use crate::stage::signals::stop;
 use crate::system::launch::pipe;
-use crate::system::process;
-use crate::verdict::{Verdict, violation};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -46,7 +46,7 @@ fn ignores_signals(context: &mut Context) -> Verdict {
     child_ends(context, SessionEnd::Close, prepare, expect_ended_child_stream)
 }
 
-/// A child that handles SIGTERM and goes on is killed.
+/// A child that handles SIGTERM and keeps running is killed.
 fn handles_term(context: &mut Context) -> Verdict {
     let prepare =
         |child: &mut Probe| child.must(&Order::Watch(vec![libc::SIGTERM, libc::SIGHUP, libc::SIGINT]));
@@ -56,18 +56,7 @@ fn handles_term(context: &mut Context) -> Verdict {
 /// A stopped child is killed.
 fn stopped(context: &mut Context) -> Verdict {
     let patience = context.patience();
-    let prepare = |child: &mut Probe| {
-        let pid = child.report.pid;
-        child.process()?.signal(libc::SIGSTOP)?;
-        let deadline = Instant::now() + patience;
-        while process::state(pid).is_none_or(|state| state.state != 'T') {
-            if Instant::now() >= deadline {
-                return Err(violation("the child is stopped by SIGSTOP", "it is not"));
-            }
-            std::thread::yield_now();
-        }
-        Ok(())
-    };
+    let prepare = |child: &mut Probe| stop(&child.process()?, patience);
     child_ends(context, SessionEnd::Close, prepare, expect_ended_child_stream)
 }
 
@@ -89,7 +78,7 @@ fn many(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A child that waits for input, or writes to somebody who doesn't read, is killed too.
+/// A child that waits for input, or writes to a full pipe, is killed too.
 fn reads_its_input(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let (reader, input_writer) = pipe()?;
@@ -117,12 +106,12 @@ fn reads_its_input(context: &mut Context) -> Verdict {
     stage.close_session()?;
     for (requester, error) in &mut children {
         expect_ended_child_stream(requester)?;
-        // Whoever of the tree lived would still hold it.
+        // A surviving process of the tree would still hold it.
         let rest = read_to_end(&*error, Instant::now() + stage.patience())?;
         expect::that(
             rest.is_some(),
-            "nobody of the tree holds its standard error",
-            "somebody does",
+            "no process of the tree holds its standard error",
+            "at least one does",
         )?;
     }
     drop((input_writer, output_reader));

@@ -35,8 +35,8 @@ fn no_more(context: &mut Context) -> Verdict {
     handshakes_are_refused(context, SessionEnd::Close)
 }
 
-/// Handshakes that lay in the queue when the session was closed come to their end, and a question about one that
-/// comes all the same starts nothing, whatever its answer.
+/// Handshakes that were queued when the session was closed come to their end; if the policy is asked about one all the
+/// same, nothing is started, whatever it answers.
 fn queued_datagrams(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut sentinel = SentinelSession::new(context, &mut stage.shim)?;
@@ -62,7 +62,7 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
         .map_err(|error| violation("session/close succeeds", format_args!("{error:?}")))?;
     let deadline = Instant::now() + stage.patience();
     for stream in &queued {
-        // Readable is enough: the end of file, or the reset of a stream that was closed with its request unread.
+        // Readability is enough: end of file, or the reset of a stream that was closed with its request unread.
         expect::that(
             readable_until(stream, deadline)?,
             "the stream of a queued handshake ends with its session",

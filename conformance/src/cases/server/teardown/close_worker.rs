@@ -79,7 +79,7 @@ fn every_phase(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// All of many pending requests end.
+/// Each of 64 pending requests ends.
 fn sixty_four_pending(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
     let mut pending = Vec::new();
@@ -102,7 +102,7 @@ fn stalled_reader(context: &mut Context) -> Verdict {
     decision.answer(&Answer::Deny(Some("r".repeat(8 << 20))))?;
     stage.sentinel()?;
     stage.close_session()?;
-    // What lies in the socket is read, and then there is the end: no whole frame comes.
+    // What is in the socket is read, and then comes the end of file: there is no whole frame.
     let stream = requester.frames.socket().try_clone()?;
     let read = read_to_end(stream, Instant::now() + stage.patience())?;
     let length = read.map(|bytes| bytes.len());

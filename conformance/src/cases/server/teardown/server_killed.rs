@@ -114,7 +114,7 @@ fn hard_to_end(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// The kill comes while fifty descriptor messages are being handled: what was started of them ends.
+/// The kill comes while fifty descriptor messages are being handled: every child that was started ends.
 fn while_spawning(context: &mut Context) -> Verdict {
     let program = ConnectedProgram::new(context, "program")?;
     // How far the server has come when it dies.
@@ -211,7 +211,7 @@ fn fleeing(context: &mut Context) -> Verdict {
         read_to_end(reader, Instant::now() + context.patience())?.ok_or_else(|| {
             violation(
                 "every process of the tree ends, so that the pipe that all of them hold is closed",
-                format_args!("after {:?} somebody still holds it", context.patience()),
+                format_args!("after {:?} a process still holds it", context.patience()),
             )
         })?;
     }
@@ -259,7 +259,7 @@ fn old_children(context: &mut Context) -> Verdict {
     expect_all_end(&handles, "a child of the killed server", context.patience())
 }
 
-/// A child that has changed its credentials, which clears a parent-death signal. Needs the privilege to.
+/// A child that has changed its credentials, which clears a parent-death signal. Needs the privilege for that.
 fn credentials_change(context: &mut Context) -> Verdict {
     const NOBODY: u32 = 65_534;
     let mut stage = Stage::new(context)?;
@@ -288,7 +288,7 @@ fn with_its_process_group(context: &mut Context) -> Verdict {
     let daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
     let handles = handles([&escalated.child, &daemon])?;
     let pid = stage.shim.process.pid;
-    // A shim that has moved to another group isn't the leader of one that could be killed.
+    // A shim that has moved to another group leads none that could be killed.
     if stage.shim.process.state().map(|state| state.group) == Some(pid.as_raw()) {
         nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL)?;
     } else {

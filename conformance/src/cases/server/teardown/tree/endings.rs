@@ -1,4 +1,4 @@
-//! Ending an escalated child ends its whole tree, wherever its processes have moved to, and nobody else.
+//! Ending an escalated child ends its whole tree, wherever its processes have moved to, and no other process.
 
 use serde_json::json;
 
@@ -30,7 +30,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.tree/child-has-ended-before", child_has_ended_before),
     case("teardown.tree/fleeing", fleeing),
     case("teardown.tree/breeding", breeding),
-    case("teardown.tree/nobody-else", nobody_else),
+    case("teardown.tree/other-processes-unharmed", other_processes_unharmed),
     case("teardown.tree/other-requests-of-the-session", other_requests_of_the_session),
     case("teardown.tree/many-at-once", many_at_once),
 ]);
@@ -171,7 +171,7 @@ fn fleeing(context: &mut Context) -> Verdict {
     })
 }
 
-/// A process that forks on and on while its tree is being ended.
+/// A process that keeps forking while its tree is being ended.
 fn breeding(context: &mut Context) -> Verdict {
     const CHILDREN: u32 = 400;
     moving(context, |new_session| Order::Breed {
@@ -193,7 +193,7 @@ fn moving(context: &Context, order: impl Fn(bool) -> Order) -> Verdict {
         let mut escalated = stage.escalate(&program, &[(1, &writer)])?;
         drop(writer);
         let mut daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
-        // The order goes on being carried out while the tree is ended.
+        // The daemon goes on carrying out the order while the tree is ended.
         daemon.must(&order(new_session))?;
         let Escalated { requester, child } = escalated;
         let _still_open = if by_closing {
@@ -207,7 +207,7 @@ fn moving(context: &Context, order: impl Fn(bool) -> Order) -> Verdict {
         read_to_end(reader, deadline)?.ok_or_else(|| {
             violation(
                 "every process of the tree ends, so that the pipe that all of them hold is closed",
-                format_args!("after {:?} somebody still holds it", context.patience()),
+                format_args!("after {:?} a process still holds it", context.patience()),
             )
         })?;
         daemon.expect_gone("what the daemon became")?;
@@ -217,8 +217,8 @@ fn moving(context: &Context, order: impl Fn(bool) -> Order) -> Verdict {
     stage.finish()
 }
 
-/// Ending one tree signals nobody else: no other tree, no shell, no unrelated process, and not the server.
-fn nobody_else(context: &mut Context) -> Verdict {
+/// Ending one tree signals no other process: no other tree, no shell, no unrelated process, and not the server.
+fn other_processes_unharmed(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
     let mut others = Vec::new();
@@ -284,11 +284,11 @@ fn grow_plainly(
 /// Demands that a process lives, answers, and got none of the signals that it watches.
 fn expect_unharmed(probe: &mut Probe) -> Verdict {
     probe.report_again()?;
-    // A signal to itself comes after any that came before.
+    // A signal that a process sends to itself arrives after all earlier ones.
     let pid = probe.report.pid;
     probe.must(&Order::Kill(pid, libc::SIGUSR1))?;
     expect::equal(
-        &format!("the first signal of process {pid}, which is nobody's business"),
+        &format!("the first signal of process {pid}, which does not belong to the ended tree"),
         libc::SIGUSR1,
         probe.next_signal("its own SIGUSR1")?,
     )
@@ -325,7 +325,7 @@ fn other_requests_of_the_session(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// Twenty trees with what is hard to find, ended at once by closing their session.
+/// Twenty trees with processes that are hard to find, ended at once by closing their session.
 fn many_at_once(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;

@@ -32,7 +32,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.tree/any-course-of-events", any_course_of_events).within_seconds(180),
 ]);
 
-/// One event. What it is about is chosen among what there is at that moment; where there is nothing, it is none.
+/// One event. Its target is picked from what exists at that point; a no-op if nothing does.
 #[derive(Clone, Debug)]
 enum Event {
     /// Another session begins.
@@ -47,7 +47,7 @@ enum Event {
     Fork(Index, Index, Kin),
     /// A child exits.
     Exit(Index, u8),
-    /// Somebody kills a child.
+    /// Another process kills a child.
     Kill(Index),
     /// A wrapper goes.
     Disconnect(Index),
@@ -136,7 +136,7 @@ enum Phase {
     Running(Box<Tree>),
 }
 
-/// A child, its descendants, and handles of all.
+/// A child, its descendants, and handles of all of them.
 struct Tree {
     child: Probe,
     descendants: Vec<Probe>,
@@ -294,7 +294,7 @@ impl Course {
     /// The wrapper hears of the decision.
     fn decided(&mut self, number: usize, decided: Decided) -> Verdict {
         let Some(request) = self.requests.get_mut(&number) else {
-            // Its wrapper or its session has gone: nobody hears of it, and nothing starts.
+            // Its wrapper or its session has gone: no answer is sent, and nothing starts.
             return Ok(());
         };
         match decided {
@@ -363,7 +363,7 @@ impl Course {
         Ok(())
     }
 
-    /// A child ends by itself or by somebody; its result comes, and its stream is over.
+    /// A child ends by itself or is killed; its result comes, and its stream ends.
     fn child_ends(
         &mut self,
         number: usize,
@@ -443,14 +443,14 @@ impl Course {
         for (number, request) in &mut self.requests {
             if let Phase::Running(tree) = &request.phase {
                 for handle in &tree.handles {
-                    expect_alive(handle, "a process of a tree that nobody has ended")?;
+                    expect_alive(handle, "a process of a tree that has not been ended")?;
                 }
             }
             match request.requester.frames.receive_within(Duration::ZERO)? {
                 Received::Silence { bytes: 0 } => {}
                 other => {
                     return Err(violation(
-                        format_args!("the stream of request {number} is open, and nothing is said on it"),
+                        format_args!("the stream of request {number} is open, and nothing comes on it"),
                         format_args!("{other:?}"),
                     ));
                 }
@@ -484,7 +484,7 @@ impl Course {
         Ok(())
     }
 
-    /// The rest of the story: late answers start nothing, everything ends, nothing was started unasked.
+    /// The end of the course: late answers start nothing, everything ends, nothing was started unasked.
     fn finish(mut self) -> Verdict {
         self.expect_holders()?;
         for (number, decision) in std::mem::take(&mut self.questions) {
@@ -537,5 +537,5 @@ fn inode_of(session: &ProbeSession) -> Result<u64, CaseError> {
         .to_string_lossy()
         .strip_prefix("socket:[")
         .and_then(|rest| rest.strip_suffix(']')?.parse().ok())
-        .ok_or_else(|| harness(format_args!("{} is no socket", target.display())))
+        .ok_or_else(|| harness(format_args!("{} is not a socket", target.display())))
 }
