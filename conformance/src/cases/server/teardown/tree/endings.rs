@@ -97,9 +97,11 @@ fn tree_of(context: &Context, begun: &mut Begun, shim: &Shim) -> Result<Tree, Ca
 
 /// The timeout of a one-shot ends the tree.
 fn on_timeout(context: &mut Context) -> Verdict {
+    // Long enough for the tree to grow on a busy machine, whatever the scale of timeouts.
+    const LEAST_MS: u64 = 3_000;
     let mut one_shots = OneShots::new(context)?;
-    let timeout = one_shots.short_timeout_ms;
-    let mut begun = one_shots.begin(context, Some(timeout))?;
+    one_shots.short_timeout_ms = one_shots.short_timeout_ms.max(LEAST_MS);
+    let mut begun = one_shots.begin(context, Some(one_shots.short_timeout_ms))?;
     let tree = tree_of(context, &mut begun, &one_shots.shim)?;
     let shell = begun.shell.process()?;
     one_shots.timed_out(begun.id)?;
