@@ -1,5 +1,15 @@
-//! What several cases share, by the role that they judge: the stage is set here, and the cases play on it.
+//! What cases begin with: an implementation at work, and the peers around it. Stages know no case.
 
+pub mod descriptors;
 pub mod e2e;
+pub mod ending;
+pub mod holdings;
+pub mod one_shot;
+pub mod overlay;
+pub mod processes;
+pub mod server;
 pub mod shell;
+pub mod siege;
+pub mod signals;
+pub mod tree;
 pub mod wrapper;

@@ -13,11 +13,12 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::case::{expect, property};
-use crate::cases::server::scene::{Scene, null};
 use crate::peer::bytes::{ByteRequest, Bytes};
 use crate::peer::harness::{Answer, Question, marked};
 use crate::peer::program::Program;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::server::Stage;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -86,7 +87,7 @@ fn expect_question(question: &Question, request: &ByteRequest) -> Verdict {
 /// that names the extension does not.
 fn travels(
     context: &Context,
-    scene: &mut Scene,
+    scene: &mut Stage,
     program: &Program,
     payload: &[u8],
     meant: &ByteRequest,
@@ -141,7 +142,7 @@ fn escaped(texts: &[Vec<u8>]) -> Vec<String> {
 /// The same with the payload that says it in the plainest way.
 fn travels_plainly(
     context: &Context,
-    scene: &mut Scene,
+    scene: &mut Stage,
     program: &Program,
     request: &ByteRequest,
 ) -> Verdict {
@@ -150,7 +151,7 @@ fn travels_plainly(
 
 /// Each byte that is not UTF-8 on its own, and all of them in a row.
 fn each_byte_in_argv(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
     let each: Vec<[u8; 1]> = (0x80..=0xff).map(|byte| [byte]).collect();
     let row: Vec<u8> = (0x80..=0xff).collect();
@@ -161,24 +162,24 @@ fn each_byte_in_argv(context: &mut Context) -> Verdict {
         .collect();
     let request = request(context, &program.path, &arguments);
     travels_plainly(context, &mut scene, &program, &request)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Each byte in the name of a variable, and in its value.
 fn each_byte_in_env(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
     let mut request = request(context, &program.path, &[b"program"]);
     for byte in 0x80..=0xff {
         request.env.insert(bytes([b'K', byte]), bytes([byte, b'V', byte]));
     }
     travels_plainly(context, &mut scene, &program, &request)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Sequences that are almost UTF-8: each of their bytes is one of its own.
 fn nearly_utf_8(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
     let arguments: [&[u8]; 8] = [
         b"\xed\xb2\x80",
@@ -192,12 +193,12 @@ fn nearly_utf_8(context: &mut Context) -> Verdict {
     ];
     let request = request(context, &program.path, &arguments);
     travels_plainly(context, &mut scene, &program, &request)?;
-    scene.end()
+    scene.finish()
 }
 
 /// A program and a directory whose names are not UTF-8, beside others that they could be mistaken for.
 fn in_program_and_directory(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let bin = context.path("bin");
     let right = Program::at(context, &bin.join(OsStr::from_bytes(b"p\xff\xe9")), [])?;
     let decoys = [&b"p"[..], "p\u{fffd}\u{fffd}".as_bytes(), "pÿé".as_bytes()]
@@ -217,12 +218,12 @@ fn in_program_and_directory(context: &mut Context) -> Verdict {
     for decoy in decoys {
         decoy.expect_not_started()?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Text stays text beside bytes, in the same string and in others.
 fn beside_utf_8(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
     let mixed = [
         "é".as_bytes(),
@@ -236,12 +237,12 @@ fn beside_utf_8(context: &mut Context) -> Verdict {
     let mut request = request(context, &program.path, &arguments);
     request.env.insert(bytes("ü"), bytes(b"\xfc\xc3\xbc".as_slice()));
     travels_plainly(context, &mut scene, &program, &request)?;
-    scene.end()
+    scene.finish()
 }
 
 /// The digits of an escape may be written in capitals, and everything else may be an escape too.
 fn escapes_in_capitals(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
     let arguments: [&[u8]; 3] = [b"a\xff", b"\xab\xcd\xefb", b"\x80\x80"];
     let meant = request(context, &program.path, &arguments);
@@ -258,12 +259,12 @@ fn escapes_in_capitals(context: &mut Context) -> Verdict {
         payload.replace(plain, argv).as_bytes(),
         &meant,
     )?;
-    scene.end()
+    scene.finish()
 }
 
 /// A pair of surrogates is a character, also where its second half alone would be a byte.
 fn surrogate_pairs(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
     let pairs = r#"["\ud83d\udcff","\ud800\udc80","x\udbff\udc80y","\uD83D\uDE00"]"#;
     let characters = ["\u{1f4ff}", "\u{10080}", "x\u{10fc80}y", "😀"];
@@ -276,11 +277,11 @@ fn surrogate_pairs(context: &mut Context) -> Verdict {
     expect_question(&decision.question, &meant)?;
     decision.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
-    scene.end()
+    scene.finish()
 }
 
 /// Demands that a request with this between the quotes of a string is refused, wherever the string is.
-fn expect_refused_everywhere(context: &Context, scene: &mut Scene, texts: &[&str]) -> Verdict {
+fn expect_refused_everywhere(context: &Context, scene: &mut Stage, texts: &[&str]) -> Verdict {
     let program = Program::new(context, "never", [])?;
     let file = json!(program.text()).to_string();
     let directory = json!(scene.directory).to_string();
@@ -304,18 +305,18 @@ fn expect_refused_everywhere(context: &Context, scene: &mut Scene, texts: &[&str
 
 /// Lone surrogates outside of U+DC80 to U+DCFF stand for nothing: not for ASCII characters, and not for U+FFFD.
 fn other_lone_surrogates(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let texts = [
         r"\udc00", r"\udc2f", r"\udc41", r"\udc7f", r"\udd00", r"\udddd", r"\udfff", r"\ud800", r"\udbff",
         r"\uDC7F",
     ];
     expect_refused_everywhere(context, &mut scene, &texts)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Halves that are in the wrong order, or have something between them.
 fn surrogates_in_no_pair(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let texts = [
         r"\udc80\ud83d",
         r"\ud83dx\udc80",
@@ -326,12 +327,12 @@ fn surrogates_in_no_pair(context: &mut Context) -> Verdict {
         r"\ud83d\n\udcff",
     ];
     expect_refused_everywhere(context, &mut scene, &texts)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Random arguments and variables.
 fn any_request(context: &mut Context) -> Verdict {
-    let scene = std::cell::RefCell::new(Scene::new(context)?);
+    let scene = std::cell::RefCell::new(Stage::new(context)?.decide_by_hand());
     let program = Program::new(context, "program", [])?;
     let strategy = (
         vec(vec(1_u8.., 0..20), 1..6),
@@ -346,5 +347,5 @@ fn any_request(context: &mut Context) -> Verdict {
             .collect();
         travels_plainly(context, &mut scene.borrow_mut(), &program, &request)
     })?;
-    scene.into_inner().end()
+    scene.into_inner().finish()
 }

@@ -2,10 +2,11 @@
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::cases::server::scene::{Scene, file};
 use crate::peer::fake_wrapper::AsFdObject;
 use crate::peer::program::Program;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::file;
+use crate::stage::server::Stage;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -17,7 +18,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 ]);
 
 /// Escalates a program with a file for each number and demands that each number is its own file in the child.
-fn expect_placed(context: &Context, scene: &mut Scene, numbers: &[i64]) -> Verdict {
+fn expect_placed(context: &Context, scene: &mut Stage, numbers: &[i64]) -> Verdict {
     use std::os::unix::fs::MetadataExt;
     let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
     let files = numbers
@@ -30,7 +31,9 @@ fn expect_placed(context: &Context, scene: &mut Scene, numbers: &[i64]) -> Verdi
         .map(|(number, file)| (*number, file as &dyn AsFdObject))
         .collect();
     let request = scene.request(program.text(), &["program"]);
-    scene.escalate(&request, &placements)?.expect_exit_code(0)?;
+    scene
+        .escalate_request(&request, &placements)?
+        .expect_exit_code(0)?;
     let report = program.only_start()?;
     for (number, file) in numbers.iter().zip(&files) {
         let metadata = file.metadata()?;
@@ -49,26 +52,26 @@ fn expect_placed(context: &Context, scene: &mut Scene, numbers: &[i64]) -> Verdi
 
 /// Sixteen descriptors with one message.
 fn sixteen(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let numbers: Vec<i64> = (0..16).collect();
     expect_placed(context, &mut scene, &numbers)?;
-    scene.end()
+    scene.finish()
 }
 
 /// The first number is the first descriptor's, whatever the order of the numbers.
 fn order(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for numbers in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
         expect_placed(context, &mut scene, &numbers)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A number is not a position: there may be numbers beyond the standard streams, in any order.
 fn each_number(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for numbers in [&[0, 1, 2, 5][..], &[2, 1, 0, 9, 3]] {
         expect_placed(context, &mut scene, numbers)?;
     }
-    scene.end()
+    scene.finish()
 }

@@ -8,14 +8,15 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::cases::server::scene::{PipeWatch, Scene, null, watched_pipes};
-use crate::cases::server::usage::Usage;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{PipeWatch, null, watched_pipes};
+use crate::stage::holdings::Holdings;
+use crate::stage::server::{Escalated, Stage};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -38,7 +39,7 @@ fn numbers(descriptors: &[OwnedFd]) -> Vec<RawFd> {
 
 /// Sends a request with the ends of `count` pipes.
 fn send_with_pipes(
-    scene: &mut Scene,
+    scene: &mut Stage,
     request: &RequestMessage,
     count: usize,
 ) -> Result<(Requester, PipeWatch), CaseError> {
@@ -52,7 +53,7 @@ fn send_with_pipes(
 /// Sends requests with descriptors, which may be refused or answered with `answer`, and demands that they are
 /// closed when the request is over.
 fn expect_closed_after(context: &Context, answer: &Answer, action: &serde_json::Value) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for count in [1, 3, 16] {
         let request = scene.request("/bin/sh", &["sh", "with", &count.to_string()]);
         let (mut requester, watch) = send_with_pipes(&mut scene, &request, count)?;
@@ -64,7 +65,7 @@ fn expect_closed_after(context: &Context, answer: &Answer, action: &serde_json::
         watch.expect_closed("the server", scene.patience())?;
         scene.sentinel()?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// With a request that is run.
@@ -105,7 +106,7 @@ fn identities(descriptors: &[OwnedFd]) -> Result<Vec<(u64, u64)>, CaseError> {
 
 /// With a request that is escalated: they are closed while the child lives, which does not have them.
 fn request_that_is_escalated(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     for count in [1, 16] {
         let (watch, pipes) = watched_pipes(count)?;
@@ -129,12 +130,12 @@ fn request_that_is_escalated(context: &mut Context) -> Verdict {
         watch.expect_closed("the server", scene.patience())?;
         scene.sentinel()?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A child that starts while another request, which brought descriptors, is pending.
 fn child_of_another(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let (watch, pipes) = watched_pipes(16)?;
     let identities = identities(&pipes)?;
@@ -144,7 +145,10 @@ fn child_of_another(context: &mut Context) -> Verdict {
     pending.frames.send(payload.as_bytes(), &numbers(&pipes))?;
     drop(pipes);
     let decision = scene.asked_or_refused(&mut pending)?;
-    let (mut requester, mut child) = scene.start(&program)?;
+    let Escalated {
+        mut requester,
+        mut child,
+    } = scene.start(&program)?;
     expect_none_of(&identities, &child)?;
     if let Some(decision) = decision {
         decision.answer(&Answer::Run)?;
@@ -156,14 +160,14 @@ fn child_of_another(context: &mut Context) -> Verdict {
     )?;
     child.send(&Order::Exit(6))?;
     requester.expect_exit_code(6)?;
-    scene.end()
+    scene.finish()
 }
 
 /// The kernel passes up to 253 with one message, far more than a receiver has room for: the message is truncated,
 /// and what was received of it is to be closed all the same.
 fn as_many_as_there_can_be(context: &mut Context) -> Verdict {
     const AT_ONCE: usize = 253;
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for count in [17, 64, AT_ONCE] {
         let (watch, pipe) = watched_pipes(1)?;
         let copies = vec![pipe[0].as_raw_fd(); count];
@@ -180,12 +184,12 @@ fn as_many_as_there_can_be(context: &mut Context) -> Verdict {
         watch.expect_closed(&format!("the server, of {count} copies,"), scene.patience())?;
         scene.sentinel()?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// With bytes of a request that are not its first: when the request is over, they are closed.
 fn with_later_bytes(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for cut in [1, 4, 5, 30] {
         let (watch, pipes) = watched_pipes(8)?;
         let mut requester = scene.session.socket.open()?;
@@ -203,12 +207,12 @@ fn with_later_bytes(context: &mut Context) -> Verdict {
         watch.expect_closed("the server, when the request is over,", scene.patience())?;
         scene.sentinel()?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// With requests that are refused: malformed ones, and one beyond every limit.
 fn with_malformed_requests(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let payloads = ["", "nope", "[]", "{\"file\":\"/bin/sh\"}"];
     let too_long = vec![0xff; 4];
     for bytes in payloads
@@ -223,16 +227,16 @@ fn with_malformed_requests(context: &mut Context) -> Verdict {
         scene.expect_refused(&mut requester, "the request is malformed")?;
         watch.expect_closed("the server", scene.patience())?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// With one byte, after which the wrapper goes: a hundred times, and the server has what it had.
 fn with_half_a_frame(context: &mut Context) -> Verdict {
     const TIMES: usize = 100;
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     scene.sentinel()?;
     let shell = [scene.session.probe.report.pid];
-    let before = Usage::at_rest(&scene.shim, &shell, context.patience());
+    let before = Holdings::at_rest(&scene.shim, &shell, context.patience());
     let bytes = frame(scene.request("/bin/sh", &["half"]).value().to_string().as_bytes());
     let (watch, pipes) = watched_pipes(16)?;
     for index in 0..TIMES {
@@ -244,13 +248,13 @@ fn with_half_a_frame(context: &mut Context) -> Verdict {
     watch.expect_closed("the server", scene.patience())?;
     scene.sentinel()?;
     let what = format!("{TIMES} half frames with 16 descriptors each");
-    Usage::expect_returned(&scene.shim, &shell, &before, &what, context.patience())?;
-    scene.end()
+    Holdings::expect_returned(&scene.shim, &shell, &before, &what, context.patience())?;
+    scene.finish()
 }
 
 /// With signal frames to a running child.
 fn with_signal_frames(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let null = null()?;
     for count in [1, 16] {
@@ -273,5 +277,5 @@ fn with_signal_frames(context: &mut Context) -> Verdict {
         drop(requester);
         child.expect_gone("the escalated child of a wrapper that is gone")?;
     }
-    scene.end()
+    scene.finish()
 }

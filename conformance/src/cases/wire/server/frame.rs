@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::cases::server::scene::{Scene, expect_program, file};
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
@@ -16,6 +15,8 @@ use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
+use crate::stage::descriptors::{file, null};
+use crate::stage::server::{Stage, expect_program};
 use crate::system::launch::pipe;
 use crate::verdict::{Verdict, violation};
 
@@ -44,13 +45,13 @@ pub const CASES: Table = Table::of(Role::Server, &[
 ]);
 
 /// Sends `payload` as a request and demands that the policy is asked with the values of `meant`.
-fn expect_understood(scene: &mut Scene, payload: &[u8], meant: &RequestMessage) -> Verdict {
+fn expect_understood(scene: &mut Stage, payload: &[u8], meant: &RequestMessage) -> Verdict {
     let mut requester = scene.session.socket.open()?;
     requester.frames.send(payload, &[])?;
     expect_asked(scene, &mut requester, meant)
 }
 
-fn expect_asked(scene: &mut Scene, requester: &mut Requester, meant: &RequestMessage) -> Verdict {
+fn expect_asked(scene: &mut Stage, requester: &mut Requester, meant: &RequestMessage) -> Verdict {
     let decision = scene.question_about(meant)?;
     let meant = meant.value();
     expect_program(meant["file"].as_str().unwrap_or_default(), &decision)?;
@@ -64,7 +65,7 @@ fn expect_asked(scene: &mut Scene, requester: &mut Requester, meant: &RequestMes
 
 /// Each decision is one frame, of just the announced length, and after Run and Deny nothing follows.
 fn decisions(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let denial = Answer::Deny(Some("ü–😀".to_owned()));
     for answer in [Answer::Run, denial, Answer::Deny(None), Answer::Escalate] {
         let request = scene.request("/bin/sh", &["x"]);
@@ -85,18 +86,18 @@ fn decisions(context: &mut Context) -> Verdict {
                 .expect_end("after Run and Deny nothing more is said")?;
         }
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The result is one frame too.
 fn result(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["sh", "-c", "exit 42"]);
     let mut requester = scene.escalate_quietly(&request)?;
     requester.expect_exit_code(42)?;
     scene.sentinel()?;
     match requester.frames.receive_within(Duration::ZERO)? {
-        Received::End { bytes: 0 } | Received::Silence { bytes: 0 } => scene.end(),
+        Received::End { bytes: 0 } | Received::Silence { bytes: 0 } => scene.finish(),
         other => Err(violation(
             "nothing after the frame of the result",
             format_args!("{other:?}"),
@@ -110,19 +111,19 @@ fn long_reason() -> String {
 
 /// A reason of 300 KiB comes in one frame, complete.
 fn reason_of_300_kib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["x"]);
     let (mut requester, decision) = scene.ask(&request)?;
     let reason = long_reason();
     decision.answer(&Answer::Deny(Some(reason.clone())))?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
     requester.frames.expect_end("after Deny nothing more is said")?;
-    scene.end()
+    scene.finish()
 }
 
 /// A wrapper that reads slowly gets all of it, and no other wrapper waits for that one.
 fn reason_to_a_slow_reader(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["x"]);
     let (mut requester, decision) = scene.ask(&request)?;
     let reason = long_reason().repeat(3);
@@ -130,12 +131,12 @@ fn reason_to_a_slow_reader(context: &mut Context) -> Verdict {
     // Far more than a socket holds: the server must wait for this wrapper while it serves the sentinel.
     scene.sentinel()?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
-    scene.end()
+    scene.finish()
 }
 
 /// White space in and around the value is part of the payload.
 fn request_pretty_printed(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let meant = scene.request("/bin/sh", &["sh", "a b", ""]).variable("A", "1");
     let pretty = serde_json::to_string_pretty(&meant.value())?;
     for payload in [
@@ -145,12 +146,12 @@ fn request_pretty_printed(context: &mut Context) -> Verdict {
     ] {
         expect_understood(&mut scene, payload.as_bytes(), &meant)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The order of members is free.
 fn request_in_another_order(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let meant = scene.request("/bin/sh", &["sh", "x"]).variable("A", "1");
     let value = meant.value();
     let members: Vec<String> = ["file", "argv", "workdir", "env"]
@@ -162,12 +163,12 @@ fn request_in_another_order(context: &mut Context) -> Verdict {
         let payload = format!("{{{}}}", members.join(","));
         expect_understood(&mut scene, payload.as_bytes(), &meant)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Characters may be escaped or not: in names and values, with surrogate pairs, with any case of the digits.
 fn request_with_escapes(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let meant = scene
         .request("/bin/sh", &["sh", "ü–😀", "a/b\n\"\\"])
         .variable("K", "€");
@@ -183,22 +184,22 @@ fn request_with_escapes(context: &mut Context) -> Verdict {
     for payload in payloads {
         expect_understood(&mut scene, payload.as_bytes(), &meant)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A request of 1 MiB is one message.
 fn request_of_one_mib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let meant = (0..16).fold(scene.request("/bin/sh", &["sh"]), |request, index| {
         request.variable(&format!("BIG_{index}"), &"v".repeat(64 << 10))
     });
     expect_understood(&mut scene, meant.value().to_string().as_bytes(), &meant)?;
-    scene.end()
+    scene.finish()
 }
 
 /// The descriptor message may be spelled in any way too.
 fn descriptor_message_pretty_printed(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["sh", "-c", "echo out; echo err >&2; exit 7"]);
     for payload in ["{\n  \"fds\" : [ 1 ,\r\n\t2 ] }\n", r#" {"\u0066ds":[1,2]}"#] {
         let (mut requester, decision) = scene.ask(&request)?;
@@ -216,24 +217,24 @@ fn descriptor_message_pretty_printed(context: &mut Context) -> Verdict {
             expect::equal("what the child wrote", text, &*String::from_utf8_lossy(&bytes))?;
         }
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Every byte of a request comes alone, the length's included.
 fn request_one_byte_at_a_time(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let meant = scene.request("/bin/sh", &["sh", "ü–😀"]);
     let bytes = frame(meant.value().to_string().as_bytes());
     let mut requester = scene.session.socket.open()?;
     let cuts: Vec<usize> = (1..bytes.len()).collect();
     requester.frames.send_pieces(&bytes, &cuts, &[])?;
     expect_asked(&mut scene, &mut requester, &meant)?;
-    scene.end()
+    scene.finish()
 }
 
 /// A cut within the four bytes of the length, and one right after them.
 fn request_within_the_length(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for cut in 1..=5 {
         let meant = scene.request("/bin/sh", &["sh", &cut.to_string()]);
         let bytes = frame(meant.value().to_string().as_bytes());
@@ -250,12 +251,12 @@ fn request_within_the_length(context: &mut Context) -> Verdict {
         whole.expect_action(&json!({"Deny": {"reason": "whole"}}))?;
         requester.expect_action(&json!({"Deny": {"reason": format!("sh {cut}")}}))?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The first byte of the descriptor message brings the descriptors, and every other byte comes alone.
 fn descriptor_byte_alone(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [Act::Copy, Act::Exit(8)])?;
     let request = scene.request(program.text(), &["program"]);
     let (mut requester, decision) = scene.ask(&request)?;
@@ -276,12 +277,12 @@ fn descriptor_byte_alone(context: &mut Context) -> Verdict {
         "copied",
         &*String::from_utf8_lossy(&copied),
     )?;
-    scene.end()
+    scene.finish()
 }
 
 /// Cuts within characters and escapes of a request.
 fn within_a_character(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let meant = scene.request("/bin/sh", &["ü", "😀"]);
     let workdir = json!(scene.directory);
     let text = format!(r#"{{"argv":["ü","\ud83d\ude00"],"file":"/bin/sh","workdir":{workdir},"env":{{}}}}"#);
@@ -293,13 +294,13 @@ fn within_a_character(context: &mut Context) -> Verdict {
         requester.frames.send_pieces(&bytes, &cuts, &[])?;
         expect_asked(&mut scene, &mut requester, &meant)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Pauses of up to 5 seconds between pieces are nothing to give up for, in the length and in the payload.
 fn a_pause_of_four_seconds(context: &mut Context) -> Verdict {
     const PAUSE: Duration = Duration::from_secs(4);
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let mut halves = Vec::new();
     for (index, cut) in [2, 4, 20].into_iter().enumerate() {
         let meant = scene.request("/bin/sh", &["sh", &index.to_string()]);
@@ -321,12 +322,12 @@ fn a_pause_of_four_seconds(context: &mut Context) -> Verdict {
         requester.frames.send_bytes(&rest, &[])?;
         expect_asked(&mut scene, &mut requester, &meant)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A request and a descriptor message at random cuts do what they do uncut.
 fn at_random_cuts(context: &mut Context) -> Verdict {
-    let scene = std::cell::RefCell::new(Scene::new(context)?);
+    let scene = std::cell::RefCell::new(Stage::new(context)?.decide_by_hand());
     let strategy = (
         prop::collection::vec(1_usize..200, 0..6),
         prop::collection::vec(1_usize..20, 0..4),
@@ -345,7 +346,7 @@ fn at_random_cuts(context: &mut Context) -> Verdict {
             requester.frames.send_pieces(&bytes, &request_cuts, &[])?;
             scene.question_about(&meant)?.answer(&Answer::Escalate)?;
             requester.expect_action(&json!("Escalate"))?;
-            let null = crate::cases::server::scene::null()?;
+            let null = null()?;
             let number = std::os::fd::AsRawFd::as_raw_fd(&null);
             let bytes = frame(br#"{"fds":[0,1,2]}"#);
             requester
@@ -354,11 +355,11 @@ fn at_random_cuts(context: &mut Context) -> Verdict {
             requester.expect_exit_code(code)
         },
     )?;
-    scene.into_inner().end()
+    scene.into_inner().finish()
 }
 
 fn escalated_up_to_the_descriptors(
-    scene: &mut Scene,
+    scene: &mut Stage,
     request: &RequestMessage,
 ) -> Result<Requester, crate::verdict::CaseError> {
     let (mut requester, decision) = scene.ask(request)?;
@@ -369,7 +370,7 @@ fn escalated_up_to_the_descriptors(
 
 /// Sends frames in one write, with /dev/null three times.
 fn send_joined(requester: &mut Requester, payloads: &[&str]) -> Verdict {
-    let null = crate::cases::server::scene::null()?;
+    let null = null()?;
     let bytes: Vec<u8> = payloads
         .iter()
         .flat_map(|payload| frame(payload.as_bytes()))
@@ -381,18 +382,18 @@ fn send_joined(requester: &mut Requester, payloads: &[&str]) -> Verdict {
 /// The descriptor message and a signal that does nothing to a running child, in one write: two messages, so the
 /// child starts and its result comes. A server without the extension ignores the second one.
 fn descriptor_message_and_harmless_signal(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["sh", "-c", "exit 9"]);
     let mut requester = escalated_up_to_the_descriptors(&mut scene, &request)?;
     let signal = json!({"signal": libc::SIGCONT}).to_string();
     send_joined(&mut requester, &[r#"{"fds":[0,1,2],"signals":true}"#, &signal])?;
     requester.expect_exit_code(9)?;
-    scene.end()
+    scene.finish()
 }
 
 /// The descriptor message and a deadly signal in one write: the signal isn't lost.
 fn descriptor_message_and_signal(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let request = scene.request(program.text(), &["child"]);
     let mut requester = escalated_up_to_the_descriptors(&mut scene, &request)?;
@@ -404,12 +405,12 @@ fn descriptor_message_and_signal(context: &mut Context) -> Verdict {
         &json!(128 + libc::SIGUSR1),
         &result["exit_code"],
     )?;
-    scene.end()
+    scene.finish()
 }
 
 /// Three signal frames in one write are three signals.
 fn signal_frames_in_one_write(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let request = scene.request(program.text(), &["child"]);
     let mut requester = escalated_up_to_the_descriptors(&mut scene, &request)?;
@@ -432,12 +433,12 @@ fn signal_frames_in_one_write(context: &mut Context) -> Verdict {
     expect::equal("signals that reached the child", expected, seen)?;
     child.send(&Order::Exit(3))?;
     requester.expect_exit_code(3)?;
-    scene.end()
+    scene.finish()
 }
 
 /// One signal frame and the beginning of another in one write, and the rest when the first has had its effect.
 fn a_frame_and_a_half(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let request = scene.request(program.text(), &["child"]);
     let mut requester = escalated_up_to_the_descriptors(&mut scene, &request)?;
@@ -455,5 +456,5 @@ fn a_frame_and_a_half(context: &mut Context) -> Verdict {
     expect::equal("second signal", libc::SIGUSR2, child.next_signal("SIGUSR2")?)?;
     child.send(&Order::Exit(3))?;
     requester.expect_exit_code(3)?;
-    scene.end()
+    scene.finish()
 }

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::cases::server::scene::Scene;
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::Answer;
 use crate::peer::wire::{FrameStream, frame};
 use crate::spec::requirements::{Level, Role};
+use crate::stage::server::Stage;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -24,7 +24,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 ]);
 
 /// A stream that is handed over with a datagram of these bytes is served.
-fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str) -> Verdict {
+fn expect_served(scene: &mut Stage, context: &Context, bytes: &[u8], mark: &str) -> Verdict {
     let (ours, theirs) = UnixStream::pair()?;
     scene.session.socket.datagram(bytes, &[&theirs])?;
     drop(theirs);
@@ -39,7 +39,7 @@ fn expect_served(scene: &mut Scene, context: &Context, bytes: &[u8], mark: &str)
 
 /// Neither the value nor the number of a handshake's bytes matters.
 fn content_ignored(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for bytes in [
         &[0][..],
         &[1],
@@ -52,12 +52,12 @@ fn content_ignored(context: &mut Context) -> Verdict {
         let mark = format!("{} bytes of {}", bytes.len(), bytes[0]);
         expect_served(&mut scene, context, bytes, &mark)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A request written before the handshake is sent is served.
 fn request_before_the_handshake(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let (ours, theirs) = UnixStream::pair()?;
     let patience = context.patience();
     let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
@@ -69,13 +69,13 @@ fn request_before_the_handshake(context: &mut Context) -> Verdict {
     scene.question_about(&request)?.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
     requester.frames.expect_end("nothing follows Run")?;
-    scene.end()
+    scene.finish()
 }
 
 /// The server never sends on the escalation socket.
 fn nothing_travels_on_the_socket(context: &mut Context) -> Verdict {
     use nix::sys::socket::{MsgFlags, recv};
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for answer in [Answer::Run, Answer::Deny(Some("no".to_owned()))] {
         let request = scene.request("/bin/sh", &["x"]);
         let (mut requester, decision) = scene.ask(&request)?;
@@ -94,12 +94,12 @@ fn nothing_travels_on_the_socket(context: &mut Context) -> Verdict {
         Err(nix::errno::Errno::EAGAIN),
         received,
     )?;
-    scene.end()
+    scene.finish()
 }
 
 /// A stream whose open file descriptions are non-blocking is a stream like any other.
 fn non_blocking_stream(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     scene.session.socket.datagram(&[0], &[&theirs])?;
@@ -115,5 +115,5 @@ fn non_blocking_stream(context: &mut Context) -> Verdict {
         .question_about(&request)?
         .answer(&Answer::Deny(Some(reason.clone())))?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
-    scene.end()
+    scene.finish()
 }

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::cases::server::scene::{Scene, expect_program, null, objects};
 use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
+use crate::stage::descriptors::{null, objects};
+use crate::stage::server::{Escalated, Stage, expect_program};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -30,7 +31,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
 
 /// The decisions in exactly their spellings; `reason` is there also where it is null.
 fn decision_shapes(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let table = [
         (Answer::Run, json!("Run")),
         (Answer::Escalate, json!("Escalate")),
@@ -54,12 +55,12 @@ fn decision_shapes(context: &mut Context) -> Verdict {
         };
         expect::equal("the action of the decision", &shape, &found)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The result is an object whose `exit_code` is an integer.
 fn result_shape(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for code in [0, 3, 255] {
         let request = scene.request("/bin/sh", &["sh", "-c", &format!("exit {code}")]);
         let mut requester = scene.escalate_quietly(&request)?;
@@ -68,12 +69,12 @@ fn result_shape(context: &mut Context) -> Verdict {
         // Compared as JSON: neither 3.0 nor "3" is the integer 3.
         expect::equal("exit_code of the result", &json!(code), &message["exit_code"])?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// The server sends nothing before the request is complete.
 fn no_word_before_the_request(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["x", "in two parts"]);
     let bytes = frame(request.value().to_string().as_bytes());
     let mut requester = scene.session.socket.open()?;
@@ -88,19 +89,22 @@ fn no_word_before_the_request(context: &mut Context) -> Verdict {
     scene.expect_nothing_yet(&requester, "there is no decision yet")?;
     decision.answer(&Answer::Run)?;
     requester.expect_action(&json!("Run"))?;
-    scene.end()
+    scene.finish()
 }
 
 /// The server sends no result before the child has ended.
 fn result_only_after_the_end(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
-    let (mut requester, mut child) = scene.start(&program)?;
+    let Escalated {
+        mut requester,
+        mut child,
+    } = scene.start(&program)?;
     scene.sentinel()?;
     scene.expect_nothing_yet(&requester, "the child runs")?;
     child.send(&Order::Exit(11))?;
     requester.expect_exit_code(11)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Values of every type that unknown members can have.
@@ -120,7 +124,7 @@ const UNKNOWN: [&str; 12] = [
 ];
 
 /// Sends a request whose members have `before` and `after` around them, and demands that it is understood.
-fn expect_understood_with(scene: &mut Scene, before: &str, after: &str) -> Verdict {
+fn expect_understood_with(scene: &mut Stage, before: &str, after: &str) -> Verdict {
     let request = scene.request("/bin/sh", &["x", "y"]).variable("K", "V");
     let text = request.value().to_string();
     let members = &text[1..text.len() - 1];
@@ -136,7 +140,7 @@ fn expect_understood_with(scene: &mut Scene, before: &str, after: &str) -> Verdi
 
 /// Unknown members of every type, before and after the known ones.
 fn in_the_request(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for value in UNKNOWN {
         expect_understood_with(
             &mut scene,
@@ -144,12 +148,12 @@ fn in_the_request(context: &mut Context) -> Verdict {
             &format!(",\"\":{value},\"x y\":{value}"),
         )?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Members whose names are those of other messages, or almost those of the request, are unknown too.
 fn named_like_others(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let names = [
         "fds",
         "action",
@@ -169,12 +173,12 @@ fn named_like_others(context: &mut Context) -> Verdict {
         expect_understood_with(&mut scene, &format!("{member},"), "")?;
         expect_understood_with(&mut scene, "", &format!(",{member}"))?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// Unknown members of the descriptor message.
 fn in_the_descriptor_message(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let null: OwnedFd = null()?.into();
     for value in UNKNOWN {
         let request = scene.request("/bin/sh", &["sh", "-c", "exit 5"]);
@@ -191,10 +195,10 @@ fn in_the_descriptor_message(context: &mut Context) -> Verdict {
         requester.frames.send(payload.as_bytes(), &numbers)?;
         requester.expect_exit_code(5)?;
     }
-    scene.end()
+    scene.finish()
 }
 
-fn expect_nested(scene: &mut Scene, depth: usize) -> Verdict {
+fn expect_nested(scene: &mut Stage, depth: usize) -> Verdict {
     let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let objects = format!("{}null{}", "{\"a\":".repeat(depth), "}".repeat(depth));
     for value in [arrays, objects] {
@@ -206,15 +210,15 @@ fn expect_nested(scene: &mut Scene, depth: usize) -> Verdict {
 
 /// Unknown members that are nested 100 deep.
 fn nested_100_deep(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     expect_nested(&mut scene, 100)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Unknown members that are nested 500 deep.
 fn nested_500_deep(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     expect_nested(&mut scene, 499)?;
     expect_nested(&mut scene, 500)?;
-    scene.end()
+    scene.finish()
 }

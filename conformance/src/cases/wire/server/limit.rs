@@ -7,14 +7,15 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::cases::server::scene::{Scene, expect_program, null, watched_pipes};
-use crate::cases::server::usage::largest_address_space;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe, Program};
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{null, watched_pipes};
+use crate::stage::holdings::largest_address_space;
+use crate::stage::server::{Stage, expect_program};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -44,7 +45,7 @@ fn padded(object: &str, length: usize) -> Vec<u8> {
     format!("{head}{padding}{tail}").into_bytes()
 }
 
-fn expect_asked(scene: &mut Scene, requester: &mut Requester, request: &RequestMessage) -> Verdict {
+fn expect_asked(scene: &mut Stage, requester: &mut Requester, request: &RequestMessage) -> Verdict {
     let decision = scene.question_about(request)?;
     expect_program("/bin/sh", &decision)?;
     decision.answer(&Answer::Run)?;
@@ -53,7 +54,7 @@ fn expect_asked(scene: &mut Scene, requester: &mut Requester, request: &RequestM
 
 /// A request of exactly 16 MiB, and one of a byte less.
 fn request_of_16_mib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     for length in [ACCEPTED - 1, ACCEPTED] {
         let request = scene.request("/bin/sh", &["sh", &length.to_string()]);
         let mut requester = scene.session.socket.open()?;
@@ -62,13 +63,13 @@ fn request_of_16_mib(context: &mut Context) -> Verdict {
         requester.frames.send(&payload, &[])?;
         expect_asked(&mut scene, &mut requester, &request)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// It comes piece by piece, and others are served while it does.
 fn request_of_16_mib_in_pieces(context: &mut Context) -> Verdict {
     const PIECES: usize = 32;
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["sh", "long"]);
     let bytes = frame(&padded(&request.value().to_string(), ACCEPTED));
     let mut requester = scene.session.socket.open()?;
@@ -79,12 +80,12 @@ fn request_of_16_mib_in_pieces(context: &mut Context) -> Verdict {
         }
     }
     expect_asked(&mut scene, &mut requester, &request)?;
-    scene.end()
+    scene.finish()
 }
 
 /// A descriptor message of 16 MiB, whose descriptors came with its first byte.
 fn descriptor_message_of_16_mib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let request = scene.request("/bin/sh", &["sh", "-c", "exit 7"]);
     let (mut requester, decision) = scene.ask(&request)?;
     decision.answer(&Answer::Escalate)?;
@@ -95,11 +96,11 @@ fn descriptor_message_of_16_mib(context: &mut Context) -> Verdict {
         .frames
         .send(&padded("{\"fds\":[0,1,2]}", ACCEPTED), &numbers)?;
     requester.expect_exit_code(7)?;
-    scene.end()
+    scene.finish()
 }
 
 /// A child that runs, with signals announced.
-fn started(scene: &mut Scene, program: &ConnectedProgram) -> Result<(Requester, Probe), CaseError> {
+fn started(scene: &mut Stage, program: &ConnectedProgram) -> Result<(Requester, Probe), CaseError> {
     let request = scene.request(program.text(), &["child"]);
     let (mut requester, decision) = scene.ask(&request)?;
     decision.answer(&Answer::Escalate)?;
@@ -112,7 +113,7 @@ fn started(scene: &mut Scene, program: &ConnectedProgram) -> Result<(Requester, 
 
 /// A signal frame of 16 MiB is a signal frame.
 fn signal_frame_of_16_mib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let (mut requester, mut child) = started(&mut scene, &program)?;
     child.must(&Order::Watch(vec![libc::SIGUSR1]))?;
@@ -125,7 +126,7 @@ fn signal_frame_of_16_mib(context: &mut Context) -> Verdict {
     )?;
     child.send(&Order::Exit(3))?;
     requester.expect_exit_code(3)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Eight streams that announce 4 GiB each and stay open: each is closed, and none of the memory was ever asked for.
@@ -133,7 +134,7 @@ fn request_announced_4_gib(context: &mut Context) -> Verdict {
     const STREAMS: usize = 8;
     /// Less than one of them announces, and far more than a server takes for eight requests.
     const ALLOWED: u64 = 3 << 30;
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     scene.sentinel()?;
     let shell = [scene.session.probe.report.pid];
     let before = largest_address_space(&scene.shim, &shell);
@@ -157,12 +158,12 @@ fn request_announced_4_gib(context: &mut Context) -> Verdict {
         ),
         format_args!("{before} bytes before, {after} bytes after {STREAMS} streams announced 4 GiB each"),
     )?;
-    scene.end()
+    scene.finish()
 }
 
 /// Three bytes are not a length yet; after the fourth the server closes the stream.
 fn length_one_byte_at_a_time(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let mut requester = scene.session.socket.open()?;
     for byte in &TOO_LONG[..3] {
         requester.frames.send_bytes(&[*byte], &[])?;
@@ -172,12 +173,12 @@ fn length_one_byte_at_a_time(context: &mut Context) -> Verdict {
     scene.expect_nothing_yet(&requester, "three bytes are not a length yet")?;
     requester.frames.send_bytes(&TOO_LONG[3..], &[])?;
     scene.expect_refused(&mut requester, "it announces 4 GiB")?;
-    scene.end()
+    scene.finish()
 }
 
 /// In place of a descriptor message: no child, and what came with it is closed.
 fn descriptor_message_announced_4_gib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
     let request = scene.request(program.text(), &["never"]);
     let (mut requester, decision) = scene.ask(&request)?;
@@ -190,16 +191,16 @@ fn descriptor_message_announced_4_gib(context: &mut Context) -> Verdict {
     scene.expect_refused(&mut requester, "the descriptor message announces 4 GiB")?;
     watch.expect_closed("the server", scene.patience())?;
     program.expect_not_started()?;
-    scene.end()
+    scene.finish()
 }
 
 /// In place of a signal frame: the stream is closed, and thereby the child ended.
 fn signal_frame_announced_4_gib(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "child")?;
     let (mut requester, mut child) = started(&mut scene, &program)?;
     requester.frames.send_bytes(&TOO_LONG, &[])?;
     scene.expect_refused(&mut requester, "a signal frame announces 4 GiB")?;
     child.expect_gone("the escalated child of a request that was closed")?;
-    scene.end()
+    scene.finish()
 }

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use crate::case::context::Context;
 use crate::case::{Table, case};
-use crate::cases::server::scene::{Scene, null, watched_pipes};
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::spec::requirements::Role;
+use crate::stage::descriptors::{null, watched_pipes};
+use crate::stage::server::{Escalated, Stage};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -34,20 +35,20 @@ pub const CASES: Table = Table::of(Role::Server, &[
 ]);
 
 /// A scene, and a program that no malformed request may start.
-fn scene_with_program(context: &Context) -> Result<(Scene, Program), crate::verdict::CaseError> {
-    let scene = Scene::new(context)?;
+fn scene_with_program(context: &Context) -> Result<(Stage, Program), crate::verdict::CaseError> {
+    let scene = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "never", [])?;
     Ok((scene, program))
 }
 
 /// A request for the program that is right in everything.
-fn right_request(scene: &Scene, program: &Program) -> RequestMessage {
+fn right_request(scene: &Stage, program: &Program) -> RequestMessage {
     scene.request(program.text(), &["never", "x"]).variable("K", "V")
 }
 
 /// Demands that each payload, none of which is a request, is refused.
 fn expect_each_refused(
-    scene: &mut Scene,
+    scene: &mut Stage,
     program: &Program,
     payloads: impl IntoIterator<Item = Vec<u8>>,
 ) -> Verdict {
@@ -70,7 +71,7 @@ fn expect_each_value_refused(context: &Context, member: &str, values: &[Value]) 
         .chain([right.clone().without_member(member)]);
     let payloads: Vec<_> = wrong.map(|request| request.value().to_string().into()).collect();
     expect_each_refused(&mut scene, &program, payloads)?;
-    scene.end()
+    scene.finish()
 }
 
 /// An empty payload, words, JSON that was cut off.
@@ -87,7 +88,7 @@ fn request_that_is_no_json(context: &mut Context) -> Verdict {
     payloads.push(utf_16);
     payloads.push(format!(",{right}").into());
     expect_each_refused(&mut scene, &program, payloads)?;
-    scene.end()
+    scene.finish()
 }
 
 /// What some parsers take for JSON, as the value of a member that would be ignored.
@@ -129,7 +130,7 @@ fn request_in_lax_json(context: &mut Context) -> Verdict {
     expect_each_refused(&mut scene, &program, payloads)?;
     let trailing_comma = format!("{},}}", &right[..right.len() - 1]);
     expect_each_refused(&mut scene, &program, [trailing_comma.into()])?;
-    scene.end()
+    scene.finish()
 }
 
 /// Anything but white space after the value.
@@ -139,7 +140,7 @@ fn data_after_the_request(context: &mut Context) -> Verdict {
     let payloads = ["x", "{}", "null", " 1", "]", "}", ",", "\0", "\n#", &right]
         .map(|after| format!("{right}{after}").into_bytes());
     expect_each_refused(&mut scene, &program, payloads)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Bytes that are not UTF-8: in a known member, in an unknown one, in a name.
@@ -165,7 +166,7 @@ fn request_not_in_utf_8(context: &mut Context) -> Verdict {
         let payloads = wrong.map(|bytes| [before, bytes, after].concat());
         expect_each_refused(&mut scene, &program, payloads)?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A list of the members' values, and other values, in place of the message object.
@@ -185,7 +186,7 @@ fn request_that_is_no_object(context: &mut Context) -> Verdict {
     ];
     let payloads = values.map(|value| value.to_string().into());
     expect_each_refused(&mut scene, &program, payloads)?;
-    scene.end()
+    scene.finish()
 }
 
 /// `file` is a text.
@@ -267,7 +268,7 @@ fn nul_in_a_string(context: &mut Context) -> Verdict {
         .map(|(member, value)| right.clone().member(member, value).value().to_string().into())
         .collect();
     expect_each_refused(&mut scene, &program, payloads)?;
-    scene.end()
+    scene.finish()
 }
 
 /// A working directory that is not an absolute path: relative ones exist where the server runs, and in the request's.
@@ -280,14 +281,17 @@ fn relative_workdir(context: &mut Context) -> Verdict {
         .map(|request| request.value().to_string().into())
         .collect();
     expect_each_refused(&mut scene, &program, payloads)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Malformed requests disturb neither pending decisions nor running children.
 fn among_good_requests(context: &mut Context) -> Verdict {
     let (mut scene, program) = scene_with_program(context)?;
     let running = ConnectedProgram::new(context, "running")?;
-    let (mut parent, mut child) = scene.start(&running)?;
+    let Escalated {
+        requester: mut parent,
+        mut child,
+    } = scene.start(&running)?;
     let good = scene.request("/bin/sh", &["pending"]);
     let (mut pending, decision) = scene.ask(&good)?;
     let payloads = ["", "nope", "[]", "{\"file\":1}"].map(|text| text.as_bytes().to_vec());
@@ -296,7 +300,7 @@ fn among_good_requests(context: &mut Context) -> Verdict {
     pending.expect_action(&json!({"Deny": {"reason": "later"}}))?;
     child.send(&crate::probe::remote::Order::Exit(9))?;
     parent.expect_exit_code(9)?;
-    scene.end()
+    scene.finish()
 }
 
 /// Sends each payload, with the ends of three pipes, in place of a descriptor message: no child, and no copy of a
@@ -317,7 +321,7 @@ fn expect_each_descriptor_message_refused(context: &Context, payloads: &[&[u8]])
         watch.expect_closed(&format!("the server, after {why},"), scene.patience())?;
         program.expect_not_started()?;
     }
-    scene.end()
+    scene.finish()
 }
 
 /// A descriptor message that is not JSON, or has something after it.
@@ -362,7 +366,7 @@ fn descriptor_message_of_wrong_type(context: &mut Context) -> Verdict {
 
 /// A frame in place of a signal frame that means nothing ends the request and its child.
 fn signal_frame_of_wrong_type(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut scene = Stage::new(context)?.decide_by_hand();
     let payloads = [
         "",
         "nope",
@@ -390,5 +394,5 @@ fn signal_frame_of_wrong_type(context: &mut Context) -> Verdict {
         scene.expect_refused(&mut requester, &why)?;
         child.expect_gone("the escalated child of a request that was closed")?;
     }
-    scene.end()
+    scene.finish()
 }
