@@ -85,6 +85,7 @@
 mod audit;
 mod clock;
 mod execution;
+mod files;
 mod limits;
 mod policy;
 mod protocol;

@@ -12,10 +12,11 @@ use nix::errno::Errno;
 
 use super::descriptor_map::Step;
 use super::exec_strings::ExecStrings;
-use super::failure::{FailureSlot, Stage, StartFailure};
-use super::identity::{Identity, STATX_IDENTITY};
+use super::executable::Scripts;
+use super::failure::{FailureSlot, SWAPPED, Stage, StartFailure};
 use super::raw;
 use super::stacks::StackTop;
+use crate::files::{Identity, STATX_IDENTITY};
 
 /// What the child needs until it executes its program, made by the host.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct ChildSetup {
     pub(crate) steps: Vec<Step>,
     /// The program, opened with O_PATH, at its number after the steps.
     pub(crate) program: RawFd,
+    pub(crate) scripts: Scripts,
     /// What the host saw when it opened the program.
     pub(crate) identity: Identity,
     /// The program's name, for what can't be executed by descriptor, with arguments and environment.
@@ -97,25 +99,35 @@ fn carry_out(step: Step) -> raw::Result<()> {
 
 /// Executes the file that was opened, not whatever has its name now. Returns only on failure.
 fn execute(setup: &ChildSetup) -> StartFailure {
-    const SWAPPED: StartFailure = StartFailure {
-        stage: Stage::Swapped,
-        errno: Errno::ESTALE,
-    };
     let strings = &setup.strings;
-    let mut errno = raw::execveat(setup.program, strings.argv(), strings.environment());
-    if errno == Errno::ENOENT {
-        // A `#!` script behind a close-on-exec descriptor: its interpreter has to open it by name. So make sure, as late
-        // as possible, that the name still means the same file.
-        if !is_same_file(setup) {
-            return SWAPPED;
-        }
-        errno = raw::execve(strings.path(), strings.argv(), strings.environment());
+    let by_descriptor = || raw::execveat(setup.program, strings.argv(), strings.environment());
+    let mut errno = by_descriptor();
+    if !matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
+        return at(Stage::Execute)(errno);
     }
-    if errno == Errno::ENOEXEC {
-        // As execvp(3) does it.
-        if !is_same_file(setup) {
-            return SWAPPED;
+    // A text: ENOENT says that it has an interpreter, which couldn't open a close-on-exec descriptor.
+    match setup.scripts {
+        Scripts::ByName => {
+            // Only root could make the name mean another file, but that is no reason to execute it.
+            if !is_same_file(setup) {
+                return SWAPPED;
+            }
+            if errno == Errno::ENOENT {
+                errno = raw::execve(strings.path(), strings.argv(), strings.environment());
+            }
         }
+        Scripts::ByDescriptor => {
+            if let Err(errno) = raw::clear_close_on_exec(setup.program) {
+                return at(Stage::Descriptors)(errno);
+            }
+            if errno == Errno::ENOENT {
+                errno = by_descriptor();
+            }
+        }
+        Scripts::Never => {}
+    }
+    if errno == Errno::ENOEXEC && setup.scripts != Scripts::Never {
+        // As execvp(3) does it.
         errno = raw::execve(strings.shell(), strings.shell_argv(), strings.environment());
     }
     at(Stage::Execute)(errno)

@@ -25,19 +25,29 @@ unsafe impl Sync for ExecStrings {}
 const SHELL: &CStr = c"/bin/sh";
 
 impl ExecStrings {
+    /// `text` is the name under which the shell opens a text without `#!`.
+    ///
     /// # Errors
     /// When a string contains NUL.
     pub(crate) fn new(
         path: &OsStr,
+        text: &OsStr,
         argv: Vec<OsString>,
         environment: &[(OsString, OsString)],
     ) -> Result<Self, NulError> {
         let path = CString::new(path.as_bytes())?;
-        let mut strings = Vec::with_capacity(argv.len() + environment.len());
+        let mut strings = Vec::with_capacity(argv.len() + environment.len() + 1);
+        let text = text.as_bytes();
+        // What begins like an option would be taken for one.
+        let options_end = text.starts_with(b"-") || text.starts_with(b"+");
+        let text = CString::new(text)?;
         let argv = pointers(&mut strings, argv.into_iter().map(OsString::into_vec))?;
         let variables = environment.iter().map(|(name, value)| entry(name, value));
         let environment = pointers(&mut strings, variables)?;
-        let mut shell_argv = vec![SHELL.as_ptr(), path.as_ptr()];
+        let mut shell_argv = vec![SHELL.as_ptr()];
+        shell_argv.extend(options_end.then(|| c"--".as_ptr()));
+        shell_argv.push(text.as_ptr());
+        strings.push(text);
         shell_argv.extend(argv.iter().skip(1).filter(|argument| !argument.is_null()));
         shell_argv.push(ptr::null());
         Ok(Self {
@@ -115,10 +125,11 @@ mod tests {
         pointers.iter().map(text).collect()
     }
 
-    fn strings(argv: &[&str]) -> ExecStrings {
+    fn strings(text: &str, argv: &[&str]) -> ExecStrings {
         let environment = [("A".into(), "1".into()), ("B".into(), "x=y".into())];
         ExecStrings::new(
             OsStr::new("bin/tool"),
+            OsStr::new(text),
             argv.iter().map(Into::into).collect(),
             &environment,
         )
@@ -128,7 +139,7 @@ mod tests {
     #[test]
     fn a_text_without_an_interpreter_is_the_first_argument_of_the_shell() {
         // Moved after the pointers were made.
-        let strings = Box::new(strings(&["tool", "one", ""]));
+        let strings = Box::new(strings("bin/tool", &["tool", "one", ""]));
         assert_eq!(strings.path(), c"bin/tool");
         assert_eq!(texts(&strings.argv), ["tool", "one", ""]);
         assert_eq!(texts(&strings.shell_argv), ["/bin/sh", "bin/tool", "one", ""]);
@@ -137,16 +148,24 @@ mod tests {
 
     #[test]
     fn without_arguments_the_shell_still_gets_the_text() {
-        let strings = strings(&[]);
+        let strings = strings("/dev/fd/3", &[]);
         assert_eq!(texts(&strings.argv), [""; 0]);
-        assert_eq!(texts(&strings.shell_argv), ["/bin/sh", "bin/tool"]);
+        assert_eq!(texts(&strings.shell_argv), ["/bin/sh", "/dev/fd/3"]);
+    }
+
+    #[test]
+    fn a_text_that_is_called_like_an_option_is_a_text() {
+        for name in ["-c", "--", "-", "+x"] {
+            let strings = strings(name, &[name, "echo no"]);
+            assert_eq!(texts(&strings.shell_argv), ["/bin/sh", "--", name, "echo no"]);
+        }
     }
 
     #[test]
     fn nul_is_refused_wherever_it_is() {
         let nul = || OsString::from("a\0b");
         let new = |path: &OsStr, argv: Vec<OsString>, environment: (OsString, OsString)| {
-            ExecStrings::new(path, argv, &[environment]).is_err()
+            ExecStrings::new(path, path, argv, &[environment]).is_err()
         };
         let variable = || ("A".into(), "1".into());
         assert!(!new(OsStr::new("tool"), vec!["tool".into()], variable()));

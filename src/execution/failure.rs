@@ -1,6 +1,7 @@
 //! Why a child could not be started.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
@@ -51,6 +52,20 @@ impl fmt::Display for Stage {
             Self::Swapped => "checking the program",
             Self::Execute => "executing the program",
         })
+    }
+}
+
+/// The program is not the one that was decided on.
+pub(crate) const SWAPPED: StartFailure = StartFailure {
+    stage: Stage::Swapped,
+    errno: Errno::ESTALE,
+};
+
+/// What the system says of a step.
+pub(crate) fn failure(stage: Stage, error: &io::Error) -> StartFailure {
+    StartFailure {
+        stage,
+        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
     }
 }
 

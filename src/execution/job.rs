@@ -11,18 +11,18 @@ use super::channel::SupervisorEnd;
 use super::child::ChildSetup;
 use super::descriptor_map::{MapError, open_file_limit, plan};
 use super::exec_strings::ExecStrings;
+use super::executable::{Executable, Scripts};
 use super::failure::{FailureSlot, StartFailure};
-use super::identity::Identity;
-use super::program::PinnedFile;
 use super::stacks::StackTop;
 use super::supervisor::{Job, Placement};
+use crate::files::Identity;
 
 /// Everything that a child is to have; nothing else reaches it.
 #[derive(Debug)]
 pub(crate) struct Spawn {
     /// The program, opened before; or why that is impossible, which the supervisor then reports like a failed start.
-    pub(crate) program: Result<PinnedFile, StartFailure>,
-    /// Its name, relative to the working directory, for files that can't be executed by descriptor.
+    pub(crate) program: Result<Executable, StartFailure>,
+    /// Its name, relative to the working directory, for texts that are opened by name.
     pub(crate) path: OsString,
     pub(crate) argv: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
@@ -73,25 +73,36 @@ impl Job {
             .map(|(from, to)| (from.as_raw_fd(), *to))
             .collect();
         let opened = opened(spawn);
-        let (needed, identity) = match opened {
-            Ok((program, workdir)) => (
-                vec![program.descriptor().as_raw_fd(), workdir.as_raw_fd()],
-                program.identity(),
-            ),
+        let mut others = vec![channel.as_raw_fd(), host.as_raw_fd()];
+        let (needed, identity, scripts) = match opened {
+            Ok((program, workdir)) => {
+                others.extend(program.lease().map(|lease| lease.as_raw_fd()));
+                (
+                    vec![program.program().as_raw_fd(), workdir.as_raw_fd()],
+                    program.identity(),
+                    program.scripts(),
+                )
+            }
             // No child will be made.
-            Err(_) => (Vec::new(), Identity::default()),
+            Err(_) => (Vec::new(), Identity::default(), Scripts::Never),
         };
         let failure = FailureSlot::new(opened.err());
-        let others = [channel.as_raw_fd(), host.as_raw_fd()];
         let plan = plan(&map, &needed, &others, open_file_limit()?)?;
         let mut keep: Vec<RawFd> = map.iter().map(|&(from, _)| from).collect();
         keep.extend(needed.iter().chain(&others));
         keep.sort_unstable();
+        let program = plan.needed.first().copied().unwrap_or(-1);
+        let text = match scripts {
+            Scripts::ByDescriptor => OsString::from(format!("/dev/fd/{program}")),
+            Scripts::ByName | Scripts::Never => spawn.path.clone(),
+        };
+        let argv = std::mem::take(&mut spawn.argv);
         let child = ChildSetup {
             steps: plan.steps,
-            program: plan.needed.first().copied().unwrap_or(-1),
+            program,
+            scripts,
             identity,
-            strings: ExecStrings::new(&spawn.path, std::mem::take(&mut spawn.argv), &spawn.env)?,
+            strings: ExecStrings::new(&spawn.path, &text, argv, &spawn.env)?,
             workdir: plan.needed.get(1).copied().unwrap_or(-1),
             umask: spawn.umask,
             open_files: spawn.open_files.map(|(soft, hard)| libc::rlimit64 {
@@ -118,7 +129,7 @@ impl Job {
 }
 
 /// Program and working directory, or why one of them could not be opened.
-fn opened(spawn: &Spawn) -> Result<(&PinnedFile, &OwnedFd), StartFailure> {
+fn opened(spawn: &Spawn) -> Result<(&Executable, &OwnedFd), StartFailure> {
     let program = spawn.program.as_ref().map_err(|failure| *failure)?;
     let workdir = spawn.workdir.as_ref().map_err(|failure| *failure)?;
     Ok((program, workdir))

@@ -8,12 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::capture::Captures;
 use super::channel::{Ending, Report};
+use super::executable::Executable;
 use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput};
 use super::failure::StartFailure;
 use super::job::{Spawn, SpawnError};
-use super::program::{PinnedFile, open_directory};
 use super::supervisor::Placement;
 use super::tree::Tree;
+use crate::files::{PinnedFile, open_directory};
 
 /// Where the standard streams of a one-shot command's shell lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,7 +133,7 @@ fn start(
     ]
     .concat();
     Tree::spawn(Spawn {
-        program: Ok(program),
+        program: Ok(Executable::of_host(program)),
         path: command.program.into(),
         argv: command.argv,
         env: command.env,

@@ -1,8 +1,8 @@
 //! Runs what the policy escalates: prepares, starts, watches and ends process trees outside of the sandbox.
 //!
 //! From the ground up, each importing only what comes before it: `raw` (system calls), `failure` and `words`, `channel`
-//! (what host and supervisor say to each other) | `child` (between clone and exec) | `supervisor` | `program` (pinned files),
-//! `job` (what a supervisor is given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local` (shells).
+//! (what host and supervisor say to each other) | `child` (between clone and exec) | `supervisor` | `job` (what a supervisor is
+//! given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local` (shells).
 //! `child` and `supervisor`, and what they call, run beside the host in the host's memory.
 
 mod capture;
@@ -10,13 +10,12 @@ mod channel;
 mod child;
 mod descriptor_map;
 mod exec_strings;
+mod executable;
 mod executor;
 mod failure;
-mod identity;
 mod job;
 mod local;
 mod prepare;
-mod program;
 mod raw;
 mod stacks;
 mod supervisor;

@@ -1,33 +1,34 @@
 //! From a request to a child: the file that the decision was about is the file that runs.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-
-use nix::errno::Errno;
+use std::path::{Path, PathBuf};
 
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
+use super::executable::{BUSY, Executable, Origin, is_being_written};
 use super::executor::PreparedExec;
-use super::failure::{Stage, StartFailure};
-use super::identity::Identity;
+use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::job::{Spawn, SpawnError};
-use super::program::{PinnedFile, identity_of, open_directory};
 use super::supervisor::Placement;
 use super::tree::Tree;
+use crate::files::{Identity, PinnedFile, Place, Trust, Unclear, look_up, open_directory, status_of};
 use crate::protocol::Request;
 
 /// The files of a request as they were before the policy was asked.
 #[derive(Clone, Debug)]
 pub(crate) struct FilesAtDecision {
-    file: std::ffi::OsString,
-    workdir: std::ffi::OsString,
+    file: OsString,
+    workdir: OsString,
     program: Result<Identity, StartFailure>,
-    /// Device and inode; the rest of a directory may change.
-    directory: Result<((u32, u32), u64), StartFailure>,
+    directory: Result<Place, StartFailure>,
+    /// The program's absolute path, see [`Lookup::requested`].
+    pub(crate) requested: PathBuf,
     /// The program's path without symbolic links.
     pub(crate) canonical: Option<PathBuf>,
+    /// Who could put another program there.
+    pub(crate) trust: Trust,
 }
 
 /// Why an escalated command isn't started at all.
@@ -35,6 +36,8 @@ pub(crate) struct FilesAtDecision {
 pub(crate) enum Refusal {
     #[error("{0}")]
     Descriptors(#[from] MapError),
+    #[error("{0}")]
+    Unclear(#[from] Unclear),
     #[error("{0}")]
     Spawn(#[from] SpawnError),
     #[error("{0}")]
@@ -44,32 +47,29 @@ pub(crate) enum Refusal {
 impl FilesAtDecision {
     /// Looks at a request's program and working directory. Blocks as long as the file systems do.
     ///
-    /// `resolved` is the absolute path that the policy will be asked about.
-    ///
     /// # Errors
-    /// When `resolved` and the request's own path lead to different files: the directory tree changed concurrently.
-    pub(crate) fn look(request: &Request, resolved: &OsStr) -> Result<Self, Refusal> {
-        let workdir = open_workdir(&request.workdir);
-        let program = workdir
+    /// When the program's path changes while it is looked at, or leads to another file in each process.
+    pub(crate) fn look(request: &Request) -> Result<Self, Refusal> {
+        let found = look_up(Path::new(&request.workdir), &request.file)?;
+        let origin = Origin::of(&found);
+        let program = found
+            .file
             .as_ref()
-            .map_err(|failure| *failure)
-            .and_then(|directory| open_program(directory, &request.file));
-        if let (Ok(program), Ok(directory)) = (&program, &workdir)
-            && resolved != request.file
-        {
-            let by_path = PinnedFile::open(directory.as_fd(), resolved);
-            if !by_path.is_ok_and(|other| other.identity() == program.identity()) {
-                return Err(
-                    io::Error::other("the path to the program changed while it was being resolved").into(),
-                );
+            .map_err(|error| failure(Stage::Execute, error));
+        let program = program.and_then(|program| {
+            if origin != Origin::System && is_being_written(program) {
+                return Err(BUSY);
             }
-        }
+            Ok(program.identity())
+        });
         Ok(Self {
             file: request.file.clone(),
             workdir: request.workdir.clone(),
-            canonical: program.as_ref().ok().and_then(|program| program.canonical().ok()),
-            program: program.map(|program| program.identity()),
-            directory: workdir.and_then(|directory| place(&directory)),
+            program,
+            directory: open_workdir(&request.workdir).and_then(|directory| place(&directory)),
+            requested: found.requested,
+            canonical: found.canonical,
+            trust: found.trust,
         })
     }
 
@@ -77,31 +77,47 @@ impl FilesAtDecision {
     fn reopen(
         &self,
         exec: &PreparedExec,
-    ) -> (Result<PinnedFile, StartFailure>, Result<OwnedFd, StartFailure>) {
-        let changed = StartFailure {
-            stage: Stage::Swapped,
-            errno: Errno::ESTALE,
-        };
-        let as_decided = exec.file == self.file && exec.workdir.as_os_str() == self.workdir;
+    ) -> (Result<Executable, StartFailure>, Result<OwnedFd, StartFailure>) {
+        if exec.file != self.file || exec.workdir.as_os_str() != self.workdir {
+            // The host's own decision.
+            let workdir = open_workdir(exec.workdir.as_os_str());
+            let found = look_up(&exec.workdir, &exec.file).map_err(|error| match error {
+                Unclear::System(error) => failure(Stage::Execute, &error),
+                Unclear::DependsOnProcess(_) | Unclear::Changed => SWAPPED,
+            });
+            let program = found.and_then(|found| {
+                let origin = Origin::of(&found);
+                let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
+                Executable::new(file, origin, &exec.file)
+            });
+            return (program, workdir);
+        }
         let workdir = open_workdir(exec.workdir.as_os_str()).and_then(|directory| {
-            if as_decided && place(&directory)? != self.directory? {
-                Err(changed)
-            } else {
+            if place(&directory)? == self.directory? {
                 Ok(directory)
+            } else {
+                Err(SWAPPED)
             }
         });
         let program = workdir
             .as_ref()
             .map_err(|failure| *failure)
-            .and_then(
-                |directory| match (open_program(directory, &exec.file), self.program) {
-                    (Ok(pinned), _) if !as_decided => Ok(pinned),
-                    (Ok(pinned), Ok(decided)) if pinned.identity() == decided => Ok(pinned),
-                    (Ok(_), _) => Err(changed),
-                    (Err(failure), _) => Err(failure),
-                },
-            );
+            .and_then(|directory| {
+                let pinned = PinnedFile::open(directory.as_fd(), &exec.file);
+                match (pinned, self.program) {
+                    (Ok(_), Err(BUSY)) => Err(BUSY),
+                    (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
+                        Executable::new(pinned, self.origin(), &exec.file)
+                    }
+                    (Ok(_), _) => Err(SWAPPED),
+                    (Err(error), _) => Err(failure(Stage::Execute, &error)),
+                }
+            });
         (program, workdir)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::new(self.trust, &self.requested, self.canonical.as_deref())
     }
 }
 
@@ -109,20 +125,9 @@ fn open_workdir(path: &OsStr) -> Result<OwnedFd, StartFailure> {
     open_directory(path).map_err(|error| failure(Stage::Workdir, &error))
 }
 
-fn open_program(directory: &OwnedFd, file: &OsStr) -> Result<PinnedFile, StartFailure> {
-    PinnedFile::open(directory.as_fd(), file).map_err(|error| failure(Stage::Execute, &error))
-}
-
-fn place(directory: &OwnedFd) -> Result<((u32, u32), u64), StartFailure> {
-    let identity = identity_of(directory.as_fd()).map_err(|error| failure(Stage::Workdir, &error))?;
-    Ok((identity.device, identity.inode))
-}
-
-fn failure(stage: Stage, error: &io::Error) -> StartFailure {
-    StartFailure {
-        stage,
-        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-    }
+fn place(directory: &OwnedFd) -> Result<Place, StartFailure> {
+    let status = status_of(directory.as_fd()).map_err(|error| failure(Stage::Workdir, &error))?;
+    Ok(status.identity.place())
 }
 
 /// Starts an escalated command with the descriptors that came with its request. Blocks for the start of a process.
@@ -161,28 +166,4 @@ pub(crate) fn spawn_escalated(
         placement: Placement::OwnGroup,
         error_prefix,
     })?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_resolved_path_that_leads_to_another_file_than_the_request_is_refused() {
-        let request = Request {
-            file: "true".into(),
-            argv: vec!["true".into()],
-            workdir: "/bin".into(),
-            env: Vec::new(),
-            umask: None,
-        };
-        let look = |resolved: &str| FilesAtDecision::look(&request, OsStr::new(resolved));
-        assert!(look("/bin/true").is_ok());
-        let refusal = look("/bin/false").expect_err("another file");
-        assert!(
-            refusal
-                .to_string()
-                .contains("changed while it was being resolved")
-        );
-    }
 }

@@ -7,11 +7,12 @@ mod file;
 use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::{Stopped, Stopwatch};
+use crate::files::{Trust, look_up};
 
 pub use crate::protocol::Action;
 pub use approval::{Approval, Approver, NoApprover};
@@ -39,6 +40,8 @@ pub struct PolicyRequest {
     pub env: Vec<(OsString, OsString)>,
     /// Process that created the request stream, if the kernel knows it.
     pub peer: Option<i32>,
+    /// Who could put another program there; judged by the server's own look at the file.
+    pub(crate) trust: Trust,
     pub(crate) clock: Arc<Stopwatch>,
 }
 
@@ -48,9 +51,11 @@ impl PolicyRequest {
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let program = program.into();
+        let found = look_up(Path::new("/"), program.as_os_str()).ok();
         Self {
             session: 0,
-            canonical: std::fs::canonicalize(&program).ok(),
+            trust: found.as_ref().map_or_else(Trust::default, |found| found.trust),
+            canonical: found.and_then(|found| found.canonical),
             argv: vec![program.clone().into_os_string()],
             program,
             workdir: PathBuf::from("/"),

@@ -11,16 +11,17 @@ use nix::unistd::Pid;
 use super::*;
 use crate::execution::channel::Ending;
 use crate::execution::descriptor_map::open_file_limit;
+use crate::execution::executable::{Executable, Origin};
 use crate::execution::failure::{Stage, StartFailure};
-use crate::execution::program::{PinnedFile, open_directory};
 use crate::execution::supervisor::Placement;
+use crate::files::{PinnedFile, open_directory};
 
 /// A command in the root directory, with an empty environment and nothing else of its own.
 fn command(argv: &[&str]) -> Spawn {
     let workdir = open_directory(OsStr::new("/")).unwrap();
     let program = PinnedFile::open(workdir.as_fd(), OsStr::new(argv[0])).unwrap();
     Spawn {
-        program: Ok(program),
+        program: Ok(Executable::of_host(program)),
         path: argv[0].into(),
         argv: argv.iter().map(Into::into).collect(),
         env: Vec::new(),
@@ -59,6 +60,38 @@ async fn a_child_starts_ends_and_is_reaped() {
     assert_eq!(tree.next_event().await, None);
     assert!(tree.supervisor.is_none());
     assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+}
+
+/// What a command writes to its standard output.
+async fn output(command: Spawn) -> String {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+    let descriptors = vec![(writer, 1)];
+    let mut tree = Tree::spawn(Spawn {
+        descriptors,
+        ..command
+    })
+    .unwrap();
+    while tree.next_event().await.is_some() {}
+    std::io::read_to_string(std::fs::File::from(reader)).unwrap()
+}
+
+#[tokio::test]
+async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text");
+    for first_line in ["#!/bin/sh\n", ""] {
+        std::fs::write(&path, first_line.to_owned() + "echo \"$0\"\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let by_name = command(&[path.to_str().unwrap()]);
+        assert_eq!(output(by_name).await, format!("{}\n", path.display()));
+        for origin in [Origin::SystemByOtherName, Origin::Changeable] {
+            let mut command = command(&[path.to_str().unwrap()]);
+            let file = PinnedFile::open(command.workdir.as_ref().unwrap().as_fd(), path.as_os_str()).unwrap();
+            command.program = Executable::new(file, origin, OsStr::new("text"));
+            let output = output(command).await;
+            assert!(output.starts_with("/dev/fd/"), "{origin:?}: {output}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -18,10 +18,8 @@
 
 mod parse;
 mod rule;
-mod trust;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::approval::Approvals;
 use super::{Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
@@ -55,7 +53,7 @@ pub enum PolicyFileError {
 #[derive(Debug)]
 pub struct PolicyFile {
     default: RuleAction,
-    rules: Arc<Vec<Rule>>,
+    rules: Vec<Rule>,
     approvals: Approvals,
 }
 
@@ -84,7 +82,7 @@ impl PolicyFile {
         let (default, rules) = parse::parse(text)?;
         Ok(Self {
             default,
-            rules: Arc::new(rules),
+            rules,
             approvals: Approvals::new(NoApprover),
         })
     }
@@ -112,13 +110,7 @@ impl PolicyFile {
 
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
-        let (rules, default, question) = (Arc::clone(&self.rules), self.default.clone(), request.clone());
-        // Rules without a fixed directory check directories, which may be on slow file systems.
-        let (action, line) = if rules.iter().any(Rule::looks_at_folders) {
-            tokio::task::spawn_blocking(move || Self::action(&rules, &default, &question)).await?
-        } else {
-            Self::action(&rules, &default, &question)
-        };
+        let (action, line) = Self::action(&self.rules, &self.default, request);
         let decision = match action {
             RuleAction::Run => Decision::run(),
             RuleAction::Escalate { keep_env } => Decision::escalate().keeping_env(keep_env),

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use globset::GlobMatcher;
 
-use super::trust::others_can_replace;
 use crate::policy::{KeepEnv, PolicyRequest};
 
 /// A rule and its position in the file.
@@ -72,8 +71,8 @@ impl ProgramPattern {
 }
 
 impl Rule {
-    /// Whether the rule may escalate programs in directories that it does not name, so that it must check those directories.
-    pub(super) fn looks_at_folders(&self) -> bool {
+    /// Whether the rule may escalate programs in directories that it does not name, so that it matters who can write there.
+    fn needs_trust(&self) -> bool {
         let gives = matches!(
             self.action,
             RuleAction::Escalate { .. } | RuleAction::Prompt { .. }
@@ -87,15 +86,11 @@ impl Rule {
             return false;
         }
         let real = request.canonical.as_deref();
-        if real.is_some_and(|real| self.program.matches(real) && self.trusts(&[real])) {
+        let trusts = |others_can: bool| !self.needs_trust() || !others_can;
+        if real.is_some_and(|real| self.program.matches(real)) && trusts(request.trust.others_can_replace()) {
             return true;
         }
-        // If the requested path matches, both its directory and that of its target must be trusted.
-        let both: Vec<&Path> = std::iter::once(request.program.as_path()).chain(real).collect();
-        self.program.matches(&request.program) && self.trusts(&both)
-    }
-
-    fn trusts(&self, paths: &[&Path]) -> bool {
-        !self.looks_at_folders() || !paths.iter().any(|path| others_can_replace(path))
+        // If it is the requested path that matches, everything on the way to its target must be trusted, too.
+        self.program.matches(&request.program) && trusts(request.trust.others_can_redirect())
     }
 }

@@ -223,11 +223,6 @@ async fn failed_starts_are_reported_as_shells_report_them() {
             (plain, 126, "plain: Permission denied"),
             ("/", 126, "/: Permission denied"),
             ("/etc/passwd/x", 127, "/etc/passwd/x: Not a directory"),
-            (
-                "/proc/self/exe",
-                126,
-                "/proc/self/exe: Too many levels of symbolic links",
-            ),
         ];
         for (path, status, message) in cases {
             let (result, output) = run(&fixture, &text(path));
@@ -254,15 +249,15 @@ async fn scripts_run_with_and_without_an_interpreter_line() {
     blocking(move || {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in [
-            ("with", "#!/bin/sh -e\necho $0 $1\n"),
-            ("without", "echo $0 $1\n"),
+            ("with", "#!/bin/sh -e\necho ${0%/*} $1\n"),
+            ("without", "echo ${0%/*} $1\n"),
         ] {
             script_file(&folder.path().join(name), content);
             let file = format!("./{name}");
             let request = json!({"file": file, "argv": ["x", "y z"], "workdir": folder.path(), "env": {}});
             assert_eq!(
                 run(&fixture, &request),
-                (Some(json!({"exit_code": 0})), format!("{file} y z\n"))
+                (Some(json!({"exit_code": 0})), "/dev/fd y z\n".to_owned())
             );
         }
     })
@@ -451,7 +446,7 @@ async fn a_working_directory_swapped_after_the_decision_is_not_entered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_with_more_or_fewer_links_is_the_same_file() {
+async fn a_file_that_got_another_link_has_changed() {
     let fixture = escalating();
     blocking(move || {
         let folder = tempfile::tempdir().unwrap();
@@ -461,7 +456,8 @@ async fn a_file_with_more_or_fewer_links_is_the_same_file() {
         assert_eq!(stream.receive(), json!({"action": "Escalate"}));
         std::fs::hard_link(&program, folder.path().join("link")).unwrap();
         stream.send_descriptors(&[]);
-        assert_eq!(stream.receive(), json!({"exit_code": 4}));
+        // The time of change says no more than that something has; it alone can't be set back.
+        assert_eq!(stream.receive(), json!({"exit_code": 126}));
     })
     .await;
 }

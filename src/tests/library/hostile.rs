@@ -233,20 +233,49 @@ async fn the_policy_is_asked_about_the_file_that_the_kernel_would_execute() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_that_depend_on_the_process_are_refused() {
-    let fixture = start(Always::new(Decision::escalate()));
+    let policy = Always::new(Decision::escalate());
+    let asked = policy.asked.clone();
+    let fixture = start(policy);
     blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("/proc/self", folder.path().join("own")).unwrap();
+        let linked = folder.path().join("own");
+        let own = format!("/proc/{}", std::process::id());
+        // A directory of the server: the command would see the server's environment there.
+        for workdir in [
+            "/proc/self",
+            "//proc/self",
+            "/proc/./self/",
+            "/usr/../proc/self/task/..",
+            "/proc/thread-self",
+            "/proc/self/cwd",
+            "/dev/fd",
+            linked.to_str().unwrap(),
+            &own,
+        ] {
+            let mut stream = fixture.client.connect();
+            stream.send(
+                &json!({"file": "/bin/cat", "argv": ["cat", "environ"], "workdir": workdir, "env": {}}),
+            );
+            assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+            stream.send_descriptors(&[]);
+            assert_eq!(stream.receive(), json!({"exit_code": 126}), "{workdir}");
+        }
+        assert_eq!(asked.lock().unwrap().len(), 9);
+        // A program that is another one for the requester: no policy could decide on it.
         for (file, workdir) in [
             ("/proc/self/exe", "/"),
-            ("/bin/true", "/proc/self"),
             ("./exe", "/proc/self"),
-            ("/bin/true", "/proc/self/cwd"),
+            ("/proc/self/cwd/../bin/true", "/"),
+            ("../bin/true", "/proc/self/cwd"),
+            ("own/root/bin/true", folder.path().to_str().unwrap()),
+            ("/dev/fd/0", "/"),
         ] {
             let mut stream = fixture.client.connect();
             stream.send(&json!({"file": file, "argv": ["x"], "workdir": workdir, "env": {}}));
-            assert_eq!(stream.receive(), json!({"action": "Escalate"}));
-            stream.send_descriptors(&[]);
-            assert_eq!(stream.receive(), json!({"exit_code": 126}), "{file} in {workdir}");
+            assert_eq!(stream.try_receive(), None, "{file} in {workdir}");
         }
+        assert_eq!(asked.lock().unwrap().len(), 9);
     })
     .await;
 }

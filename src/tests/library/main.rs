@@ -7,6 +7,7 @@ mod approvals;
 mod children;
 mod hostile;
 mod one_shot;
+mod pinned;
 mod requests;
 mod sessions;
 mod teardown;

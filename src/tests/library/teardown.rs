@@ -124,14 +124,18 @@ async fn processes_that_run_away_by_forking_are_caught() {
     let fixture = start(Always::new(Decision::escalate()));
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("run-away");
-    chain::script(&script, "#!/bin/sh\nsetsid \"$0\" &\n[ $1 ] && \"$0\" &\n");
+    chain::script(
+        &script,
+        "#!/bin/sh\nsetsid \"$0\" '' \"$2\" &\n[ $1 ] && \"$0\" '' \"$2\" &\n",
+    );
     let marker = script.to_str().unwrap().to_owned();
     let running = marker.clone();
     let session = blocking(move || {
         let null = null();
-        let mut stream = fixture
-            .client
-            .escalate(&[&running, "two"], &[(&null, 0), (&null, 1), (&null, 2)]);
+        let mut stream = fixture.client.escalate(
+            &[&running, "two", &running],
+            &[(&null, 0), (&null, 1), (&null, 2)],
+        );
         assert_eq!(stream.receive(), json!({"exit_code": 0}));
         eventually("it runs away", || !with_marker(&running).is_empty());
         fixture.session

@@ -1,0 +1,258 @@
+//! What is executed of a file, so that it is what was decided on to the last byte.
+//!
+//! A file that only root can change is executed as it is. Of any other, each instruction has to be fixed before the last
+//! comparison with the decision:
+//!
+//! - A **binary** is held by a read lease (fcntl(2), F_SETLEASE) while it is compared and started: there is no lease on a file
+//!   that is open or mapped for writing, and whoever opens it for writing waits for the end of the lease. From the
+//!   exec on, the kernel itself refuses writers (ETXTBSY). So the process is what it would be anyway, up to `/proc/PID/exe`.
+//! - A **text**, which an interpreter reads in its own time, and a binary on which there is no lease (another user's, or on a
+//!   file system that has none), is executed from a sealed copy in memory, memfd_create(2). An interpreter gets it as
+//!   `/dev/fd/N`, which is then its `$0`, through a descriptor more than was asked for.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::sendfile::sendfile;
+use nix::unistd::{AccessFlags, faccessat};
+
+use super::failure::{SWAPPED, Stage, StartFailure, failure};
+use crate::files::{Identity, Lookup, PinnedFile, Trust, status_of};
+
+/// Bytes of the largest file that is copied.
+const MAX_COPY: u64 = 256 * 1024 * 1024;
+
+/// Where only root of the whole system writes, even if a sandboxed process is root, too: no sandbox lets it.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/nix/store",
+    "/gnu/store",
+];
+
+// From linux/memfd.h and asm-generic/fcntl.h.
+const MFD_EXEC: u32 = 0x10;
+const F_SETSIG: libc::c_int = 10;
+
+/// The program is open for writing, as the kernel says it.
+pub(super) const BUSY: StartFailure = StartFailure {
+    stage: Stage::Execute,
+    errno: Errno::ETXTBSY,
+};
+
+/// Who can change a program and its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Only root, and the requested path leads there for good.
+    System,
+    /// Only root, but others can make the path lead elsewhere.
+    SystemByOtherName,
+    /// Others than root, or a root that may be sandboxed.
+    Changeable,
+}
+
+impl Origin {
+    pub(super) fn of(found: &Lookup) -> Self {
+        Self::new(found.trust, &found.requested, found.canonical.as_deref())
+    }
+
+    pub(super) fn new(trust: Trust, requested: &Path, canonical: Option<&Path>) -> Self {
+        // If this server isn't root, owners and modes say all: then the sandboxed side isn't root, either.
+        let is_root = nix::unistd::geteuid().is_root();
+        let of_system = |path: &Path| !is_root || SYSTEM.iter().any(|system| path.starts_with(system));
+        if trust.others_can_replace() || !canonical.is_some_and(of_system) {
+            Self::Changeable
+        } else if trust.others_can_redirect() || !of_system(requested) {
+            Self::SystemByOtherName
+        } else {
+            Self::System
+        }
+    }
+}
+
+/// A program, and what has to be open until it runs.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    /// What is executed: opened with O_PATH, or a sealed copy.
+    program: OwnedFd,
+    /// What the decision was about.
+    identity: Identity,
+    /// While this is open nobody writes to the program.
+    lease: Option<File>,
+    scripts: Scripts,
+}
+
+/// How an interpreter opens a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scripts {
+    /// By its name, which only root can make mean another file.
+    ByName,
+    /// As `/dev/fd/N`.
+    ByDescriptor,
+    /// Not at all: what was taken for a binary is none.
+    Never,
+}
+
+impl Executable {
+    /// The shell of the host, which answers for it.
+    pub(crate) fn of_host(file: PinnedFile) -> Self {
+        Self::unchangeable(file, Scripts::ByName)
+    }
+
+    fn unchangeable(file: PinnedFile, scripts: Scripts) -> Self {
+        Self {
+            identity: file.identity(),
+            program: file.into_descriptor(),
+            lease: None,
+            scripts,
+        }
+    }
+
+    /// Makes sure that what will run of `file` is what it is now. `name` is what a copy is called.
+    pub(super) fn new(file: PinnedFile, origin: Origin, name: &OsStr) -> Result<Self, StartFailure> {
+        match origin {
+            Origin::System => Ok(Self::unchangeable(file, Scripts::ByName)),
+            Origin::SystemByOtherName => Ok(Self::unchangeable(file, Scripts::ByDescriptor)),
+            Origin::Changeable => Self::fixed(file, name),
+        }
+    }
+
+    fn fixed(file: PinnedFile, name: &OsStr) -> Result<Self, StartFailure> {
+        let status = file.status();
+        let at = |error: io::Error| failure(Stage::Execute, &error);
+        if !status.is_regular() {
+            return Err(at(Errno::EACCES.into()));
+        }
+        let may = AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH;
+        faccessat(file.descriptor(), "", AccessFlags::X_OK, may).map_err(|errno| at(errno.into()))?;
+        let content = open(&file).map_err(at)?;
+        let lease = lease(&content)?;
+        let is_unchanged = || Ok(status_of(content.as_fd()).map_err(at)?.identity == status.identity);
+        if !is_unchanged()? {
+            return Err(SWAPPED);
+        }
+        let mut magic = [0; 4];
+        let is_binary = content.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF";
+        if is_binary && lease {
+            return Ok(Self {
+                lease: Some(content),
+                ..Self::unchangeable(file, Scripts::Never)
+            });
+        }
+        // A copy would run as somebody else than the file. (For texts the kernel ignores the bits.)
+        if is_binary && status.changes_user() {
+            return Err(at(Errno::EPERM.into()));
+        }
+        let copy = copy(&content, status.identity.size, name).map_err(at)?;
+        if !is_unchanged()? {
+            return Err(SWAPPED);
+        }
+        Ok(Self {
+            program: copy,
+            identity: status.identity,
+            lease: None,
+            scripts: Scripts::ByDescriptor,
+        })
+    }
+
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) fn lease(&self) -> Option<BorrowedFd<'_>> {
+        self.lease.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn scripts(&self) -> Scripts {
+        self.scripts
+    }
+}
+
+/// Whether some process can write to the file without opening it once more: a mapping is written to without a trace in the
+/// file's times. Where there are no leases, this can't be known.
+pub(super) fn is_being_written(file: &PinnedFile) -> bool {
+    file.status().is_regular()
+        && match open(file) {
+            Ok(content) => lease(&content) == Err(BUSY),
+            Err(error) => error.raw_os_error() == Some(libc::EWOULDBLOCK),
+        }
+}
+
+/// Opens what is pinned for reading. This never waits: a lease of another process is an error.
+fn open(file: &PinnedFile) -> io::Result<File> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(file.proc_path());
+    opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::EWOULDBLOCK) => Errno::ETXTBSY.into(),
+        _ => error,
+    })
+}
+
+/// Takes a read lease, until the file is closed. False where there are none.
+///
+/// # Errors
+/// [`BUSY`] for a file that is open or mapped for writing.
+fn lease(content: &File) -> Result<bool, StartFailure> {
+    let set = |command: libc::c_int, argument: libc::c_int| {
+        // SAFETY: these commands take an integer.
+        Errno::result(unsafe { libc::fcntl(content.as_raw_fd(), command, argument) })
+    };
+    // A writer that has to wait costs this process a signal: one that is ignored, and soon none.
+    match set(F_SETSIG, libc::SIGURG).and_then(|_| set(libc::F_SETLEASE, libc::F_RDLCK)) {
+        Ok(_) => {
+            let _ = set(libc::F_SETOWN, 0);
+            Ok(true)
+        }
+        Err(Errno::EAGAIN) => Err(BUSY),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Copies a file to memory, and seals the copy.
+fn copy(content: &File, size: u64, name: &OsStr) -> io::Result<OwnedFd> {
+    if size > MAX_COPY {
+        return Err(Errno::EFBIG.into());
+    }
+    let name = Path::new(name).file_name().unwrap_or_default();
+    // The name is for people; the kernel takes no more than this.
+    let name = CString::new(&name.as_bytes()[..name.len().min(200)])?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Before Linux 6.3 every such file may be executed, and the flag is unknown.
+    let copy = match memfd_create(&*name, flags | MFdFlags::from_bits_retain(MFD_EXEC)) {
+        Err(Errno::EINVAL) => memfd_create(&*name, flags)?,
+        made => made?,
+    };
+    let mut left = size;
+    while left > 0 {
+        let count = usize::try_from(left).unwrap_or(usize::MAX);
+        match sendfile(&copy, content, None, count)? {
+            // Shorter than it was: its identity is another, too.
+            0 => break,
+            copied => left -= copied as u64,
+        }
+    }
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(copy)
+}

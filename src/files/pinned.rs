@@ -1,0 +1,268 @@
+//! Opens programs and working directories as the kernel would, and remembers which files they were.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::identity::{Identity, STATX_IDENTITY, Status};
+
+/// A file opened with O_PATH, and what it was at that moment.
+#[derive(Debug)]
+pub(crate) struct PinnedFile {
+    descriptor: OwnedFd,
+    status: Status,
+}
+
+impl PinnedFile {
+    /// Opens `path`, relative to `directory`. Symbolic links are followed, but not procfs's magic links, which would lead to
+    /// files of this process.
+    ///
+    /// # Errors
+    /// What openat2(2) or statx(2) says.
+    pub(crate) fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
+        Self::of(open_path(directory, path, 0)?)
+    }
+
+    /// Pins what is open.
+    ///
+    /// # Errors
+    /// What statx(2) says.
+    pub(super) fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        let status = status_of(descriptor.as_fd())?;
+        Ok(Self { descriptor, status })
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.status.identity
+    }
+
+    /// The absolute path without symbolic links, as the kernel knows it.
+    ///
+    /// # Errors
+    /// When /proc isn't mounted.
+    pub(crate) fn canonical(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(self.proc_path())
+    }
+
+    /// A name for the very file that is open, for calls that take none of their own.
+    pub(crate) fn proc_path(&self) -> String {
+        format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
+    }
+}
+
+/// Opens a directory with O_PATH, for fchdir(2) later.
+///
+/// # Errors
+/// What openat2(2) says; ELOOP for a directory of this process in /proc, by whatever name.
+pub(crate) fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
+    let directory = open_path(nowhere(), path, libc::O_DIRECTORY)?;
+    // `/proc/self` and the like are ordinary links, and lead to this process instead of the one that asks.
+    if is_on_procfs(directory.as_fd())? && is_about_this_process(&directory)? {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    Ok(directory)
+}
+
+/// What openat2(2) takes for "no directory".
+pub(super) fn nowhere() -> BorrowedFd<'static> {
+    // SAFETY: AT_FDCWD is a constant that is never closed.
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+}
+
+/// Whether the file is on a procfs.
+///
+/// # Errors
+/// What fstatfs(2) says.
+pub(super) fn is_on_procfs(file: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
+}
+
+/// Whether a directory of procfs, or one above it, is that of this process or one of its threads.
+fn is_about_this_process(directory: &OwnedFd) -> io::Result<bool> {
+    let own = format!("Tgid:\t{}", std::process::id());
+    let mut above = directory.try_clone()?;
+    loop {
+        // Directories of processes and threads have a file `status`.
+        match open_at(above.as_fd(), OsStr::new("status"), libc::O_RDONLY, 0) {
+            Ok(status) => {
+                let text = io::read_to_string(std::fs::File::from(status))?;
+                if text.lines().any(|line| line == own) {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            // A process that has ended is another one.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => return Err(error),
+        }
+        let parent = open_path(above.as_fd(), OsStr::new(".."), libc::O_DIRECTORY)?;
+        let is_root =
+            status_of(parent.as_fd())?.identity.place() == status_of(above.as_fd())?.identity.place();
+        if is_root || !is_on_procfs(parent.as_fd())? {
+            return Ok(false);
+        }
+        above = parent;
+    }
+}
+
+/// What the file is now.
+///
+/// # Errors
+/// What statx(2) says.
+pub(crate) fn status_of(file: BorrowedFd<'_>) -> io::Result<Status> {
+    // SAFETY: all-zero is a valid statx.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: an empty path with AT_EMPTY_PATH asks about the descriptor; `found` is written to.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            STATX_IDENTITY,
+            &raw mut found,
+        )
+    };
+    if result == 0 {
+        Ok(Status::of(&found))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Opens with O_PATH, following symbolic links but no magic ones.
+pub(super) fn open_path(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int) -> io::Result<OwnedFd> {
+    open_at(directory, path, libc::O_PATH | flags, libc::RESOLVE_NO_MAGICLINKS)
+}
+
+fn open_at(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int, resolve: u64) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_bytes())?;
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((libc::O_CLOEXEC | flags).cast_unsigned());
+    how.resolve = resolve;
+    // SAFETY: path and `how` live across the call, and the size is that of `how`.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match i32::try_from(descriptor) {
+        // SAFETY: the call has just made it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    fn open(path: &Path) -> io::Result<PinnedFile> {
+        PinnedFile::open(nowhere(), path.as_os_str())
+    }
+
+    #[test]
+    fn links_lead_to_the_same_file_and_a_copy_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "x").unwrap();
+        std::fs::hard_link(path("file"), path("hard")).unwrap();
+        symlink("file", path("soft")).unwrap();
+        let file = open(&path("file")).unwrap();
+        assert_eq!(open(&path("soft")).unwrap().identity(), file.identity());
+        assert_eq!(open(&path("hard")).unwrap().identity(), file.identity());
+        assert_eq!(
+            open(&path("soft")).unwrap().canonical().unwrap(),
+            path("file").canonicalize().unwrap()
+        );
+        std::fs::copy(path("file"), path("copy")).unwrap();
+        assert_ne!(open(&path("copy")).unwrap().identity(), file.identity());
+        std::fs::write(path("file"), "longer").unwrap();
+        assert_ne!(open(&path("file")).unwrap().identity(), file.identity());
+    }
+
+    #[test]
+    fn a_file_that_is_rewritten_in_place_is_another_whatever_its_times_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "decided").unwrap();
+        let modified = path.metadata().unwrap().modified().unwrap();
+        let decided = open(&path).unwrap().identity();
+        std::fs::write(&path, "swapped").unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+        let rewritten = open(&path).unwrap().identity();
+        assert_eq!(
+            (rewritten.size, rewritten.modified),
+            (decided.size, decided.modified)
+        );
+        assert_ne!(rewritten, decided);
+    }
+
+    #[test]
+    fn paths_to_this_process_are_refused() {
+        for path in ["/proc/self/exe", "/proc/self/root/bin/sh", "/dev/fd/0"] {
+            let error = open(Path::new(path)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{path}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink("/proc/self", &link).unwrap();
+        let link = link.to_str().unwrap();
+        let own = std::process::id();
+        for path in [
+            "/proc/self",
+            "//proc/self",
+            "/proc/../proc/self",
+            "/proc/self/task/..",
+            "/proc/thread-self",
+            "/proc/self/fd",
+            "/proc/self/cwd",
+            "/usr/../proc/self/net/../fdinfo",
+            &format!("/proc/{own}"),
+            &format!("/proc/1/../{own}/map_files"),
+            link,
+            &format!("{link}/attr"),
+            "/dev/fd",
+        ] {
+            let error = open_directory(OsStr::new(path)).expect_err(path);
+            assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{path}");
+        }
+        for path in [
+            "/proc/sys",
+            "/proc",
+            "/proc/self/..",
+            "/proc/1",
+            "/proc/sys/kernel",
+        ] {
+            open_directory(OsStr::new(path)).expect(path);
+        }
+    }
+
+    #[test]
+    fn opened_files_close_on_exec() {
+        let file = open(Path::new("/bin/sh")).unwrap();
+        let flags = nix::fcntl::fcntl(file.descriptor(), nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+    }
+}

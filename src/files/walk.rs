@@ -1,0 +1,562 @@
+//! Walks along a path as the kernel would for the requester, one name at a time, and looks at everything on the way.
+//!
+//! So one walk says which path the policy is asked about, which file that is, and who could change where it leads. The whole walk is
+//! bounded as the kernel's is: by the length of a path and the number of symbolic links.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::readlinkat;
+
+use super::identity::{Place, Status};
+use super::pinned::{PinnedFile, is_on_procfs, nowhere, open_path, status_of};
+use super::trust::{Trust, only_root_renames, only_root_writes};
+
+/// As many symbolic links as path_resolution(7) allows.
+const MAX_LINKS: usize = 40;
+
+/// What a path leads to.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    /// Absolute path without `.` and `..`, to the same file; symbolic links are resolved only before a `..`. A `..` after
+    /// something that does not exist stays, and the kernel will refuse it.
+    pub(crate) requested: PathBuf,
+    /// The file, or why there is none.
+    pub(crate) file: io::Result<PinnedFile>,
+    /// The file's absolute path without symbolic links.
+    pub(crate) canonical: Option<PathBuf>,
+    pub(crate) trust: Trust,
+}
+
+/// Why a path can't be decided on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unclear {
+    /// procfs's links lead to something else in each process.
+    #[error("{} leads to another file in each process", .0.display())]
+    DependsOnProcess(PathBuf),
+    #[error("the path to the program changed while it was being resolved")]
+    Changed,
+    #[error("cannot look at the program: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Looks at the file that the kernel would execute as `file` in the absolute `workdir`.
+///
+/// # Errors
+/// When the path means something else in each process, or changes during the walk. A file that doesn't exist is no error.
+pub(crate) fn look_up(workdir: &Path, file: &OsStr) -> Result<Lookup, Unclear> {
+    let mut walk = Walk::from_root()?;
+    if !file.as_bytes().starts_with(b"/") {
+        walk.add(workdir.as_os_str(), true);
+    }
+    // Last in, first out: what comes first on the way is added last.
+    let start = std::mem::take(&mut walk.ahead);
+    walk.add(file, true);
+    walk.ahead.extend(start);
+    let ended = match walk.to_the_end() {
+        Ok(()) => Ok(()),
+        Err(Stop::Unclear(unclear)) => return Err(unclear),
+        Err(Stop::Failed(error)) => Err(error),
+    };
+    walk.finish(ended)
+}
+
+/// Why a walk ends before its end.
+enum Stop {
+    Failed(io::Error),
+    Unclear(Unclear),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Unclear> for Stop {
+    fn from(unclear: Unclear) -> Self {
+        Self::Unclear(unclear)
+    }
+}
+
+/// A name on the way: of the request itself, or of a symbolic link's target.
+struct Name {
+    text: OsString,
+    requested: bool,
+}
+
+/// A directory on the way from the root to where the walk is.
+struct Level {
+    place: Place,
+    /// Only root can change which directory this is.
+    safe: bool,
+}
+
+/// A walk: where it is, how it came there, and what is still ahead.
+struct Walk {
+    here: OwnedFd,
+    status: Status,
+    /// The directories above `here`, and `here` itself if it is one; the root is first.
+    levels: Vec<Level>,
+    /// Path without symbolic links.
+    real: PathBuf,
+    requested: PathBuf,
+    /// Only root could have changed any step.
+    safe: bool,
+    /// Only root could change the last step.
+    last_safe: bool,
+    links: usize,
+    /// The names ahead, the next one last.
+    ahead: Vec<Name>,
+}
+
+impl Walk {
+    fn from_root() -> io::Result<Self> {
+        let here = open_path(nowhere(), OsStr::new("/"), libc::O_DIRECTORY)?;
+        let status = status_of(here.as_fd())?;
+        Ok(Self {
+            here,
+            status,
+            levels: vec![Level {
+                place: status.identity.place(),
+                safe: true,
+            }],
+            real: PathBuf::from("/"),
+            requested: PathBuf::from("/"),
+            safe: true,
+            last_safe: true,
+            links: 0,
+            ahead: Vec::new(),
+        })
+    }
+
+    /// Puts the names of `path` before all others.
+    fn add(&mut self, path: &OsStr, requested: bool) {
+        let name = |text: &[u8]| Name {
+            text: OsStr::from_bytes(text).to_owned(),
+            requested,
+        };
+        // What a slash follows must be a directory, as if there were a dot.
+        if path.as_bytes().ends_with(b"/") {
+            self.ahead.push(name(b"."));
+        }
+        let names = path.as_bytes().split(|&byte| byte == b'/').rev();
+        self.ahead.extend(names.filter(|text| !text.is_empty()).map(name));
+    }
+
+    fn to_the_end(&mut self) -> Result<(), Stop> {
+        while let Some(name) = self.ahead.pop() {
+            let went = self.go(&name);
+            if let Err(Stop::Failed(error)) = went {
+                self.ahead.push(name);
+                return Err(error.into());
+            }
+            went?;
+        }
+        Ok(())
+    }
+
+    fn go(&mut self, name: &Name) -> Result<(), Stop> {
+        if !self.status.is_directory() {
+            return Err(io::Error::from_raw_os_error(libc::ENOTDIR).into());
+        }
+        match name.text.as_bytes() {
+            b"." => Ok(()),
+            b".." => {
+                self.go_up()?;
+                if name.requested {
+                    self.requested.clone_from(&self.real);
+                }
+                Ok(())
+            }
+            _ => self.enter(name),
+        }
+    }
+
+    fn go_up(&mut self) -> Result<(), Stop> {
+        if self.levels.len() == 1 {
+            return Ok(());
+        }
+        self.levels.pop();
+        self.real.pop();
+        let here = open_path(self.here.as_fd(), OsStr::new(".."), libc::O_DIRECTORY)?;
+        let status = status_of(here.as_fd())?;
+        let parent = self
+            .levels
+            .last()
+            .filter(|parent| parent.place == status.identity.place());
+        self.safe &= parent.ok_or(Unclear::Changed)?.safe;
+        (self.here, self.status) = (here, status);
+        Ok(())
+    }
+
+    fn enter(&mut self, name: &Name) -> Result<(), Stop> {
+        let (found, status) = self.open(&name.text)?;
+        let safe = only_root_renames(self.status, status);
+        self.last_safe = safe;
+        self.safe &= safe;
+        if name.requested {
+            self.requested.push(&name.text);
+        }
+        if status.is_link() {
+            return self.follow(&found, &name.text, status);
+        }
+        self.real.push(&name.text);
+        if status.is_directory() {
+            let safe = safe && self.levels.last().is_some_and(|above| above.safe);
+            let place = status.identity.place();
+            self.levels.push(Level { place, safe });
+        }
+        (self.here, self.status) = (found, status);
+        Ok(())
+    }
+
+    /// Opens an entry of the directory where the walk is; a symbolic link itself, not its target.
+    fn open(&self, name: &OsStr) -> io::Result<(OwnedFd, Status)> {
+        let open = |flags| open_path(self.here.as_fd(), name, libc::O_NOFOLLOW | flags);
+        let found = if self.ahead.is_empty() {
+            open(0)?
+        } else {
+            // O_DIRECTORY lets an automounter mount what belongs there.
+            match open(libc::O_DIRECTORY) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => open(0)?,
+                opened => opened?,
+            }
+        };
+        let status = status_of(found.as_fd())?;
+        Ok((found, status))
+    }
+
+    fn follow(&mut self, link: &OwnedFd, name: &OsStr, status: Status) -> Result<(), Stop> {
+        if is_on_procfs(link.as_fd())? {
+            return Err(Unclear::DependsOnProcess(self.real.join(name)).into());
+        }
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP).into());
+        }
+        self.safe &= status.user == 0;
+        let target = OsString::from_vec(readlinkat(link, "").map_err(io::Error::from)?.into_vec());
+        if target.as_bytes().starts_with(b"/") {
+            let root = Self::from_root()?;
+            (self.here, self.status, self.real) = (root.here, root.status, root.real);
+            self.levels = root.levels;
+        }
+        self.add(&target, false);
+        Ok(())
+    }
+
+    fn finish(mut self, ended: io::Result<()>) -> Result<Lookup, Unclear> {
+        let place = self.levels.last().is_some_and(|own| own.safe);
+        let Err(error) = ended else {
+            let file = PinnedFile::of(self.here)?;
+            let canonical = file.canonical()?;
+            if canonical != self.real && !leads_to(&self.real, &file) {
+                return Err(Unclear::Changed);
+            }
+            // A directory's own level says the same of its last step.
+            let trust = Trust {
+                content: only_root_writes(file.status()),
+                place: place && self.last_safe,
+                name: self.safe,
+            };
+            return Ok(Lookup {
+                requested: self.requested,
+                canonical: Some(canonical),
+                file: Ok(file),
+                trust,
+            });
+        };
+        // Where only the last name is missing, who could create it decides.
+        let is_missing = error.raw_os_error() == Some(libc::ENOENT) && self.ahead.len() == 1;
+        let trust = if is_missing && only_root_writes(self.status) {
+            Trust {
+                content: true,
+                place,
+                name: self.safe && place,
+            }
+        } else {
+            Trust::default()
+        };
+        while let Some(name) = self.ahead.pop() {
+            if name.requested && name.text != "." {
+                self.requested.push(name.text);
+            }
+        }
+        Ok(Lookup {
+            requested: self.requested,
+            file: Err(error),
+            canonical: None,
+            trust,
+        })
+    }
+}
+
+/// Whether that path without symbolic links leads to that file, although the kernel spells it otherwise (as on a file system
+/// that ignores case).
+fn leads_to(real: &Path, file: &PinnedFile) -> bool {
+    PinnedFile::open(nowhere(), real.as_os_str()).is_ok_and(|other| other.identity() == file.identity())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    fn look(workdir: &str, file: &str) -> Lookup {
+        look_up(Path::new(workdir), OsStr::new(file)).unwrap()
+    }
+
+    fn shown(workdir: &str, file: &str) -> String {
+        look(workdir, file)
+            .requested
+            .into_os_string()
+            .into_string()
+            .unwrap()
+    }
+
+    fn trust(path: &Path) -> Trust {
+        look_up(Path::new("/"), path.as_os_str()).unwrap().trust
+    }
+
+    fn others_can_replace(path: &Path) -> bool {
+        trust(path).others_can_redirect()
+    }
+
+    fn set(path: &Path, mode: u32) {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    fn is_root() -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
+    /// A group other than root's that this process may give a file to.
+    fn some_group() -> u32 {
+        match nix::unistd::getegid().as_raw() {
+            0 => 1,
+            own => own,
+        }
+    }
+
+    #[test]
+    fn relative_files_are_relative_to_the_working_directory() {
+        assert_eq!(shown("/usr", "bin/env"), "/usr/bin/env");
+        assert_eq!(shown("/usr", "./bin/./env"), "/usr/bin/env");
+        assert_eq!(shown("/usr/./bin", "env"), "/usr/bin/env");
+        assert_eq!(shown("/usr", "/bin/sh"), "/bin/sh");
+        assert_eq!(shown("/usr", "../bin/sh"), "/bin/sh");
+        assert_eq!(shown("/", "../../bin/sh"), "/bin/sh");
+        assert_eq!(shown("//usr//", "bin///env"), "/usr/bin/env");
+    }
+
+    #[test]
+    fn a_tilde_is_a_name_like_any_other() {
+        assert_eq!(shown("/tmp", "~/tool"), "/tmp/~/tool");
+        assert_eq!(shown("/tmp", "~root"), "/tmp/~root");
+    }
+
+    #[test]
+    fn a_parent_of_a_symbolic_link_is_the_parent_of_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("elsewhere/deep")).unwrap();
+        symlink(root.join("elsewhere/deep"), root.join("link")).unwrap();
+        symlink("elsewhere/../elsewhere/deep", root.join("relative")).unwrap();
+        let requested = |file: &str| look_up(&root, OsStr::new(file)).unwrap().requested;
+        for link in ["link", "relative"] {
+            assert_eq!(requested(&format!("{link}/../tool")), root.join("elsewhere/tool"));
+            assert_eq!(requested(&format!("{link}/tool")), root.join(link).join("tool"));
+        }
+    }
+
+    #[test]
+    fn a_parent_of_nothing_is_nothing() {
+        assert_eq!(shown("/nowhere-at-all", "../bin/sh"), "/nowhere-at-all/../bin/sh");
+        assert_eq!(
+            shown("/etc/hostname", "../../bin/sh"),
+            "/etc/hostname/../../bin/sh"
+        );
+    }
+
+    #[test]
+    fn the_walk_finds_what_the_kernel_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/file"), "").unwrap();
+        for (target, link) in [
+            ("file", "a/link"),
+            ("../a/link", "a/b/chain"),
+            ("loop", "loop"),
+            ("b/", "a/directory"),
+            ("/", "a/root"),
+            ("missing", "a/dangling"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        for file in [
+            "a/file",
+            "a/link",
+            "a/b/chain",
+            "loop",
+            "a/directory/../file",
+            "a/directory/chain",
+            "a/root/bin/sh",
+            "a/dangling",
+            "a/file/",
+            "a/file/.",
+            "a/file/..",
+            "a/link/",
+            "a/b",
+            "a/b/",
+            "a/b/.",
+            "none/..",
+            "/",
+            "..",
+            "../../../../../bin/env",
+            "loop/..",
+            "a/dangling/..",
+            "a/root/..",
+        ] {
+            let found = look_up(&root, OsStr::new(file)).unwrap();
+            let directory = open_path(nowhere(), root.as_os_str(), 0).unwrap();
+            match (found.file, PinnedFile::open(directory.as_fd(), OsStr::new(file))) {
+                (Ok(ours), Ok(theirs)) => {
+                    assert_eq!(ours.status(), theirs.status(), "{file}");
+                    assert_eq!(
+                        fs::canonicalize(&found.requested).ok(),
+                        found.canonical,
+                        "{file}: {}",
+                        found.requested.display()
+                    );
+                }
+                (Err(ours), Err(theirs)) => {
+                    assert_eq!(ours.raw_os_error(), theirs.raw_os_error(), "{file}");
+                    assert_eq!(found.canonical, None);
+                }
+                (ours, theirs) => panic!("{file}: {ours:?}, but {theirs:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_leads_to_another_file_in_each_process_is_not_decided_on() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("/proc/self", folder.path().join("own")).unwrap();
+        let own = std::process::id();
+        for (workdir, file) in [
+            ("/", "/proc/self/exe"),
+            ("/", "//proc/./self/cwd/../x"),
+            ("/", "/dev/fd/0"),
+            ("/", "/dev/stdin"),
+            ("/proc/self", "exe"),
+            ("//proc/self/cwd", "../x"),
+            (folder.path().to_str().unwrap(), "own/root/bin/sh"),
+            ("/proc/thread-self", "./exe"),
+            ("/", &format!("/proc/{own}/root/bin/sh")),
+        ] {
+            let unclear = look_up(Path::new(workdir), OsStr::new(file)).unwrap_err();
+            assert!(
+                matches!(unclear, Unclear::DependsOnProcess(_)),
+                "{file} in {workdir}"
+            );
+        }
+        assert!(look("/proc/self", "/bin/sh").file.is_ok());
+    }
+
+    #[test]
+    fn the_longest_paths_cost_no_more_than_their_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut deep = folder.path().canonicalize().unwrap();
+        while deep.as_os_str().len() < 3_900 {
+            deep.push("a");
+        }
+        // Too deep to be made by one call only for names that are long.
+        fs::create_dir_all(&deep).unwrap();
+        let file = "../a/".repeat(800) + "t";
+        let before = std::time::Instant::now();
+        let found = look_up(&deep, OsStr::new(&file)).unwrap();
+        assert_eq!(found.requested, deep.join("t"));
+        assert!(before.elapsed() < std::time::Duration::from_secs(1));
+    }
+
+    #[test]
+    fn programs_of_the_system_cannot_be_replaced() {
+        assert!(!others_can_replace(Path::new("/usr/bin/env")));
+        assert!(!others_can_replace(Path::new("/bin/sh")));
+        assert!(!others_can_replace(Path::new(
+            "/usr/bin/there-is-no-such-program"
+        )));
+    }
+
+    #[test]
+    fn programs_in_directories_that_others_can_write_can_be_replaced() {
+        assert!(others_can_replace(Path::new("/tmp/git")));
+        assert!(others_can_replace(Path::new("/no-such-folder/git")));
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("git");
+        fs::write(&program, "").unwrap();
+        set(folder.path(), 0o777);
+        assert!(others_can_replace(&program));
+        set(folder.path(), 0o755);
+        set(&program, 0o644);
+        // Only root can create a file that root owns.
+        assert_eq!(others_can_replace(&program), !is_root());
+        set(&program, 0o666);
+        assert!(others_can_replace(&program));
+        // Group-writable counts as replaceable, unless the group is root.
+        set(&program, 0o775);
+        assert_eq!(others_can_replace(&program), !is_root());
+        chown(&program, None, Some(some_group())).unwrap();
+        assert!(others_can_replace(&program));
+        set(&program, 0o755);
+        assert_eq!(others_can_replace(&program), !is_root());
+        if is_root() {
+            chown(&program, Some(1), None).unwrap();
+        }
+        assert!(others_can_replace(&program));
+    }
+
+    #[test]
+    fn what_cannot_be_examined_counts_as_replaceable() {
+        let too_long = "n".repeat(300);
+        assert!(others_can_replace(&Path::new("/usr/bin").join(too_long)));
+    }
+
+    #[test]
+    fn programs_below_a_directory_where_others_can_rename_can_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        fs::create_dir(&own).unwrap();
+        set(&own, 0o755);
+        set(folder.path(), 0o777);
+        assert!(others_can_replace(&own.join("git")));
+        // With the sticky bit, the directory's owner can still rename.
+        set(folder.path(), 0o1777);
+        assert_eq!(others_can_replace(&own.join("git")), !is_root());
+        if is_root() {
+            chown(folder.path(), Some(1), None).unwrap();
+        }
+        assert!(others_can_replace(&own.join("git")));
+    }
+
+    #[test]
+    fn a_link_that_others_can_change_is_no_reason_to_distrust_its_target_but_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        set(folder.path(), 0o777);
+        let link = folder.path().join("env");
+        symlink("/usr/bin/env", &link).unwrap();
+        let found = trust(&link);
+        assert!(!found.others_can_replace());
+        assert!(found.others_can_redirect());
+        // The same for a directory on the way.
+        symlink("/usr/bin", folder.path().join("bin")).unwrap();
+        let found = trust(&folder.path().join("bin/env"));
+        assert_eq!((found.others_can_replace(), found.name), (false, false));
+    }
+}
