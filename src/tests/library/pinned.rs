@@ -235,13 +235,13 @@ async fn programs_that_are_exchanged_or_rewritten_for_long_do_not_run() {
 /// While requests name `evil/true`, that directory changes places with a link to /usr/bin, without pause: a rule by the
 /// mere name trusts what is in /usr/bin only.
 fn attack_a_rule_by_name(fixture: &Fixture, time: Duration) {
+    // Both are in the directory for temporary files itself: root's, and sticky.
     let folder = tempfile::tempdir().unwrap();
-    let [evil, link] = ["evil", "link"].map(|name| folder.path().join(name));
-    fs::create_dir(&evil).unwrap();
+    let evil = folder.path().to_owned();
+    let link = evil.with_extension("link");
     symlink("/usr/bin", &link).unwrap();
     write(&evil.join("true"), &Kind::Binary.content(true));
-    // Not only root's, whoever runs this test.
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    // Not root's, even if root runs this test.
     fs::set_permissions(&evil, PermissionsExt::from_mode(0o777)).unwrap();
     let until = Instant::now() + time;
     let (mut tries, mut escalated) = (0, 0);
@@ -278,6 +278,10 @@ fn attack_a_rule_by_name(fixture: &Fixture, time: Duration) {
         }
         drop(meanwhile);
     }
+    if evil.is_symlink() {
+        exchange(&evil, &link);
+    }
+    fs::remove_file(&link).unwrap();
     println!("{tries} tries, {escalated} escalated, none of the attacker's");
 }
 
