@@ -85,6 +85,8 @@ fn enter_program(setup: &ChildSetup) -> Result<Infallible, StartFailure> {
     if let Some(limit) = &setup.open_files {
         raw::set_open_file_limit(limit).map_err(at(Stage::Supervisor))?;
     }
+    // A core would hold the memory that this process borrows.
+    raw::exit_instead_of_dumping().map_err(at(Stage::Supervisor))?;
     raw::unblock_all().map_err(at(Stage::Supervisor))?;
     Err(execute(setup))
 }

@@ -23,5 +23,5 @@ pub(crate) use processes::{
     Strings, become_subreaper, execve, execveat, follow_parent_into_death, kill, raise_priority, set_name,
     set_open_file_limit, setpgid, setsid, wait4,
 };
-pub(crate) use signals::{reset_all_dispositions, signalfd, unblock_all};
+pub(crate) use signals::{exit_instead_of_dumping, reset_all_dispositions, signalfd, unblock_all};
 pub(crate) use sockets::{recv, send};

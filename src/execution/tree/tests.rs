@@ -94,6 +94,41 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
     }
 }
 
+/// Where the child is about to execute its program it still borrows the host's memory.
+#[tokio::test]
+async fn a_signal_before_the_exec_leaves_no_core_with_the_memory_of_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leased");
+    std::fs::copy("/bin/true", &path).unwrap();
+    // A write lease holds every exec of the file back until it is given up, or broken after 45 seconds.
+    let leased = std::fs::File::open(&path).unwrap();
+    let set = |command, argument: i32| {
+        // SAFETY: these commands take an integer.
+        Errno::result(unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&leased), command, argument) })
+    };
+    const F_SETSIG: i32 = 10; // asm-generic/fcntl.h
+    set(F_SETSIG, libc::SIGURG).unwrap();
+    set(libc::F_SETLEASE, libc::F_WRLCK).unwrap();
+    set(libc::F_SETOWN, 0).unwrap();
+    let mut tree = spawn(&[path.to_str().unwrap()]);
+    let supervisor = tree.supervisor.as_ref().unwrap().pid;
+    let child = loop {
+        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
+        let child = children.unwrap_or_default().trim().to_owned();
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        if status.contains("SigBlk:\t0000000000000000\n") {
+            break Pid::from_raw(child.parse().unwrap());
+        }
+        std::thread::yield_now();
+    };
+    kill(child, Signal::SIGQUIT).unwrap();
+    started(&mut tree).await;
+    assert_eq!(
+        tree.next_event().await,
+        Some(Report::Ended(Ending::Exited(128 + libc::SIGQUIT)))
+    );
+}
+
 #[tokio::test]
 async fn stops_and_kills_are_reported() {
     let mut tree = spawn(&["/bin/sleep", "600"]);
