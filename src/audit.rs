@@ -117,7 +117,7 @@ impl Entry {
             workdir: request.workdir.clone(),
             env: Vec::new(),
             peer: request.peer,
-            trust: request.trust,
+            judgement: Default::default(),
             clock: Arc::clone(&request.clock),
         });
     }
@@ -190,7 +190,7 @@ mod tests {
             workdir: "/tmp".into(),
             env: vec![("TOKEN".into(), "secret".into())],
             peer: Some(42),
-            trust: Default::default(),
+            judgement: Default::default(),
             clock: Stopwatch::start(),
         });
         entry

@@ -67,13 +67,14 @@ pub(super) enum Origin {
 
 impl Origin {
     pub(super) fn of(found: &Lookup) -> Self {
-        Self::new(found.trust, &found.requested, found.canonical.as_deref())
+        Self::new(
+            found.trust.unwrap_or_default(),
+            &found.requested,
+            found.canonical.as_deref(),
+        )
     }
 
     pub(super) fn new(trust: Trust, requested: &Path, canonical: Option<&Path>) -> Self {
-        // If this server isn't root, owners and modes say all: then the sandboxed side isn't root, either.
-        let is_root = nix::unistd::geteuid().is_root();
-        let of_system = |path: &Path| !is_root || SYSTEM.iter().any(|system| path.starts_with(system));
         if trust.others_can_replace() || !canonical.is_some_and(of_system) {
             Self::Changeable
         } else if trust.others_can_redirect() || !of_system(requested) {
@@ -82,6 +83,17 @@ impl Origin {
             Self::System
         }
     }
+}
+
+/// Whether owners and modes say who can write to what is there. If this server isn't root, they do: then the sandboxed side
+/// isn't root, either.
+fn of_system(path: &Path) -> bool {
+    !nix::unistd::geteuid().is_root() || SYSTEM.iter().any(|system| path.starts_with(system))
+}
+
+/// Whether only root can change what is in the file.
+pub(super) fn is_of_system(file: &PinnedFile, canonical: Option<&Path>) -> bool {
+    file.only_root_writes() && canonical.is_some_and(of_system)
 }
 
 /// A program, and what has to be open until it runs.

@@ -7,13 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
-use super::executable::{BUSY, Executable, Origin, is_being_written};
+use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::job::{Spawn, SpawnError};
 use super::supervisor::Placement;
 use super::tree::Tree;
-use crate::files::{Identity, PinnedFile, Place, Trust, Unclear, look_up, open_directory, status_of};
+use crate::files::{
+    Identity, Judgement, PinnedFile, Place, Unclear, find, look_up, open_directory, status_of,
+};
 use crate::protocol::Request;
 
 /// The files of a request as they were before the policy was asked.
@@ -28,7 +30,7 @@ pub(crate) struct FilesAtDecision {
     /// The program's path without symbolic links.
     pub(crate) canonical: Option<PathBuf>,
     /// Who could put another program there.
-    pub(crate) trust: Trust,
+    pub(crate) judgement: Judgement,
 }
 
 /// Why an escalated command isn't started at all.
@@ -50,14 +52,14 @@ impl FilesAtDecision {
     /// # Errors
     /// When the program's path changes while it is looked at, or leads to another file in each process.
     pub(crate) fn look(request: &Request) -> Result<Self, Refusal> {
-        let found = look_up(Path::new(&request.workdir), &request.file)?;
-        let origin = Origin::of(&found);
+        let requested_in = Path::new(&request.workdir);
+        let found = find(requested_in, &request.file)?;
         let program = found
             .file
             .as_ref()
             .map_err(|error| failure(Stage::Execute, error));
         let program = program.and_then(|program| {
-            if origin != Origin::System && is_being_written(program) {
+            if !is_of_system(program, found.canonical.as_deref()) && is_being_written(program) {
                 return Err(BUSY);
             }
             Ok(program.identity())
@@ -67,9 +69,9 @@ impl FilesAtDecision {
             workdir: request.workdir.clone(),
             program,
             directory: open_workdir(&request.workdir).and_then(|directory| place(&directory)),
+            judgement: Judgement::about(requested_in, &request.file, &found),
             requested: found.requested,
             canonical: found.canonical,
-            trust: found.trust,
         })
     }
 
@@ -117,7 +119,8 @@ impl FilesAtDecision {
     }
 
     fn origin(&self) -> Origin {
-        Origin::new(self.trust, &self.requested, self.canonical.as_deref())
+        let trust = self.judgement.trust();
+        Origin::new(trust, &self.requested, self.canonical.as_deref())
     }
 }
 

@@ -1,11 +1,13 @@
 //! Looks at files once, for all who ask: which file a path leads to, who could put another in its place, and what it is.
 
 mod identity;
+mod judgement;
 mod pinned;
 mod trust;
 mod walk;
 
 pub(crate) use identity::{Identity, Place, STATX_IDENTITY};
+pub(crate) use judgement::Judgement;
 pub(crate) use pinned::{PinnedFile, open_directory, status_of};
 pub(crate) use trust::Trust;
-pub(crate) use walk::{Lookup, Unclear, look_up};
+pub(crate) use walk::{Lookup, Unclear, find, look_up};

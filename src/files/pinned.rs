@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::identity::{Identity, STATX_IDENTITY, Status};
+use super::trust::only_root_writes;
 
 /// A file opened with O_PATH, and what it was at that moment.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ impl PinnedFile {
 
     pub(crate) fn status(&self) -> Status {
         self.status
+    }
+
+    /// Whether only root can change what is in the file, as its owner and mode say.
+    pub(crate) fn only_root_writes(&self) -> bool {
+        only_root_writes(self.status)
     }
 
     pub(crate) fn identity(&self) -> Identity {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::readlinkat;
 
@@ -28,7 +28,8 @@ pub(crate) struct Lookup {
     pub(crate) file: io::Result<PinnedFile>,
     /// The file's absolute path without symbolic links.
     pub(crate) canonical: Option<PathBuf>,
-    pub(crate) trust: Trust,
+    /// `None` if that wasn't looked at.
+    pub(crate) trust: Option<Trust>,
 }
 
 /// Why a path can't be decided on.
@@ -43,7 +44,29 @@ pub(crate) enum Unclear {
     System(#[from] io::Error),
 }
 
-/// Looks at the file that the kernel would execute as `file` in the absolute `workdir`.
+/// Finds the file that the kernel would execute as `file` in the absolute `workdir`, if possible by one system call; then
+/// without a verdict about trust.
+///
+/// # Errors
+/// As for [`look_up`].
+pub(crate) fn find(workdir: &Path, file: &OsStr) -> Result<Lookup, Unclear> {
+    let path = workdir.join(file);
+    let goes_up = path
+        .components()
+        .any(|component| component == Component::ParentDir);
+    // What leads to another file in each process has a `..` or is an error here: nothing else leads out of procfs.
+    if !goes_up && let Ok(file) = PinnedFile::open(nowhere(), path.as_os_str()) {
+        return Ok(Lookup {
+            requested: path.components().collect(),
+            canonical: Some(file.canonical()?),
+            file: Ok(file),
+            trust: None,
+        });
+    }
+    look_up(workdir, file)
+}
+
+/// Looks at the file that the kernel would execute as `file` in the absolute `workdir`, and at everything on the way.
 ///
 /// # Errors
 /// When the path means something else in each process, or changes during the walk. A file that doesn't exist is no error.
@@ -267,7 +290,7 @@ impl Walk {
                 requested: self.requested,
                 canonical: Some(canonical),
                 file: Ok(file),
-                trust,
+                trust: Some(trust),
             });
         };
         // Where only the last name is missing, who could create it decides.
@@ -290,7 +313,7 @@ impl Walk {
             requested: self.requested,
             file: Err(error),
             canonical: None,
-            trust,
+            trust: Some(trust),
         })
     }
 }
@@ -320,7 +343,8 @@ mod tests {
     }
 
     fn trust(path: &Path) -> Trust {
-        look_up(Path::new("/"), path.as_os_str()).unwrap().trust
+        let found = look_up(Path::new("/"), path.as_os_str()).unwrap();
+        found.trust.unwrap()
     }
 
     fn others_can_replace(path: &Path) -> bool {
@@ -424,6 +448,12 @@ mod tests {
             "a/root/..",
         ] {
             let found = look_up(&root, OsStr::new(file)).unwrap();
+            let quick = find(&root, OsStr::new(file)).unwrap();
+            assert_eq!(
+                (&quick.requested, &quick.canonical),
+                (&found.requested, &found.canonical),
+                "{file}"
+            );
             let directory = open_path(nowhere(), root.as_os_str(), 0).unwrap();
             match (found.file, PinnedFile::open(directory.as_fd(), OsStr::new(file))) {
                 (Ok(ours), Ok(theirs)) => {
@@ -460,7 +490,7 @@ mod tests {
             ("/proc/thread-self", "./exe"),
             ("/", &format!("/proc/{own}/root/bin/sh")),
         ] {
-            let unclear = look_up(Path::new(workdir), OsStr::new(file)).unwrap_err();
+            let unclear = find(Path::new(workdir), OsStr::new(file)).unwrap_err();
             assert!(
                 matches!(unclear, Unclear::DependsOnProcess(_)),
                 "{file} in {workdir}"

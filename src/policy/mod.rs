@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::{Stopped, Stopwatch};
-use crate::files::{Trust, look_up};
+use crate::files::{Judgement, look_up};
 
 pub use crate::protocol::Action;
 pub use approval::{Approval, Approver, NoApprover};
@@ -41,7 +41,7 @@ pub struct PolicyRequest {
     /// Process that created the request stream, if the kernel knows it.
     pub peer: Option<i32>,
     /// Who could put another program there; judged by the server's own look at the file.
-    pub(crate) trust: Trust,
+    pub(crate) judgement: Judgement,
     pub(crate) clock: Arc<Stopwatch>,
 }
 
@@ -54,7 +54,9 @@ impl PolicyRequest {
         let found = look_up(Path::new("/"), program.as_os_str()).ok();
         Self {
             session: 0,
-            trust: found.as_ref().map_or_else(Trust::default, |found| found.trust),
+            judgement: found.as_ref().map_or_else(Judgement::default, |found| {
+                Judgement::about(Path::new("/"), program.as_os_str(), found)
+            }),
             canonical: found.and_then(|found| found.canonical),
             argv: vec![program.clone().into_os_string()],
             program,

@@ -36,7 +36,7 @@ impl Question {
             session: session.id,
             program: files.requested.clone(),
             canonical: files.canonical.clone(),
-            trust: files.trust,
+            judgement: files.judgement.clone(),
             argv: request.argv,
             workdir: request.workdir.into(),
             env: request.env,

@@ -20,6 +20,7 @@ mod parse;
 mod rule;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::approval::Approvals;
 use super::{Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
@@ -53,7 +54,7 @@ pub enum PolicyFileError {
 #[derive(Debug)]
 pub struct PolicyFile {
     default: RuleAction,
-    rules: Vec<Rule>,
+    rules: Arc<Vec<Rule>>,
     approvals: Approvals,
 }
 
@@ -82,7 +83,7 @@ impl PolicyFile {
         let (default, rules) = parse::parse(text)?;
         Ok(Self {
             default,
-            rules,
+            rules: Arc::new(rules),
             approvals: Approvals::new(NoApprover),
         })
     }
@@ -110,7 +111,13 @@ impl PolicyFile {
 
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
-        let (action, line) = Self::action(&self.rules, &self.default, request);
+        let (rules, default, question) = (Arc::clone(&self.rules), self.default.clone(), request.clone());
+        // Who can write where may be asked on slow file systems.
+        let (action, line) = if rules.iter().any(Rule::needs_trust) {
+            tokio::task::spawn_blocking(move || Self::action(&rules, &default, &question)).await?
+        } else {
+            Self::action(&rules, &default, &question)
+        };
         let decision = match action {
             RuleAction::Run => Decision::run(),
             RuleAction::Escalate { keep_env } => Decision::escalate().keeping_env(keep_env),

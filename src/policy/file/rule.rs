@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use globset::GlobMatcher;
 
+use crate::files::Trust;
 use crate::policy::{KeepEnv, PolicyRequest};
 
 /// A rule and its position in the file.
@@ -72,7 +73,7 @@ impl ProgramPattern {
 
 impl Rule {
     /// Whether the rule may escalate programs in directories that it does not name, so that it matters who can write there.
-    fn needs_trust(&self) -> bool {
+    pub(super) fn needs_trust(&self) -> bool {
         let gives = matches!(
             self.action,
             RuleAction::Escalate { .. } | RuleAction::Prompt { .. }
@@ -86,11 +87,12 @@ impl Rule {
             return false;
         }
         let real = request.canonical.as_deref();
-        let trusts = |others_can: bool| !self.needs_trust() || !others_can;
-        if real.is_some_and(|real| self.program.matches(real)) && trusts(request.trust.others_can_replace()) {
+        let trusts =
+            |others_can: fn(Trust) -> bool| !self.needs_trust() || !others_can(request.judgement.trust());
+        if real.is_some_and(|real| self.program.matches(real)) && trusts(Trust::others_can_replace) {
             return true;
         }
         // If it is the requested path that matches, everything on the way to its target must be trusted, too.
-        self.program.matches(&request.program) && trusts(request.trust.others_can_redirect())
+        self.program.matches(&request.program) && trusts(Trust::others_can_redirect)
     }
 }
