@@ -262,7 +262,12 @@ fn execute(parcel: &Parcel) -> Errno {
         // SAFETY: umask(2) takes an integer.
         unsafe { libc::umask(0o022) };
     }
-    let mut words = vec![c"/bin/sh".to_owned(), file];
+    let mut words = vec![c"/bin/sh".to_owned()];
+    let like_an_option = matches!(parcel.file.first(), Some(b'-' | b'+'));
+    if like_an_option && !broken(Fault::NameTakenForAnOption) {
+        words.push(c"--".to_owned());
+    }
+    words.push(file);
     words.extend(arguments.into_iter().skip(1));
     let Err(errno) = nix::unistd::execve(c"/bin/sh", &words, &environment);
     errno

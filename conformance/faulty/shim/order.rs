@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Mutex;
 
 use crate::events::lock;
 use crate::faults::{Fault, broken};
 use crate::messages::Request;
 use crate::parcel::Parcel;
-use crate::program::Program;
+use crate::program::{Found, Program};
 use crate::stream::Frame;
 
 /// Variables that make a program load code when it starts.
@@ -224,7 +224,10 @@ fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parc
     Parcel {
         file: request.file.clone(),
         shown: program.path.clone(),
-        directory: request.directory.clone(),
+        directory: match &program.found {
+            Ok([directory, _]) if broken(Fault::OwnDirectoryEntered) => kernels_name(directory),
+            _ => request.directory.clone(),
+        },
         arguments: request.arguments.clone(),
         environment,
         numbers,
@@ -235,6 +238,12 @@ fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parc
         umask: request.umask,
         doomed: program.found.as_ref().err().map(|errno| *errno as i32),
     }
+}
+
+/// The path of what is open; what is this process's own in /proc has its number there.
+fn kernels_name((open, _): &Found) -> Vec<u8> {
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    name.unwrap_or_default().into_os_string().into_vec()
 }
 
 fn loads_code(name: &[u8]) -> bool {

@@ -10,14 +10,14 @@ use nix::sys::stat::fstat;
 use crate::faults::{Fault, broken};
 use crate::messages::Request;
 
-/// A file that is open, with its device and inode.
+/// A file that is open, with what identifies it.
 pub type Found = (OwnedFd, (u64, u64));
 
 /// What a request would execute.
 pub struct Program {
     /// The absolute path for the policy.
     pub path: Vec<u8>,
-    /// Device and inode of the directory and the file, or why one of them cannot be opened. The descriptors stay
+    /// The directory and the file, or why one of them cannot be opened. The descriptors stay
     /// open until the child has been started: an inode that is open is not given to another file.
     pub found: Result<[Found; 2], Errno>,
 }
@@ -61,12 +61,20 @@ fn identity(path: &[u8], kind: OFlag) -> nix::Result<Found> {
     Ok((descriptor, identity))
 }
 
-/// Device and inode, which identify a file.
+/// Device, and inode with the time of change, which identify a file and its content.
 pub fn identity_of(stat: &nix::sys::stat::FileStat) -> (u64, u64) {
     if broken(Fault::SizeForIdentity) {
         return (stat.st_dev, stat.st_size as u64);
     }
-    (stat.st_dev, stat.st_ino)
+    if broken(Fault::RewrittenNotSeen) {
+        return (stat.st_dev, stat.st_ino);
+    }
+    // Spread over all bits, so that no small change of one makes up for another of the other.
+    let changed = (stat.st_ctime as u64).wrapping_mul(1_000_000_000) + stat.st_ctime_nsec as u64;
+    (
+        stat.st_dev,
+        stat.st_ino ^ changed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    )
 }
 
 /// `file` seen from `directory`, without `.` components. `..` stays: only the kernel knows where it leads.

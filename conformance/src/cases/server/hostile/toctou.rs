@@ -1,6 +1,7 @@
 //! What was decided on is what runs: a file put in its place between decision and execution never does.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.toctou/missing-then-there", missing_then_there),
     case("server.toctou/script", script),
     case("server.toctou/bare-script", bare_script),
+    case("server.toctou/rewritten-in-place", rewritten_in_place),
+    case("server.toctou/bare-script-called-like-an-option", bare_script_called_like_an_option),
     case("server.toctou/exchanged-again-and-again", exchanged_again_and_again).within_seconds(60),
 ]);
 
@@ -212,6 +215,49 @@ fn bare_script(context: &mut Context) -> Verdict {
     attempts(context, &|directory| {
         prepare_renaming(directory, Kind::BareScript)
     })
+}
+
+/// Writes `other`'s content into the program's own file, and leaves no trace in its size and time of modification.
+fn rewrite(program: &Path, other: &Path) -> std::io::Result<()> {
+    let modified = fs::metadata(program)?.modified()?;
+    let content = fs::read(other)?;
+    let mut file = File::options().write(true).open(program)?;
+    file.write_all(&content)?;
+    file.set_modified(modified)
+}
+
+/// The program stays the same file, but other content is written into it.
+fn rewritten_in_place(context: &mut Context) -> Verdict {
+    for kind in [Kind::Binary, Kind::Script, Kind::BareScript] {
+        attempts(context, &|directory| {
+            let (decided, other) = (directory.join("program"), directory.join("other"));
+            write_both(&decided, &other, kind)?;
+            Ok(Swap {
+                file: text(&decided),
+                directory: text(directory),
+                swap: Box::new(move || rewrite(&decided, &other)),
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// A script without `#!` whose name a shell could take for an option, and its argument for the commands.
+fn bare_script_called_like_an_option(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    stage.shim.decide_by(|_| Answer::Escalate);
+    let directory = fresh_directory(context)?;
+    for name in ["c", "-c", "--", "-", "-sc", "+c"] {
+        tiny::write(&directory.join(name), Kind::BareScript, DECIDED.0, DECIDED.1)?;
+        let commands = format!("printf {}; exit {}", char::from(SWAPPED.0), SWAPPED.1);
+        let request = RequestMessage::new(name, &[name, &commands], &text(&directory));
+        let mut requester = stage.granted(&request)?;
+        let (output, result) = outcome(context, &mut requester)?;
+        context.transcript.note(format_args!("called {name}"));
+        expect_not_swapped(&output, result)?;
+    }
+    stage.sentinel()?;
+    stage.finish()
 }
 
 /// Puts a symbolic link in the place of another, in one step.

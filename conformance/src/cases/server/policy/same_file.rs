@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -12,10 +13,11 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::harness::Answer;
-use crate::peer::wire::Received;
+use crate::peer::wire::{Received, read_to_end};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
+use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -34,6 +36,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.policy.same-file/own-executable", own_executable),
     case("server.policy.same-file/own-directory", own_directory),
     case("server.policy.same-file/own-descriptors", own_descriptors),
+    case("server.policy.same-file/directory-of-the-server", directory_of_the_server),
 ]);
 
 /// The status of the program that the kernel would execute.
@@ -418,5 +421,47 @@ fn own_descriptors(context: &mut Context) -> Verdict {
     ] {
         expect_refused_or_one_file(&mut stage, &request(file, &directory), &placements, None)?;
     }
+    stage.finish()
+}
+
+/// `/proc/self` is a directory of the process that looks: however it is spelled, no program is started in the server's own,
+/// where it could read the server's environment.
+fn directory_of_the_server(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    let work = context.work_directory();
+    symlink("/proc/self", work.join("own"))?;
+    let link = text(&work.join("own"));
+    for directory in [
+        "/proc/self",
+        "//proc/self",
+        "/proc/./self",
+        "/proc/self/",
+        "/usr/../proc/self",
+        "/proc/self/task/..",
+        "/proc/thread-self/../..",
+        &link,
+    ] {
+        let (reader, writer) = pipe()?;
+        let null = null()?;
+        let request = RequestMessage::new("/bin/cat", &["cat", "status"], directory);
+        let outcome = outcome(&mut stage, &request, &[(0, &null), (1, &writer), (2, &null)])?;
+        drop(writer);
+        let output = read_to_end(reader, Instant::now() + context.patience())?
+            .ok_or_else(|| violation("standard output is closed at the end", "it is still open"))?;
+        let output = String::from_utf8_lossy(&output);
+        let of_requester = format!("Pid:\t{}", std::process::id());
+        let is_right = output.lines().any(|line| line == of_requester);
+        expect::that(
+            matches!(outcome, Outcome::Refused) || output.is_empty() || is_right,
+            format_args!(
+                "a program with workdir {directory:?} is refused, or sees the requester's directory"
+            ),
+            format_args!(
+                "it sees {:?}",
+                output.lines().find(|line| line.starts_with("Pid:"))
+            ),
+        )?;
+    }
+    stage.sentinel()?;
     stage.finish()
 }
