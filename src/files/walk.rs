@@ -79,7 +79,7 @@ pub(crate) fn look_up(workdir: &Path, file: &OsStr) -> Result<Lookup, Unclear> {
     let start = std::mem::take(&mut walk.ahead);
     walk.add(file, true);
     walk.ahead.extend(start);
-    let ended = match walk.to_the_end() {
+    let ended = match walk.go_all_the_way() {
         Ok(()) => Ok(()),
         Err(Stop::Unclear(unclear)) => return Err(unclear),
         Err(Stop::Failed(error)) => Err(error),
@@ -170,7 +170,7 @@ impl Walk {
         self.ahead.extend(names.filter(|text| !text.is_empty()).map(name));
     }
 
-    fn to_the_end(&mut self) -> Result<(), Stop> {
+    fn go_all_the_way(&mut self) -> Result<(), Stop> {
         while let Some(name) = self.ahead.pop() {
             let went = self.go(&name);
             if let Err(Stop::Failed(error)) = went {
