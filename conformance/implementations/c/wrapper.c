@@ -413,40 +413,6 @@ static struct result read_result(struct reader *in)
 
 /* ---- frames ---- */
 
-/* Reads exactly `length` bytes. read(2) closes descriptors that come along unasked. */
-static void read_exactly(int stream, void *bytes, size_t length, const char *what)
-{
-    for (size_t got = 0; got < length;) {
-        ssize_t more = read(stream, (char *)bytes + got, length - got);
-        if (more == 0)
-            fail(FAILED, "execve-wrapper: the server closed the connection before its %s", what);
-        if (more < 0 && errno != EINTR)
-            fail(FAILED, "execve-wrapper: can't read the server's %s: %s", what, strerror(errno));
-        got += more > 0 ? more : 0;
-    }
-}
-
-/* Reads a frame. The memory belongs to the rest of the program. */
-static struct reader read_frame(int stream, const char *what)
-{
-    unsigned char size[4];
-    read_exactly(stream, size, sizeof size, what);
-    uint32_t length = size[0] | size[1] << 8 | size[2] << 16 | (uint32_t)size[3] << 24;
-    if (length > MAX_PAYLOAD)
-        fail(FAILED, "execve-wrapper: the server announces %u bytes for its %s", length, what);
-    unsigned char *payload = malloc(length + 1); /* The kernel gives pages only as they are written. */
-    if (payload == NULL)
-        fail(FAILED, "execve-wrapper: out of memory");
-    read_exactly(stream, payload, length, what);
-    return (struct reader){payload, payload + length, false};
-}
-
-static void check_end(struct reader *in, const char *what)
-{
-    if (peek(in) != '\0' || in->failed || in->at != in->end)
-        fail(FAILED, "execve-wrapper: the server's %s is malformed", what);
-}
-
 /* sendmsg(2) with descriptors. Waits while the socket is full; its flags belong to others too and stay as they are. */
 static ssize_t send_fds(int socket, const void *bytes, size_t length, const int *fds, size_t count)
 {
@@ -492,6 +458,68 @@ static void send_frame(int stream, const struct buffer *payload, const int *fds,
         done += sent;
     }
     free(frame.bytes);
+}
+
+static void send_signal(int stream, int number)
+{
+    struct buffer message = {0};
+    appendf(&message, "{\"signal\":%d}", number);
+    send_frame(stream, &message, NULL, 0);
+    free(message.bytes);
+}
+
+/*
+ * Waits until there is something to read, and forwards signals meanwhile, once `signals` isn't -1. A signal waits in
+ * the kernel until the stream has room for it, and a result never waits for a signal.
+ */
+static void await(int stream, int signals)
+{
+    struct pollfd ready[] = {{.fd = stream, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    for (;;) {
+        if (poll(ready, 2, -1) < 0)
+            continue; /* EINTR, after a stop. */
+        if (ready[0].revents != 0)
+            return;
+        struct pollfd room = {.fd = stream, .events = POLLIN | POLLOUT};
+        struct signalfd_siginfo caught;
+        if (poll(&room, 1, -1) == 1 && (room.revents & POLLOUT) && read(signals, &caught, sizeof caught) > 0)
+            send_signal(stream, caught.ssi_signo);
+    }
+}
+
+/* Reads exactly `length` bytes. read(2) closes descriptors that come along unasked. */
+static void read_exactly(int stream, int signals, void *bytes, size_t length, const char *what)
+{
+    for (size_t got = 0; got < length;) {
+        await(stream, signals);
+        ssize_t more = read(stream, (char *)bytes + got, length - got);
+        if (more == 0)
+            fail(FAILED, "execve-wrapper: the server closed the connection before its %s", what);
+        if (more < 0 && errno != EINTR)
+            fail(FAILED, "execve-wrapper: can't read the server's %s: %s", what, strerror(errno));
+        got += more > 0 ? more : 0;
+    }
+}
+
+/* Reads a frame, whose payload the caller frees. */
+static struct reader read_frame(int stream, int signals, const char *what)
+{
+    unsigned char size[4];
+    read_exactly(stream, signals, size, sizeof size, what);
+    uint32_t length = size[0] | size[1] << 8 | size[2] << 16 | (uint32_t)size[3] << 24;
+    if (length > MAX_PAYLOAD)
+        fail(FAILED, "execve-wrapper: the server announces %u bytes for its %s", length, what);
+    unsigned char *payload = malloc(length + 1); /* The kernel gives pages only as they are written. */
+    if (payload == NULL)
+        fail(FAILED, "execve-wrapper: out of memory");
+    read_exactly(stream, signals, payload, length, what);
+    return (struct reader){payload, payload + length, false};
+}
+
+static void check_end(struct reader *in, const char *what)
+{
+    if (peek(in) != '\0' || in->failed || in->at != in->end)
+        fail(FAILED, "execve-wrapper: the server's %s is malformed", what);
 }
 
 /* ---- the course of a request ---- */
@@ -635,14 +663,6 @@ static size_t inherited_fds(int escalation, int fds[MAX_FDS])
     return count;
 }
 
-static void send_signal(int stream, int number)
-{
-    struct buffer message = {0};
-    appendf(&message, "{\"signal\":%d}", number);
-    send_frame(stream, &message, NULL, 0);
-    free(message.bytes);
-}
-
 /* Blocks the signals that are forwarded; those that were ignored or blocked stay so. Returns a signalfd(2) of them. */
 static int hold_signals(void)
 {
@@ -709,18 +729,7 @@ __attribute__((noreturn)) static void escalate(int stream, int escalation)
             close(fds[i]);
 
     for (;;) {
-        /* A signal waits in the kernel until the stream has room for it, and a result never waits for a signal. */
-        struct pollfd ready[] = {{.fd = stream, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
-        if (poll(ready, 2, -1) < 0)
-            continue; /* EINTR, after a stop. */
-        if (ready[0].revents == 0) {
-            struct pollfd room = {.fd = stream, .events = POLLIN | POLLOUT};
-            struct signalfd_siginfo caught;
-            if (poll(&room, 1, -1) == 1 && (room.revents & POLLOUT) && read(signals, &caught, sizeof caught) > 0)
-                send_signal(stream, caught.ssi_signo);
-            continue;
-        }
-        struct reader in = read_frame(stream, "result");
+        struct reader in = read_frame(stream, signals, "result");
         unsigned char *payload = in.at;
         struct result result = read_result(&in);
         check_end(&in, "result");
@@ -745,7 +754,7 @@ int main(int argc, char **argv)
     int stream = handshake(escalation);
     send_request(stream, argv + 1);
 
-    struct reader in = read_frame(stream, "decision");
+    struct reader in = read_frame(stream, -1, "decision");
     struct decision decision = read_decision(&in);
     check_end(&in, "decision");
     switch (decision.action) {
