@@ -32,13 +32,19 @@ MUTATED ?= execve-wrapper
 ORACLE := expect.rs outcome.rs baseline.rs suite.rs runner/*.rs commands/run.rs
 MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
     --cargo-arg=--lib $(foreach test,specification runner command_line reports,--cargo-arg=--test=$(test))
+# Which implementations `make implementations` judges: all, or only what needs no large download (small), or by NAMES.
+PART ?= all
+NAMES ?=
+# With STRICT=1 an implementation that can't be obtained here fails the command.
+STRICT ?=
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for one shell)"
+	@echo "make implementations judge other implementations, with their known failures, and write the matrix (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
 	@echo "make differential random scripts in each shell, patched and stock (SCRIPTS=300)"
 	@echo "make shell-suites each shell's own tests, without and with the reference around them"
 	@echo "make real-scripts configure, make, git and tar in each shell, patched and stock"
@@ -70,6 +76,12 @@ conformance: measured-shells reference suite
 	done; \
 	echo "== all took $$(( $$(date +%s) - began )) s"; \
 	exit $$status
+
+# Implementations of others and of the languages people write them in. The judged bash is measured by a stock one.
+implementations: suite
+	@[ "$(PART)" = small ] || patches/build-shell --stock bash-5.3 || \
+	    echo "make: NO STOCK BASH: what is measured by it is not judged" >&2
+	@conformance/implementations/judge --part $(PART) --jobs $(JOBS) $(if $(STRICT),--strict) --suite $(abspath $(CONFORMANCE)) $(NAMES)
 
 # Each shell against the stock shell of its version, by random scripts (SCRIPTS=300).
 differential: measured-shells suite
