@@ -123,6 +123,45 @@ fn a_suite_that_does_not_judge_fails() {
     assert!(judged.said.contains("exit status 2"), "{}", judged.said);
 }
 
+/// What the Python examples are known for, as a report has it.
+fn known_of_python() -> Value {
+    let text =
+        fs::read_to_string(implementations().join("python-example/expectations.toml")).expect("a file");
+    let table: toml::Table = text.parse().expect("TOML");
+    let known = table["known"].as_array().expect("known failures");
+    let cases = known.iter().map(|known| {
+        let id = known["case"].as_str().expect("an id");
+        json!({"id": id, "level": "faithful", "role": "wrapper", "outcome": "expected-fail", "observed": null})
+    });
+    cases.collect()
+}
+
+#[test]
+fn a_known_failure_must_be_there() {
+    let mut cases = known_of_python();
+    cases[0]["outcome"] = json!("not-applicable");
+    cases.as_array_mut().expect("cases").pop();
+    let judged = judge(&cases, 0, &["python-example"], None);
+    assert_eq!(judged.output.status.code(), Some(1), "{}", judged.said);
+    for line in [
+        "not applicable, although expectations.toml has it: wrapper.",
+        "was not run, although expectations.toml has it: wrapper.",
+    ] {
+        assert!(judged.said.contains(line), "{}", judged.said);
+    }
+}
+
+#[test]
+fn a_status_that_no_case_explains_fails() {
+    let judged = judged_in_c("pass", 1);
+    assert_eq!(judged.output.status.code(), Some(1), "{}", judged.said);
+    assert!(
+        judged.said.contains("BROKEN: the suite's exit status was 1"),
+        "{}",
+        judged.said
+    );
+}
+
 #[test]
 fn what_cannot_be_obtained_is_not_judged_and_never_passed() {
     let nowhere = Some("/nonexistent");
@@ -130,7 +169,7 @@ fn what_cannot_be_obtained_is_not_judged_and_never_passed() {
     assert_eq!(alone.output.status.code(), Some(1), "{}", alone.said);
     for (options, status) in [(&["--strict"][..], 3), (&[], 0)] {
         let arguments = [&["go-wrapper", "python-example"][..], options].concat();
-        let judged = judge(&case("pass"), 0, &arguments, nowhere);
+        let judged = judge(&known_of_python(), 0, &arguments, nowhere);
         assert_eq!(judged.output.status.code(), Some(status), "{}", judged.said);
         assert!(
             judged
