@@ -103,7 +103,7 @@ fn the_html_report_needs_no_network_and_escapes_what_it_shows() {
             "transcript": ["1.0 ms <-- stream: <img onerror=x>"], "stderr_tail": null, "reproduce": "conformance case",
         }],
     });
-    let page = conformance::report::html::report(&hostile).expect("a page");
+    let page = conformance::inside::html::report(&hostile).expect("a page");
     for part in ["<script>alert", "<b>", "</dl><script>", "<img"] {
         assert!(!page.contains(part), "{part} is not escaped");
     }

@@ -95,7 +95,7 @@ impl Outcome {
 
 /// The working directories, inside of `folder`, of processes that live.
 fn running_in(folder: &Path) -> Vec<PathBuf> {
-    conformance::system::process::all()
+    conformance::inside::process::all()
         .into_iter()
         .filter(|process| process.state != 'Z')
         .filter_map(|process| fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())
