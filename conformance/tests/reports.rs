@@ -87,6 +87,9 @@ fn the_html_report_needs_no_network_and_escapes_what_it_shows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     run_with_reports(folder.path());
     let html = read(folder.path(), "report.html");
+    // Links lead within the page only.
+    assert!(html.contains("href=\"#"), "{html}");
+    let html = html.replace("href=\"#", "");
     for part in ["src=", "href=", "url(", "@import", "http:", "https:"] {
         assert!(
             !html.contains(part),
@@ -94,19 +97,61 @@ fn the_html_report_needs_no_network_and_escapes_what_it_shows() {
         );
     }
     let hostile = serde_json::json!({
-        "implementations": {"wrapper": {"path": "<script>alert(1)</script>"}},
+        "format": 1, "implementations": {"wrapper": {"path": "<script>alert(1)</script>"}},
         "level": "core", "seed": 1, "shard": "1/1", "duration_ms": 5, "suite": {"name": "s", "version": "1"},
-        "summary": {"pass": 0, "fail": 1},
+        "summary": {
+            "pass": 0, "fail": 1, "expected_fail": 0, "unexpected_pass": 0, "not_applicable": 0, "harness_error": 0,
+        },
+        "levels": {},
         "cases": [{
             "id": "wrapper.deny.status/is-one", "requirement": "wrapper.deny.status", "level": "core",
             "role": "wrapper", "outcome": "fail", "duration_ms": 1, "expected": "<b>", "observed": "</dl><script>",
             "transcript": ["1.0 ms <-- stream: <img onerror=x>"], "stderr_tail": null, "reproduce": "conformance case",
         }],
     });
-    let page = conformance::report::html::report(&hostile).expect("a page");
+    let page = conformance::report::html::report(&serde_json::from_value(hostile).expect("a report"))
+        .expect("a page");
     for part in ["<script>alert", "<b>", "</dl><script>", "<img"] {
         assert!(!page.contains(part), "{part} is not escaped");
     }
+}
+
+#[test]
+fn the_html_report_begins_with_what_failed_and_with_its_likely_root() {
+    let case = |id: &str, outcome: &str| {
+        let requirement = id.split('/').next();
+        serde_json::json!({
+            "id": id, "requirement": requirement, "level": "core", "role": "e2e", "outcome": outcome,
+            "duration_ms": 1, "reproduce": "conformance case",
+        })
+    };
+    let report = serde_json::json!({
+        "format": 1, "suite": {"name": "s", "version": "1"}, "implementations": {}, "level": "core", "seed": 1,
+        "shard": "1/1", "duration_ms": 5, "levels": {},
+        "summary": {
+            "pass": 2, "fail": 2, "expected_fail": 0, "unexpected_pass": 0, "not_applicable": 0, "harness_error": 0,
+        },
+        "cases": [
+            case("wrapper.usage/passes", "pass"), case("e2e.deny/fails", "fail"), case("e2e.deny/passes", "pass"),
+            case("shell.not-found/fails", "fail"),
+        ],
+    });
+    let report = serde_json::from_value(report).expect("a report");
+    let page = conformance::report::html::report(&report).expect("a page");
+    let place = |part: &str| {
+        page.find(part)
+            .unwrap_or_else(|| panic!("{part} is missing: {page}"))
+    };
+    let sections = ["shell.not-found", "e2e.deny", "wrapper.usage"];
+    let places = sections.map(|id| place(&format!("<section class=\"requirement\" id=\"{id}\"")));
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(place("href=\"#shell.not-found\"") < place("href=\"#e2e.deny\""));
+    assert!(
+        page.contains("Likely root: cases of <a href=\"#e2e.deny\">e2e.deny</a> need this"),
+        "{page}"
+    );
+    let fold = place("<details class=\"fold\"><summary>1 passed</summary>");
+    assert!(places[1] < fold && fold < place("e2e.deny&#x2f;passes"));
 }
 
 #[test]
@@ -147,7 +192,7 @@ fn runs_stand_side_by_side() {
         .code(2)
         .get_output()
         .clone();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("no report of this suite"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not a report of this suite"));
 }
 
 #[test]

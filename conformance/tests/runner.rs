@@ -345,7 +345,7 @@ fn reports_that_cannot_be_compared_are_named() {
     for (path, words) in [
         ("/nonexistent/report.json", "cannot be read"),
         ("/", "cannot be read"),
-        (no_report.to_str().expect("UTF-8"), "no report of this suite"),
+        (no_report.to_str().expect("UTF-8"), "not a report of this suite"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
             .args(["compare", path])

@@ -5,6 +5,7 @@ pub mod expect;
 pub mod implementations;
 pub mod property;
 pub mod result;
+pub mod run;
 
 use std::panic::Location;
 

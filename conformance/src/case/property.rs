@@ -21,17 +21,17 @@ where
     S::Value: std::fmt::Debug,
 {
     let config = Config {
-        cases: context.property_cases,
+        cases: context.settings.property_cases,
         max_shrink_iters: SHRINK_ATTEMPTS,
         max_shrink_time: SHRINK_TIME,
         failure_persistence: None,
         rng_algorithm: RngAlgorithm::ChaCha,
-        rng_seed: RngSeed::Fixed(context.seed),
+        rng_seed: RngSeed::Fixed(context.settings.seed),
         ..Config::default()
     };
     context.transcript.note(format_args!(
         "{} examples from seed {}",
-        context.property_cases, context.seed
+        context.settings.property_cases, context.settings.seed
     ));
     // What went wrong with the smallest failing example so far; shrinking calls the property again and again.
     let last = std::cell::RefCell::new(None);
@@ -54,7 +54,7 @@ where
                 expected,
                 format_args!(
                     "{observed}\nsmallest example (seed {}): {example:?}",
-                    context.seed
+                    context.settings.seed
                 ),
             ))
         }

@@ -27,6 +27,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, what needs attention first.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Fail,
+        Outcome::UnexpectedPass,
+        Outcome::HarnessError,
+        Outcome::ExpectedFail,
+        Outcome::NotApplicable,
+        Outcome::Pass,
+    ];
+
+    /// Whether the implementation did what the requirement demands, expected or not.
+    pub fn is_pass(self) -> bool {
+        matches!(self, Outcome::Pass | Outcome::UnexpectedPass)
+    }
+
     /// Whether the run is still as expected.
     pub fn is_green(self) -> bool {
         matches!(
@@ -93,6 +108,11 @@ pub struct CaseResult {
 }
 
 impl CaseResult {
+    /// Whether the run fails by it.
+    pub fn is_unexpected(&self) -> bool {
+        !self.outcome.is_green()
+    }
+
     /// The result of `case` without anything to show.
     pub fn new(case: &Case, outcome: Outcome) -> CaseResult {
         CaseResult {

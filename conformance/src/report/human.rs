@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::Run;
 use crate::case::result::{CaseResult, Outcome};
-use crate::spec::requirements::{self, Level, Role};
+use crate::case::run::Run;
+use crate::report::shares::{self, Counted};
+use crate::spec::requirements;
 
 /// The line of a finished case.
 pub fn line(result: &CaseResult) -> String {
@@ -71,13 +72,15 @@ pub fn trace(result: &CaseResult) -> String {
     })
 }
 
+/// All failures in full.
+pub fn failures(run: &Run) -> String {
+    run.failures()
+        .fold(String::new(), |text, result| text + "\n" + &failure(run, result))
+}
+
 /// All failures and the summary.
 pub fn summary(run: &Run) -> String {
-    let mut text = String::new();
-    for result in run.results.iter().filter(|result| !result.outcome.is_green()) {
-        text.push('\n');
-        text.push_str(&failure(run, result));
-    }
+    let mut text = failures(run);
     table(&mut text, run);
     let counts = [
         (Outcome::Pass, "passed"),
@@ -104,15 +107,16 @@ pub fn summary(run: &Run) -> String {
 }
 
 /// How many rounds there were, and of each case that was not as expected in one of them, in which and with which seed.
-pub fn rounds(number: u32, first_seed: u64, unexpected: &[(String, Vec<u32>)]) -> String {
-    let mut text = format!("{number} rounds\n");
-    for (id, rounds) in unexpected {
-        let numbers: Vec<String> = rounds.iter().map(u32::to_string).collect();
-        let seed = first_seed.wrapping_add(u64::from(rounds[0]) - 1);
+pub fn rounds(run: &Run) -> String {
+    let mut text = format!("{} rounds\n", run.rounds);
+    for case in &run.unexpected {
+        let numbers: Vec<String> = case.rounds.iter().map(u32::to_string).collect();
+        let seed = run.seed.wrapping_add(u64::from(case.rounds[0]) - 1);
         let _ = writeln!(
             text,
-            "{id} was not as expected in {} of them, with seed {seed} first: {}",
-            rounds.len(),
+            "{} was not as expected in {} of them, with seed {seed} first: {}",
+            case.id,
+            case.rounds.len(),
             numbers.join(", ")
         );
     }
@@ -128,34 +132,20 @@ pub fn counted(number: usize, thing: &str) -> String {
 fn table(text: &mut String, run: &Run) {
     let _ = writeln!(
         text,
-        "\n{:<10}{:>10}{:>10}{:>10}{:>10}",
+        "\n{:<18}{:>10}{:>10}{:>10}{:>10}",
         "passed", "core", "faithful", "hardened", "in all"
     );
-    for role in Role::ALL {
-        let results: Vec<_> = run.results.iter().filter(|result| result.role == role).collect();
-        if results.is_empty() {
-            continue;
+    let counted = run.results.iter().map(|result| Counted {
+        requirement: &result.requirement,
+        role: result.role,
+        level: result.level,
+        outcome: result.outcome,
+    });
+    for row in shares::table(counted) {
+        let _ = write!(text, "{:<18}", row.name);
+        for share in row.levels {
+            let _ = write!(text, "{:>10}", share.to_string());
         }
-        let _ = write!(text, "{:<10}", role.to_string());
-        for level in Level::ALL {
-            let at_level = results.iter().copied().filter(|result| result.level == level);
-            let _ = write!(text, "{:>10}", share(at_level));
-        }
-        let _ = writeln!(text, "{:>10}", share(results.iter().copied()));
-    }
-}
-
-fn share<'a>(results: impl Iterator<Item = &'a CaseResult>) -> String {
-    let applicable: Vec<_> = results
-        .filter(|result| result.outcome != Outcome::NotApplicable)
-        .collect();
-    let passed = applicable
-        .iter()
-        .filter(|result| matches!(result.outcome, Outcome::Pass | Outcome::UnexpectedPass))
-        .count();
-    if applicable.is_empty() {
-        "-".to_owned()
-    } else {
-        format!("{passed}/{}", applicable.len())
+        let _ = writeln!(text, "{:>10}", row.all.to_string());
     }
 }

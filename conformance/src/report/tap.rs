@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::Run;
 use crate::case::result::Outcome;
+use crate::case::run::Run;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {
     let mut text = String::from("TAP version 14\n");
-    let not_run = run.interrupted.map_or(0, |interrupted| interrupted.not_run);
+    let not_run = run.cut_short.map_or(0, |cut_short| cut_short.not_run);
     let _ = writeln!(text, "1..{}", run.results.len() + not_run);
     for (index, result) in run.results.iter().enumerate() {
         let ok = match result.outcome {
@@ -49,8 +49,8 @@ pub fn report(run: &Run) -> String {
         member(&mut text, "reproduce", &run.reproduce(result));
         let _ = writeln!(text, "  ...");
     }
-    if let Some(interrupted) = run.interrupted {
-        let _ = writeln!(text, "Bail out! {interrupted}");
+    if let Some(cut_short) = run.cut_short {
+        let _ = writeln!(text, "Bail out! {cut_short}");
     }
     text
 }

@@ -51,7 +51,12 @@ pub fn run(assignment: Assignment, pipe: File) {
 fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
     let case =
         suite::find(&assignment.case).ok_or_else(|| harness(format_args!("no case {}", assignment.case)))?;
-    let mut context = Context::new(assignment.settings, &assignment.directory, transcript)?;
+    let mut context = Context::new(
+        assignment.settings,
+        assignment.probe_executable,
+        &assignment.directory,
+        transcript,
+    )?;
     std::env::set_current_dir(context.directory())?;
     (case.run)(&mut context)
 }

@@ -1,6 +1,6 @@
 //! Runs cases, several at a time, and tells what happens as a stream of events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -9,30 +9,26 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use anyhow::Context as _;
+
+use super::plan::{Plan, Planned};
 use super::{Assignment, census, interrupts};
 use crate::case::Case;
 use crate::case::context::Settings;
-use crate::case::implementations::Implementations;
 use crate::case::result::{CaseResult, Outcome};
-use anyhow::Context as _;
+use crate::case::run::{Cause, RunEvent};
 
 /// The hidden subcommand under which this executable is a supervisor.
 pub const SUPERVISE: &str = "__supervise";
 
-/// The PATH that cases have, whoever starts them.
+/// The PATH that cases have, whatever the PATH of the run is.
 pub const PATH_OF_CASES: &str = "/usr/bin:/bin";
 
 /// How cases are run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What is judged.
-    pub implementations: Implementations,
-    /// Seed of property cases.
-    pub seed: u64,
-    /// Examples of a property case.
-    pub property_cases: u32,
-    /// Multiplies every deadline.
-    pub timeout_scale: f64,
+    /// What every case is told.
+    pub settings: Settings,
     /// Cases at a time.
     pub jobs: usize,
     /// Whether the directories of cases stay.
@@ -41,27 +37,18 @@ pub struct Options {
     pub under: Vec<String>,
 }
 
-/// What a run tells while it goes on.
-#[derive(Debug)]
-pub enum Event {
-    /// A case has started.
-    Started(&'static str),
-    /// A case has ended.
-    Finished(Box<CaseResult>),
-}
-
-/// What a run came to.
-pub struct Finished {
-    /// The results, in the order of the suite.
+/// What one round came to.
+pub struct Round {
+    /// The results, in the order of the plan.
     pub results: Vec<CaseResult>,
-    /// The signal that ended the run early.
-    pub interrupted: Option<i32>,
+    /// Why it ended before all its cases had run, where it did.
+    pub cut_short: Option<Cause>,
     /// Where the directories of cases stay, where they do.
     pub kept: Option<PathBuf>,
 }
 
 enum Message {
-    Event(Event),
+    Event(RunEvent),
     Interrupted(i32),
     WorkerDone,
 }
@@ -69,23 +56,22 @@ enum Message {
 /// The standard inputs of the supervisors at work. Closing one ends its case and everything that it started.
 type Leashes = Arc<Mutex<HashMap<usize, ChildStdin>>>;
 
-/// Runs `cases`; `tell` hears every event.
+/// Runs the cases of `plan`, no more once `most_failures` of them were not as expected; `tell` hears every event.
 ///
 /// # Errors
 /// Where the run's directory cannot be made.
-pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> anyhow::Result<Finished> {
+pub fn run(
+    plan: &Plan,
+    options: &Options,
+    most_failures: Option<usize>,
+    tell: &mut dyn FnMut(&RunEvent),
+) -> anyhow::Result<Round> {
     let run_directory = tempfile::Builder::new()
         .prefix("conformance-")
         .permissions(std::fs::Permissions::from_mode(0o755))
         .tempdir()
         .context("a directory for the cases (is TMPDIR writable?)")?;
-    let settings = Settings {
-        implementations: options.implementations.clone(),
-        seed: options.seed,
-        property_cases: options.property_cases,
-        timeout_scale: options.timeout_scale,
-        probe_executable: install_probe(run_directory.path())?,
-    };
+    let probe_executable = install_probe(run_directory.path())?;
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
     let (mut signals, earlier) = interrupts::listen()?;
@@ -100,80 +86,117 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
             }
         }
     });
-    let queue = Arc::new(Mutex::new(
-        cases
-            .iter()
-            .copied()
-            .enumerate()
-            .collect::<std::collections::VecDeque<_>>(),
-    ));
+    let mut results = Vec::new();
+    let mut waiting = VecDeque::new();
+    for (index, planned) in plan.cases.iter().enumerate() {
+        match planned.without_running() {
+            None => waiting.push_back((index, planned.clone())),
+            Some(result) => {
+                let result = planned.settle(result, options.settings.seed);
+                tell(&RunEvent::CaseFinished(Box::new(result.clone())));
+                results.push(result);
+            }
+        }
+    }
+    let queue = Arc::new(Mutex::new(waiting));
     let workers: Vec<_> = (0..options.jobs.max(1))
         .map(|_| {
             let worker = Worker {
                 queue: queue.clone(),
                 leashes: leashes.clone(),
-                settings: settings.clone(),
+                options: options.clone(),
+                probe_executable: probe_executable.clone(),
                 run_directory: run_directory.path().to_owned(),
-                keep: options.keep,
-                under: options.under.clone(),
                 sender: sender.clone(),
             };
             std::thread::spawn(move || worker.work())
         })
         .collect();
-    let (mut results, interrupted) = collect(&receiver, workers.len(), &queue, &leashes, &mut tell);
+    let mut collector = Collector {
+        at_work: workers.len(),
+        queue: &queue,
+        leashes: &leashes,
+        most_failures,
+        results,
+        cut_short: None,
+    };
+    collector.collect(&receiver, tell);
+    let Collector {
+        mut results,
+        cut_short,
+        ..
+    } = collector;
     for worker in workers {
         worker
             .join()
             .map_err(|_| anyhow::anyhow!("a worker thread of the runner panicked"))?;
     }
-    // Where somebody killed a supervisor, what that watched over has come to this process.
+    // Where a supervisor was killed, what it watched over has come to this process.
     let ended = census::kill_all_descendants();
     ended.map_err(|error| anyhow::anyhow!("what a case left running cannot be ended: {error}"))?;
     signals_handle.close();
     signal_thread
         .join()
         .map_err(|_| anyhow::anyhow!("the signal thread of the runner panicked"))?;
-    results.sort_by_key(|result| cases.iter().position(|case| case.id == result.id));
+    results.sort_by_key(|result| plan.cases.iter().position(|planned| planned.case.id == result.id));
     let kept = options.keep.then(|| run_directory.keep());
-    Ok(Finished {
+    Ok(Round {
         results,
-        interrupted,
+        cut_short,
         kept,
     })
 }
 
-type Queue = Arc<Mutex<std::collections::VecDeque<(usize, Case)>>>;
+type Queue = Arc<Mutex<VecDeque<(usize, Planned)>>>;
 
-fn collect(
-    receiver: &Receiver<Message>,
-    workers: usize,
-    queue: &Queue,
-    leashes: &Leashes,
-    tell: &mut impl FnMut(&Event),
-) -> (Vec<CaseResult>, Option<i32>) {
-    let mut results = Vec::new();
-    let mut interrupted = None;
-    let mut at_work = workers;
-    while at_work > 0 {
-        // The sender in `run` lives until the end, so this ends only when all workers are done.
-        match receiver.recv() {
-            Ok(Message::Event(event)) => {
-                tell(&event);
-                if let Event::Finished(result) = event {
-                    results.push(*result);
+/// Follows the workers to their end.
+struct Collector<'a> {
+    at_work: usize,
+    queue: &'a Queue,
+    leashes: &'a Leashes,
+    most_failures: Option<usize>,
+    results: Vec<CaseResult>,
+    cut_short: Option<Cause>,
+}
+
+impl Collector<'_> {
+    fn collect(&mut self, receiver: &Receiver<Message>, tell: &mut dyn FnMut(&RunEvent)) {
+        while self.at_work > 0 {
+            // The sender in `run` lives until the end, so this ends only when all workers are done.
+            match receiver.recv() {
+                Ok(Message::Event(event)) => {
+                    tell(&event);
+                    if let RunEvent::CaseFinished(result) = event {
+                        self.results.push(*result);
+                        self.count_failures();
+                    }
                 }
+                Ok(Message::Interrupted(signal)) => {
+                    self.cut_short = Some(Cause::Signal(signal));
+                    lock(self.queue).clear();
+                    lock(self.leashes).clear();
+                }
+                Ok(Message::WorkerDone) => self.at_work -= 1,
+                Err(_) => break,
             }
-            Ok(Message::Interrupted(signal)) => {
-                interrupted = Some(signal);
-                lock(queue).clear();
-                lock(leashes).clear();
-            }
-            Ok(Message::WorkerDone) => at_work -= 1,
-            Err(_) => break,
         }
     }
-    (results, interrupted)
+
+    /// Lets no other case start once there are too many failures. Those that run are not disturbed.
+    fn count_failures(&mut self) {
+        let failures = self
+            .results
+            .iter()
+            .filter(|result| result.is_unexpected())
+            .count();
+        if self.most_failures.is_some_and(|most| failures >= most) {
+            let mut queue = lock(self.queue);
+            if !queue.is_empty() {
+                queue.clear();
+                self.cut_short.get_or_insert(Cause::Failures(failures));
+            }
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -194,10 +217,9 @@ fn install_probe(directory: &Path) -> anyhow::Result<PathBuf> {
 struct Worker {
     queue: Queue,
     leashes: Leashes,
-    settings: Settings,
+    options: Options,
+    probe_executable: PathBuf,
     run_directory: PathBuf,
-    keep: bool,
-    under: Vec<String>,
     sender: Sender<Message>,
 }
 
@@ -205,23 +227,18 @@ impl Worker {
     fn work(self) {
         loop {
             let next = lock(&self.queue).pop_front();
-            let Some((index, case)) = next else { break };
-            self.send(Message::Event(Event::Started(case.id)));
-            match self.supervise(index, &case) {
-                Ok(Some(mut result)) => {
-                    result.seed = self.settings.seed;
-                    self.send(Message::Event(Event::Finished(Box::new(result))));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let result = CaseResult {
-                        observed: Some(format!("{error:#}")),
-                        seed: self.settings.seed,
-                        ..CaseResult::new(&case, Outcome::HarnessError)
-                    };
-                    self.send(Message::Event(Event::Finished(Box::new(result))));
-                }
-            }
+            let Some((index, planned)) = next else { break };
+            self.send(Message::Event(RunEvent::CaseStarted(planned.case.id)));
+            let result = match self.supervise(index, &planned.case) {
+                Ok(Some(result)) => result,
+                Ok(None) => continue,
+                Err(error) => CaseResult {
+                    observed: Some(format!("{error:#}")),
+                    ..CaseResult::new(&planned.case, Outcome::HarnessError)
+                },
+            };
+            let settled = planned.settle(result, self.options.settings.seed);
+            self.send(Message::Event(RunEvent::CaseFinished(Box::new(settled))));
         }
         self.send(Message::WorkerDone);
     }
@@ -233,7 +250,7 @@ impl Worker {
 
     /// This executable as supervisor, under another command where one is wanted.
     fn supervisor(&self, case: &Case) -> anyhow::Result<Command> {
-        let Some((program, options)) = self.under.split_first() else {
+        let Some((program, options)) = self.options.under.split_first() else {
             let mut command = Command::new("/proc/self/exe");
             command.arg0("conformance").arg(SUPERVISE);
             return Ok(command);
@@ -249,18 +266,12 @@ impl Worker {
 
     /// Runs one case; none where the run was interrupted meanwhile.
     fn supervise(&self, index: usize, case: &Case) -> anyhow::Result<Option<CaseResult>> {
-        let named = &self.settings.implementations.capabilities;
-        let missing = case
-            .capabilities()
-            .find(|needed| !named.iter().any(|name| name == needed));
-        if let Some(capability) = missing {
-            return Ok(Some(not_applicable(case, capability)));
-        }
         let assignment = Assignment {
             case: case.id.to_owned(),
             directory: self.run_directory.join(index.to_string()),
-            keep: self.keep,
-            settings: self.settings.clone(),
+            keep: self.options.keep,
+            probe_executable: self.probe_executable.clone(),
+            settings: self.options.settings.clone(),
         };
         let mut child = self
             .supervisor(case)?
@@ -272,7 +283,7 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| match self.under.first() {
+            .with_context(|| match self.options.under.first() {
                 None => "a process for the case cannot be started".to_owned(),
                 Some(program) => format!("--under: {program} cannot be started"),
             })?;
@@ -293,12 +304,5 @@ impl Worker {
             anyhow::bail!("the case's supervisor ended without a result: {status}");
         }
         Ok(Some(serde_json::from_str(&answer)?))
-    }
-}
-
-fn not_applicable(case: &Case, capability: &str) -> CaseResult {
-    CaseResult {
-        observed: Some(format!("the shim does not name the capability '{capability}'")),
-        ..CaseResult::new(case, Outcome::NotApplicable)
     }
 }
