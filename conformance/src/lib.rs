@@ -13,6 +13,7 @@ pub mod command_line;
 pub mod commands;
 pub mod exit;
 pub mod peer;
+pub mod printable;
 pub mod probe;
 pub mod report;
 pub mod runner;

@@ -237,3 +237,123 @@ fn two_reports_cannot_go_to_one_file() {
         .assert()
         .code(1);
 }
+
+/// A report of a run of `wrapper` on the cases of wrapper.usage, under `name`.
+fn report_of(folder: &Path, name: &str, wrapper: &str, status: i32, options: &[&str]) {
+    conformance()
+        .current_dir(folder)
+        .args([
+            "run",
+            "--wrapper",
+            wrapper,
+            "--only",
+            "wrapper.usage/*",
+            "--seed",
+            "7",
+            "--json",
+            name,
+        ])
+        .args(options)
+        .assert()
+        .code(status);
+}
+
+#[test]
+fn two_runs_are_compared_case_by_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wrapper = folder.path().join("wrapper");
+    fs::write(
+        &wrapper,
+        "#!/bin/sh\necho 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n",
+    )
+    .expect("a script");
+    fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
+    report_of(folder.path(), "good.json", "./wrapper", 1, &[]);
+    report_of(folder.path(), "bad.json", "/bin/true", 1, &[]);
+    report_of(
+        folder.path(),
+        "less.json",
+        "./wrapper",
+        1,
+        &["--skip", "wrapper.usage/no-arguments"],
+    );
+    let compare = |names: &[&str], status: i32| {
+        let mut command = conformance();
+        let command = command
+            .current_dir(folder.path())
+            .args(["compare", "--by-case"])
+            .args(names);
+        let output = command.assert().code(status).get_output().clone();
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let worse = compare(&["good.json", "bad.json"], 1);
+    assert!(
+        worse.contains("worse   wrapper.usage/no-arguments: pass -> fail\n"),
+        "{worse}"
+    );
+    let better = compare(&["bad.json", "good.json"], 0);
+    assert!(
+        better.contains("better  wrapper.usage/no-arguments: fail -> pass\n"),
+        "{better}"
+    );
+    assert_eq!(
+        compare(&["good.json", "good.json"], 0),
+        "0 worse, 0 better, 0 new\n"
+    );
+    let less = compare(&["good.json", "less.json"], 1);
+    assert!(
+        less.contains("worse   wrapper.usage/no-arguments: pass -> not run\n"),
+        "{less}"
+    );
+    let new = compare(&["less.json", "good.json"], 0);
+    assert!(
+        new.contains("new     wrapper.usage/no-arguments: pass\n"),
+        "{new}"
+    );
+    compare(&["good.json"], 2);
+}
+
+#[test]
+fn the_shards_of_a_run_are_joined_into_one_report() {
+    let folder = tempfile::tempdir().expect("a folder");
+    report_of(folder.path(), "whole.json", "/bin/true", 1, &[]);
+    for shard in ["1/2", "2/2"] {
+        let name = format!("part-{}.json", &shard[..1]);
+        report_of(folder.path(), &name, "/bin/true", 1, &["--shard", shard]);
+    }
+    let join = |names: &[&str], status: i32| {
+        let mut command = conformance();
+        let command = command.current_dir(folder.path()).arg("join").args(names);
+        let command = command.args(["--json", "joined.json", "--html", "joined.html"]);
+        command.assert().code(status).get_output().clone()
+    };
+    let joined = join(&["part-2.json", "part-1.json"], 1);
+    let said = String::from_utf8(joined.stdout).expect("UTF-8");
+    let whole: Value = serde_json::from_str(&read(folder.path(), "whole.json")).expect("JSON");
+    let joined: Value = serde_json::from_str(&read(folder.path(), "joined.json")).expect("JSON");
+    let ids = |report: &Value| -> Vec<String> {
+        let cases = report["cases"].as_array().expect("cases").iter();
+        cases.map(|case| case["id"].to_string()).collect()
+    };
+    assert_eq!(ids(&joined), ids(&whole));
+    for member in ["shard", "summary", "levels", "level", "implementations"] {
+        assert_eq!(joined[member], whole[member], "{member}");
+    }
+    assert!(
+        said.contains("           fail  wrapper.usage/no-arguments\n"),
+        "{said}"
+    );
+    assert!(read(folder.path(), "joined.html").contains("wrapper.usage"));
+
+    report_of(folder.path(), "other.json", "/bin/false", 1, &["--shard", "2/2"]);
+    for (names, complaint) in [
+        (&["part-1.json"][..], "missing: shard 2/2"),
+        (&["part-1.json", "part-1.json"], "are both shard 1/2"),
+        (&["part-1.json", "whole.json"], "the number of shards differs"),
+        (&["part-1.json", "other.json"], "what was judged differs"),
+    ] {
+        let refused = join(names, 2);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(complaint), "{said}");
+    }
+}

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::judge::{Judgement, KnownFailures, Repeating, Reports};
+use super::judge::{ExpectationArguments, Judgement, Repeating, Reports};
 use super::{prepare, unknown_id};
 use crate::commands::arguments::{Judged, Trying, options_that_name};
 use crate::report::progress::Detail;
@@ -26,9 +26,9 @@ pub struct CaseArguments {
     /// How often it runs.
     #[command(flatten)]
     pub repeating: Repeating,
-    /// Known failures.
+    /// What is expected.
     #[command(flatten)]
-    pub known: KnownFailures,
+    pub expected: ExpectationArguments,
     /// Where the run is reported.
     #[command(flatten)]
     pub reports: Reports,
@@ -44,7 +44,7 @@ pub struct CaseArguments {
 pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
     let case = suite::find(&arguments.id).ok_or_else(|| unknown_id(&arguments.id))?;
     let files = arguments.reports.create()?;
-    let baseline = arguments.known.read()?;
+    let expectations = arguments.expected.read()?;
     let options = prepare(&arguments.judged, &arguments.trying, 1)?;
     let implementations = &options.settings.implementations;
     if !implementations.roles().contains(&case.role) {
@@ -56,15 +56,15 @@ pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
         );
     }
     let judgement = Judgement {
-        plan: Plan::with(vec![case], implementations, &baseline),
+        plan: Plan::with(vec![case], implementations, &expectations)?,
         options,
         rounds: arguments.repeating.rounds(),
         heading: Heading {
             level: case.level,
             shard: Shard::WHOLE,
         },
-        baseline: &baseline,
-        write_baseline: arguments.known.write_baseline.as_deref(),
+        baseline: &expectations.baseline,
+        write_baseline: arguments.expected.write_baseline.as_deref(),
         files,
         detail: Detail::OneCase,
     };

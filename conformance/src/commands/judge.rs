@@ -1,20 +1,22 @@
 //! What `run` and `case` have in common: a plan is run, reported, and ends with an exit status.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::case::result::Outcome;
+use crate::case::result::{CaseResult, CaseView, Outcome};
 use crate::case::run::{Cause, Run};
 use crate::exit;
 use crate::report::Reporter;
 use crate::report::files::{Form, ReportFiles, unwritable};
 use crate::report::progress::{Detail, Progress};
-use crate::runner::plan::Plan;
+use crate::runner::plan::{Expectations, Plan};
 use crate::runner::rounds::{self, Heading, Rounds};
 use crate::runner::schedule::Options;
+use crate::spec::version::Version;
 use crate::suite::baseline::Baseline;
 
 /// How often cases run, and what ends a run early.
@@ -26,6 +28,12 @@ pub struct Repeating {
     /// Repeat until a case fails, or for the rounds of --repeat
     #[arg(long)]
     pub until_failure: bool,
+    /// Start no other case once N cases were not as expected; those that run are finished
+    #[arg(long, value_name = "N")]
+    pub max_failures: Option<NonZeroUsize>,
+    /// The same as --max-failures 1
+    #[arg(long, conflicts_with = "max_failures")]
+    pub fail_fast: bool,
 }
 
 impl Repeating {
@@ -34,33 +42,42 @@ impl Repeating {
         Rounds {
             repeat: self.repeat,
             until_failure: self.until_failure,
-            most_failures: None,
+            most_failures: self
+                .max_failures
+                .map(NonZeroUsize::get)
+                .or(self.fail_fast.then_some(1)),
         }
     }
 }
 
-/// Known failures.
+/// What is expected of the cases.
 #[derive(Debug, Args)]
-pub struct KnownFailures {
+pub struct ExpectationArguments {
     /// Known failures, TOML
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
     /// Write what failed now as a baseline, reasons to be filled in
     #[arg(long, value_name = "FILE")]
     pub write_baseline: Option<PathBuf>,
+    /// Cases and requirements that are newer than this version of the suite are reported but do not decide
+    #[arg(long, value_name = "VERSION")]
+    pub as_of: Option<Version>,
 }
 
-impl KnownFailures {
-    /// The baseline that is in force.
+impl ExpectationArguments {
+    /// What is expected.
     ///
     /// # Errors
     /// A baseline that cannot be read, or one to be written that cannot be.
-    pub fn read(&self) -> anyhow::Result<Baseline> {
+    pub fn read(&self) -> anyhow::Result<Expectations> {
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         if let Some(path) = &self.write_baseline {
             check_baseline_to_write(path, self.baseline.as_deref())?;
         }
-        Ok(baseline.unwrap_or_default())
+        Ok(Expectations {
+            baseline: baseline.unwrap_or_default(),
+            as_of: self.as_of,
+        })
     }
 }
 
@@ -142,7 +159,7 @@ impl Judgement<'_> {
         if status == exit::NOTHING {
             eprintln!(
                 "conformance: nothing was judged: no selected case applies to what is named; \
-                 name another implementation, or widen --only, --skip, --level or --shard"
+                 name another implementation, or widen --only, --skip, --level, --shard or --as-of"
             );
         }
         Ok(status)
@@ -151,17 +168,23 @@ impl Judgement<'_> {
 
 /// The exit status that a run ends with.
 pub fn exit_status(run: &Run) -> i32 {
-    if let Some(Cause::Signal(signal)) = run.cut_short.map(|cut_short| cut_short.cause) {
-        128 + signal
-    } else if run.count(Outcome::HarnessError) > 0 {
-        exit::HARNESS
-    } else if run.failures().next().is_some() {
-        exit::UNEXPECTED
-    } else if run
-        .results
-        .iter()
-        .all(|result| result.outcome == Outcome::NotApplicable)
-    {
+    match run.cut_short.map(|cut_short| cut_short.cause) {
+        Some(Cause::Signal(signal)) => 128 + signal,
+        _ => status_of(&run.results.iter().map(CaseResult::view).collect::<Vec<_>>()),
+    }
+}
+
+/// The exit status that these results come to.
+pub fn status_of(cases: &[CaseView]) -> i32 {
+    let mut unexpected = cases.iter().filter(|case| case.is_unexpected()).peekable();
+    let nothing = |case: &CaseView| case.outcome == Outcome::NotApplicable || case.newer_than.is_some();
+    if unexpected.peek().is_some() {
+        if unexpected.any(|case| case.outcome == Outcome::HarnessError) {
+            exit::HARNESS
+        } else {
+            exit::UNEXPECTED
+        }
+    } else if cases.iter().all(nothing) {
         exit::NOTHING
     } else {
         exit::EXPECTED
@@ -185,4 +208,62 @@ fn check_baseline_to_write(path: &Path, in_force: Option<&Path>) -> anyhow::Resu
         .open(path)
         .with_context(|| format!("--write-baseline {shown}: cannot be written"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::run::CutShort;
+    use crate::suite;
+
+    fn run(results: &[(Outcome, bool)]) -> Run {
+        let case = suite::all()[0];
+        let result = |(outcome, newer): &(Outcome, bool)| CaseResult {
+            newer_than: newer.then(|| "0.1.0".to_owned()),
+            ..CaseResult::new(&case, *outcome)
+        };
+        Run {
+            implementations: Default::default(),
+            level: case.level,
+            seed: 1,
+            shard: "1/1".to_owned(),
+            results: results.iter().map(result).collect(),
+            rounds: 1,
+            unexpected: Vec::new(),
+            duration: Default::default(),
+            cut_short: None,
+        }
+    }
+
+    #[test]
+    fn a_run_ends_with_the_status_of_the_worst_that_decides() {
+        use Outcome::{ExpectedFail, Fail, HarnessError, NotApplicable, Pass, UnexpectedPass};
+        for (results, status) in [
+            (&[(Pass, false), (ExpectedFail, false)][..], exit::EXPECTED),
+            (&[(Pass, false), (Fail, false)], exit::UNEXPECTED),
+            (&[(Pass, false), (UnexpectedPass, false)], exit::UNEXPECTED),
+            (&[(HarnessError, false), (Fail, false)], exit::HARNESS),
+            (&[(NotApplicable, false)], exit::NOTHING),
+            (&[], exit::NOTHING),
+            (
+                &[(Pass, false), (Fail, true), (HarnessError, true)],
+                exit::EXPECTED,
+            ),
+            (&[(NotApplicable, false), (Fail, true)], exit::NOTHING),
+        ] {
+            assert_eq!(exit_status(&run(results)), status, "{results:?}");
+        }
+    }
+
+    #[test]
+    fn a_signal_decides_over_everything_else() {
+        let interrupted = Run {
+            cut_short: Some(CutShort {
+                cause: Cause::Signal(2),
+                not_run: 1,
+            }),
+            ..run(&[(Outcome::HarnessError, false)])
+        };
+        assert_eq!(exit_status(&interrupted), 130);
+    }
 }

@@ -6,6 +6,7 @@ pub mod case;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
+pub mod join;
 pub mod judge;
 pub mod list;
 pub mod preflight;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::judge::{Judgement, KnownFailures, Repeating, Reports};
+use super::judge::{ExpectationArguments, Judgement, Repeating, Reports};
 use super::prepare;
 use crate::commands::arguments::{Judged, Trying, options_that_name};
 use crate::report::progress::Detail;
@@ -42,9 +42,9 @@ pub struct RunArguments {
     /// The I-th of N parts, by a stable hash of the case id
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
-    /// Known failures.
+    /// What is expected.
     #[command(flatten)]
-    pub known: KnownFailures,
+    pub expected: ExpectationArguments,
     /// Where the run is reported.
     #[command(flatten)]
     pub reports: Reports,
@@ -65,7 +65,7 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = arguments.jobs.map_or(cores, usize::from);
     let files = arguments.reports.create()?;
-    let baseline = arguments.known.read()?;
+    let expectations = arguments.expected.read()?;
     let options = prepare(judged, &arguments.trying, jobs)?;
     let implementations = &options.settings.implementations;
     let selection = Selection {
@@ -76,15 +76,15 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
         roles: wanted_roles(implementations.roles(), &arguments.role)?,
     };
     let judgement = Judgement {
-        plan: Plan::of(&selection, implementations, &baseline)?,
+        plan: Plan::of(&selection, implementations, &expectations)?,
         options,
         rounds: arguments.repeating.rounds(),
         heading: Heading {
             level: arguments.level,
             shard: arguments.shard,
         },
-        baseline: &baseline,
-        write_baseline: arguments.known.write_baseline.as_deref(),
+        baseline: &expectations.baseline,
+        write_baseline: arguments.expected.write_baseline.as_deref(),
         files,
         detail: if arguments.trace {
             Detail::Wires

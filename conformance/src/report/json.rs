@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::case::result::{CaseResult, Outcome};
+use crate::case::result::{CaseResult, CaseView, Outcome};
 use crate::case::run::{Cause, Run};
 use crate::spec::requirements::{Level, Role};
 
@@ -173,10 +173,35 @@ pub struct CaseReport {
     /// Where that is followed up, of an expected failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issue: Option<String>,
+    /// The first version of the suite that had the case and its requirement.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The version that `--as-of` named, of a case that is newer and doesn't decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newer_than: Option<String>,
     /// The last lines of the implementation's standard error.
     pub stderr_tail: Option<String>,
     /// A command that runs just this case.
     pub reproduce: String,
+}
+
+impl CaseReport {
+    /// What a summary needs to know.
+    pub fn view(&self) -> CaseView<'_> {
+        CaseView {
+            id: &self.id,
+            requirement: &self.requirement,
+            role: self.role,
+            level: self.level,
+            outcome: self.outcome,
+            newer_than: self.newer_than.as_deref(),
+        }
+    }
+
+    /// Whether the run fails by it.
+    pub fn is_unexpected(&self) -> bool {
+        self.view().is_unexpected()
+    }
 }
 
 impl Report {
@@ -239,18 +264,8 @@ pub fn report(run: &Run) -> Report {
                 not_run: cut_short.not_run,
             }),
         }),
-        summary: Counts {
-            pass: run.count(Outcome::Pass),
-            fail: run.count(Outcome::Fail),
-            expected_fail: run.count(Outcome::ExpectedFail),
-            unexpected_pass: run.count(Outcome::UnexpectedPass),
-            not_applicable: run.count(Outcome::NotApplicable),
-            harness_error: run.count(Outcome::HarnessError),
-        },
-        levels: Level::ALL
-            .into_iter()
-            .map(|level| (level.to_string(), level_counts(run, level)))
-            .collect(),
+        summary: Counts::of(run.results.iter().map(|result| result.outcome)),
+        levels: level_counts(run.results.iter().map(|result| (result.level, result.outcome))),
         cases: run
             .results
             .iter()
@@ -259,19 +274,40 @@ pub fn report(run: &Run) -> Report {
     }
 }
 
-fn level_counts(run: &Run, level: Level) -> LevelCounts {
-    let count = |wanted: &[Outcome]| {
-        run.results
+/// Counts the cases of each level.
+pub fn level_counts(cases: impl Iterator<Item = (Level, Outcome)>) -> BTreeMap<String, LevelCounts> {
+    let cases: Vec<_> = cases.collect();
+    let count = |level: Level, wanted: &[Outcome]| {
+        cases
             .iter()
-            .filter(|result| result.level == level)
-            .filter(|result| wanted.contains(&result.outcome))
+            .filter(|(of_case, outcome)| *of_case == level && wanted.contains(outcome))
             .count()
     };
-    LevelCounts {
-        pass: count(&[Outcome::Pass, Outcome::UnexpectedPass]),
-        fail: count(&[Outcome::Fail, Outcome::ExpectedFail]),
-        not_applicable: count(&[Outcome::NotApplicable]),
-        harness_error: count(&[Outcome::HarnessError]),
+    let of_level = |level: Level| LevelCounts {
+        pass: count(level, &[Outcome::Pass, Outcome::UnexpectedPass]),
+        fail: count(level, &[Outcome::Fail, Outcome::ExpectedFail]),
+        not_applicable: count(level, &[Outcome::NotApplicable]),
+        harness_error: count(level, &[Outcome::HarnessError]),
+    };
+    Level::ALL
+        .into_iter()
+        .map(|level| (level.to_string(), of_level(level)))
+        .collect()
+}
+
+impl Counts {
+    /// Counts the cases.
+    pub fn of(outcomes: impl Iterator<Item = Outcome>) -> Counts {
+        let outcomes: Vec<_> = outcomes.collect();
+        let count = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+        Counts {
+            pass: count(Outcome::Pass),
+            fail: count(Outcome::Fail),
+            expected_fail: count(Outcome::ExpectedFail),
+            unexpected_pass: count(Outcome::UnexpectedPass),
+            not_applicable: count(Outcome::NotApplicable),
+            harness_error: count(Outcome::HarnessError),
+        }
     }
 }
 
@@ -289,6 +325,8 @@ fn case_report(run: &Run, result: &CaseResult) -> CaseReport {
         transcript: shows_its_wire.then(|| result.transcript.clone()),
         reason: result.known.as_ref().map(|known| known.reason.clone()),
         issue: result.known.as_ref().map(|known| known.issue.clone()),
+        since: Some(result.since.clone()),
+        newer_than: result.newer_than.clone(),
         stderr_tail: result.stderr_tail.clone(),
         reproduce: run.reproduce(result),
     }

@@ -3,9 +3,12 @@
 //! Every reporter hears the same events ([`crate::case::run::RunEvent`]): [`progress`] writes while the run goes on,
 //! [`files`] when it is over.
 
+pub mod changes;
+pub mod diff;
 pub mod files;
 pub mod html;
 pub mod human;
+pub mod join;
 pub mod json;
 pub mod junit;
 pub mod matrix;

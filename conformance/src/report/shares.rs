@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::case::result::Outcome;
+use crate::case::result::{CaseView, Outcome};
 use crate::spec::requirements::{self, Level, Role};
 
 /// How many cases passed of how many that apply.
@@ -37,23 +37,10 @@ pub struct Row {
     pub all: Share,
 }
 
-/// What the table counts of a case.
-pub struct Counted<'a> {
-    /// Id of its requirement.
-    pub requirement: &'a str,
-    /// Its role.
-    pub role: Role,
-    /// Its level.
-    pub level: Level,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
 /// The rows: the roles that were judged, and below each the extensions of its requirements, which its own row does not
 /// count.
-pub fn table<'a>(cases: impl Iterator<Item = Counted<'a>>) -> Vec<Row> {
-    let cases: Vec<Counted> = cases.collect();
-    let extension = |case: &Counted| {
+pub fn table(cases: &[CaseView]) -> Vec<Row> {
+    let extension = |case: &CaseView| {
         requirements::find(case.requirement).and_then(|requirement| requirement.extension.as_deref())
     };
     let mut rows = Vec::new();
@@ -81,7 +68,7 @@ fn name(role: Role, extension: Option<&str>) -> String {
     }
 }
 
-fn row(name: String, cases: &[&Counted]) -> Row {
+fn row(name: String, cases: &[&CaseView]) -> Row {
     let share = |level: Option<Level>| {
         let applicable = cases.iter().filter(|case| {
             case.outcome != Outcome::NotApplicable && level.is_none_or(|level| case.level == level)

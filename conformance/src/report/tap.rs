@@ -18,6 +18,7 @@ pub fn report(run: &Run) -> String {
                 "not ok"
             }
         };
+        let newer = result.newer_than.as_ref().filter(|_| !result.outcome.is_green());
         let directive = match (result.outcome, &result.known) {
             (Outcome::ExpectedFail, Some(known)) => {
                 format!(
@@ -32,7 +33,7 @@ pub fn report(run: &Run) -> String {
                     in_a_line(result.observed.as_deref().unwrap_or_default())
                 )
             }
-            _ => String::new(),
+            _ => newer.map_or(String::new(), |version| format!(" # TODO newer than {version}")),
         };
         let _ = writeln!(text, "{ok} {} - {}{directive}", index + 1, result.id);
         if result.outcome == Outcome::Pass {

@@ -4,6 +4,8 @@
 use crate::case::Case;
 use crate::case::implementations::Implementations;
 use crate::case::result::{CaseResult, Known, Outcome};
+use crate::printable::printable;
+use crate::spec::version::Version;
 use crate::suite::baseline::{self, Baseline};
 use crate::suite::selection::Selection;
 
@@ -22,6 +24,17 @@ pub struct Planned {
     pub not_applicable: Option<String>,
     /// What the baseline says of it.
     known: Option<Known>,
+    /// The version that the run is held to, where the case is newer.
+    newer_than: Option<Version>,
+}
+
+/// What a plan expects of the cases.
+#[derive(Clone, Debug, Default)]
+pub struct Expectations {
+    /// The known failures.
+    pub baseline: Baseline,
+    /// The version of the suite of which no newer case decides.
+    pub as_of: Option<Version>,
 }
 
 impl Plan {
@@ -32,22 +45,32 @@ impl Plan {
     pub fn of(
         selection: &Selection,
         implementations: &Implementations,
-        baseline: &Baseline,
+        expectations: &Expectations,
     ) -> anyhow::Result<Plan> {
-        Ok(Plan::with(selection.apply()?, implementations, baseline))
+        Plan::with(selection.apply()?, implementations, expectations)
     }
 
     /// The plan of these cases.
-    pub fn with(cases: Vec<Case>, implementations: &Implementations, baseline: &Baseline) -> Plan {
-        let cases = cases.into_iter().map(|case| Planned {
-            not_applicable: missing_capability(&case, implementations)
-                .map(|capability| format!("the shim does not name the capability '{capability}'")),
-            known: baseline.entry(case.id).cloned(),
-            case,
-        });
-        Plan {
-            cases: cases.collect(),
-        }
+    ///
+    /// # Errors
+    /// A case whose `since` is not a version, which a test excludes.
+    pub fn with(
+        cases: Vec<Case>,
+        implementations: &Implementations,
+        expectations: &Expectations,
+    ) -> anyhow::Result<Plan> {
+        let planned = |case: Case| {
+            let version = case.version().map_err(anyhow::Error::msg)?;
+            Ok(Planned {
+                not_applicable: missing_capability(&case, implementations)
+                    .map(|capability| format!("the shim does not name the capability '{capability}'")),
+                known: expectations.baseline.entry(case.id).cloned(),
+                newer_than: expectations.as_of.filter(|as_of| version > *as_of),
+                case,
+            })
+        };
+        let cases = cases.into_iter().map(planned).collect::<anyhow::Result<_>>()?;
+        Ok(Plan { cases })
     }
 }
 
@@ -61,9 +84,21 @@ impl Planned {
         })
     }
 
-    /// What the run makes of a result that has just come: its seed, and what the baseline says of it.
+    /// What the run makes of a result that has just come: its seed, what the baseline says of it, whether it decides, and
+    /// text that is safe to show.
     pub fn settle(&self, mut result: CaseResult, seed: u64) -> CaseResult {
         result.seed = seed;
+        result.newer_than = self.newer_than.map(|version| version.to_string());
+        for text in [
+            &mut result.expected,
+            &mut result.observed,
+            &mut result.stderr_tail,
+        ] {
+            *text = text.take().map(|text| printable(&text));
+        }
+        for line in &mut result.transcript {
+            *line = printable(line);
+        }
         if let Some(known) = &self.known {
             baseline::apply(known, &mut result);
         }
@@ -93,8 +128,8 @@ mod tests {
     fn a_case_whose_capability_is_not_named_is_not_run() {
         let case = suite::find("session.overlay/names-and-values").expect("a case");
         let plan = |capabilities: &[&str]| {
-            let plan = Plan::with(vec![case], &named(capabilities), &Baseline::default());
-            plan.cases[0].without_running()
+            let plan = Plan::with(vec![case], &named(capabilities), &Expectations::default());
+            plan.expect("a plan").cases[0].without_running()
         };
         assert!(plan(&["session"]).is_none());
         let result = plan(&["exec"]).expect("a result without a run");
@@ -113,13 +148,63 @@ mod tests {
             reason: "a reason".to_owned(),
             issue: "an issue".to_owned(),
         };
-        let baseline = Baseline {
-            known: vec![known.clone()],
+        let expectations = Expectations {
+            baseline: Baseline {
+                known: vec![known.clone()],
+            },
+            as_of: None,
         };
-        let plan = Plan::with(vec![case], &named(&[]), &baseline);
+        let plan = Plan::with(vec![case], &named(&[]), &expectations).expect("a plan");
         let settled = plan.cases[0].settle(CaseResult::new(&case, Outcome::Fail), 7);
         assert_eq!(settled.outcome, Outcome::ExpectedFail);
         assert_eq!(settled.known, Some(known));
         assert_eq!(settled.seed, 7);
+    }
+
+    #[test]
+    fn a_case_that_is_newer_than_the_run_is_held_to_does_not_decide() {
+        let case = Case {
+            since: "0.3.0",
+            ..suite::find("wrapper.deny.status/is-one").expect("a case")
+        };
+        for (as_of, decides) in [
+            (None, true),
+            (Some("0.2.9"), false),
+            (Some("0.3.0"), true),
+            (Some("0.10.0"), true),
+        ] {
+            let expectations = Expectations {
+                as_of: as_of.map(|version| version.parse().expect(version)),
+                ..Expectations::default()
+            };
+            let plan = Plan::with(vec![case], &named(&[]), &expectations).expect("a plan");
+            let settled = plan.cases[0].settle(CaseResult::new(&case, Outcome::Fail), 1);
+            assert_eq!(settled.outcome, Outcome::Fail, "it is reported");
+            assert_eq!(settled.is_unexpected(), decides, "{as_of:?}");
+        }
+    }
+
+    #[test]
+    fn foreign_text_is_made_harmless_where_it_enters() {
+        let case = suite::find("wrapper.deny.status/is-one").expect("a case");
+        let plan = Plan::with(vec![case], &named(&[]), &Expectations::default()).expect("a plan");
+        let foreign = || Some("\u{1b}[2J".to_owned());
+        let result = CaseResult {
+            expected: foreign(),
+            observed: foreign(),
+            stderr_tail: foreign(),
+            transcript: foreign().into_iter().collect(),
+            ..CaseResult::new(&case, Outcome::Fail)
+        };
+        let settled = plan.cases[0].settle(result, 1);
+        let texts = [
+            settled.expected,
+            settled.observed,
+            settled.stderr_tail,
+            settled.transcript.into_iter().next(),
+        ];
+        for text in texts {
+            assert_eq!(text.as_deref(), Some("\\u{1b}[2J"));
+        }
     }
 }

@@ -98,7 +98,12 @@ pub fn run(
             }
         }
     }
-    let queue = Arc::new(Mutex::new(waiting));
+    let queue = Arc::new(Mutex::new(Queue {
+        waiting,
+        most_failures,
+        failures: 0,
+        cut_short: None,
+    }));
     let workers: Vec<_> = (0..options.jobs.max(1))
         .map(|_| {
             let worker = Worker {
@@ -116,16 +121,10 @@ pub fn run(
         at_work: workers.len(),
         queue: &queue,
         leashes: &leashes,
-        most_failures,
         results,
-        cut_short: None,
     };
     collector.collect(&receiver, tell);
-    let Collector {
-        mut results,
-        cut_short,
-        ..
-    } = collector;
+    let mut results = collector.results;
     for worker in workers {
         worker
             .join()
@@ -140,6 +139,7 @@ pub fn run(
         .map_err(|_| anyhow::anyhow!("the signal thread of the runner panicked"))?;
     results.sort_by_key(|result| plan.cases.iter().position(|planned| planned.case.id == result.id));
     let kept = options.keep.then(|| run_directory.keep());
+    let cut_short = lock(&queue).cut_short;
     Ok(Round {
         results,
         cut_short,
@@ -147,16 +147,37 @@ pub fn run(
     })
 }
 
-type Queue = Arc<Mutex<VecDeque<(usize, Planned)>>>;
+/// The cases that have not started yet.
+struct Queue {
+    waiting: VecDeque<(usize, Planned)>,
+    most_failures: Option<usize>,
+    failures: usize,
+    cut_short: Option<Cause>,
+}
+
+impl Queue {
+    /// Lets no other case start once there are too many failures. Those that run are not disturbed.
+    fn count_failure(&mut self) {
+        self.failures += 1;
+        let too_many = self.most_failures.is_some_and(|most| self.failures >= most);
+        if too_many && !self.waiting.is_empty() {
+            self.waiting.clear();
+            self.cut_short.get_or_insert(Cause::Failures(self.failures));
+        }
+    }
+
+    fn interrupt(&mut self, signal: i32) {
+        self.waiting.clear();
+        self.cut_short = Some(Cause::Signal(signal));
+    }
+}
 
 /// Follows the workers to their end.
 struct Collector<'a> {
     at_work: usize,
-    queue: &'a Queue,
+    queue: &'a Mutex<Queue>,
     leashes: &'a Leashes,
-    most_failures: Option<usize>,
     results: Vec<CaseResult>,
-    cut_short: Option<Cause>,
 }
 
 impl Collector<'_> {
@@ -168,32 +189,14 @@ impl Collector<'_> {
                     tell(&event);
                     if let RunEvent::CaseFinished(result) = event {
                         self.results.push(*result);
-                        self.count_failures();
                     }
                 }
                 Ok(Message::Interrupted(signal)) => {
-                    self.cut_short = Some(Cause::Signal(signal));
-                    lock(self.queue).clear();
+                    lock(self.queue).interrupt(signal);
                     lock(self.leashes).clear();
                 }
                 Ok(Message::WorkerDone) => self.at_work -= 1,
                 Err(_) => break,
-            }
-        }
-    }
-
-    /// Lets no other case start once there are too many failures. Those that run are not disturbed.
-    fn count_failures(&mut self) {
-        let failures = self
-            .results
-            .iter()
-            .filter(|result| result.is_unexpected())
-            .count();
-        if self.most_failures.is_some_and(|most| failures >= most) {
-            let mut queue = lock(self.queue);
-            if !queue.is_empty() {
-                queue.clear();
-                self.cut_short.get_or_insert(Cause::Failures(failures));
             }
         }
     }
@@ -215,7 +218,7 @@ fn install_probe(directory: &Path) -> anyhow::Result<PathBuf> {
 }
 
 struct Worker {
-    queue: Queue,
+    queue: Arc<Mutex<Queue>>,
     leashes: Leashes,
     options: Options,
     probe_executable: PathBuf,
@@ -226,7 +229,7 @@ struct Worker {
 impl Worker {
     fn work(self) {
         loop {
-            let next = lock(&self.queue).pop_front();
+            let next = lock(&self.queue).waiting.pop_front();
             let Some((index, planned)) = next else { break };
             self.send(Message::Event(RunEvent::CaseStarted(planned.case.id)));
             let result = match self.supervise(index, &planned.case) {
@@ -238,6 +241,9 @@ impl Worker {
                 },
             };
             let settled = planned.settle(result, self.options.settings.seed);
+            if settled.is_unexpected() {
+                lock(&self.queue).count_failure();
+            }
             self.send(Message::Event(RunEvent::CaseFinished(Box::new(settled))));
         }
         self.send(Message::WorkerDone);

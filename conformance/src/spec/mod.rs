@@ -4,3 +4,4 @@
 pub mod faults;
 pub mod requirements;
 pub mod roots;
+pub mod version;

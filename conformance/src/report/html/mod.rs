@@ -8,9 +8,10 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::Serialize;
 
 use crate::case::result::Outcome;
+use crate::report::diff::{self, Part};
 use crate::report::json::{CaseReport, Report};
 use crate::report::matrix::Matrix;
-use crate::report::shares::{self, Counted};
+use crate::report::shares;
 use crate::spec::requirements::{self, Level, Requirement};
 use crate::spec::roots::{self, Failing};
 
@@ -52,6 +53,8 @@ struct ShownCase<'a> {
     #[serde(flatten)]
     case: &'a CaseReport,
     wire: Vec<WireLine>,
+    /// How expected and observed differ, where they are long.
+    difference: Option<Vec<Part>>,
 }
 
 /// The page of one run, from its JSON report. What failed stands first, by requirement, the likely root of others before
@@ -63,7 +66,7 @@ pub fn report(report: &Report) -> anyhow::Result<String> {
     let failing: Vec<&str> = report
         .cases
         .iter()
-        .filter(|case| !case.outcome.is_green())
+        .filter(|case| case.is_unexpected())
         .map(|case| case.requirement.as_str())
         .collect();
     let failing: Vec<Section> = roots::first(&failing)
@@ -90,12 +93,8 @@ pub fn report(report: &Report) -> anyhow::Result<String> {
             number: report.cases.iter().filter(|case| case.outcome == outcome).count(),
         })
         .collect();
-    let table = shares::table(report.cases.iter().map(|case| Counted {
-        requirement: &case.requirement,
-        role: case.role,
-        level: case.level,
-        outcome: case.outcome,
-    }));
+    let views: Vec<_> = report.cases.iter().map(CaseReport::view).collect();
+    let table = shares::table(&views);
     let template = environment()?;
     let page = template.get_template("report.html")?.render(context! {
         report => Serde(report),
@@ -132,9 +131,14 @@ fn section<'a>(report: &'a Report, failing: Failing<'a>) -> Section<'a> {
                 .flatten()
                 .map(|line| wire_line(line))
                 .collect(),
+            difference: case
+                .expected
+                .as_deref()
+                .zip(case.observed.as_deref())
+                .and_then(|(expected, observed)| diff::of(expected, observed)),
             case,
         })
-        .partition(|shown| shown.case.outcome.is_green());
+        .partition(|shown| !shown.case.is_unexpected());
     Section {
         id,
         level: known.map(|known| known.level),
