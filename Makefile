@@ -1,8 +1,8 @@
-# The project's commands. `make` alone prints them.
+# The project's commands; `make` alone prints them.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-# The shells that `make shells` builds and `make conformance` judges, and those that `make test` judges.
+# SHELLS: built by `make shells`, judged by `make conformance`. JUDGED: judged by `make test`.
 SHELLS := bash-5.3 bash-5.2 zsh-5.9
 JUDGED := bash-5.3
 ifdef SHELL_ONLY
@@ -13,21 +13,21 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CONFORMANCE := $(TARGET)/release/conformance
 SERVER := $(TARGET)/release/shell-escalation
 WRAPPER := $(TARGET)/wrapper/execve-wrapper
-# The same wrapper as it is built where it can't start without the C library.
+# The same wrapper, built for platforms on which it can't start without the C library.
 WRAPPER_ON_LIBC := $(TARGET)/release/execve-wrapper
 LEVEL ?= hardened
 # More options for the suite, such as ARGUMENTS="--only 'wrapper.deny.*' --trace".
 ARGUMENTS ?=
-# The suite's exit status where ARGUMENTS leave no case for a shell.
+# The suite's exit status when ARGUMENTS leave no case for a shell.
 NOTHING_JUDGED := 4
-# Tools that must be there, each with Debian's package of it.
+# Required tools, each with its Debian package.
 NEEDED := cargo:rustup cc:gcc patch:patch xz:xz-utils tar:tar sha256sum:coreutils
 # Random scripts for each shell.
 SCRIPTS ?= 300
-# Cases at a time: most of their time they wait.
+# Cases that run at a time: most of their time they wait.
 JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
-# What `make mutants` changes: execve-wrapper, shell-escalation or, of shell-escalation-conformance, what decides about
-# cases and runs, with the tests that need no broken implementation.
+# What `make mutants` changes: execve-wrapper, shell-escalation, or the files of shell-escalation-conformance that decide
+# about cases and runs, tried by the tests that need no broken implementation.
 MUTATED ?= execve-wrapper
 ORACLE := case/expect.rs case/result.rs verdict.rs suite/*.rs runner/*.rs commands/judge.rs commands/run.rs report/files.rs report/progress.rs
 MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
@@ -38,23 +38,24 @@ RUNS ?= 400
 .PHONY: help conformance differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
 help:
-	@echo "make conformance  judge the reference: build shells, server, wrapper and suite, run every case, report (SHELL_ONLY=zsh-5.9 for one shell)"
-	@echo "make differential random scripts in each shell, patched and stock (SCRIPTS=300)"
-	@echo "make shell-suites each shell's own tests, without and with the reference around them"
-	@echo "make real-scripts configure, make, git and tar in each shell, patched and stock"
-	@echo "make test         all tests"
-	@echo "make bench        measure the reference wrapper against baselines, and the reference server (RUNS=400)"
+	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
+	@echo "make test         run all tests"
+	@echo "make lint         check formatting, clippy and the documentation; warnings are errors"
+	@echo "make bench        measure the reference wrapper and server, against other programs in the same run (RUNS=400)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
-	@echo "make shells       only build the patched shells (SHELL_ONLY=bash-5.3 for one)"
-	@echo "make reference    only build the reference server and wrapper"
-	@echo "make suite        only build the suite"
-	@echo "make coverage     make conformance/COVERAGE.md and conformance/schemas anew"
-	@echo "make pictures     make the README's pictures anew, in a browser"
-	@echo "make mutants      change the wrapper in small ways, each of which a test must notice or SURVIVORS.md explain (MUTATED=shell-escalation, SHARD=0/4 for a quarter)"
-	@echo "make lint         formatting, clippy and the documentation, warnings denied"
+	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
+	@echo "make shell-suites run each shell's own tests, without and with the reference"
+	@echo "make real-scripts run configure, make, git and tar in each shell, patched and stock"
+	@echo "make mutants      make a thousand small changes; a test must notice each, or SURVIVORS.md explain it: takes hours"
+	@echo "                  (MUTATED=execve-wrapper, shell-escalation or shell-escalation-conformance; SHARD=0/4 for a quarter)"
+	@echo "make shells       build only the patched shells (SHELL_ONLY=bash-5.3 for one)"
+	@echo "make reference    build only the reference server and wrapper"
+	@echo "make suite        build only the suite"
+	@echo "make coverage     regenerate conformance/evidence/COVERAGE.md and conformance/schemas"
+	@echo "make pictures     regenerate the README's pictures, in a browser"
 	@echo "make clean        remove everything that was built"
 
-# Wrapper and server are judged once, with the first shell; shell and e2e cases are for each.
+# Wrapper and server are judged once, with the first shell; the shell and e2e cases run for each shell.
 conformance: measured-shells reference suite
 	@status=0; roles=; began=$$(date +%s); \
 	for shell in $(SHELLS); do \
@@ -71,7 +72,7 @@ conformance: measured-shells reference suite
 	echo "== all took $$(( $$(date +%s) - began )) s"; \
 	exit $$status
 
-# Each shell against the stock shell of its version, by random scripts (SCRIPTS=300).
+# Each shell against the stock shell of its version, on random scripts.
 differential: measured-shells suite
 	@status=0; \
 	for shell in $(SHELLS); do \
@@ -82,13 +83,13 @@ differential: measured-shells suite
 	done; \
 	exit $$status
 
-# Shells are configured on one core, so they are built beside what cargo builds.
+# A shell's configure uses one core, so shells and cargo's targets are built at the same time.
 test: prerequisites
 	@$(MAKE) --no-print-directory --jobs=2 proving-shells tests-built
 	@command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || \
-	    echo "make: NO BROWSER: the HTML report is not tested (Debian: apt-get install chromium chromium-driver)" >&2
+	    echo "make: no browser, so the HTML report is NOT TESTED (Debian: apt-get install chromium chromium-driver)" >&2
 	cargo test --quiet --workspace --doc
-	@# The cases run as tests of their own too, here on the wrapper that needs the C library.
+	@# The cases also run as tests, here on the wrapper that needs the C library.
 	@export CONFORMANCE_WRAPPER="$(abspath $(WRAPPER_ON_LIBC))"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 	    echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
@@ -99,7 +100,7 @@ test: prerequisites
 tests-built: reference
 	cargo test --quiet --workspace --no-run
 
-# The shells that tests need: those that are judged, and bash 5.3 stock, broken, and broken with sanitizers.
+# The shells that tests need: the judged ones, and bash 5.3 stock, faulty, and faulty with sanitizers.
 proving-shells: judged-shells
 	@patches/build-shell --stock bash-5.3
 	@patches/build-shell --faulty never-wrapped bash-5.3
@@ -109,7 +110,7 @@ bench: reference suite
 	$(CONFORMANCE) bench --wrapper $(WRAPPER) --runs $(RUNS)
 	$(CONFORMANCE) bench --server "'$(abspath $(SERVER))' shim" --runs $(RUNS)
 
-# Two minutes of what takes ten seconds in the suite, with its counts.
+# Two minutes of what takes ten seconds as a case, with counts.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
 
@@ -119,11 +120,11 @@ shells: prerequisites
 judged-shells: prerequisites
 	@for shell in $(JUDGED); do patches/build-shell "$$shell" || exit 1; done
 
-# The patched shells and, as their measure, the stock shells of the same versions.
+# The patched shells, and the stock shells of the same versions to compare them with.
 measured-shells: shells
 	@for shell in $(SHELLS); do patches/build-shell --stock "$$shell" || exit 1; done
 
-# Each shell's own tests, without and with the reference around them.
+# Each shell's own tests, without and with the reference.
 shell-suites: shells reference
 	@status=0; \
 	for shell in $(SHELLS); do \
@@ -131,7 +132,7 @@ shell-suites: shells reference
 	done; \
 	exit $$status
 
-# Real work in each shell: without the patch, with everything run, with everything escalated.
+# Real work in each shell: unpatched, with every command Run, and with every command Escalated.
 real-scripts: measured-shells reference
 	@status=0; \
 	for shell in $(SHELLS); do \
@@ -144,14 +145,14 @@ reference: prerequisites
 	cargo build --quiet --profile wrapper --package execve-wrapper
 	cargo build --quiet --release --package execve-wrapper --features libc
 
-# Whoever wants the suite alone needs nothing that shells are built with.
+# The suite alone needs none of the tools that shells are built with.
 suite: NEEDED := cargo:rustup cc:gcc
 suite: prerequisites
 	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
 
 coverage: prerequisites
-	cargo run --quiet --package shell-escalation-conformance --bin conformance -- list --coverage >conformance/COVERAGE.md.new
-	mv conformance/COVERAGE.md.new conformance/COVERAGE.md
+	cargo run --quiet --package shell-escalation-conformance --bin conformance -- list --coverage >conformance/evidence/COVERAGE.md.new
+	mv conformance/evidence/COVERAGE.md.new conformance/evidence/COVERAGE.md
 	for name in report baseline harness; do \
 	    cargo run --quiet --package shell-escalation-conformance --bin conformance -- schema $$name >conformance/schemas/$$name.json || exit 1; \
 	done
@@ -159,11 +160,11 @@ coverage: prerequisites
 pictures: prerequisites
 	CONFORMANCE_PICTURES="$(CURDIR)/conformance/pictures" cargo test --package shell-escalation-conformance --test browser
 
-# Each small change must be noticed by a unit test or a case, or be explained (conformance/mutants/SURVIVORS.md).
+# Each small change must be noticed by a unit test or a case, or be explained in conformance/evidence/SURVIVORS.md.
 mutants: prerequisites suite
 	command -v cargo-mutants >/dev/null 2>&1 || cargo install --locked cargo-mutants
 	cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
-	@# Statuses 2 and 3 say that some survive or hang, which is then judged.
+	@# Statuses 2 and 3 mean that some mutants survive or hang; `judge` decides about those.
 	NEXTEST_PROFILE=mutants CONFORMANCE="$(abspath $(CONFORMANCE))" \
 	    CARGO_TARGET_$$(rustc -vV | sed -n 's/host: //p' | tr a-z- A-Z_)_RUNNER="$(abspath conformance/mutants/confined)" \
 	    cargo mutants --config .config/mutants.toml \
@@ -180,14 +181,14 @@ clean:
 	cargo clean --quiet
 	rm -rf target
 
-# Says in one line what the machine lacks. patches/build-shell checks what the shells' sources need.
+# Prints in one line which tools are missing. patches/build-shell checks for what the shells' sources need.
 prerequisites:
 	@missing=; \
 	for tool in $(NEEDED); do \
 	    command -v $${tool%%:*} >/dev/null 2>&1 || missing="$$missing $${tool#*:}"; \
 	done; \
-	[ -z "$$missing" ] || { echo "make: missing on this machine:$$missing (Debian: apt-get install$$missing)" >&2; exit 1; }
+	[ -z "$$missing" ] || { echo "make: missing tools:$$missing (on Debian: apt-get install$$missing)" >&2; exit 1; }
 
-# Prints a variable of this file, for tests.
+# Prints a variable of this file; for tests.
 print-%:
 	@echo "$($*)"

@@ -1,6 +1,6 @@
-//! The audit log: one line of JSON for each request, when it has come to its end.
+//! The audit log: one line of JSON per request, written when the request ends.
 //!
-//! Environments are never written, since they carry secrets. Arguments are: they are what the decision was about.
+//! Environments are never written, since they contain secrets. Arguments are, since the decision was about them.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,20 +15,20 @@ use serde::Serialize;
 use crate::policy::{Action, Decision, PolicyRequest};
 use crate::protocol::ResultMessage;
 
-/// Longer texts are cut: the sandboxed side must not be able to fill the disk with one request.
+/// Longer texts are truncated: the sandboxed side must not be able to fill the disk with one request.
 const LONGEST_TEXT: usize = 1024;
 
-/// An audit log, appended to a file. See the [front page](crate#audit-log) for its lines.
+/// An audit log, appended to a file. Its lines are described on the [front page](crate#audit-log).
 #[derive(Debug)]
 pub struct AuditLog {
     file: Mutex<File>,
 }
 
 impl AuditLog {
-    /// Opens a log, or makes one that only its owner can read.
+    /// Opens a log, or creates one that only its owner can read.
     ///
     /// # Errors
-    /// What the system says.
+    /// When the system refuses to open or create the file.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().append(true).create(true).mode(0o600).open(path)?;
         Ok(Self {
@@ -63,20 +63,20 @@ impl AuditLog {
             .map_err(io::Error::from)
             .and_then(|mut bytes| {
                 bytes.push(b'\n');
-                // One write a line: other processes may append to the same file.
+                // One write per line: other processes may append to the same file.
                 self.file
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .write_all(&bytes)
             });
         if let Err(error) = written {
-            tracing::error!(%error, "the audit log can't be written");
+            tracing::error!(%error, "cannot write to the audit log");
         }
     }
 }
 
-/// What is known of a request so far. Its line is written once: before the last word to the wrapper, so that lines come in the
-/// order of what a shell does, or when the request comes to an early end.
+/// What is known about a request so far. Its line is written once: before the last message to the wrapper, so that lines are in
+/// the order of the shell's commands, or when the request ends early.
 #[derive(Debug)]
 pub(crate) struct Entry {
     log: Option<Arc<AuditLog>>,
@@ -84,14 +84,14 @@ pub(crate) struct Entry {
     arrived_at: SystemTime,
     arrived: Instant,
     decided_after: Option<Duration>,
-    /// Nothing is written about a stream that never asked anything.
+    /// `None` for a stream without a request, about which nothing is written, and once the line is written.
     request: Option<PolicyRequest>,
     decision: Option<Decision>,
     result: Option<ResultMessage>,
 }
 
 impl Entry {
-    pub fn new(number: u64, log: Option<Arc<AuditLog>>) -> Self {
+    pub(crate) fn new(number: u64, log: Option<Arc<AuditLog>>) -> Self {
         Self {
             log,
             number,
@@ -104,8 +104,8 @@ impl Entry {
         }
     }
 
-    /// Remembers the request, without its environment.
-    pub fn asked(&mut self, request: &PolicyRequest) {
+    /// Records the request, without its environment.
+    pub(crate) fn asked(&mut self, request: &PolicyRequest) {
         if self.log.is_none() {
             return;
         }
@@ -121,20 +121,20 @@ impl Entry {
         });
     }
 
-    /// Remembers how the child ended, and writes the line.
-    pub fn ended(&mut self, result: ResultMessage) {
+    /// Records how the child ended, and writes the line.
+    pub(crate) fn ended(&mut self, result: ResultMessage) {
         self.result = Some(result);
         self.write(None);
     }
 
-    /// Writes the line, unless there is one already.
-    pub fn write(&mut self, error: Option<String>) {
+    /// Writes the line, unless it has already been written.
+    pub(crate) fn write(&mut self, error: Option<String>) {
         if let (Some(request), Some(log)) = (self.request.take(), &self.log) {
             log.write(self, &request, error);
         }
     }
 
-    pub fn decided(&mut self, decision: &Decision) {
+    pub(crate) fn decided(&mut self, decision: &Decision) {
         self.decided_after = Some(self.arrived.elapsed());
         self.decision = Some(decision.clone());
     }
@@ -177,7 +177,7 @@ fn cut(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Stopwatch;
+    use crate::clock::Stopwatch;
 
     fn entry(log: Arc<AuditLog>) -> Entry {
         let mut entry = Entry::new(7, Some(log));
@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_beyond_their_longest_length() {
+    fn texts_over_the_limit_are_truncated() {
         let longest = "x".repeat(LONGEST_TEXT);
         assert_eq!(cut(longest.clone()), longest);
         assert_eq!(cut(format!("{longest}y")), format!("{longest}… (1025 bytes)"));
     }
 
     #[test]
-    fn durations_are_told_in_milliseconds() {
+    fn durations_are_in_milliseconds() {
         assert_eq!(milliseconds(Duration::from_secs(2)), 2000);
     }
 
@@ -218,7 +218,7 @@ mod tests {
             signal: Some(15),
         });
         entry.write(Some("the wrapper has gone".to_owned()));
-        // A stream that never asked anything leaves no line.
+        // A stream without a request leaves no line.
         Entry::new(8, Some(log)).write(Some("garbage".to_owned()));
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1);

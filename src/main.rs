@@ -1,5 +1,7 @@
 //! Command line of the reference server.
 
+#![warn(unreachable_pub)]
+
 mod cli;
 
 use std::process::ExitCode;

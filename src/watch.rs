@@ -1,4 +1,4 @@
-//! Owned descriptors under the eyes of the runtime.
+//! Registers owned descriptors with the runtime.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,6 +8,6 @@ use tokio::io::unix::AsyncFd;
 
 /// Registers a descriptor with the runtime. An error closes it.
 pub(crate) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd has the same open descriptor from its making to its drop.
+    // SAFETY: an OwnedFd holds the same open descriptor until it is dropped.
     unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(Into::into)
 }

@@ -3,18 +3,20 @@
 
     wrapper.py FILE ARGV0 ARGV1 ...
 
-A shell executes it in place of FILE. It asks the server for a decision on the socket whose number is in
-CODEX_ESCALATE_SOCKET, and becomes FILE (Run), lets the server execute FILE (Escalate) or refuses (Deny). The
-names in parentheses are requirements of ../SPEC.md, from which alone this file was written.
+A shell executes it in place of FILE. It asks the server for a decision on the socket whose number
+is in CODEX_ESCALATE_SOCKET, and becomes FILE (Run), lets the server execute FILE (Escalate) or
+refuses (Deny). The names in parentheses are requirements of ../SPEC.md, from which alone this file
+was written.
 
-The interpreter line names one interpreter by its path and takes no detour by `env`: a command's PATH may be
-empty, may lead to another Python, or to a start script that changes the environment. Where Python lives
-elsewhere, change the line; `-I` keeps PYTHONPATH and its kind, which are the command's affair, away from the
-wrapper, `-S` saves time, and `-Xutf8` decodes arguments and paths without loss whatever the locale is.
+The interpreter line names one interpreter by its path instead of by `env`: a command's
+PATH may be empty, may lead to another Python, or to a start script that changes the environment.
+Where Python lives elsewhere, change the line; `-I` keeps PYTHONPATH and its kind, which are the
+command's affair, away from the wrapper, `-S` saves time, and `-Xutf8` decodes arguments and paths
+without loss whatever the locale is.
 
-Two things only a program below Python could do: find out whether SIGPIPE and SIGXFSZ were ignored when it was
-started (the interpreter ignores both before its first line, so here both become the default after Run), and
-start in one millisecond.
+Two things are beyond a script: to find out whether SIGPIPE and SIGXFSZ were ignored when it was
+started (the interpreter ignores both before its first line, so here both have their defaults after
+Run), and to start in one millisecond.
 """
 
 import errno
@@ -30,23 +32,40 @@ import sys
 import time
 
 WRAPPER_VARIABLES = (b"EXEC_WRAPPER", b"BASH_EXEC_WRAPPER", b"CODEX_ESCALATE_SOCKET")
-FORWARDED = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
-             signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT]
+FORWARDED = [
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+]
 # The signals whose default doesn't end a process.
-HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGSTOP, signal.SIGTSTP,
-            signal.SIGTTIN, signal.SIGTTOU]
+HARMLESS = [
+    signal.SIGCHLD,
+    signal.SIGCONT,
+    signal.SIGURG,
+    signal.SIGWINCH,
+    signal.SIGSTOP,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+]
 MOST_DESCRIPTORS = 16
 LONGEST_PAYLOAD = 16 * 1024 * 1024
 PR_SET_DUMPABLE = 4
 
 
 class Refused(Exception):
-    """The command can't be decided on or its result is unknown: fail closed with 126, saying why."""
+    """There is no decision, or no result: fail closed with 126 and say why."""
 
 
 def main():
-    # Descriptors that are there now are the command's. Python's own ones are close-on-exec, so they disappear
-    # with Run and are told apart by that flag.
+    # Descriptors that are there now are the command's. Python's own ones are close-on-exec, so they
+    # disappear with Run and are told apart by that flag.
     inherited = inherited_descriptors()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -117,7 +136,8 @@ def find_escalation_socket(environment, inherited):
         raise Refused(f"{variable} names a descriptor that is not a socket")
     with_no_owner = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, 0, number)
     try:
-        # Another socket's peer could take the handshake for data. A sandbox may refuse the question.
+        # Another socket's peer could take the handshake for data. A sandbox may refuse the
+        # question.
         if with_no_owner.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_DGRAM:
             raise Refused(f"{variable} names a socket that is not a datagram socket")
     except PermissionError:
@@ -141,9 +161,11 @@ def shake_hands(escalation_socket):
             sender.sendmsg([b"\0"], rights, socket.MSG_NOSIGNAL)
             break
         except OSError as error:
-            # Full: POLLOUT would come later than room does, so look again soon (wrapper.handshake.full).
+            # The socket is full. There is room before poll(2) says so (wrapper.handshake.full).
             if error.errno not in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS):
-                raise Refused(f"CODEX_ESCALATE_SOCKET: the server can't be reached: {error.strerror}")
+                raise Refused(
+                    f"CODEX_ESCALATE_SOCKET: the server can't be reached: {error.strerror}"
+                )
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
     sender.detach()
@@ -152,8 +174,10 @@ def shake_hands(escalation_socket):
 
 
 def frame(message):
-    # Python's surrogateescape is the `bytes` extension: each such surrogate has no UTF-8 and becomes `\udcNN`.
-    payload = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    # Python's surrogateescape is the `bytes` extension: a surrogate has no UTF-8 and becomes
+    # `\udcNN`.
+    payload = text.encode("utf-8", "backslashreplace")
     return struct.pack("<I", len(payload)) + payload
 
 
@@ -223,7 +247,7 @@ def decision(message):
     if not isinstance(deny, dict) or "reason" not in deny:
         raise Refused("the server's decision has an unknown action")
     if not isinstance(deny["reason"], (str, type(None))):
-        raise Refused("the server's reason is not a text")
+        raise Refused("the server's reason is not a string")
     return action
 
 
@@ -233,7 +257,7 @@ def deny(inherited, reason):
         try:
             text += ": " + visible(reason, "[\0-\x08\x0b-\x1f\x7f-\x9f]")
         except UnicodeEncodeError:
-            raise Refused("the server's reason has a surrogate that stands for nothing")
+            raise Refused("the server's reason has a surrogate that stands for no byte")
     write_error(inherited, text)
     os._exit(1)
 
@@ -254,13 +278,20 @@ def run(file, argv, environment, inherited):
 
 
 def execute(file, argv, environment):
-    """execve(2), returning errno. os.execve refuses what the system call takes, an empty argv[0] for one."""
-    import ctypes  # Only here: the other ways should not pay for it.
+    """execve(2), returning errno.
+
+    os.execve refuses arguments that the system call accepts, such as an empty argv[0].
+    """
+    import ctypes  # Imported only where it is needed: it takes time.
 
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (ctypes.c_char_p * (len(argv) + 1))(*[os.fsencode(argument) for argument in argv], None)
-    entries = [name + b"=" + value for name, value in environment.items()]
-    libc.execve(os.fsencode(file), arguments, (ctypes.c_char_p * (len(entries) + 1))(*entries, None))
+
+    def vector(strings):
+        return (ctypes.c_char_p * (len(strings) + 1))(*strings, None)
+
+    arguments = vector([os.fsencode(argument) for argument in argv])
+    entries = vector([name + b"=" + value for name, value in environment.items()])
+    libc.execve(os.fsencode(file), arguments, entries)
     return ctypes.get_errno()
 
 
@@ -269,10 +300,13 @@ def execute(file, argv, environment):
 
 def escalate(stream, numbers):
     if len(numbers) > MOST_DESCRIPTORS:
-        raise Refused(f"{len(numbers)} descriptors are open, at most {MOST_DESCRIPTORS} can go to the server")
+        raise Refused(
+            f"{len(numbers)} descriptors are open, at most {MOST_DESCRIPTORS} can go to the server"
+        )
     wakeup, signalled = os.pipe()
     os.set_blocking(signalled, False)
-    # The pipe can have taken the number of a closed standard stream, which must not become the message's 2.
+    # The pipe can have taken the number of a closed standard stream, which must not become the
+    # message's 2.
     signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
     for number in FORWARDED:
         if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGCONT:
@@ -299,15 +333,21 @@ def escalate(stream, numbers):
             if "exit_code" in message:
                 finish(message)
             integer(message, "stopped")
-            # SIGSTOP and not the signal itself, which the kernel ignores in an orphaned process group. When
-            # the wrapper is continued, the handler of SIGCONT forwards that like any signal.
+            # SIGSTOP and not the signal itself, which the kernel ignores in an orphaned process
+            # group. When the wrapper is continued, the handler of SIGCONT forwards that like any
+            # signal.
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def send_what_fits(stream, outgoing):
-    """Never waits: a server that doesn't know the extension may not read, and still has a result to send."""
+    """Send without waiting.
+
+    A server that does not know the extension may not read, and still has a result to send.
+    """
     try:
-        del outgoing[:stream.sendmsg([outgoing], [], socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)]
+        flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+        sent = stream.sendmsg([outgoing], [], flags)
+        del outgoing[:sent]
     except BlockingIOError:
         pass
     except OSError:
@@ -329,7 +369,8 @@ def finish(message):
 def die_by(number):
     import ctypes
 
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # No core dump: nothing is wrong with the wrapper.
+    # No core dump: nothing is wrong with the wrapper.
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     if number not in (signal.SIGKILL, 32, 33):
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
@@ -344,22 +385,26 @@ def complain(inherited, text):
 
 
 def visible(text, controls):
-    """Bytes that are not UTF-8 and control characters as escapes, so that no terminal acts on them."""
+    """Escape bytes that are not UTF-8 and control characters: no terminal should act on them."""
     whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return re.sub(controls, lambda found: f"\\x{ord(found[0]):02x}", whole)
 
 
 def write_error(inherited, text):
-    """To the descriptor 2 that the wrapper was started with; what took a closed one's number isn't it."""
+    """Write to standard error, if the wrapper was started with one.
+
+    If it was not, another file may have its number by now.
+    """
     data = memoryview((text + "\n").encode("utf-8"))
     try:
         while data and 2 in inherited:
             try:
-                data = data[os.write(2, data):]
+                written = os.write(2, data)
+                data = data[written:]
             except BlockingIOError:
                 select.select([], [2], [])
     except OSError:
-        pass  # Nobody reads; the status says it too.
+        pass  # Standard error has no reader; the exit status tells, too.
 
 
 if __name__ == "__main__":

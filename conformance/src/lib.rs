@@ -18,6 +18,7 @@ pub mod probe;
 pub mod report;
 pub mod runner;
 pub mod spec;
+pub mod stage;
 pub mod suite;
 pub mod system;
 pub mod transcript;

@@ -83,6 +83,10 @@ pub fn shown(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
+            if characters == SHOWN_CHARACTERS {
+                let _ = write!(text, "… ({} bytes)", bytes.len());
+                return text;
+            }
             characters += 1;
             let _ = write!(text, "\\x{byte:02x}");
         }

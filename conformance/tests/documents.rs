@@ -1,9 +1,9 @@
-//! What the documents tell people to type is typed here, and must print what they print.
+//! What the documents tell people to type is typed here and must print what they show; their links must lead somewhere.
 //!
-//! A block marked `console` is a session: `$ ` begins a command, `> ` goes on with it, the rest is what both outputs
-//! print together. `...` on a line stands for any lines and `[..]` for anything within one. A command that fails
-//! must be followed by `$ echo $?`. The blocks of one document run in its order, in a folder that begins as a copy
-//! of examples/. A block that this test can't run has `<!-- not run by the test: REASON -->` on the line before.
+//! A block marked `console` is a session: `$ ` begins a command, `> ` continues it, the rest is what standard output
+//! and standard error print together. `...` on a line stands for any lines and `[..]` for anything within one. A
+//! command that fails must be followed by `$ echo $?`. The blocks of one document run in order, in a folder that begins
+//! as a copy of examples/. A block that this test can't run has `<!-- not run by the test: REASON -->` on the line before.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -84,7 +84,7 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
-/// Types everything that the document says and compares.
+/// Types every command of a document, and compares what it prints.
 fn follow(name: &str) {
     let (steps, left_out) = steps(&document(name));
     for reason in left_out {
@@ -111,7 +111,7 @@ fn follow(name: &str) {
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             status == 0 || told,
-            "{place}: status {status} that is not told\n{printed}"
+            "{place}: status {status}, which the document does not show\n{printed}"
         );
         snapbox::Assert::new()
             .normalize_paths(false)
@@ -125,9 +125,110 @@ fn follow(name: &str) {
     }
 }
 
+/// The documents that people follow or look things up in, from the top of the repository.
+const DOCUMENTS: [&str; 10] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "conformance/SPEC.md",
+    "conformance/HARNESS.md",
+    "conformance/docs/wrapper.md",
+    "conformance/docs/shell.md",
+    "conformance/docs/server.md",
+    "conformance/docs/ci.md",
+];
+
+/// The text without its fenced blocks.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let outside = |line: &&str| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    };
+    text.lines().filter(outside).collect::<Vec<_>>().join("\n")
+}
+
+/// The anchors that a page gives its headings.
+fn anchors(text: &str) -> Vec<String> {
+    prose(text)
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|heading| {
+            heading
+                .trim_start_matches('#')
+                .trim()
+                .to_lowercase()
+                .chars()
+                .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter))
+                .map(|letter| if letter == ' ' { '-' } else { letter })
+                .collect()
+        })
+        .collect()
+}
+
+/// The links of a document that lead nowhere.
+fn broken_links(name: &str, text: &str) -> Vec<String> {
+    let here = top().join(name);
+    prose(text)
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.starts_with("http"))
+        .filter(|link| {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = here.with_file_name(path);
+            let linked = match path {
+                "" => Some(text.to_owned()),
+                _ if target.is_dir() => Some(String::new()),
+                _ => fs::read_to_string(target).ok(),
+            };
+            !linked
+                .is_some_and(|text| anchor.is_empty() || anchors(&text).iter().any(|known| known == anchor))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
 #[test]
-fn the_tutorial_for_implementers_works_as_printed() {
-    follow("conformance/PORTING.md");
+fn every_link_leads_somewhere() {
+    for name in DOCUMENTS {
+        assert_eq!(
+            broken_links(name, &document(name)),
+            Vec::<String>::new(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_link_is_noticed() {
+    let text = "# One\n[a](#one) [b](#two)\n[c](README.md) [d](READ.md) [e](README.md#no-such-heading)\n";
+    assert_eq!(
+        broken_links("README.md", text),
+        ["#two", "READ.md", "README.md#no-such-heading"]
+    );
+}
+
+#[test]
+fn the_guide_for_wrappers_works_as_printed() {
+    follow("conformance/docs/wrapper.md");
+}
+
+#[test]
+fn the_guide_for_shells_works_as_printed() {
+    follow("conformance/docs/shell.md");
+}
+
+#[test]
+fn the_guide_for_servers_works_as_printed() {
+    follow("conformance/docs/server.md");
+}
+
+#[test]
+fn the_guide_for_ci_works_as_printed() {
+    follow("conformance/docs/ci.md");
 }
 
 #[test]

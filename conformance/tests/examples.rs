@@ -1,4 +1,5 @@
-//! The examples in Python are judged by the suite, so that its demands have a second opinion: they were written from the specification alone.
+//! Runs the suite on the examples in Python. They were written from the specification alone, so they are a second
+//! opinion on what the suite demands.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +16,7 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// A Python to run the examples with: the one that they name or, where that is missing, the first one in PATH.
+/// A Python to run the examples with: the one that they name or, if that is missing, the first in PATH.
 fn interpreter() -> PathBuf {
     let named = PathBuf::from(NAMED_INTERPRETER);
     let candidate = if named.exists() {
@@ -46,8 +47,10 @@ fn interpreter() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// The example itself or, where Python lives elsewhere, a copy in the folder with another first line.
-fn runnable(name: &str, folder: &Path) -> PathBuf {
+/// The example itself or, if Python is installed elsewhere, a copy in the folder with another first line, beside
+/// copies of the modules that it imports.
+fn runnable(example: &Example, folder: &Path) -> PathBuf {
+    let name = example.program;
     let original = examples().join(name);
     let interpreter = interpreter();
     if interpreter == Path::new(NAMED_INTERPRETER) {
@@ -58,11 +61,24 @@ fn runnable(name: &str, folder: &Path) -> PathBuf {
     let copy = folder.join(name);
     fs::write(&copy, text.replacen(NAMED_INTERPRETER, interpreter, 1)).expect("a copy of the example");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
+    for module in example.modules {
+        fs::copy(examples().join(module), folder.join(module)).expect("a copy of the module");
+    }
     copy
 }
 
-/// Judge at level faithful, and demand that everything is as expected.
-fn judge(role: &str, example: &str, baseline: Option<&str>) {
+/// A program of examples/ and how the suite uses it.
+struct Example {
+    /// The option of the suite that names the program.
+    option: &'static str,
+    program: &'static str,
+    /// Files that the program imports.
+    modules: &'static [&'static str],
+    baseline: Option<&'static str>,
+}
+
+/// Checks that every case up to level faithful gives the expected result.
+fn demand_faithful(example: &Example) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command
@@ -79,16 +95,17 @@ fn judge(role: &str, example: &str, baseline: Option<&str>) {
             "--jobs",
             "4",
         ])
-        .args(["--seed", "1", role])
+        .args(["--seed", "1", example.option])
         .arg(runnable(example, folder.path()));
-    if let Some(name) = baseline {
+    if let Some(name) = example.baseline {
         command.arg("--baseline").arg(examples().join(name));
     }
-    // Not by `assert`, which leaves out the middle of a long report, where the failures are.
+    // Not by assert_cmd's `assert`, which leaves out the middle of a long report, where the failures are.
     let output = command.output().expect("the suite runs");
     assert!(
         output.status.success(),
-        "{example} is not as expected: {}\n{}{}",
+        "{} is not as expected: {}\n{}{}",
+        example.program,
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
@@ -97,19 +114,20 @@ fn judge(role: &str, example: &str, baseline: Option<&str>) {
 
 #[test]
 fn the_python_wrapper_is_faithful_but_for_two_signals_that_python_ignores() {
-    judge("--wrapper", "wrapper.py", Some("known-wrapper.toml"));
+    demand_faithful(&Example {
+        option: "--wrapper",
+        program: "wrapper.py",
+        modules: &[],
+        baseline: Some("known-wrapper.toml"),
+    });
 }
 
 #[test]
 fn the_python_server_is_faithful() {
-    judge("--server", "server.py", None);
-}
-
-#[test]
-fn an_example_is_short_enough_to_be_read() {
-    for name in ["wrapper.py", "server.py"] {
-        let text = fs::read_to_string(examples().join(name)).expect("the example");
-        let lines = text.lines().count();
-        assert!(lines < 400, "{name} has {lines} lines, and should stay under 400");
-    }
+    demand_faithful(&Example {
+        option: "--server",
+        program: "shim.py",
+        modules: &["server.py"],
+        baseline: None,
+    });
 }

@@ -1,5 +1,5 @@
-//! The cases that judge shell, wrapper and server together are proved: with one of the three broken, and the other
-//! two right, a case of each end-to-end requirement that the fault is about fails.
+//! Proof of the end-to-end cases: with one of shell, wrapper and server broken and the other two right, a case of every
+//! end-to-end requirement that the fault is about fails.
 
 mod proof;
 
@@ -9,12 +9,12 @@ use std::process::Command;
 
 use conformance::spec::faults::{self, Fault};
 use conformance::spec::requirements::Role;
-use proof::{each_at_once, faulty_wrapper, outcomes, run, until_caught, words};
+use proof::{Proof, every_fault, faulty_wrapper, outcomes, run, until_caught, words};
 
-/// Runs at a time: each waits most of its time for deadlines.
+/// Concurrent runs: each spends most of its time waiting for deadlines.
 const AT_A_TIME: usize = 4;
 
-/// The patched bash, built where it is not yet.
+/// The path of the patched bash, which is built if it is missing.
 fn patched_bash() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/build-shell");
     let output = Command::new(build)
@@ -29,7 +29,7 @@ fn patched_bash() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
 }
 
-/// The options that name the three implementations, one of which has the fault.
+/// The options that name the three implementations, one of them with the fault.
 fn implementations(bash: &Path, folder: &Path, fault: Option<&Fault>) -> Vec<OsString> {
     let fault_of = |role| fault.filter(|fault| fault.role == role).map(|fault| &fault.name);
     let wrapper = fault_of(Role::Wrapper).map_or("", String::as_str);
@@ -48,27 +48,20 @@ fn implementations(bash: &Path, folder: &Path, fault: Option<&Fault>) -> Vec<OsS
 fn every_fault_is_caught_by_an_end_to_end_case() {
     let bash = patched_bash();
     let folder = tempfile::tempdir().expect("a folder");
-    let table: Vec<_> = faults::all()
-        .iter()
-        .filter(|fault| fault.role != Role::Shell && !fault.end_to_end().is_empty())
-        .collect();
-    assert!(table.len() >= 25, "{} faults", table.len());
-    let names = (0..table.len()).map(|index| index.to_string()).collect();
-    let slipped = each_at_once(AT_A_TIME, names, |index| {
-        let fault = table[index.parse::<usize>().expect("an index")];
+    let proof = Proof {
+        faults: faults::all()
+            .iter()
+            .filter(|fault| fault.role != Role::Shell && !fault.end_to_end().is_empty())
+            .collect(),
+        at_least: 25,
+        at_a_time: AT_A_TIME,
+    };
+    every_fault(&proof, |fault| {
         let own = tempfile::tempdir_in(folder.path()).expect("a folder");
         let mut options = words("--jobs 1 --cases 8 --timeout-scale 0.6");
         options.extend(implementations(&bash, own.path(), Some(fault)));
-        let finding = until_caught(&options, &fault.end_to_end()).err()?;
-        Some(format!("{} {}: {finding}", fault.role, fault.name))
+        until_caught(&options, &fault.end_to_end())
     });
-    assert!(
-        slipped.is_empty(),
-        "{} of {} faults:\n{}",
-        slipped.len(),
-        table.len(),
-        slipped.join("\n")
-    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The cases that judge shells are proved: a bash that is broken on purpose fails a case of the requirement that
-//! its fault is about, and a shell that is not patched at all is told so at once.
+//! Proof of the shell cases: a bash that is broken on purpose fails a case of every requirement that its fault is
+//! about, and a shell without the patch is refused at once.
 //!
-//! One build has all faults (`patches/faulty/`); the fault is chosen by the name that it is called by. What is about
-//! invalid memory shows in a build with sanitizers.
+//! One build has all faults (`patches/faulty/`); the name of the executable chooses one. Faults about invalid memory
+//! need a build with sanitizers.
 
 mod proof;
 
@@ -12,12 +12,12 @@ use std::process::Command;
 
 use conformance::spec::faults;
 use conformance::spec::requirements::Role;
-use proof::{each_at_once, until_caught, words};
+use proof::{Proof, every_fault, until_caught, words};
 
-/// The fault that leaves nothing to judge.
+/// The fault that makes the shell one without the patch.
 const NEVER: &str = "never-wrapped";
 
-/// Runs at a time.
+/// Concurrent runs.
 const AT_A_TIME: usize = 4;
 
 fn top() -> PathBuf {
@@ -27,7 +27,7 @@ fn top() -> PathBuf {
         .to_owned()
 }
 
-/// Where a build of bash is, made if it is not there yet.
+/// The path of a build of bash, which is built if it is missing.
 fn build(options: &[&str]) -> PathBuf {
     let output = Command::new(top().join("patches/build-shell"))
         .args(options)
@@ -50,7 +50,7 @@ struct Broken {
 
 impl Broken {
     fn at(executable: &Path) -> Broken {
-        // As `bin` is, so that the shell's own tests are beside it.
+        // Beside `bin`, so that the shell's own tests are found.
         let built = executable.parent().and_then(Path::parent).expect("a folder");
         let folder = tempfile::tempdir_in(built).expect("a folder");
         Broken {
@@ -69,35 +69,30 @@ impl Broken {
 
 #[test]
 fn every_fault_is_caught_by_a_case_of_its_requirement() {
-    // Beside the builds: links reach no further than their file system.
+    // Beside the builds, because hard links cannot cross file systems.
     let broken = Broken::at(&build(&["--faulty", "never-wrapped"]));
     let sanitized = Broken::at(&build(&["--sanitize", "--faulty", "never-wrapped"]));
-    // Some faults show with interception off too, where the broken bash is no measure of itself.
+    // Some faults show with interception off, too, so the broken bash cannot be its own reference.
     let stock = build(&["--stock"]);
-    let table: Vec<_> = faults::all()
-        .iter()
-        .filter(|fault| fault.role == Role::Shell)
-        .collect();
-    assert!(table.len() >= 25, "{} faults", table.len());
-    let names = table.iter().map(|fault| fault.name.clone()).collect();
-    let slipped = each_at_once(AT_A_TIME, names, |name| {
-        let fault = table.iter().find(|fault| fault.name == name)?;
+    let proof = Proof {
+        faults: faults::all()
+            .iter()
+            .filter(|fault| fault.role == Role::Shell)
+            .collect(),
+        at_least: 25,
+        at_a_time: AT_A_TIME,
+    };
+    every_fault(&proof, |fault| {
         let requirements: Vec<_> = fault.requirements.iter().map(String::as_str).collect();
         let memory = requirements.contains(&"shell.memory");
-        let shell = if memory { &sanitized } else { &broken }.called(name);
+        let shell = if memory { &sanitized } else { &broken }.called(&fault.name);
         let mut options = words("--jobs 1 --cases 8 --timeout-scale 0.5");
         for (option, path) in [("--shell", &shell), ("--stock-shell", &stock)] {
             options.extend([option.into(), path.into()]);
         }
-        let finding = until_caught(&options, &requirements).err()?;
-        let refused = name == NEVER && finding.contains("is not patched");
-        (!refused).then(|| format!("{name}: {finding}"))
+        match until_caught(&options, &requirements) {
+            Err(finding) if fault.name == NEVER && finding.contains("is not patched") => Ok(()),
+            caught => caught,
+        }
     });
-    assert!(
-        slipped.is_empty(),
-        "{} of {} faults:\n{}",
-        slipped.len(),
-        table.len(),
-        slipped.join("\n")
-    );
 }

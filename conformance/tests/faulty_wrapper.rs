@@ -1,22 +1,26 @@
-//! The cases that judge wrappers are proved: each broken wrapper fails a case of each requirement that its fault
-//! is about, wrappers that are right but unusual pass, and wrappers that do nothing pass next to nothing.
+//! Proof of the wrapper cases: each broken wrapper fails a case of every requirement that its fault is about, unusual
+//! wrappers that conform pass, and wrappers that do nothing pass next to nothing.
 
 mod proof;
+#[allow(dead_code, reason = "only the names are compared")]
+#[path = "../faulty/wrapper/faults.rs"]
+mod switches;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use conformance::spec::faults;
 use conformance::spec::requirements::Role;
-use proof::{each_at_once, faulty_wrapper, outcomes, until_caught, words};
+use proof::{Proof, each_at_once, every_fault, faulty_wrapper, outcomes, same_faults, until_caught, words};
 use serde_json::Value;
 
-/// Runs at a time: each waits most of its time for deadlines.
+/// Concurrent runs: each spends most of its time waiting for deadlines.
 const AT_A_TIME: usize = 6;
 
-/// Cases that a wrapper passes which runs everything without asking: it does print its usage.
+/// The cases that a wrapper passes which executes everything without asking: it does print its usage.
 const PASSED_BY_ALWAYS_RUNNING: &[&str] = &["wrapper.usage/no-arguments"];
 
-/// A run of the wrapper's cases and its report.
+/// The report of a run of the wrapper cases.
 fn run(wrapper: &Path, options: &str) -> Value {
     let mut options = words(options);
     options.extend(["--wrapper".into(), wrapper.into()]);
@@ -24,34 +28,52 @@ fn run(wrapper: &Path, options: &str) -> Value {
 }
 
 #[test]
+fn the_table_names_the_faults_that_the_wrapper_has() {
+    same_faults::<switches::Fault>(Role::Wrapper);
+}
+
+#[test]
+fn an_unknown_fault_is_an_error_and_not_a_right_wrapper() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, unknown) in [
+        ("denied-runs-anyways", "denied-runs-anyways"),
+        ("variant-pretty-json+variant-ugly-json", "variant-ugly-json"),
+        ("null-sometimes-runs", "null-sometimes-runs"),
+    ] {
+        let output = Command::new(faulty_wrapper(folder.path(), name))
+            .args(["/bin/true", "true"])
+            .output()
+            .expect("the wrapper starts");
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            format!("faulty-wrapper: no fault is called {unknown}; wrapper-faults.toml lists them\n")
+        );
+    }
+}
+
+#[test]
 fn every_fault_is_caught_by_a_case_of_its_requirement() {
     let folder = tempfile::tempdir().expect("a folder");
-    let table: Vec<_> = faults::all()
-        .iter()
-        .filter(|fault| fault.role == Role::Wrapper && !fault.of_its_role().is_empty())
-        .collect();
-    assert!(table.len() >= 200, "{} faults", table.len());
-    let names = table.iter().map(|fault| fault.name.clone()).collect();
-    let slipped = each_at_once(AT_A_TIME, names, |name| {
-        let fault = table.iter().find(|fault| fault.name == name)?;
+    let proof = Proof {
+        faults: faults::all()
+            .iter()
+            .filter(|fault| fault.role == Role::Wrapper && !fault.of_its_role().is_empty())
+            .collect(),
+        at_least: 200,
+        at_a_time: AT_A_TIME,
+    };
+    every_fault(&proof, |fault| {
         let mut options = words("--jobs 1 --cases 16 --timeout-scale 0.4 --wrapper");
-        options.push(faulty_wrapper(folder.path(), name).into());
-        let finding = until_caught(&options, &fault.of_its_role()).err()?;
-        Some(format!("{name}: {finding}"))
+        options.push(faulty_wrapper(folder.path(), &fault.name).into());
+        until_caught(&options, &fault.of_its_role())
     });
-    assert!(
-        slipped.is_empty(),
-        "{} of {} faults:\n{}",
-        slipped.len(),
-        table.len(),
-        slipped.join("\n")
-    );
 }
 
 #[test]
 fn wrappers_that_are_right_but_unusual_pass() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Several at once, where they do not exclude one another; each is what the faults are made in, too.
+    // Several at once where they are compatible.
     let variants = [
         "variant-pretty-json+variant-length-first+variant-descending-numbers+variant-null-in-place\
          +variant-sorted-environment+variant-limit-of-one-gibibyte+variant-control-as-pictures\
@@ -60,7 +82,7 @@ fn wrappers_that_are_right_but_unusual_pass() {
          +variant-no-bytes+variant-stops-by-the-same-signal+variant-unexpected-descriptors-refused\
          +variant-interpreter-missing-126+variant-waits-for-pollout",
     ];
-    let wrong = each_at_once(AT_A_TIME, variants.map(str::to_owned).to_vec(), |name| {
+    let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |name| {
         let report = run(
             &faulty_wrapper(folder.path(), name),
             "--jobs 8 --timeout-scale 2 --cases 8",

@@ -118,10 +118,10 @@ fn every_fault_names_known_requirements_of_its_role() {
 
 #[test]
 fn the_table_of_coverage_is_current() {
-    let committed = include_str!("../COVERAGE.md");
+    let committed = include_str!("../evidence/COVERAGE.md");
     assert!(
         committed == conformance::commands::list::coverage(),
-        "conformance/COVERAGE.md is stale: make coverage"
+        "conformance/evidence/COVERAGE.md is stale: make coverage"
     );
 }
 

@@ -19,16 +19,16 @@ use tokio::sync::Mutex;
 
 use super::interrupts::Interrupts;
 
-/// One question at a time, on the controlling terminal.
+/// Asks one question at a time on the controlling terminal.
 pub(super) struct TerminalApprover {
-    /// What the shell was given: differences from it are shown.
+    /// The environment that the shell was given: differences from it are shown.
     environment: BTreeMap<OsString, OsString>,
     interrupts: Arc<Interrupts>,
     turn: Mutex<()>,
 }
 
 impl TerminalApprover {
-    pub fn new(
+    pub(super) fn new(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         interrupts: Arc<Interrupts>,
     ) -> Self {
@@ -44,20 +44,20 @@ impl Approver for TerminalApprover {
     async fn approve(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Approval, PolicyError> {
         let _turn = self.turn.lock().await;
         let Ok(mut terminal) = Terminal::open() else {
-            let reason = "needs approval, and there is no terminal to ask on".to_owned();
+            let reason = "needs approval, but there is no terminal to ask on".to_owned();
             return Ok(Approval::No { reason: Some(reason) });
         };
         if terminal.is_background(request.peer) {
-            // Its shell reads from the terminal, and would get the answer.
-            let reason = "needs approval, and runs in the background".to_owned();
+            // Its shell is reading from the terminal, and would receive the answer.
+            let reason = "needs approval, but runs in the background".to_owned();
             return Ok(Approval::No { reason: Some(reason) });
         }
-        // Meanwhile the terminal's signals come here, and are for whoever waits for the answer.
+        // Until the answer, the terminal's signals arrive here; an interrupt is meant for the command that waits for it.
         terminal.take()?;
         let asking = self.interrupts.question();
         terminal.say(&question(request, reason, &self.environment))?;
         loop {
-            terminal.say("Let it run outside? [y]es, [n]o, [a]lways in this session: ")?;
+            terminal.say("Run it outside? [y]es, [n]o, [a]lways in this session: ")?;
             let line = tokio::select! {
                 line = terminal.line() => line?,
                 () = asking.interrupted() => {
@@ -79,7 +79,7 @@ impl Approver for TerminalApprover {
     }
 }
 
-/// The controlling terminal, in the foreground as long as this lives.
+/// The controlling terminal. Once taken, this process is in its foreground until this is dropped.
 struct Terminal {
     file: AsyncFd<File>,
     /// The process group to give the terminal back to.
@@ -88,13 +88,13 @@ struct Terminal {
 
 impl Terminal {
     fn open() -> io::Result<Self> {
-        // An open file description of its own: O_NONBLOCK here is nobody else's.
+        // A new open file description: O_NONBLOCK on it affects no other process.
         let options = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/tty")?;
-        // SAFETY: a File has the same open descriptor from its making to its drop.
+        // SAFETY: a File holds the same open descriptor until it is dropped.
         let file = unsafe { AsyncFd::register_with_interest(options, Interest::READABLE) }?;
         Ok(Self {
             file,
@@ -109,13 +109,13 @@ impl Terminal {
         matches!((group, foreground), (Some(group), Some(foreground)) if group != foreground)
     }
 
-    /// Takes the foreground, so that reading doesn't stop this process.
+    /// Moves this process to the foreground, so that reading does not stop it.
     fn take(&mut self) -> io::Result<()> {
         let foreground = tcgetpgrp(self.file.get_ref())
             .ok()
             .filter(|&group| group != getpgrp());
         if foreground.is_some() {
-            // Whoever isn't in the foreground is stopped for reading, and for saying who shall be.
+            // A background process is stopped if it reads from the terminal or changes its foreground group.
             // SAFETY: ignoring a signal needs no handler.
             unsafe { signal(Signal::SIGTTOU, SigHandler::SigIgn) }?;
             tcsetpgrp(self.file.get_ref(), getpgrp())?;
@@ -124,10 +124,10 @@ impl Terminal {
         Ok(())
     }
 
-    /// Passes an interrupt on to those who had the terminal before.
+    /// Forwards an interrupt to the previous foreground group.
     fn interrupt(&self) {
         if let Some(foreground) = self.foreground {
-            // A group that is gone needs no signal.
+            // If the group no longer exists, there is nothing to interrupt.
             let _ = killpg(foreground, Signal::SIGINT);
         }
     }
@@ -156,23 +156,23 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // A shell whose job has ended meanwhile has taken the terminal back by itself.
+        // A shell whose job has ended in the meantime has already taken the terminal back.
         let ours = tcgetpgrp(self.file.get_ref()).is_ok_and(|group| group == getpgrp());
         if let (true, Some(foreground)) = (ours, self.foreground) {
-            // The group may be gone; then the shell takes its terminal back.
+            // If the group no longer exists, the shell takes its terminal back.
             let _ = tcsetpgrp(self.file.get_ref().as_fd(), foreground);
         }
     }
 }
 
-/// What a person needs to know to answer. Everything in it was chosen by the sandboxed side, so nothing reaches the terminal
-/// as it came.
+/// What a person needs to know to answer. The sandboxed side chose all of it, so it is escaped before it reaches the
+/// terminal.
 fn question(
     request: &PolicyRequest,
     reason: Option<&str>,
     environment: &BTreeMap<OsString, OsString>,
 ) -> String {
-    let mut text = String::from("\nA command asks to run outside of the sandbox:\n");
+    let mut text = String::from("\nA command asks to run outside the sandbox:\n");
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<12}{value}");
     };
@@ -182,7 +182,7 @@ fn question(
         .as_deref()
         .filter(|path| *path != request.program)
     {
-        line("really", shown(canonical.as_os_str()));
+        line("resolves to", shown(canonical.as_os_str()));
     }
     let first: Vec<String> = request
         .argv
@@ -191,7 +191,7 @@ fn question(
         .map(|argument| shown(argument))
         .collect();
     line("arguments", first.join(" ") + &more(request.argv.len()));
-    line("folder", shown(request.workdir.as_os_str()));
+    line("directory", shown(request.workdir.as_os_str()));
     let differences = differences(&request.env, environment);
     for (index, difference) in differences.iter().take(MOST_SHOWN).enumerate() {
         line(if index == 0 { "environment" } else { "" }, difference.clone());
@@ -200,12 +200,12 @@ fn question(
         line("", more(differences.len()));
     }
     if let Some(reason) = reason {
-        line("because", reason.to_owned());
+        line("reason", reason.to_owned());
     }
     text
 }
 
-/// Arguments and variables beyond this number are only counted: a person couldn't read them.
+/// Arguments and variables beyond this number are only counted: no person would read them.
 const MOST_SHOWN: usize = 50;
 
 fn more(count: usize) -> String {
@@ -215,7 +215,7 @@ fn more(count: usize) -> String {
     }
 }
 
-/// How an environment differs from what the shell was given, name by name.
+/// How an environment differs from the shell's, in the order of the variables' names.
 fn differences(env: &[(OsString, OsString)], base: &BTreeMap<OsString, OsString>) -> Vec<String> {
     let env: BTreeMap<&OsStr, &OsStr> = env
         .iter()
@@ -246,7 +246,7 @@ fn is_secret(name: &OsStr) -> bool {
         .any(|part| name.contains(part))
 }
 
-/// Printable, on one line, in quotes where blanks or other characters would mislead, and not too long.
+/// The text in printable characters on one line, quoted if spaces or other characters could mislead, and truncated if long.
 fn shown(text: &OsStr) -> String {
     const LONGEST: usize = 200;
     let text = text.to_string_lossy();
@@ -254,7 +254,7 @@ fn shown(text: &OsStr) -> String {
     let mut shown = if !text.is_empty() && text.chars().all(plain) {
         text.into_owned()
     } else {
-        // Of characters that only direct or join others, too, it leaves none.
+        // This also escapes bidi controls and zero-width joiners.
         format!("\"{}\"", text.escape_debug())
     };
     if shown.chars().count() > LONGEST {
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_shows_what_matters_and_nothing_as_it_came() {
+    fn a_question_shows_what_matters_and_escapes_it() {
         let mut request = PolicyRequest::new("/opt/tool\u{1b}[2J");
         request.canonical = Some("/srv/tool".into());
         let many = "x".repeat(300);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_could_read_is_counted() {
+    fn what_is_too_much_to_read_is_counted() {
         let mut request = PolicyRequest::new("/bin/true");
         request.argv = (0..1000).map(|number| number.to_string().into()).collect();
         request.env = (0..60)

@@ -1,4 +1,4 @@
-//! Interrupts from the keyboard: for a question that is on the terminal, for the shell, or for this process.
+//! Interrupts from the keyboard: they are for the pending question, for the shell, or for this process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,20 +6,20 @@ use nix::unistd::{getpgrp, tcgetpgrp};
 use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 
-/// Where interrupts go while a question is on the terminal.
+/// Directs interrupts to the pending question, if there is one.
 #[derive(Default)]
 pub(super) struct Interrupts {
     question: Mutex<Option<Arc<Notify>>>,
 }
 
-/// A question on the terminal; from now to its drop the interrupts are its own.
+/// A pending question, which receives the interrupts until it is dropped.
 pub(super) struct Question {
     interrupts: Arc<Interrupts>,
     interrupted: Arc<Notify>,
 }
 
 impl Interrupts {
-    pub fn question(self: &Arc<Self>) -> Question {
+    pub(super) fn question(self: &Arc<Self>) -> Question {
         let interrupted = Arc::new(Notify::new());
         *self.current() = Some(Arc::clone(&interrupted));
         Question {
@@ -28,9 +28,9 @@ impl Interrupts {
         }
     }
 
-    /// Completes at the first of these signals that is meant for this process. What a terminal sends to its foreground goes to
-    /// the shell as well, and it is for the shell to obey.
-    pub async fn sent_to_us(&self, signals: &mut Signal) {
+    /// Completes at the first of these signals that is meant for this process. What a terminal sends to its foreground group
+    /// reaches the shell as well, and is left to the shell.
+    pub(super) async fn sent_to_us(&self, signals: &mut Signal) {
         while signals.recv().await.is_some() {
             if let Some(question) = &*self.current() {
                 question.notify_one();
@@ -52,7 +52,7 @@ impl Interrupts {
 
 impl Question {
     /// Completes when the question has been interrupted.
-    pub async fn interrupted(&self) {
+    pub(super) async fn interrupted(&self) {
         self.interrupted.notified().await;
     }
 }

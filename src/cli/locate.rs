@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// Patched shells of this project, in the order of preference.
+/// This project's patched shells, in order of preference.
 const BUILT: [&str; 3] = ["bash-5.3/bin/bash", "bash-5.2/bin/bash", "zsh-5.9/bin/zsh"];
 
-/// The shell: as given, from SHELL_ESCALATION_SHELL, or beside this program.
+/// The shell: as given, else from SHELL_ESCALATION_SHELL, else next to this program.
 pub(super) fn shell(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     find("shell", "--shell", "SHELL_ESCALATION_SHELL", given, shells_beside)
 }
 
-/// Where a shell could be, seen from the folder of this program.
+/// Where to look for a shell, given this program's directory.
 fn shells_beside(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.join("bash"), folder.join("zsh")];
-    // Where `make shells` puts them, seen from `target/release`.
+    // Where `make shells` puts them, relative to `target/release`.
     if let Some(target) = folder.parent() {
         found.extend(BUILT.map(|shell| target.join("shells").join(shell)));
     }
@@ -27,7 +27,7 @@ fn wrappers_beside(folder: &Path) -> Vec<PathBuf> {
     vec![folder.join("execve-wrapper")]
 }
 
-/// The wrapper: as given, from SHELL_ESCALATION_WRAPPER, or beside this program.
+/// The wrapper: as given, else from SHELL_ESCALATION_WRAPPER, else next to this program.
 pub(super) fn wrapper(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     find(
         "wrapper",
@@ -52,13 +52,17 @@ fn find(
     if let Some((source, path)) = named {
         let path = std::path::absolute(&path).with_context(|| format!("{source} {}", path.display()))?;
         if !path.is_file() {
-            bail!("{source} {}: there is no such {what}", path.display());
+            bail!("{source} {}: no such {what}", path.display());
         }
         return Ok(path);
     }
-    let program = env::current_exe().context("cannot find this program's own folder")?;
-    let candidates = beside(program.parent().context("this program has no folder")?);
-    first(&candidates).with_context(|| format!("there is no {what}: name one by {option} or {variable}"))
+    let program = env::current_exe().context("cannot determine this program's own path")?;
+    let candidates = beside(
+        program
+            .parent()
+            .context("this program's path has no parent directory")?,
+    );
+    first(&candidates).with_context(|| format!("no {what} found: name one with {option} or {variable}"))
 }
 
 fn first(candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
@@ -74,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shells_and_wrappers_are_looked_for_beside_the_program() {
+    fn shells_and_wrappers_are_looked_for_next_to_the_program() {
         let target = tempfile::tempdir().unwrap();
         let folder = target.path().join("release");
         std::fs::create_dir_all(&folder).unwrap();

@@ -22,23 +22,23 @@ use super::approve::TerminalApprover;
 use super::interrupts::Interrupts;
 use super::locate;
 
-/// What `run` and `shell` have in common.
+/// The options that `run` and `shell` share.
 #[derive(Args)]
 pub(super) struct Environment {
     /// Policy file (TOML) that decides about every command
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one beside this program]
+    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one next to this program]
     #[arg(long, value_name = "PATH")]
     shell: Option<PathBuf>,
     /// Wrapper that the shell executes for every command [default: SHELL_ESCALATION_WRAPPER, then
-    /// `execve-wrapper` beside this program]
+    /// `execve-wrapper` next to this program]
     #[arg(long, value_name = "PATH")]
     wrapper: Option<PathBuf>,
-    /// Append a line of JSON for each request to this file
+    /// Append one line of JSON per request to this file
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
-    /// Start the shell as no login shell
+    /// Do not start a login shell
     #[arg(long)]
     no_login: bool,
 }
@@ -48,10 +48,10 @@ pub(super) struct Environment {
 pub(super) struct Run {
     #[command(flatten)]
     environment: Environment,
-    /// Kill everything after this many seconds; approvals don't count
+    /// Kill everything after this many seconds, not counting time spent waiting for approval
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// The command, as the shell reads it; several arguments are joined by blanks
+    /// The command, as the shell will read it; multiple arguments are joined with spaces
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
@@ -66,26 +66,31 @@ pub(super) struct Shell {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
-        .map_err(|_| "expected a number of seconds, say 2.5".to_owned())?;
+        .map_err(|_| "expected a number of seconds, such as 2.5".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 impl Run {
-    pub async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         let command = self.command.join(&OsString::from(" "));
-        let mut params = ExecParams::new(command, std::env::current_dir().context("current directory")?);
+        let mut params = ExecParams::new(
+            command,
+            std::env::current_dir().context("cannot determine the current directory")?,
+        );
         params.timeout = self.timeout;
         self.environment.exec(params, inherited_open_files).await
     }
 }
 
 impl Shell {
-    pub async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(
             std::io::stdin().is_terminal(),
-            "`shell` needs a terminal as standard input; try `run`"
+            "`shell` needs a terminal on standard input; without one, use `run`"
         );
-        let params = ExecParams::interactive(std::env::current_dir().context("current directory")?);
+        let params = ExecParams::interactive(
+            std::env::current_dir().context("cannot determine the current directory")?,
+        );
         self.environment.exec(params, inherited_open_files).await
     }
 }
@@ -148,13 +153,13 @@ impl Environment {
     }
 }
 
-/// An interactive shell that was killed leaves its terminal to a process group that is gone.
+/// An interactive shell that was killed leaves its terminal to a process group that no longer exists.
 fn take_terminal_back() {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        // SAFETY: ignoring a signal needs no handler; whoever isn't in the foreground would be stopped otherwise.
+        // SAFETY: ignoring a signal needs no handler. Without it, a background process would be stopped here.
         let ignored = unsafe { nix::sys::signal::signal(Signal::SIGTTOU, SigHandler::SigIgn) };
-        // The terminal may be gone, or not ours.
+        // Best effort: the terminal may be gone, or not be this session's.
         if ignored.is_ok() {
             let _ = tcsetpgrp(&stdin, getpgrp());
         }
@@ -163,18 +168,18 @@ fn take_terminal_back() {
 
 fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
     if result.timed_out {
-        eprintln!("shell-escalation: the command was killed at its timeout");
+        eprintln!("shell-escalation: the command timed out and was killed");
     }
     match result.signal.map(Signal::try_from) {
         Some(Ok(signal)) => die_by(signal),
-        // Real-time signals have no name here; their status is the usual one.
+        // `Signal` has no real-time signals: for them this exits with 128 + N.
         Some(Err(_)) | None => Ok(ExitCode::from(
-            u8::try_from(result.exit_code).context("status beyond 255")?,
+            u8::try_from(result.exit_code).context("the exit status is over 255")?,
         )),
     }
 }
 
-/// Ends this process as the shell ended, so that whoever waits for it sees the same.
+/// Ends this process the way the shell ended, so that its parent sees the same status.
 fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
@@ -184,6 +189,6 @@ fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
     }
     SigSet::from(signal).thread_unblock()?;
     raise(signal)?;
-    // Ignored by default: then the number has to do.
+    // The signal's default action is to ignore it: exit with 128 + N instead.
     Ok(ExitCode::from(128 + signal as u8))
 }

@@ -1,4 +1,4 @@
-//! Reads what a process tree writes, without waiting for processes that keep the pipe open longer than they should.
+//! Reads the output of a process tree, without waiting for processes that keep the pipe open.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,35 +9,35 @@ use nix::unistd::{pipe2, read};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-/// What is read of a shell: standard output and standard error, or nothing.
+/// The captured streams of a shell: standard output and standard error, or none.
 #[derive(Debug)]
-pub(super) struct Captures(Option<(Capture, Capture)>);
+pub(crate) struct Captures(Option<(Capture, Capture)>);
 
 impl Captures {
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
     /// Captures both; the descriptors are the shell's standard output and standard error.
-    pub fn both() -> io::Result<(Self, [OwnedFd; 2])> {
+    pub(crate) fn both() -> io::Result<(Self, [OwnedFd; 2])> {
         let (stdout, stdout_end) = Capture::new()?;
         let (stderr, stderr_end) = Capture::new()?;
         Ok((Self(Some((stdout, stderr))), [stdout_end, stderr_end]))
     }
 
-    /// Reads all that comes; completes only when reading fails. Cancel safe.
-    pub async fn read(&mut self) -> io::Error {
+    /// Collects output; completes only when reading fails. Cancel safe.
+    pub(crate) async fn read(&mut self) -> io::Error {
         if let Some((stdout, stderr)) = &mut self.0
             && let Err(error) = tokio::try_join!(stdout.read(), stderr.read())
         {
             return error;
         }
-        // The shell may live on without its streams.
+        // Both streams are closed, but the shell may still be running.
         std::future::pending().await
     }
 
-    /// Reads what is there and no longer waits for anybody. Whatever dead processes wrote is there.
-    pub fn finish(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    /// Reads what the pipes hold, without waiting for more. Everything that dead processes wrote is in them.
+    pub(crate) fn finish(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
         match self.0 {
             Some((stdout, stderr)) => Ok((stdout.finish()?, stderr.finish()?)),
             None => Ok((Vec::new(), Vec::new())),
@@ -72,7 +72,7 @@ impl Capture {
     fn finish(mut self) -> io::Result<Vec<u8>> {
         let mut chunk = [0; 64 * 1024];
         loop {
-            // Not by the runtime's leave: it may not have noticed yet that there is something to read.
+            // Read directly: the reactor may not have seen readiness yet.
             match read(&self.pipe, &mut chunk) {
                 Ok(0) | Err(Errno::EAGAIN) => return Ok(self.output),
                 Ok(bytes) => self.output.extend_from_slice(&chunk[..bytes]),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_written_before_the_end_is_complete_though_the_pipe_is_held_open() {
+    async fn all_output_is_collected_though_the_pipe_is_held_open() {
         let (captures, [stdout, stderr]) = Captures::both().unwrap();
         nix::unistd::write(&stdout, b"out").unwrap();
         nix::unistd::write(&stderr, b"err").unwrap();

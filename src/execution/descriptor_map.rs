@@ -1,15 +1,18 @@
-//! Plans how descriptors get their numbers in a child: any permutation, overlap or identity, in two phases.
+//! Plans how a child's descriptors get their numbers: any permutation, overlap or identity, in two phases.
 //!
-//! The plan is made beforehand, where memory may be allocated; the child only carries it out. Phase one moves whatever sits
-//! on a number that somebody else is to get; phase two puts each descriptor on its number.
+//! The plan is made by the host, which may allocate memory; the child only carries it out. Phase one moves descriptors away
+//! from numbers that others are to get; phase two puts each descriptor on its number.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::RawFd;
 
-/// Numbers that can't be a child's: the plan is refused, and no child is started.
+use nix::sys::resource::{Resource, getrlimit};
+
+/// Why descriptor numbers are refused; no child is started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MapError {
-    /// As many numbers as descriptors, or the message is nonsense.
+pub(crate) enum MapError {
+    /// There must be as many numbers as descriptors.
     #[error("{numbers} descriptor numbers for {descriptors} descriptors")]
     CountMismatch {
         /// Numbers in the message.
@@ -21,12 +24,12 @@ pub enum MapError {
     #[error("{0} descriptors, more than the protocol allows")]
     TooMany(usize),
     /// Negative, or not below the limit of open files.
-    #[error("descriptor number {0} is impossible (this process may use numbers below {1})")]
+    #[error("descriptor number {0} is out of range (the limit of open files is {1})")]
     Impossible(i64, u64),
     /// Two descriptors can't have the same number.
     #[error("descriptor number {0} is given twice")]
     Duplicate(RawFd),
-    /// There is no number left to move a descriptor out of the way.
+    /// No number is left to move a descriptor to.
     #[error("no free descriptor number below the limit of open files")]
     NoRoom,
 }
@@ -48,25 +51,31 @@ pub(crate) enum Step {
         /// Its number in the child.
         to: RawFd,
     },
-    /// It is in place already; only close-on-exec must go (`dup2(n, n)` would leave it).
+    /// Already in place; clear close-on-exec only (`dup2(n, n)` would leave it set).
     Keep {
         /// The number.
         number: RawFd,
     },
 }
 
-/// The steps, and where the descriptors that the child itself needs are meanwhile.
+/// The steps, and where they leave the descriptors that the child itself needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Where each of the `needed` descriptors is to be found after the steps.
-    pub needed: Vec<RawFd>,
+    pub(crate) needed: Vec<RawFd>,
 }
 
-/// Checks the numbers of a message: as many as descriptors, each possible, none twice.
+/// The soft limit of open files (RLIMIT_NOFILE) of this process: it can open numbers below that only.
+pub(crate) fn open_file_limit() -> io::Result<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(soft)
+}
+
+/// Checks the numbers of a message: as many as descriptors, each in range, none twice.
 ///
 /// # Errors
-/// Says which number can't be.
+/// The first number that is out of range or duplicate, or a wrong count.
 pub(crate) fn check_numbers(
     numbers: &[i64],
     descriptors: usize,
@@ -122,7 +131,7 @@ pub(crate) fn plan(
     let mut steps = Vec::new();
     let mut moved: Vec<(RawFd, RawFd)> = Vec::new();
     let mut out_of_the_way = |from: RawFd, steps: &mut Vec<Step>| {
-        // A source may be asked for twice, say where two numbers get the same file.
+        // A source may come twice: two numbers may get the same file.
         if let Some(&(_, to)) = moved.iter().find(|&&(source, _)| source == from) {
             return Ok(to);
         }

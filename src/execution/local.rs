@@ -1,4 +1,4 @@
-//! The ordinary executor: shells run as children of this machine, as this user, under a supervisor of their own.
+//! The ordinary executor: shells run unsandboxed, as this user, each under a supervisor of its own.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -7,10 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::capture::Captures;
+use super::channel::{Ending, Report};
+use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput};
+use super::failure::StartFailure;
+use super::job::{Spawn, SpawnError};
 use super::program::{PinnedFile, open_directory};
 use super::supervisor::Placement;
-use super::tree::{Spawn, SpawnError, Tree};
-use super::{Ending, ShellCommand, ShellCommandExecutor, ShellOutput, StartFailure, TreeEvent};
+use super::tree::Tree;
 
 /// Where the standard streams of a one-shot command's shell lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,11 +21,11 @@ pub enum StandardStreams {
     /// Input from /dev/null; output and errors are collected and returned.
     #[default]
     Captured,
-    /// The host's own. The shell stays in the host's process group, so that a terminal takes it for the host.
+    /// The host's own. The shell stays in the host's process group, so that the terminal treats both alike.
     Inherited,
 }
 
-/// Starts shells directly. When a shell ends, everything that it started and that still runs is killed.
+/// Starts shells directly. When a shell ends, everything that it started and that is still running is killed.
 #[derive(Clone, Debug, Default)]
 pub struct LocalExecutor {
     streams: StandardStreams,
@@ -63,7 +66,7 @@ impl ShellCommandExecutor for LocalExecutor {
             () = cancelled.cancelled() => Ok(Ending::Killed(libc::SIGKILL)),
             error = captures.read() => Err(error),
         };
-        // Everything that could still write is ended before the rest is read.
+        // End every process that could still write, then read the rest.
         tree.end().await;
         let (exit_code, signal) = match ended? {
             Ending::Exited(code) => (code, None),
@@ -91,7 +94,7 @@ impl LocalExecutor {
                     let own = unsafe { BorrowedFd::borrow_raw(number) };
                     match own.try_clone_to_owned() {
                         Ok(copy) => streams.push((copy, number)),
-                        // What is closed here stays closed there.
+                        // A stream that is closed here stays closed in the shell.
                         Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
                         Err(error) => return Err(error),
                     }
@@ -146,18 +149,18 @@ fn start(
     })
 }
 
-/// Waits for the shell itself, whatever it has left running.
+/// Waits for the shell itself, not for what it leaves running.
 async fn shell_end(tree: &mut Tree) -> io::Result<Ending> {
     loop {
         match tree.next_event().await {
-            Some(TreeEvent::Ended(ending)) => return Ok(ending),
-            Some(TreeEvent::Failed(StartFailure { stage, errno })) => {
+            Some(Report::Ended(ending)) => return Ok(ending),
+            Some(Report::Failed(StartFailure { stage, errno })) => {
                 return Err(io::Error::new(
                     io::Error::from(errno).kind(),
-                    format!("the shell could not be started ({stage:?}): {errno}"),
+                    format!("the shell could not be started: {stage} failed: {errno}"),
                 ));
             }
-            Some(TreeEvent::Started(_) | TreeEvent::Stopped(_)) => {}
+            Some(Report::Started(_) | Report::Stopped(_)) => {}
             None => return Err(io::Error::other("the shell's supervisor was killed")),
         }
     }

@@ -1,4 +1,4 @@
-//! From a request to a child: what was decided is what runs.
+//! From a request to a child: the file that the decision was about is the file that runs.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,26 +8,29 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::descriptor_map::{MapError, check_numbers};
+use super::descriptor_map::{MapError, check_numbers, open_file_limit};
+use super::executor::PreparedExec;
+use super::failure::{Stage, StartFailure};
+use super::identity::Identity;
+use super::job::{Spawn, SpawnError};
 use super::program::{PinnedFile, identity_of, open_directory};
-use super::supervisor::{Identity, Placement};
-use super::tree::{Spawn, SpawnError, Stage, StartFailure, Tree, open_file_limit};
-use super::{PreparedExec, tree};
+use super::supervisor::Placement;
+use super::tree::Tree;
 use crate::protocol::Request;
 
-/// What the server saw of a request's files before the policy was asked.
+/// The files of a request as they were before the policy was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct FilesAtDecision {
     file: std::ffi::OsString,
     workdir: std::ffi::OsString,
     program: Result<Identity, StartFailure>,
     /// Device and inode; the rest of a directory may change.
     directory: Result<((u32, u32), u64), StartFailure>,
     /// The program's path without symbolic links.
-    pub canonical: Option<PathBuf>,
+    pub(crate) canonical: Option<PathBuf>,
 }
 
-/// Why an escalated command isn't even tried.
+/// Why an escalated command isn't started at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("{0}")]
@@ -38,14 +41,14 @@ pub(crate) enum Refusal {
     System(#[from] io::Error),
 }
 
-impl Seen {
+impl FilesAtDecision {
     /// Looks at a request's program and working directory. Blocks as long as the file systems do.
     ///
     /// `resolved` is the absolute path that the policy will be asked about.
     ///
     /// # Errors
-    /// When `resolved` and the request's own words lead to different files: somebody is moving directories about.
-    pub fn look(request: &Request, resolved: &OsStr) -> Result<Self, Refusal> {
+    /// When `resolved` and the request's own path lead to different files: the directory tree changed concurrently.
+    pub(crate) fn look(request: &Request, resolved: &OsStr) -> Result<Self, Refusal> {
         let workdir = open_workdir(&request.workdir);
         let program = workdir
             .as_ref()
@@ -56,7 +59,9 @@ impl Seen {
         {
             let by_path = PinnedFile::open(directory.as_fd(), resolved);
             if !by_path.is_ok_and(|other| other.identity() == program.identity()) {
-                return Err(io::Error::other("the path to the program changes while it is looked at").into());
+                return Err(
+                    io::Error::other("the path to the program changed while it was being resolved").into(),
+                );
             }
         }
         Ok(Self {
@@ -68,7 +73,7 @@ impl Seen {
         })
     }
 
-    /// Opens again what the decision was about; something else under the same name is a failed start.
+    /// Opens the files of the decision again; a different file under the same name is a failed start.
     fn reopen(
         &self,
         exec: &PreparedExec,
@@ -123,10 +128,10 @@ fn failure(stage: Stage, error: &io::Error) -> StartFailure {
 /// Starts an escalated command with the descriptors that came with its request. Blocks for the start of a process.
 ///
 /// # Errors
-/// When the descriptors' numbers are impossible, or the system has no room for another process: nothing was started.
+/// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
 pub(crate) fn spawn_escalated(
     exec: PreparedExec,
-    seen: &Seen,
+    files: &FilesAtDecision,
     numbers: &[i64],
     descriptors: Vec<OwnedFd>,
     open_files: Option<(u64, u64)>,
@@ -134,17 +139,17 @@ pub(crate) fn spawn_escalated(
     if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
         return Err(MapError::TooMany(descriptors.len()).into());
     }
-    // What the child itself couldn't open is no number for it, even if this process may use it.
+    // The child must be able to use the numbers under its own limit, even if this process has a higher one.
     let limit = open_file_limit()?;
     let limit = open_files.map_or(limit, |(soft, _)| soft.min(limit));
     let numbers = check_numbers(numbers, descriptors.len(), limit)?;
-    let (program, workdir) = seen.reopen(&exec);
+    let (program, workdir) = files.reopen(&exec);
     let about = match (&program, &workdir) {
         (_, Err(failure)) if failure.stage == Stage::Workdir => exec.workdir.as_os_str(),
         _ => &exec.file,
     };
     let error_prefix = [b"shell-escalation: ", about.as_bytes(), b": "].concat();
-    Ok(tree::Tree::spawn(Spawn {
+    Ok(Tree::spawn(Spawn {
         program,
         path: exec.file,
         argv: exec.argv,
@@ -163,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_leads_to_another_file_than_the_requests_words_is_refused() {
+    fn a_resolved_path_that_leads_to_another_file_than_the_request_is_refused() {
         let request = Request {
             file: "true".into(),
             argv: vec!["true".into()],
@@ -171,9 +176,13 @@ mod tests {
             env: Vec::new(),
             umask: None,
         };
-        let look = |resolved: &str| Seen::look(&request, OsStr::new(resolved));
+        let look = |resolved: &str| FilesAtDecision::look(&request, OsStr::new(resolved));
         assert!(look("/bin/true").is_ok());
         let refusal = look("/bin/false").expect_err("another file");
-        assert!(refusal.to_string().contains("changes while it is looked at"));
+        assert!(
+            refusal
+                .to_string()
+                .contains("changed while it was being resolved")
+        );
     }
 }

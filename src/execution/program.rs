@@ -1,4 +1,4 @@
-//! Opens programs and working directories as the kernel would, and remembers which file that was.
+//! Opens programs and working directories as the kernel would, and remembers which files they were.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::supervisor::{Identity, STATX_IDENTITY};
+use super::identity::{Identity, STATX_IDENTITY};
 
-/// A file that was opened without reading it, and what it looked like then.
+/// A file opened with O_PATH, and its identity at that moment.
 #[derive(Debug)]
 pub(crate) struct PinnedFile {
     descriptor: OwnedFd,
@@ -16,43 +16,43 @@ pub(crate) struct PinnedFile {
 }
 
 impl PinnedFile {
-    /// Opens `path`, relative to `directory`, following symbolic links but none of procfs's magic ones: those would name
-    /// something of this process.
+    /// Opens `path`, relative to `directory`. Symbolic links are followed, but not procfs's magic links, which would lead to
+    /// files of this process.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
+    /// What openat2(2) or statx(2) says.
+    pub(crate) fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
         let descriptor = open_path(directory, path, 0)?;
         let identity = identity_of(descriptor.as_fd())?;
         Ok(Self { descriptor, identity })
     }
 
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
 
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
     /// The absolute path without symbolic links, as the kernel knows it.
     ///
     /// # Errors
-    /// When /proc isn't there.
-    pub fn canonical(&self) -> io::Result<PathBuf> {
+    /// When /proc isn't mounted.
+    pub(crate) fn canonical(&self) -> io::Result<PathBuf> {
         canonical(self.descriptor.as_fd())
     }
 }
 
-/// Opens a directory to change into it later.
+/// Opens a directory with O_PATH, for fchdir(2) later.
 ///
 /// # Errors
-/// What the kernel says.
+/// What openat2(2) says; ELOOP for a directory of this process in /proc.
 pub(crate) fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
     // SAFETY: AT_FDCWD is what openat takes for "no directory"; it is never closed.
     let nowhere = unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
     let directory = open_path(nowhere, path, libc::O_DIRECTORY)?;
-    // `/proc/self` and its kin are ordinary links, and lead to this process instead of the one that asks.
+    // `/proc/self` and the like are ordinary links, and lead to this process instead of the one that asks.
     let own = Path::new("/proc").join(std::process::id().to_string());
     if path.as_bytes().starts_with(b"/proc") && canonical(directory.as_fd())?.starts_with(own) {
         return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -60,7 +60,7 @@ pub(crate) fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
     Ok(directory)
 }
 
-/// What tells the file from others now.
+/// The file's identity now.
 ///
 /// # Errors
 /// What statx(2) says.
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_this_process_are_refused() {
+    fn paths_to_this_process_are_refused() {
         for path in ["/proc/self/exe", "/proc/self/root/bin/sh", "/dev/fd/0"] {
             let error = open(Path::new(path)).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{path}");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_opened_closes_on_exec() {
+    fn opened_files_close_on_exec() {
         let file = open(Path::new("/bin/sh")).unwrap();
         let flags = nix::fcntl::fcntl(file.descriptor(), nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags, libc::FD_CLOEXEC);

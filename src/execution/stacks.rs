@@ -1,4 +1,4 @@
-//! The memory that a supervisor and its child run on: they share the host's, but not its stacks.
+//! The stacks of a supervisor and its child, which share all other memory with the host.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -6,9 +6,9 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// The stacks of a supervisor and of its child until that executes, each above a page that can't be touched.
+/// The stacks of a supervisor, and of its child until it executes its program, each above a guard area.
 #[derive(Debug)]
-pub(super) struct Stacks {
+pub(crate) struct Stacks {
     base: ptr::NonNull<c_void>,
 }
 
@@ -22,8 +22,23 @@ const SUPERVISOR_STACK: usize = 64 * 1024;
 const CHILD_STACK: usize = 64 * 1024;
 const STACKS: usize = GUARD + CHILD_STACK + GUARD + SUPERVISOR_STACK;
 
+/// Where a process on one of these stacks starts: its highest address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackTop(ptr::NonNull<c_void>);
+
+// SAFETY: just an address; using it is unsafe.
+unsafe impl Send for StackTop {}
+// SAFETY: as above.
+unsafe impl Sync for StackTop {}
+
+impl StackTop {
+    pub(crate) fn as_ptr(self) -> *mut u8 {
+        self.0.as_ptr().cast()
+    }
+}
+
 impl Stacks {
-    pub fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let size = std::num::NonZeroUsize::new(STACKS).expect("a constant");
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_STACK;
         // SAFETY: a new mapping touches no existing memory.
@@ -32,27 +47,25 @@ impl Stacks {
         let stacks = Self { base };
         for guard in [0, GUARD + CHILD_STACK] {
             // SAFETY: within the mapping that was just made.
-            let protected = unsafe { mprotect(base.byte_add(guard), GUARD, ProtFlags::PROT_NONE) };
-            if let Err(errno) = protected {
-                stacks.unmap();
-                return Err(errno);
-            }
+            unsafe { mprotect(base.byte_add(guard), GUARD, ProtFlags::PROT_NONE)? };
         }
         Ok(stacks)
     }
 
-    pub fn child_top(&self) -> *mut u8 {
+    pub(crate) fn child_top(&self) -> StackTop {
         // SAFETY: within the mapping.
-        unsafe { self.base.byte_add(GUARD + CHILD_STACK) }.as_ptr().cast()
+        StackTop(unsafe { self.base.byte_add(GUARD + CHILD_STACK) })
     }
 
-    pub fn supervisor_top(&self) -> *mut u8 {
+    pub(crate) fn supervisor_top(&self) -> StackTop {
         // SAFETY: one past the mapping's end, as a stack's start is.
-        unsafe { self.base.byte_add(STACKS) }.as_ptr().cast()
+        StackTop(unsafe { self.base.byte_add(STACKS) })
     }
+}
 
-    /// Only for stacks that nobody runs on.
-    pub fn unmap(self) {
+impl Drop for Stacks {
+    /// No process may run on them any more.
+    fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and this is its last use.
         let _ = unsafe { munmap(self.base, STACKS) };
     }
@@ -80,16 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn below_each_stack_nothing_can_be_touched() {
+    fn each_stack_ends_in_a_guard_area() {
         let stacks = Stacks::new().unwrap();
         for (top, size) in [
             (stacks.child_top(), CHILD_STACK),
             (stacks.supervisor_top(), SUPERVISOR_STACK),
         ] {
+            let top = top.as_ptr();
             assert_eq!(permissions(top.wrapping_sub(1)), "rw-p");
             assert_eq!(permissions(top.wrapping_sub(size)), "rw-p");
             assert_eq!(permissions(top.wrapping_sub(size + 1)), "---p");
         }
-        stacks.unmap();
     }
 }

@@ -1,20 +1,32 @@
-//! What a line about a failed start says.
+//! Why a start failed, in the C library's words.
+
+use nix::errno::Errno;
+
+use super::failure::{Stage, StartFailure};
+
+/// Why there is no child, for the user of the shell.
+pub(crate) fn describe(failure: StartFailure) -> &'static str {
+    match failure.stage {
+        Stage::Swapped => "the program changed between decision and execution",
+        _ => describe_errno(failure.errno),
+    }
+}
 
 /// The C library's words for why a start fails; its own function allocates.
-pub(super) fn describe(errno: i32) -> &'static str {
+fn describe_errno(errno: Errno) -> &'static str {
     match errno {
-        libc::ENOENT => "No such file or directory",
-        libc::EACCES => "Permission denied",
-        libc::ENOEXEC => "Exec format error",
-        libc::E2BIG => "Argument list too long",
-        libc::ENOTDIR => "Not a directory",
-        libc::EISDIR => "Is a directory",
-        libc::ELOOP => "Too many levels of symbolic links",
-        libc::ETXTBSY => "Text file busy",
-        libc::ENAMETOOLONG => "File name too long",
-        libc::ENOMEM => "Cannot allocate memory",
-        libc::EAGAIN => "Resource temporarily unavailable",
-        libc::EPERM => "Operation not permitted",
+        Errno::ENOENT => "No such file or directory",
+        Errno::EACCES => "Permission denied",
+        Errno::ENOEXEC => "Exec format error",
+        Errno::E2BIG => "Argument list too long",
+        Errno::ENOTDIR => "Not a directory",
+        Errno::EISDIR => "Is a directory",
+        Errno::ELOOP => "Too many levels of symbolic links",
+        Errno::ETXTBSY => "Text file busy",
+        Errno::ENAMETOOLONG => "File name too long",
+        Errno::ENOMEM => "Cannot allocate memory",
+        Errno::EAGAIN => "Resource temporarily unavailable",
+        Errno::EPERM => "Operation not permitted",
         _ => UNDESCRIBED,
     }
 }
@@ -26,10 +38,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_starts_are_told_in_the_words_of_the_c_library() {
+    fn errors_are_described_as_by_the_c_library() {
         let mut described = 0;
         for errno in 1..=133 {
-            let words = describe(errno);
+            let words = describe_errno(Errno::from_raw(errno));
             if words != UNDESCRIBED {
                 let theirs = std::io::Error::from_raw_os_error(errno).to_string();
                 assert_eq!(theirs, format!("{words} (os error {errno})"));

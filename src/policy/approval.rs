@@ -1,5 +1,4 @@
-//! Decisions that a person makes: may take minutes, may be withdrawn, and are remembered for a session if the person
-//! says so.
+//! Decisions made by a person: they may take minutes, may be withdrawn, and are remembered for the session on request.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,12 +10,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Decision, PolicyError, PolicyRequest};
 
-/// What a person says.
+/// A person's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Approval {
     /// Escalate this one.
     Yes,
-    /// Escalate this one, and without asking every later one in the same session with the same program, arguments
+    /// Escalate this one, and, without asking again, all later ones in the same session with the same program, arguments
     /// and working directory.
     Always,
     /// Don't execute it.
@@ -26,10 +25,10 @@ pub enum Approval {
     },
 }
 
-/// Asks a person. Requests come concurrently; a future that is dropped is a question that nobody needs answered any more.
+/// Asks a person. Requests may come concurrently; a future is dropped when its answer is no longer needed.
 pub trait Approver: Send + Sync + 'static {
-    /// Asks about escalating `request`; `reason` is what the rule says about it. While this runs, the timeout of a one-shot
-    /// command stands still.
+    /// Asks about escalating `request`; `reason` is the rule's. While this runs, the timeout of a one-shot command is
+    /// suspended.
     fn approve(
         &self,
         request: &PolicyRequest,
@@ -37,14 +36,14 @@ pub trait Approver: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Approval, PolicyError>> + Send;
 }
 
-/// The approver where there is no person: says no.
+/// The approver when there is no person to ask: it says no.
 #[derive(Clone, Copy, Debug)]
-pub struct NobodyThere;
+pub struct NoApprover;
 
-impl Approver for NobodyThere {
+impl Approver for NoApprover {
     async fn approve(&self, _: &PolicyRequest, _: Option<&str>) -> Result<Approval, PolicyError> {
         Ok(Approval::No {
-            reason: Some("needs approval, and there is nobody to ask".to_owned()),
+            reason: Some("needs approval, but there is no one to ask".to_owned()),
         })
     }
 }
@@ -68,13 +67,13 @@ impl<A: Approver> AnyApprover for A {
     }
 }
 
-/// An approver and what it has said once and for all.
+/// An approver, and what it has approved for whole sessions.
 pub(super) struct Approvals {
     approver: Box<dyn AnyApprover>,
     always: Mutex<HashSet<Approved>>,
 }
 
-/// What `Always` is about. The file itself is compared again when it is executed.
+/// What `Always` applies to. The file itself is compared again when it is executed.
 #[derive(PartialEq, Eq, Hash)]
 struct Approved {
     session: u64,
@@ -104,15 +103,19 @@ impl fmt::Debug for Approvals {
 }
 
 impl Approvals {
-    pub fn new(approver: impl Approver) -> Self {
+    pub(super) fn new(approver: impl Approver) -> Self {
         Self {
             approver: Box::new(approver),
             always: Mutex::default(),
         }
     }
 
-    /// A decision by the approver, or by what it said before.
-    pub async fn ask(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Decision, PolicyError> {
+    /// The decision of the approver, or of its earlier `Always`.
+    pub(super) async fn ask(
+        &self,
+        request: &PolicyRequest,
+        reason: Option<&str>,
+    ) -> Result<Decision, PolicyError> {
         let approved = Approved::of(request);
         if self.always().contains(&approved) {
             return Ok(Decision::escalate());

@@ -1,6 +1,6 @@
-//! Strings of the wire that carry any bytes but NUL (extension *bytes*).
+//! Strings on the wire, which carry any bytes except NUL (extension *bytes*).
 //!
-//! A byte that is not part of UTF-8 is written as the lone low surrogate `\udc00 + byte`: what Python calls
+//! A byte that is not part of valid UTF-8 is written as the lone low surrogate `\udc00 + byte`, like Python's
 //! surrogateescape.
 
 use std::ffi::{OsStr, OsString};
@@ -11,12 +11,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A name, argument or path from the wire: any bytes but NUL.
+/// A name, argument or path from the wire: any bytes except NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WireText(OsString);
 
 impl WireText {
-    /// Whether there is not a single byte.
+    /// Whether it has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -58,10 +58,10 @@ impl<'de> Deserialize<'de> for WireText {
     }
 }
 
-/// Turns escaped bytes (`ED B2 80` to `ED B3 BF`) into the bytes meant; refuses NUL and every other surrogate.
+/// Decodes escaped bytes (`ED B2 80` to `ED B3 BF`); refuses NUL and all other surrogates.
 fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
     if bytes.contains(&0) {
-        return Err("NUL in a string");
+        return Err("a string contains NUL");
     }
     if std::str::from_utf8(bytes).is_ok() {
         return Ok(OsString::from_vec(bytes.to_vec()));
@@ -74,7 +74,7 @@ fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
                 decoded.push(((middle & 0x03) << 6) | (last & 0x3F));
                 after
             }
-            (0xED, [0xA0..=0xBF, ..]) => return Err("a lone surrogate that stands for no byte"),
+            (0xED, [0xA0..=0xBF, ..]) => return Err("a lone surrogate that does not encode a byte"),
             _ => {
                 decoded.push(first);
                 tail
@@ -82,13 +82,13 @@ fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
         };
     }
     if decoded.contains(&0) {
-        Err("NUL in a string")
+        Err("a string contains NUL")
     } else {
         Ok(OsString::from_vec(decoded))
     }
 }
 
-/// Writes bytes as a JSON string token, those outside of UTF-8 as lone surrogates: as names and arguments travel.
+/// Encodes bytes as a JSON string, those outside UTF-8 as lone surrogates: the wire format of names and arguments.
 #[must_use]
 pub fn encode_json_text(text: &OsStr) -> String {
     let mut json = String::with_capacity(text.len() + 2);
@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_but_nul_survive_the_wire(bytes in proptest::collection::vec(1_u8.., 0..64)) {
+        fn any_bytes_except_nul_survive_the_wire(bytes in proptest::collection::vec(1_u8.., 0..64)) {
             let text = OsString::from_vec(bytes);
             let json = encode_json_text(&text);
             let back: WireText = serde_json::from_str(&json).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn low_surrogates_below_dc80_stand_for_no_byte() {
+    fn surrogates_outside_dc80_to_dcff_are_refused() {
         for json in [
             r#""\udc00""#,
             r#""\udc7f""#,

@@ -1,4 +1,4 @@
-//! One-shot commands: a shell, a session for it, and their common end.
+//! One-shot commands: a shell with a session of its own, which ends with it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
-use crate::execution::ShellCommand;
-use crate::session::EscalationSession;
+use crate::execution::{ShellCommand, ShellOutput};
+use crate::session::{EscalationSession, Settings};
 
-/// The exit code of a command that was killed because its time was over, as timeout(1) has it.
+/// The exit code of a command that timed out, the same as timeout(1)'s.
 const TIMED_OUT: i32 = 124;
 
 /// How long an executor may take to obey a cancellation before its future is dropped.
@@ -28,7 +27,7 @@ pub struct ExecParams {
     pub env: Vec<(OsString, OsString)>,
     /// Whether the shell is a login shell (`-lc`, `-il`) or not (`-c`, `-i`).
     pub login: bool,
-    /// After this time everything is killed. Time spent on approvals doesn't count.
+    /// After this time everything is killed. Time spent waiting for approval does not count.
     pub timeout: Option<Duration>,
 }
 
@@ -41,7 +40,7 @@ impl ExecParams {
         }
     }
 
-    /// An interactive login shell; it needs an executor whose standard streams lead to a terminal.
+    /// An interactive login shell; it needs an executor whose standard streams are a terminal.
     pub fn interactive(workdir: impl Into<PathBuf>) -> Self {
         Self {
             command: None,
@@ -57,7 +56,7 @@ impl ExecParams {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExecResult {
-    /// The shell's status, 0 to 255; 128 + N when it was killed by signal N; 124 at the timeout.
+    /// The shell's status, 0 to 255; 128 + N when it was killed by signal N; 124 when it timed out.
     pub exit_code: i32,
     /// The signal that killed the shell.
     pub signal: Option<i32>,
@@ -67,7 +66,7 @@ pub struct ExecResult {
     pub stderr: Vec<u8>,
     /// From start to end.
     pub duration: Duration,
-    /// Whether the command was killed because its time was over.
+    /// Whether the command was killed because it timed out.
     pub timed_out: bool,
 }
 
@@ -122,10 +121,10 @@ pub(super) async fn exec(
         () = time_over => {
             stop.cancel();
             let output = tokio::time::timeout(GRACE, &mut running).await;
-            (output.unwrap_or_else(|_| Ok(crate::execution::ShellOutput::default())), true)
+            (output.unwrap_or_else(|_| Ok(ShellOutput::default())), true)
         }
     };
-    // Before anything is returned, an error included.
+    // Also before an error is returned.
     session.close().await;
     let output = output?;
     Ok(ExecResult {

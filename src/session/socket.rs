@@ -7,13 +7,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-/// Names the client's end by its number.
-pub const SOCKET_VARIABLE: &str = "CODEX_ESCALATE_SOCKET";
+/// The variable with the number of the client's end.
+pub(super) const SOCKET_VARIABLE: &str = "CODEX_ESCALATE_SOCKET";
 
-/// Names the program that a patched shell executes in place of every command.
-pub const EXEC_WRAPPER: &str = "EXEC_WRAPPER";
+/// The variable with the path of the program that a patched shell executes in place of every command.
+pub(super) const EXEC_WRAPPER: &str = "EXEC_WRAPPER";
 
-/// Scripts redirect the first numbers as they like, and shells use the next ones: stay out of their way.
+/// Scripts redirect the lowest numbers, and shells use those above them for themselves: stay clear of both.
 const LOWEST_CLIENT_NUMBER: i32 = 100;
 
 /// Both ends, the server's first, close-on-exec from the system call on.
@@ -25,7 +25,7 @@ pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         SockFlag::SOCK_CLOEXEC,
     )?;
     let number = match fcntl(&client, FcntlArg::F_DUPFD_CLOEXEC(LOWEST_CLIENT_NUMBER)) {
-        // The limit of open files is below that: then at least not a standard stream.
+        // The limit of open files is lower than that: then at least not a standard stream.
         Err(Errno::EINVAL | Errno::EMFILE) => fcntl(&client, FcntlArg::F_DUPFD_CLOEXEC(3))?,
         number => number?,
     };

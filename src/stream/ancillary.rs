@@ -1,23 +1,23 @@
-//! recvmsg(2) with descriptors that are owned, and close-on-exec, from the system call on.
+//! recvmsg(2) with descriptors that are owned and close-on-exec from the system call on.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-/// The kernel sends at most so many descriptors with one message (SCM_MAX_FD), so the list can't be cut for lack of room.
+/// The most descriptors that the kernel sends with one message (SCM_MAX_FD): with room for them, the list is never truncated.
 const MOST_DESCRIPTORS: usize = 253;
 
-// CMSG_SPACE is no constant function everywhere; this is its definition for 64-bit alignment, with room to spare.
+// CMSG_SPACE is not a constant function everywhere; this is its definition for 64-bit alignment, with room to spare.
 const CONTROL_BYTES: usize = 64 + MOST_DESCRIPTORS * size_of::<libc::c_int>();
 
-/// The peer's pidfd (unix(7), SO_PASSPIDFD, since Linux 6.5), which comes unasked on a socket that its maker wants it on.
+/// The peer's pidfd (unix(7), SO_PASSPIDFD, since Linux 6.5), which arrives if the socket's creator has enabled it.
 const SCM_PIDFD: libc::c_int = 0x04;
 
 #[repr(align(16))]
 struct ControlBuffer(MaybeUninit<[u8; CONTROL_BYTES]>);
 
-/// What one call brought.
+/// What one call received.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// Bytes of data; 0 is the end of a stream, or an empty datagram.
@@ -28,7 +28,7 @@ pub(crate) struct Received {
     pub truncated: bool,
 }
 
-/// Receives into `data` and takes whatever descriptors come along. Never blocks.
+/// Receives data and any descriptors that come with it. Never blocks.
 pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, data: &mut [u8]) -> io::Result<Received> {
     let mut control = ControlBuffer(MaybeUninit::uninit());
     let mut part = libc::iovec {
@@ -53,7 +53,7 @@ pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, data: &mut [u8]) 
             return Err(error);
         }
     };
-    // First of all make every descriptor owned, so that no way out of here leaks one.
+    // First make every descriptor owned, so that no return path leaks one.
     let mut descriptors = Vec::new();
     // SAFETY: the kernel has filled in `message`; the CMSG macros walk exactly what it wrote.
     unsafe {
@@ -81,7 +81,7 @@ pub(crate) fn receive_with_descriptors(socket: BorrowedFd<'_>, data: &mut [u8]) 
     })
 }
 
-/// Receives data alone: without room for them the kernel installs no descriptor. Never blocks.
+/// Receives only data: without room for them, the kernel installs no descriptors. Never blocks.
 pub(crate) fn receive(socket: BorrowedFd<'_>, data: &mut [u8]) -> io::Result<usize> {
     loop {
         let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn who_sends_is_no_descriptor_of_the_message() {
         let (client, server) = UnixStream::pair().unwrap();
-        // Whoever made both ends can demand that the kernel tells.
+        // The creator of both ends can request the peer's pidfd.
         nix::sys::socket::setsockopt(&server, nix::sys::socket::sockopt::PassCred, &true).unwrap();
         bring_pidfds(&server);
         let (_files, numbers) = nulls(2);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn without_room_no_descriptor_is_installed() {
         let (client, server) = UnixStream::pair().unwrap();
-        // A pipe tells who holds its other end: with all writers gone it is at its end.
+        // A pipe shows whether its other end is open: once all writers are closed, it is at its end.
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
         client.send_with_fd(b"x", &[writer.as_raw_fd()]).unwrap();
         drop(writer);

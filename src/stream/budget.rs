@@ -1,20 +1,20 @@
-//! Memory that the requests of a session may take together.
+//! The memory that a session's requests may use together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is left of a session's memory.
+/// The rest of a session's memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<AtomicUsize>);
 
 impl Budget {
-    /// A budget of so many bytes.
-    pub fn new(bytes: usize) -> Self {
+    /// A budget of this many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// Nothing yet, to be grown.
-    pub fn share(&self) -> Share {
+    /// An empty share, which can grow.
+    pub(crate) fn share(&self) -> Share {
         Share {
             budget: self.clone(),
             bytes: 0,
@@ -22,7 +22,7 @@ impl Budget {
     }
 }
 
-/// What one request has of the budget; gives it back when dropped.
+/// One request's share of the budget, which it returns when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Budget,
@@ -30,9 +30,9 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Takes more bytes; false when there are not so many left.
+    /// Takes more bytes; false if fewer are left.
     #[must_use]
-    pub fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let left = &self.budget.0;
         let taken = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
             left.checked_sub(bytes)
@@ -43,8 +43,8 @@ impl Share {
         taken.is_ok()
     }
 
-    /// Hands over what was taken, and starts anew.
-    pub fn take(&mut self) -> Self {
+    /// Hands over the share, and leaves an empty one.
+    pub(crate) fn take(&mut self) -> Self {
         let empty = self.budget.share();
         std::mem::replace(self, empty)
     }

@@ -1,23 +1,64 @@
-//! Cuts a byte stream into frames: a length of four bytes, little-endian, then the payload.
+//! Splits a byte stream into frames: a length of four bytes, little-endian, then the payload.
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::ancillary::{receive, receive_with_descriptors};
-use super::{Frame, Share, StreamError};
+use super::budget::Share;
 
 const HEADER: usize = 4;
 
-/// The buffer of a frame starts with at most so much and doubles as data arrives: a length alone costs nothing.
+/// A frame's buffer starts with at most this many bytes and doubles as data arrives, so that a mere length costs little.
 const FIRST_ALLOCATION: usize = 64 * 1024;
 
-/// What has come of the frame in the works. Never reads beyond the frame's end, since descriptors of the next message
+/// Why a request stream cannot continue.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The peer closed its end in the middle of a frame.
+    #[error("the stream ended in the middle of a frame, after {received} of {expected} bytes")]
+    Truncated {
+        /// Bytes of the frame's current part that had arrived.
+        received: usize,
+        /// Length of that part in bytes.
+        expected: usize,
+    },
+    /// The announced length is over the limit; nothing of that size was allocated.
+    #[error("a frame of {length} bytes exceeds the limit of {limit}")]
+    TooLong {
+        /// Announced payload length in bytes.
+        length: usize,
+        /// The server's limit in bytes.
+        limit: usize,
+    },
+    /// The session's requests have used up their memory.
+    #[error("the session's open requests leave no memory for a frame of {0} bytes")]
+    NoMemory(usize),
+    /// The kernel could not deliver all descriptors, for example because the process has too many open.
+    #[error("not all descriptors of a message could be received")]
+    DescriptorsLost,
+    /// A system call failed.
+    #[error("request stream: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// One frame as received.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub payload: Vec<u8>,
+    /// Descriptors that came with the frame's first byte; always empty if none were expected.
+    pub descriptors: Vec<OwnedFd>,
+    /// The payload's share of the session's memory.
+    pub share: Share,
+}
+
+/// The part of the current frame that has arrived. Never reads beyond the frame's end, since the next message's descriptors
 /// come with its first byte.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     limit: usize,
     header: [u8; HEADER],
     header_filled: usize,
-    /// Zeroed room for the payload, up to what has been grown so far.
+    /// Zeroed space for the payload, as far as it has grown.
     payload: Vec<u8>,
     payload_filled: usize,
     descriptors: Vec<OwnedFd>,
@@ -25,7 +66,7 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    pub fn new(limit: usize, share: Share) -> Self {
+    pub(super) fn new(limit: usize, share: Share) -> Self {
         Self {
             limit,
             header: [0; HEADER],
@@ -37,9 +78,9 @@ impl FrameReader {
         }
     }
 
-    /// Reads until a frame is complete (`Some`), the stream is at its end between two frames (`None`), or nothing is
-    /// there to be read (`WouldBlock`; call again, nothing is lost).
-    pub fn advance(
+    /// Reads until a frame is complete (`Some`), the stream ends between two frames (`None`), or there is nothing to read
+    /// (`WouldBlock`; call again, nothing is lost).
+    pub(super) fn advance(
         &mut self,
         socket: BorrowedFd<'_>,
         with_descriptors: bool,
@@ -104,12 +145,12 @@ impl FrameReader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Budget;
     use super::*;
+    use crate::stream::Budget;
     use proptest::prelude::*;
     use sendfd::SendWithFd;
     use std::fs::File;
-    use std::io::{self, Write};
+    use std::io::Write;
     use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::net::UnixStream;
 
@@ -127,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_cut_anywhere_arrive_whole(
+        fn frames_split_anywhere_arrive_whole(
             payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..5),
             cuts in proptest::collection::vec(1_usize..50, 1..40),
         ) {
@@ -224,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_inside_of_a_frame_is_an_error_and_between_frames_none() {
+    fn the_end_is_an_error_within_a_frame_but_not_between_frames() {
         for sent in [&b"\x05"[..], b"\x05\0\0\0", b"\x05\0\0\0abcd"] {
             let (mut client, server) = UnixStream::pair().unwrap();
             client.write_all(sent).unwrap();
@@ -250,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_beyond_the_session_s_memory_is_refused_as_it_grows() {
+    fn a_frame_over_the_session_s_memory_is_refused_as_it_grows() {
         let (mut client, server) = UnixStream::pair().unwrap();
         let mut reader = FrameReader::new(1 << 20, Budget::new(100_000).share());
         client.write_all(&(200_000_u32).to_le_bytes()).unwrap();

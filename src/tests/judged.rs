@@ -1,5 +1,5 @@
-//! The whole suite as one test of this package, for `make mutants`: a change of the server that breaks no case and no
-//! unit test is one that nobody would notice.
+//! The whole suite as one test of this package, for `make mutants`: a change to the server that breaks neither a case nor a
+//! unit test would go unnoticed.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -33,7 +33,7 @@ fn the_suite_finds_nothing() {
         match line.split_whitespace().next() {
             Some("pass") => passed += 1,
             Some("fail" | "harness-error") => {
-                // The run takes down what it has started.
+                // The run ends what it has started.
                 let pid = nix::unistd::Pid::from_raw(run.id().cast_signed());
                 nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
                 run.wait().expect("it ends");

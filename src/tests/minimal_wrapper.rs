@@ -1,5 +1,5 @@
-//! The wrapper's side of the protocol in as few lines as it takes: for tests, and to read. It forwards no signals, knows
-//! only UTF-8, and leaves marks of its language's runtime on the command; `execve-wrapper` is the real one.
+//! The wrapper's side of the protocol in as few lines as possible, for tests and for readers. It forwards no signals, supports
+//! only UTF-8, and lets its runtime's changes to the process reach the command; `execve-wrapper` is the real one.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

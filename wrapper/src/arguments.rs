@@ -10,7 +10,7 @@ pub struct Strings {
 
 impl Strings {
     /// # Safety
-    /// `first` points to a NULL-terminated vector of C strings. It and they live as long as the process, and nobody
+    /// `first` points to a NULL-terminated vector of C strings. It and they live as long as the process, and nothing
     /// else changes them.
     pub unsafe fn new(first: *mut *const c_char) -> Self {
         Self { first }
@@ -77,8 +77,8 @@ impl Command {
         self.environment
     }
 
-    /// The arguments for a shell that shall run the command as a script: `SHELL SCRIPT ARGV1 ...`. They are as many as
-    /// FILE and ARGV together, and so take their place in the vector.
+    /// The arguments for a shell that is to run the command as a script: `SHELL SCRIPT ARGV1 ...`. They are as many as
+    /// FILE and ARGV together, so they take those places in the vector.
     pub fn into_script_arguments(self, shell: &'static CStr, script: &'static CStr) -> Strings {
         // SAFETY: the vector has at least three strings, and this program alone may change it.
         unsafe {

@@ -1,4 +1,4 @@
-//! Deny: says so on standard error (`wrapper.deny.message`).
+//! Deny: the message on standard error (`wrapper.deny.message`).
 
 use crate::failure::Message;
 use crate::json::Text;
@@ -7,7 +7,7 @@ use crate::text::{self, Layout};
 /// The status of a denied command (`wrapper.deny.status`).
 pub const STATUS: i32 = 1;
 
-/// Writes the message of a denial. Control characters of the reason, newline and tab aside, are shown and not obeyed
+/// Writes the message of a denial. Control characters of the reason, except newline and tab, are escaped
 /// (`wrapper.deny.control`).
 // Never inlined: the message's memory on the stack would cost every run a page.
 #[inline(never)]

@@ -13,7 +13,7 @@ use crate::sys;
 /// How many descriptors one message may carry.
 pub const MAX_DESCRIPTORS: usize = 16;
 
-/// How far descriptors are looked for one by one when /proc can't list them: the kernel's default for the largest number.
+/// How many numbers are tried one by one when /proc can't list the descriptors: the kernel's default limit.
 const LAST_PROBED: RawFd = 1 << 20;
 
 /// The numbers of the descriptors that go to the server, ascending.
@@ -41,7 +41,7 @@ impl Inherited {
         inherited.numbers[..inherited.count.min(MAX_DESCRIPTORS)].sort_unstable();
         if inherited.count > MAX_DESCRIPTORS {
             return Err(Failure {
-                what: "it would inherit more than the 16 descriptors that can be handed to the server; close some of them, there are",
+                what: "the command would inherit more descriptors than the 16 that can be handed to the server (close some of them)",
                 detail: Detail::Number(inherited.count as i64),
             });
         }
@@ -53,21 +53,21 @@ impl Inherited {
         &self.numbers[..self.count]
     }
 
-    /// The descriptors in the order of their numbers; the first `numbers().len()` of them count.
+    /// The descriptors in the order of their numbers; only the first `numbers().len()` of them count.
     pub fn borrowed(&self) -> [BorrowedFd<'static>; MAX_DESCRIPTORS] {
         // Places beyond the count hold number 0, which is borrowed like any other but not sent.
         self.numbers.map(sys::inherited)
     }
 
     /// Closes the wrapper's copies, so that the child alone decides when its files end (`wrapper.escalate.eof`). Standard
-    /// error stays, for the wrapper's own last words.
+    /// error stays open for the wrapper's own messages.
     pub fn close_all_but_stderr(self) {
         for &number in self.numbers().iter().filter(|&&number| number != 2) {
             sys::close_inherited(number);
         }
     }
 
-    /// Takes the descriptors from /proc; whether there is one.
+    /// Lists the descriptors from /proc; false if /proc isn't there.
     fn listed(&mut self) -> Result<bool, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(directory) = rustix::fs::openat(CWD, c"/proc/self/fd", flags, Mode::empty()) else {
@@ -77,7 +77,7 @@ impl Inherited {
         let mut entries = RawDir::new(&directory, &mut space);
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(Failure::system("cannot list the open descriptors"))?;
-            // "." and ".." are no numbers.
+            // "." and ".." are not numbers.
             let name = entry.file_name().to_str().ok();
             if let Some(number) = name.and_then(|name| name.parse().ok()) {
                 self.consider(number);
@@ -110,7 +110,7 @@ impl Inherited {
     }
 }
 
-/// Whether it is open and would outlive an execve. What the wrapper has opened itself would not.
+/// Whether the descriptor is open and would survive an execve. Those that the wrapper opened itself would not.
 fn is_inheritable(number: RawFd) -> bool {
     rustix::io::fcntl_getfd(sys::inherited(number)).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
 }

@@ -1,5 +1,5 @@
-//! Escalate: the server executes the command, and the wrapper stands in for it: it hands over the descriptors, passes
-//! signals on, stops and continues with the child, and ends as the child ended.
+//! Escalate: the server executes the command, and the wrapper stands in for it: it hands over the descriptors,
+//! forwards signals, stops and continues with the child, and ends as the child ended.
 
 use core::mem::size_of;
 
@@ -45,13 +45,13 @@ pub fn escalate(stream: &mut Stream, escalation: RawFd) -> Result<Ending, Failur
                     Some(forwarding) => forwarding.stop(signal),
                     None => {
                         return Err(Failure::new(
-                            "the server reports a stop that it was not to report",
+                            "the server reports that the command has stopped, to a wrapper that forwards no signals",
                         ));
                     }
                 },
             }
         }
-        // Without forwarding read(2) alone waits, and signals have their default actions.
+        // Without forwarding only read(2) waits, and signals have their default actions.
         let readable = match &mut forwarding {
             Some(forwarding) => forwarding.wait(stream)?,
             None => true,
@@ -68,11 +68,11 @@ pub fn end_like_the_child(ending: Ending, file: &[u8]) -> ! {
         die_by(signal);
     }
     match u8::try_from(ending.exit_code) {
-        // A child that was killed was no success, whatever the server says.
+        // A killed child did not succeed, whatever the server says.
         Ok(status) if status != 0 || ending.signal.is_none() => sys::exit(status.into()),
         _ => {
-            // Never modulo 256: that would make a success of 256.
-            let what = "the server's exit code for it is not a possible one";
+            // Never modulo 256: that would turn 256 into success.
+            let what = "the server sent an exit code that is not from 0 to 255";
             Failure {
                 what,
                 detail: Detail::Number(ending.exit_code),
@@ -83,8 +83,8 @@ pub fn end_like_the_child(ending: Ending, file: &[u8]) -> ! {
     }
 }
 
-/// Kills this process by that signal. It returns if that can't be done: for a signal that doesn't kill, or in a process
-/// that is immune to it, as the first of a container is.
+/// Kills this process by that signal. Returns if that is impossible: for a signal that doesn't kill, or in a process that
+/// is immune to it, such as the first of a container.
 fn die_by(signal: i32) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     if !signals::is_deadly(signal) {
@@ -99,31 +99,31 @@ fn die_by(signal: i32) {
     let _ = setrlimit(Resource::Core, core);
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    // SIGKILL has no disposition to reset. After any failure here the exit code still tells.
+    // SIGKILL has no disposition to reset. After any failure here the exit code still reports the death.
     let _ = sys::reset_disposition(signal);
     let _ = sys::kill_self(signal);
     let _ = sys::set_mask(Set::default());
 }
 
-/// Signals on their way from whoever sent them to the child (`wrapper.escalate.signal`).
+/// Signals on their way from their senders to the child (`wrapper.escalate.signal`).
 struct Forwarding {
-    /// Readable when one of the signals has arrived; they are blocked and come no other way.
+    /// Readable when one of the signals has arrived; they are blocked, so they arrive in no other way.
     arrivals: OwnedFd,
-    /// What the process blocks now.
+    /// The signals that the process blocks now.
     mask: Set,
-    /// Arrived, but not yet sent.
+    /// Signals that have arrived but are not yet sent.
     pending: Set,
 }
 
 impl Forwarding {
-    /// Blocks the signals that are to be forwarded, from now to the process's end. `None` where that's impossible: then
+    /// Blocks the signals that are to be forwarded, from now to the process's end. `None` if that's impossible: then
     /// signals act on the wrapper itself, whose death ends the child.
     fn start() -> Option<Self> {
         let forwarded = FORWARDED
             .iter()
             .map(|signal| signal.as_raw())
-            // nohup(1) and a shell's background jobs ignore signals so that the command doesn't get them. That a process
-            // is continued can't be ignored.
+            // nohup(1) and a shell's background jobs ignore signals so that the command doesn't get them. SIGCONT
+            // continues a process even when it is ignored.
             .filter(|&signal| signal == Signal::CONT.as_raw() || !sys::is_ignored(signal))
             .fold(Set::default(), |set, signal| set.with(Set::only(signal)));
         let before = sys::block(forwarded).ok()?;
@@ -141,7 +141,7 @@ impl Forwarding {
         }
     }
 
-    /// Waits for the server or for signals, and sends the signals on; whether the server has sent something.
+    /// Waits for the server or for signals, and forwards the signals; whether the server has sent something.
     fn wait(&mut self, stream: &Stream) -> Result<bool, Failure> {
         let mut wanted = PollFlags::IN;
         wanted.set(PollFlags::OUT, !self.pending.is_empty());
@@ -165,7 +165,7 @@ impl Forwarding {
             self.collect();
         }
         self.send_pending(stream);
-        // An error too is for the next read to tell.
+        // The next read reports errors, too.
         Ok(server.intersects(!PollFlags::OUT))
     }
 
@@ -200,9 +200,9 @@ impl Forwarding {
             };
             match stream.try_send(frame) {
                 Ok(true) => self.pending = self.pending.without(Set::only(signal)),
-                // Full: poll tells when there is room.
+                // Full: poll(2) reports when there is room.
                 Ok(false) => return,
-                // The server reads no more. What it has to say may still be readable, and if not, that's seen there.
+                // The server reads no more. What it has sent may still be readable; if not, the next read fails.
                 Err(_) => self.pending = Set::default(),
             }
         }
@@ -212,17 +212,17 @@ impl Forwarding {
     /// like any other signal, and is sent to the child.
     fn stop(&mut self, signal: i32) {
         self.collect();
-        // Those that came before the child stopped are no reason to believe that this process was continued since.
+        // A SIGCONT from before the child stopped does not mean that this process has been continued since.
         let earlier = self.pending;
         self.pending = self.pending.without(Set::only(Signal::CONT.as_raw()));
         let signal = signals::stopping(signal);
-        // Failures leave the wrapper running, which harms nobody: the child can be continued all the same.
+        // After a failure the wrapper keeps running, which is harmless: the child can be continued all the same.
         let _ = sys::kill_self(signal);
         let _ = sys::set_mask(self.mask.without(Set::only(signal)));
         let _ = sys::set_mask(self.mask);
         self.collect();
         if !self.pending.contains(Set::only(Signal::CONT.as_raw())) {
-            // A terminal's stop signal that is ignored, or whose process group is orphaned, stops nobody.
+            // A terminal's stop signal stops no process that ignores it or whose process group is orphaned.
             let _ = sys::kill_self(Signal::STOP.as_raw());
         }
         self.pending = self.pending.with(earlier);

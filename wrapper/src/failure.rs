@@ -1,4 +1,4 @@
-//! Why nothing was executed, and the one line on standard error that says so.
+//! Why nothing was executed, and the one line on standard error that says why.
 
 use core::convert::Infallible;
 
@@ -14,7 +14,7 @@ pub const CANNOT_EXECUTE: i32 = 126;
 /// The status for a file that doesn't exist.
 pub const NOT_FOUND: i32 = 127;
 
-/// Something that went wrong before a command could be executed or its result be known.
+/// Something that went wrong before the command was executed or its result was known.
 #[derive(Debug, Clone, Copy)]
 pub struct Failure {
     /// What happened.
@@ -26,7 +26,7 @@ pub struct Failure {
 /// What a failure was about.
 #[derive(Debug, Clone, Copy)]
 pub enum Detail {
-    /// Nothing that could be named.
+    /// Nothing further.
     None,
     /// The system's reason.
     System(Errno),
@@ -39,7 +39,7 @@ pub enum Detail {
 }
 
 impl Failure {
-    /// A failure whose description says it all.
+    /// A failure whose description says everything.
     pub fn new(what: &'static str) -> Self {
         Self {
             what,
@@ -63,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// Says on standard error what went wrong with the command of that name.
+    /// Writes to standard error what went wrong with the command of that name.
     // Never inlined: the message's memory on the stack would cost every run a page.
     #[cold]
     #[inline(never)]
@@ -97,17 +97,17 @@ impl Failure {
     }
 }
 
-/// A message for standard error, sent in as few pieces as possible so that it isn't mixed with others'.
+/// A message for standard error, sent in as few pieces as possible so that others' output doesn't mix with it.
 pub struct Message {
     bytes: [u8; 4096],
     filled: usize,
 }
 
 impl Message {
-    /// An empty message. From now on a reader of standard error that has gone no longer kills the process, whose
-    /// status still has to tell what happened; so this is only for a process that is about to end.
+    /// An empty message. From now on the process blocks SIGPIPE, so that its status still reports what happened if
+    /// standard error has no reader any more; so this is only for a process that is about to end.
     pub fn new() -> Self {
-        // Without the mask the status would be lost only where nobody reads the message either.
+        // If this fails, the status is lost only when the message has no reader either.
         let _ = sys::block(Set::only(rustix::process::Signal::PIPE.as_raw()));
         Self {
             bytes: [0; 4096],
@@ -144,7 +144,7 @@ impl Message {
                 Ok(written) => rest = &rest[written..],
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => wait_for_room(),
-                // Closed, or its reader has gone: nobody wants to know, and the status still tells.
+                // Closed, or its reader has gone: the message is lost, and the status still reports the failure.
                 Err(_) => break,
             }
         }
@@ -176,7 +176,7 @@ impl Output for Message {
     }
 }
 
-/// Standard error is non-blocking and full: wait as a blocking one would.
+/// Standard error is non-blocking and full: waits as a blocking one would.
 fn wait_for_room() {
     use rustix::event::{PollFd, PollFlags, poll};
     let stderr = sys::standard_error();

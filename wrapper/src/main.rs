@@ -1,7 +1,7 @@
 //! `execve-wrapper FILE ARGV0 ...`: what a patched shell executes in place of a command.
 //!
-//! There is no `main` of Rust: the language's start would ignore SIGPIPE and open /dev/null on closed standard streams,
-//! and both would reach the command. The process starts in `start`, and everything it does is in the library.
+//! It has no Rust `main`: the language's runtime would ignore SIGPIPE and open /dev/null on closed standard streams, and
+//! both would reach the command. The process starts in `start`, and everything that it does is in the library.
 #![no_main]
 #![cfg_attr(freestanding, no_std)]
 

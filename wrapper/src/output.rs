@@ -11,7 +11,7 @@ pub trait Output {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 }
 
-/// Counts what would be written, so that a frame's length is known before its first byte.
+/// Counts what would be written, so that a frame's length is known before its first byte is written.
 #[derive(Debug, Default)]
 pub struct Count(pub usize);
 
@@ -24,7 +24,7 @@ impl Output for Count {
     }
 }
 
-/// What was to be written is larger than the buffer that it was to be written to.
+/// The buffer is too small for what was to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 

@@ -1,26 +1,26 @@
-//! The server's messages: its decision, and after Escalate what becomes of the child.
+//! The server's messages: its decision and, after Escalate, what happens to the child.
 
 use crate::json::{self, Malformed, Object, Text, Value};
 use crate::signals;
 
-/// What becomes of the command.
+/// What is to be done with the command.
 #[derive(Debug, Clone, Copy)]
 pub enum Decision<'a> {
     /// The wrapper executes it in its own place.
     Run,
     /// The server executes it elsewhere.
     Escalate,
-    /// Nobody executes it.
+    /// It is not executed.
     Deny {
-        /// For the user; `None` where the server gave none.
+        /// For the user; `None` if the server gave none.
         reason: Option<Text<'a>>,
     },
 }
 
-/// What a message after Escalate says of the child.
+/// What a message after Escalate says about the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// It has been stopped by this signal and lives (the *signals* extension).
+    /// It was stopped by this signal and is still alive (the *signals* extension).
     Stopped(i32),
     /// It has ended.
     Ended(Ending),
@@ -31,7 +31,7 @@ pub enum Progress {
 pub struct Ending {
     /// As the server sent it, whatever its size.
     pub exit_code: i64,
-    /// The signal that killed it, where the server says so (the *signals* extension); as it sent it too.
+    /// The signal that killed it, if the server says so (the *signals* extension); also as the server sent it.
     pub signal: Option<i64>,
 }
 
@@ -64,13 +64,13 @@ pub fn progress(payload: &[u8]) -> Result<Progress, Malformed> {
     if let Some(exit_code) = message.member("exit_code")? {
         let exit_code = exit_code
             .as_integer()
-            .ok_or(Malformed("the exit code is not a whole number"))?;
+            .ok_or(Malformed("the exit code is not an integer"))?;
         let signal = match message.member("signal")? {
             Some(Value::Null) | None => None,
             Some(value) => Some(
                 value
                     .as_integer()
-                    .ok_or(Malformed("the signal is not a whole number"))?,
+                    .ok_or(Malformed("the signal is not an integer"))?,
             ),
         };
         return Ok(Progress::Ended(Ending { exit_code, signal }));

@@ -1,4 +1,4 @@
-//! What the wrapper says to the server: the question what shall become of this command, and after Escalate the
+//! What the wrapper sends to the server: the question what to do with this command and, after Escalate, the
 //! descriptors and the signals for the child.
 
 use crate::json::{write_number, write_string};
@@ -11,7 +11,8 @@ pub const WRAPPER_VARIABLE_ALIAS: &[u8] = b"BASH_EXEC_WRAPPER";
 /// The inherited escalation socket's number, decimal.
 pub const SOCKET_VARIABLE: &[u8] = b"CODEX_ESCALATE_SOCKET";
 
-/// Everything the server is told of one command. `A` and `E` give argv and the environment's entries, each anew with every clone.
+/// Everything that the server is told about one command. `A` and `E` iterate over argv and the environment's entries;
+/// each clone begins again.
 pub struct Request<'a, A, E> {
     /// The path that the shell resolved.
     pub file: &'a [u8],
@@ -65,7 +66,7 @@ where
     }
 }
 
-/// Writes the message that goes with descriptors: the numbers that they shall have in the child, and whether the
+/// Writes the message that goes with descriptors: the numbers that they are to have in the child, and whether the
 /// wrapper forwards signals (the *signals* extension).
 pub fn write_descriptors<O: Output>(output: &mut O, numbers: &[i32], signals: bool) -> Result<(), O::Error> {
     output.put(b"{\"fds\":[")?;
@@ -85,8 +86,8 @@ pub fn write_signal<O: Output>(output: &mut O, signal: i32) -> Result<(), O::Err
     output.put(b"}")
 }
 
-/// Name and value of an entry that the server is told of. The variables of the wrapper itself are not: what the server
-/// executes is no longer the wrapper's. An entry without `=` has no name and so can't be told.
+/// Name and value of an entry that the server is told about. The wrapper's own variables are left out: what the server
+/// executes is not intercepted. An entry without `=` has no name, so the request has no place for it.
 fn variable(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = entry.iter().position(|&byte| byte == b'=')?;
     let (name, value) = (&entry[..equals], &entry[equals + 1..]);

@@ -1,4 +1,4 @@
-//! Run: the wrapper becomes the command. Nothing of the process has been changed that could show.
+//! Run: the wrapper becomes the command. Nothing that the command could see of the process has been changed.
 
 use core::ffi::CStr;
 
@@ -14,7 +14,7 @@ const SHELL: &CStr = c"/bin/sh";
 /// The longest path that the kernel takes, its NUL included.
 const PATH_MAX: usize = 4096;
 
-/// Executes the command in this process. It returns only when that failed, with the status to exit with.
+/// Executes the command in this process. Returns only if that failed, with the status to exit with.
 pub fn run(command: Command) -> i32 {
     let file = command.file();
     let environment = command.environment();
@@ -38,7 +38,7 @@ fn run_by_shell(command: Command) -> Errno {
     sys::execve(SHELL, command.into_script_arguments(SHELL, script), environment)
 }
 
-/// The path in a form that a shell takes for no option.
+/// The path in a form that a shell does not take for an option.
 fn operand<'a>(file: &'a CStr, space: &'a mut [u8; PATH_MAX + 2]) -> &'a CStr {
     let bytes = file.to_bytes_with_nul();
     if !matches!(bytes[0], b'-' | b'+') || bytes.len() > PATH_MAX {
@@ -49,7 +49,7 @@ fn operand<'a>(file: &'a CStr, space: &'a mut [u8; PATH_MAX + 2]) -> &'a CStr {
     CStr::from_bytes_until_nul(space).unwrap_or(file)
 }
 
-/// Says why the file could not be executed, as a shell would have said it; the status.
+/// Writes why the file could not be executed, in a shell's words; the status to exit with.
 #[cold]
 #[inline(never)]
 fn report(file: &CStr, error: Errno) -> i32 {
@@ -74,7 +74,7 @@ fn is_directory(file: &CStr) -> bool {
     rustix::fs::stat(file).is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_dir())
 }
 
-/// Whether there is such a file: then what is missing is its interpreter.
+/// Whether the file exists: then what is missing is its interpreter.
 fn exists(file: &CStr) -> bool {
     rustix::fs::accessat(CWD, file, Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
 }

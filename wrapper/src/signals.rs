@@ -1,4 +1,4 @@
-//! Which signals are forwarded, which stop, and which can kill. Numbers are those of the system it is built for.
+//! Which signals are forwarded, which stop, and which can kill. Numbers are those of the target system.
 
 use rustix::process::Signal;
 
@@ -29,7 +29,7 @@ const HARMLESS: [Signal; 4] = [Signal::CHILD, Signal::CONT, Signal::URG, Signal:
 pub struct Set(pub u64);
 
 impl Set {
-    /// The set that has only that signal; empty for a number that is none.
+    /// The set that has only that signal; empty if it is not a signal's number.
     pub fn only(signal: i32) -> Self {
         if is_signal(signal) {
             Self(1 << (signal - 1))
@@ -53,7 +53,7 @@ impl Set {
         self.0 & other.0 == other.0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -64,7 +64,7 @@ impl Set {
     }
 }
 
-/// Whether that is a signal's number.
+/// Whether this is a signal's number.
 pub fn is_signal(number: i32) -> bool {
     (1..=LAST).contains(&number)
 }
@@ -79,7 +79,7 @@ pub fn is_deadly(signal: i32) -> bool {
 }
 
 /// The signal by which the wrapper stops when its child was stopped by `signal`: the same one, so that the shell reports
-/// the same, or SIGSTOP where that one stops nothing by default.
+/// the same, or SIGSTOP if that one stops no process by default.
 pub fn stopping(signal: i32) -> i32 {
     if STOPPING.iter().any(|stopping| stopping.as_raw() == signal) {
         signal
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_and_ignored_signals_kill_nobody() {
+    fn stops_and_ignored_signals_do_not_kill() {
         let harmless: Vec<i32> = (1..=LAST).filter(|&signal| !is_deadly(signal)).collect();
         assert_eq!(harmless, [17, 18, 19, 20, 21, 22, 23, 28]);
     }

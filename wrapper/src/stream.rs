@@ -58,7 +58,7 @@ impl Stream {
                 Errno::BADF => bad(NOT_OPEN),
                 Errno::NOTSOCK => bad("the descriptor that CODEX_ESCALATE_SOCKET names is not a socket"),
                 Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE => Failure::new(
-                    "nobody serves the socket that CODEX_ESCALATE_SOCKET names; the session has ended",
+                    "no server reads from the socket that CODEX_ESCALATE_SOCKET names; the session has ended",
                 ),
                 error => Failure {
                     what: "cannot send on the escalation socket",
@@ -83,7 +83,7 @@ impl Stream {
         if let Ok(frame) = frame::compose(self.buffer, |output| request.write(output)) {
             return send_request(socket, frame);
         }
-        // It's larger than the buffer: measured first, since its length comes first, and then sent in pieces.
+        // It's larger than the buffer: it is measured first, since its length comes first, and then sent in pieces.
         let header = frame::header(request.length());
         let header = header.ok_or(Failure::new(
             "arguments and environment are too large for a request",
@@ -98,8 +98,8 @@ impl Stream {
         pieces.flush()
     }
 
-    /// Sends a frame with descriptors on its first byte (`wire.fds`). A server that reads no more is no error here: it
-    /// may have sent the result already, and if it hasn't, reading that will tell.
+    /// Sends a frame with descriptors on its first byte (`wire.fds`). A server that reads no more is not an error here:
+    /// it may have sent the result already, and if it hasn't, the next read fails.
     pub fn send_with_descriptors(&self, frame: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
         let sent = send_with_descriptors(self.socket.as_fd(), frame, descriptors)
             .and_then(|sent| send_all(self.socket.as_fd(), &frame[sent..]));
@@ -120,7 +120,7 @@ impl Stream {
         }
     }
 
-    /// Waits for the next frame; its payload. `wanted` names it for the case that it doesn't come.
+    /// Waits for the next frame; its payload. `wanted` names it in the message if it doesn't come.
     pub fn receive(&mut self, wanted: &'static str) -> Result<&[u8], Failure> {
         loop {
             if let Some(payload) = self.take_frame()? {
@@ -130,7 +130,7 @@ impl Stream {
         }
     }
 
-    /// The payload of the next frame, if it has arrived as a whole.
+    /// The payload of the next frame, if it has arrived completely.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, Failure> {
         Ok(self.take_frame()?.map(|payload| &self.buffer[payload]))
     }
@@ -184,13 +184,13 @@ impl Stream {
         }
     }
 
-    /// Sees to it that the next read has room, and the frame that has begun has room as a whole.
+    /// Ensures that there is room for the next read, and for the whole of the frame that has begun.
     fn make_room(&mut self) -> Result<(), Failure> {
         let needed = HEADER + self.payload_length()?.unwrap_or(0);
         if needed > self.buffer.len() {
             // At least doubled, so that all the buffers before take no more memory than this one.
             let larger = sys::map(needed.max(2 * self.buffer.len()))
-                .map_err(Failure::system("no memory for the server's reply"))?;
+                .map_err(Failure::system("cannot allocate memory for the server's reply"))?;
             larger[..self.received.len()].copy_from_slice(&self.buffer[self.received.clone()]);
             self.buffer = larger;
         } else if self.received.start == 0 {
@@ -221,7 +221,7 @@ fn send_request(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// A frame on its way out, a buffer at a time, however large it is.
+/// A frame of any size on its way out, one buffer at a time.
 struct Pieces<'a> {
     socket: BorrowedFd<'a>,
     buffer: &'a mut [u8],
@@ -297,7 +297,7 @@ fn send_with_descriptors(
         ) {
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => wait.for_room(socket),
-            // Too many descriptors are on their way between processes: that is not to be polled for.
+            // Too many descriptors are in flight between processes: poll(2) can't wait for that.
             Err(Errno::TOOMANYREFS) => wait.a_moment(),
             result => return result,
         }
@@ -305,7 +305,7 @@ fn send_with_descriptors(
 }
 
 /// The pauses between attempts to send on a full socket. A datagram socket reports that it's writable later than it
-/// would take a message, so no pause relies on that report alone.
+/// would accept a message, so no pause relies on that report alone.
 #[derive(Default)]
 struct Wait {
     reported_writable: bool,
@@ -323,7 +323,7 @@ impl Wait {
 
     fn for_room(&mut self, socket: BorrowedFd<'_>) {
         if self.reported_writable {
-            // It said so last time and was full all the same: don't spin.
+            // It reported room last time and was full all the same: don't spin.
             self.reported_writable = false;
             return self.a_moment();
         }

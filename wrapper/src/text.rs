@@ -1,11 +1,11 @@
-//! Text from elsewhere on its way to a terminal: control characters are shown, not obeyed.
+//! Text from elsewhere on its way to a terminal: control characters are escaped.
 
 use crate::json::Unit;
 use crate::output::Output;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// What may pass unescaped besides visible characters.
+/// Which control characters may pass unescaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// Newline and tab, for a text of several lines.

@@ -10,23 +10,23 @@ use crate::request::{Request, SOCKET_VARIABLE};
 use crate::stream::Stream;
 use crate::{deny, escalate, run, sys};
 
-/// The status of a wrapper that was called wrongly.
+/// The status after a usage error.
 const USAGE: i32 = 2;
 
 /// The longest path of a working directory that is sent, its NUL included.
 const PATH_MAX: usize = 4096;
 
-/// The memory that one run needs: a request goes out and a reply comes in through it.
+/// The memory that one run needs: the request is sent from it, and the reply received into it.
 pub const BUFFER_SIZE: usize = 64 << 10;
 
-/// What the decision leaves to do, once the server has no more part in it.
+/// What is left to do once the server has no more part in it.
 enum Verdict {
     Run,
     Denied,
     Ended(Ending),
 }
 
-/// Asks the server what becomes of the command, and sees to it. `buffer` has [`BUFFER_SIZE`] bytes or more.
+/// Asks the server what to do with the command, and does it. `buffer` has [`BUFFER_SIZE`] bytes or more.
 pub fn main(arguments: Strings, environment: Strings, buffer: &'static mut [u8]) -> ! {
     let Some(command) = Command::new(arguments, environment) else {
         report_usage();
@@ -77,7 +77,7 @@ fn decide(command: &Command, buffer: &'static mut [u8]) -> Result<Verdict, Failu
     }
 }
 
-/// The number of the escalation socket. Whether it's open and a socket is seen when it's used.
+/// The number of the escalation socket. Whether it's open, and a socket, turns out when it's used.
 fn escalation_socket(environment: Strings) -> Result<RawFd, Failure> {
     let Some(value) = environment.variable(SOCKET_VARIABLE) else {
         return Err(Failure::new(
@@ -90,7 +90,7 @@ fn escalation_socket(environment: Strings) -> Result<RawFd, Failure> {
         .filter(|_| digits)
         .and_then(|value| value.parse().ok());
     number.ok_or(Failure {
-        what: "CODEX_ESCALATE_SOCKET is not a descriptor's number",
+        what: "CODEX_ESCALATE_SOCKET is not a descriptor number",
         detail: Detail::Bytes(value),
     })
 }
@@ -98,8 +98,8 @@ fn escalation_socket(environment: Strings) -> Result<RawFd, Failure> {
 /// Puts the working directory's path into `buffer`; its length in bytes.
 fn working_directory(buffer: &mut [u8]) -> Result<usize, Failure> {
     let length =
-        sys::current_directory(buffer).map_err(Failure::system("cannot tell the working directory"))?;
-    // "(unreachable)" stands before a path outside the process's root.
+        sys::current_directory(buffer).map_err(Failure::system("cannot determine the working directory"))?;
+    // The kernel puts "(unreachable)" before a path outside the process's root.
     if buffer[..length].first() != Some(&b'/') {
         return Err(Failure::new(
             "the working directory cannot be reached from the root",

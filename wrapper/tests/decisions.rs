@@ -46,7 +46,7 @@ fn control_characters_of_a_reason_are_shown_and_not_obeyed() {
 }
 
 #[test]
-fn a_denial_keeps_its_status_when_nobody_can_read_it() {
+fn a_denial_keeps_its_status_when_its_message_has_no_reader() {
     let session = Session::new();
     let mut command = session.command(&["/bin/true"]);
     close(&mut command, &[2]);
@@ -450,7 +450,7 @@ fn signal_and_settle(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn a_server_that_reads_no_signals_holds_nobody_up_and_loses_none() {
+fn a_server_that_reads_no_signals_delays_no_sender_and_loses_none() {
     for server_reads_in_the_end in [false, true] {
         let session = Session::new();
         let child = spawn(session.command(&["/bin/true"]));
@@ -495,7 +495,7 @@ fn ignored_signals_are_not_forwarded() {
 
 #[test]
 fn the_wrapper_stops_and_continues_with_the_child() {
-    // In its own session the wrapper's process group is orphaned, and a terminal's stop signals stop nobody there.
+    // In its own session the wrapper's process group is orphaned, and a terminal's stop signals stop no process there.
     for own_session in [false, true] {
         for signal in [Signal::SIGTSTP, Signal::SIGSTOP, Signal::SIGTTIN, Signal::SIGTTOU] {
             let session = Session::new();

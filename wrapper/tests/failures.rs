@@ -40,7 +40,7 @@ fn a_wrong_variable_is_named() {
     ] {
         assert_fails_closed(
             &started_with(Some(value), |_| {}),
-            "CODEX_ESCALATE_SOCKET is not a descriptor's number",
+            "CODEX_ESCALATE_SOCKET is not a descriptor number",
         );
     }
     // The lowest free numbers are those that the wrapper's own sockets get.

@@ -1,5 +1,5 @@
 //! The whole suite as one test of this package, for `make mutants`: a change of the wrapper that breaks no case and no
-//! unit test is one that nobody would notice.
+//! unit test is one that would go unnoticed.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

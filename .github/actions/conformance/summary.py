@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Tells of a JSON report where the runner looks: a summary in Markdown, annotations, and the outputs of the step.
+"""Turns a JSON report into what the runner shows: a summary in Markdown, annotations, and the outputs of the step.
 
     summary.py REPORT
 
-CONFORMANCE_STATUS is the exit status of the suite. Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT name, and prints the annotations. What an
-implementation wrote can be anything; it is quoted, so that it is neither Markdown nor a command to the runner.
+CONFORMANCE_STATUS is the exit status of the suite. Appends to the files that GITHUB_STEP_SUMMARY and GITHUB_OUTPUT
+name, and prints the annotations. An implementation can write anything, so what it wrote is quoted: it must be neither
+Markdown nor a command to the runner.
 """
 
 import json
@@ -12,7 +13,7 @@ import os
 import re
 import sys
 
-# The runner shows ten annotations of a step, and a summary of a mebibyte.
+# The runner shows at most ten annotations per step, and at most one mebibyte of summary.
 MOST_ANNOTATIONS = 10
 MOST_DETAILS = 50
 LONGEST_QUOTE = 4000
@@ -23,24 +24,24 @@ ROLES = ["wrapper", "server", "shell", "e2e"]
 
 
 def data(text):
-    """A text as the message of a command to the runner."""
+    """Escapes a text for the message of a runner command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def named(text):
-    """A text as a property of a command to the runner."""
+    """Escapes a text for a property of a runner command."""
     return data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def cut(text):
-    """A text of bounded length, which loses its middle."""
+    """Shortens a long text by leaving out its middle."""
     if len(text) <= LONGEST_QUOTE:
         return text
     return text[:LONGEST_QUOTE // 2] + "\n…\n" + text[-LONGEST_QUOTE // 2:]
 
 
 def quote(text):
-    """A block of code, whose fence is longer than any within."""
+    """A code block whose fence is longer than any in the text."""
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
     return f"{fence}text\n{text}\n{fence}\n"
 
@@ -55,7 +56,7 @@ def annotations(unexpected):
 
 
 def table(cases):
-    """Passed of those that apply, per role and level."""
+    """The share of applicable cases that passed, per role and level."""
     yield "| | " + " | ".join(LEVELS) + " |\n|---|" + "---:|" * len(LEVELS)
     for role in ROLES:
         of_role = [case for case in cases if case["role"] == role and case["outcome"] != "not-applicable"]
@@ -96,15 +97,15 @@ def main(path, status):
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
     except (OSError, ValueError) as error:
-        # The suite has said why in the step before; its exit status fails the job.
-        print(f"::error title=conformance::there is no report to summarize, see the step before ({data(str(error))})")
+        # The suite said why in the step before; its exit status fails the job.
+        print(f"::error title=conformance::there is no report to summarize; see the step before ({data(str(error))})")
         lines, counts = ["## Conformance: nothing was judged\n"], ("", "")
     else:
         unexpected = [case for case in report["cases"] if case["outcome"] in UNEXPECTED]
         print(*annotations(unexpected), sep="\n", end="\n" if unexpected else "")
         if status != 0 and not unexpected:
-            print("::error title=conformance::nothing was judged, see the step before "
-                  "(a narrow choice of cases can leave a shard without any)")
+            print("::error title=conformance::nothing was judged; see the step before "
+                  "(a narrow selection can leave a shard without a case)")
         lines, counts = list(markdown(report, unexpected, status)), (report["summary"]["pass"], len(unexpected))
     with open(os.environ["GITHUB_STEP_SUMMARY"], "a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

@@ -34,7 +34,7 @@ pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
     }
 }
 
-/// Why there is no program, on the requester's standard error, and the status that says so.
+/// Reports on the requester's standard error why the program cannot be started, and gives the status for it.
 fn refuse(parcel: &Parcel, errno: Errno) -> ! {
     let status = match errno {
         Errno::ELOOP if broken(Fault::LinkLoopGivesTheOther) => 127,
@@ -47,7 +47,7 @@ fn refuse(parcel: &Parcel, errno: Errno) -> ! {
         let _ = writeln!(io::stdout(), "cannot execute {name}: {}", errno.desc());
     } else if parcel.numbers.contains(&2) && !broken(Fault::SpawnErrorSilent) {
         let name = String::from_utf8_lossy(&parcel.shown);
-        // A standard error that cannot be written changes no status, and a broken pipe kills nobody.
+        // A failed write must not change the status, and a broken pipe must not kill.
         if !broken(Fault::BrokenStandardErrorKills) {
             // SAFETY: SIG_IGN is no handler.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -58,7 +58,7 @@ fn refuse(parcel: &Parcel, errno: Errno) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Returns only where it failed.
+/// Returns only on failure.
 fn become_the_program(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> Errno {
     match prepare(parcel, descriptors) {
         Err(errno) => errno,
@@ -157,7 +157,7 @@ fn place(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
         if broken(Fault::HighNumbersLeftOut) && *number > 200 {
             continue;
         }
-        // SAFETY: dup2(2) takes integers; whatever had the number is ours to replace, as nobody runs after us.
+        // SAFETY: dup2(2) takes integers; the number may be replaced, as the process only goes on to execve.
         Errno::result(unsafe { libc::dup2(source, *number) })?;
         if broken(Fault::SameNumberClosesOnExec) && sources.contains(number) {
             // SAFETY: fcntl(2) takes integers.
@@ -167,7 +167,7 @@ fn place(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
     Ok(())
 }
 
-/// In one phase: a number that is a source of a later one is overwritten before it was copied.
+/// In one phase, which overwrites a number before it has been copied to a later one.
 fn place_one_after_the_other(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix::Result<()> {
     for (descriptor, number) in descriptors.iter().zip(numbers) {
         // SAFETY: dup2(2) and fcntl(2) take integers.
@@ -185,7 +185,7 @@ fn place_one_after_the_other(descriptors: Vec<OwnedFd>, numbers: &[i32]) -> nix:
     Ok(())
 }
 
-/// A copy at a number that nobody wants.
+/// A copy at a number that is not wanted.
 fn park(descriptor: RawFd, numbers: &[i32]) -> nix::Result<RawFd> {
     let mut from = 3;
     loop {
@@ -194,7 +194,7 @@ fn park(descriptor: RawFd, numbers: &[i32]) -> nix::Result<RawFd> {
         if !numbers.contains(&copy) {
             return Ok(copy);
         }
-        // It stays open, so that its number is not given again; dup2 replaces it.
+        // It stays open so that its number is not reused; dup2 replaces it.
         from = copy + 1;
     }
 }
@@ -203,7 +203,7 @@ fn errno_of(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// The file that was decided on, opened anew; none where nothing was looked at.
+/// The file that was decided on, opened again; none if no file was looked at.
 fn found(parcel: &Parcel) -> nix::Result<Option<OwnedFd>> {
     let [_, identity] = parcel.identities[..] else {
         return Ok(None);
@@ -217,7 +217,7 @@ fn found(parcel: &Parcel) -> nix::Result<Option<OwnedFd>> {
     }
     if crate::program::identity_of(&stat) == identity {
         if broken(Fault::ComparedThenByName) {
-            // Whatever the name leads to a moment later.
+            // The name may lead to another file by now.
             std::thread::sleep(std::time::Duration::from_millis(1));
             return Ok(None);
         }
@@ -232,7 +232,7 @@ fn execute_named(file: &CString, arguments: &[CString], environment: &[CString])
     errno
 }
 
-/// Executes as execvp(3) does: a text without `#!` by the shell. Returns only where it failed.
+/// Executes as execvp(3) does: a script without `#!` by the shell. Returns only on failure.
 fn execute(parcel: &Parcel) -> Errno {
     let strings = |list: &[Vec<u8>]| -> Vec<CString> {
         list.iter()
@@ -242,7 +242,7 @@ fn execute(parcel: &Parcel) -> Errno {
     let file = CString::new(parcel.file.as_slice()).unwrap_or_default();
     let arguments = strings(&parcel.arguments);
     let environment = strings(&parcel.environment);
-    // What was decided on is what must be here now. A program is executed by the descriptor that was looked at; a
+    // The file must be the one that was decided on. A program is executed by the descriptor that was looked at; a
     // script's interpreter could not open it any more, so that is executed by its name.
     let errno = match found(parcel) {
         Err(errno) => errno,

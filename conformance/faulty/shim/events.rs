@@ -1,7 +1,8 @@
-//! Waiting for several things at once: a descriptor, or somebody's call.
+//! Waiting for several things at once: descriptors, and calls of other threads.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,7 +19,7 @@ impl Bell {
         Ok(Bell(EventFd::from_value_and_flags(0, flags)?))
     }
 
-    /// Rings it. A counter that is full rings already.
+    /// Rings it. A full counter means that it rings already.
     pub fn ring(&self) {
         let _ = self.0.write(1);
     }
@@ -35,10 +36,10 @@ impl AsFd for Bell {
     }
 }
 
-/// What a stream shows when its peer has closed or hung up. nix does not know POLLRDHUP.
+/// The flags of a stream whose peer has closed or hung up. nix does not know POLLRDHUP.
 pub const GONE: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR);
 
-/// Waits for events on `wanted`; gives the flags that came, all empty at the deadline.
+/// Waits for events on `wanted` and returns the flags that came, all empty at the deadline.
 pub fn wait<const N: usize>(
     wanted: [(BorrowedFd<'_>, PollFlags); N],
     deadline: Option<Instant>,
@@ -64,4 +65,9 @@ pub fn wait<const N: usize>(
             Ok(_) => return Ok(set.map(|entry| PollFlags::from_bits_retain(entry.revents))),
         }
     }
+}
+
+/// Locks, even after a panic of another holder.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,7 +1,7 @@
 //! The ways in which this server can be wrong, and the ways in which it can be right but unusual.
 //!
-//! A new fault is a line in [`Fault`], an `if broken(Fault::…)` at the place where it goes wrong, and an entry in
-//! `server-faults.toml`. Its name on the command line is the variant's in kebab case.
+//! A new fault is a variant of [`Fault`], an `if broken(Fault::…)` where it goes wrong, and an entry in
+//! `../server-faults.toml`. Its name on the command line is the variant's in kebab case.
 
 use std::sync::OnceLock;
 
@@ -265,7 +265,7 @@ pub enum Fault {
     LeakOnSpawnError,
     MemoryPerRequest,
     DescriptorPerSession,
-    // More of the same, each of which a single case or two can see.
+    // Each of these shows only in one or two cases.
     EnvironmentRemembered,
     EmptyEnvironmentFilled,
     LookalikesDropped,
@@ -314,7 +314,7 @@ pub enum Fault {
     DescriptorPerOneShot,
 }
 
-/// What this server does rightly in its own way.
+/// What this server does in a way of its own that is right, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Variant {
     /// Messages are pretty-printed, with white space around them.
@@ -323,13 +323,13 @@ pub enum Variant {
     Escaped,
     /// Each byte is a write of its own.
     Bytewise,
-    /// Messages have members that nobody knows, before and after the ones that count.
+    /// Messages have members that the protocol does not know, before and after the others.
     ExtraMembers,
     /// The overlay has the older name too.
     OlderName,
-    /// The start takes its time.
+    /// The shim starts with a delay.
     SlowStart,
-    /// Standard error gets a line for everything.
+    /// Every step is logged to standard error.
     Chatty,
     /// JSON-RPC answers are given out of order.
     OutOfOrder,
@@ -339,12 +339,12 @@ pub enum Variant {
 
 /// Command line of the broken server.
 #[derive(Parser, Debug, Default)]
-#[command(about = "A server of shell escalation with its shim, broken in the ways that it is told")]
+#[command(about = "A server of shell escalation with its shim, broken as its options say")]
 pub struct Options {
     /// What to do wrong; repeatable
     #[arg(long = "fault", value_name = "NAME")]
     pub faults: Vec<Fault>,
-    /// What to do rightly in another way; repeatable
+    /// What to do in another right way; repeatable
     #[arg(long = "variant", value_name = "NAME")]
     pub variants: Vec<Variant>,
 }
@@ -368,7 +368,7 @@ pub fn unusual(variant: Variant) -> bool {
         .is_some_and(|chosen| chosen.variants.contains(&variant))
 }
 
-/// A line on standard error, of a chatty server.
+/// Logs a line to standard error, if the server is chatty.
 pub fn chat(text: impl std::fmt::Display) {
     if unusual(Variant::Chatty) {
         eprintln!("faulty-shim: {text}");

@@ -12,16 +12,35 @@ use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockopt, sockopt};
 
 use crate::events;
 use crate::faults::{Fault, broken, chat};
+use crate::keeper::Nursery;
+use crate::policy::Policy;
 use crate::session::Session;
 use crate::stream;
 use crate::worker;
 
-/// How long a listener serves on that should have ended.
+/// How long a listener keeps serving that should have ended.
 const LINGER: Duration = Duration::from_millis(700);
 
-/// Serves handshakes until the session ends.
-pub fn listen(session: &Arc<Session>, socket: UnixDatagram) {
-    if let Err(error) = accept_all(session, &socket) {
+/// Opens a session, whose handshakes are served by a thread of its own until it ends.
+pub fn open(
+    policy: &Arc<Policy>,
+    nursery: &Arc<Nursery>,
+    name: &str,
+    wrapper: &str,
+    one_shot: bool,
+) -> io::Result<Arc<Session>> {
+    let (session, socket) = Session::new(policy, nursery, name, wrapper, one_shot)?;
+    let session = Arc::new(session);
+    std::thread::Builder::new().spawn({
+        let session = session.clone();
+        move || listen(&session, &socket)
+    })?;
+    chat(format_args!("session {name} started"));
+    Ok(session)
+}
+
+fn listen(session: &Arc<Session>, socket: &UnixDatagram) {
+    if let Err(error) = accept_all(session, socket) {
         eprintln!("faulty-shim: session {}: {error}", session.name);
     }
 }
@@ -79,7 +98,7 @@ fn accept_all(session: &Arc<Session>, socket: &UnixDatagram) -> io::Result<()> {
         if broken(Fault::SeveralKept) && held.len() > 1 {
             std::mem::forget(std::mem::take(&mut held));
         }
-        // One that goes wrong is no reason to serve no other.
+        // A failed handshake must not keep others from being served.
         if let Err(why) = admit(session, held) {
             if broken(Fault::WrongKindEndsAll) && why.raw_os_error().is_some() {
                 return Ok(());
@@ -96,10 +115,10 @@ fn admit(session: &Arc<Session>, mut held: Vec<OwnedFd>) -> io::Result<()> {
     let (Some(descriptor), true) = (held.pop(), held.is_empty()) else {
         return Err(io::Error::other("not one descriptor"));
     };
-    // A connected stream of this family, and nothing else: what would block or cannot be waited for stays out.
+    // Only connected streams of this family: others may block, or cannot be waited for.
     if broken(Fault::WrongKindKept) && getsockopt(&descriptor, sockopt::SockType).is_err() {
         std::mem::forget(descriptor);
-        return Err(io::Error::other("no socket"));
+        return Err(io::Error::other("not a socket"));
     }
     if getsockopt(&descriptor, sockopt::SockType)? != SockType::Stream {
         return Err(io::Error::other("not a stream"));

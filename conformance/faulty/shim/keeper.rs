@@ -1,9 +1,9 @@
 //! Keepers: one small process for each escalated tree, so that the tree can be ended whole, whatever it does and
 //! however the server ends.
 //!
-//! A keeper is a subreaper: whoever of the tree loses its parent becomes its child. It ends the tree when its line
-//! to the server ends. Keepers are forked from the nursery, a process that was forked when the server had one
-//! thread and no session, so nothing of the server is in them.
+//! A keeper is a subreaper: processes of the tree that lose their parent become its children. It ends the tree when
+//! its line to the server ends. Keepers are forked from the nursery, a process that was forked when the server had
+//! one thread and no session, so nothing of the server is in them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -42,7 +42,7 @@ pub fn start_nursery() -> io::Result<Nursery> {
 }
 
 impl Nursery {
-    /// A keeper that starts `parcel` with `descriptors`; gives the line to it.
+    /// Starts a keeper for `parcel` with `descriptors`, and returns the line to it.
     pub fn keep(&self, parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         let rights = [theirs.as_raw_fd()];
@@ -60,7 +60,7 @@ impl Nursery {
     }
 }
 
-/// What a keeper says.
+/// What a keeper reports.
 #[derive(Debug)]
 pub enum News {
     /// The child has ended.
@@ -105,7 +105,7 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     drop(null);
-    // Keepers that have ended are nobody's zombies.
+    // Keepers that have ended leave no zombies.
     let handler = if broken(Fault::KeepersNotReaped) {
         SigHandler::SigDfl
     } else {
@@ -114,7 +114,7 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
     let ignore = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
     // SAFETY: SIG_IGN is no handler.
     unsafe { sigaction(Signal::SIGCHLD, &ignore)? };
-    // A group of its own: the server's is not theirs to share.
+    // A group of its own: a signal for the server's must not reach it.
     if !broken(Fault::KeepersInServerGroup) {
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     }
@@ -148,11 +148,11 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
 /// In place of a child that has ended.
 const ENDED: Pid = Pid::from_raw(-1);
 
-/// Whether there is anybody to keep.
+/// Whether processes of the tree are left.
 #[derive(PartialEq, Eq)]
 enum Left {
-    Nobody,
-    Somebody,
+    Nothing,
+    Something,
 }
 
 /// The process that keeps one tree.
@@ -197,7 +197,7 @@ impl Keeper {
                 return self.end_the_tree();
             }
             while self.children.read_signal()?.is_some() {}
-            if self.look_at_children()? == Left::Nobody {
+            if self.look_at_children()? == Left::Nothing {
                 return Ok(());
             }
             if line.is_empty() {
@@ -236,7 +236,7 @@ impl Keeper {
         }
     }
 
-    /// A signal for the child's group. Numbers that are no signal reach nobody.
+    /// Sends a signal to the child's group. Numbers that are not a signal's have no effect.
     fn signal(&mut self, number: i64) -> io::Result<()> {
         let group = match self.child {
             Some(child) if child.as_raw() > 0 => child.as_raw(),
@@ -256,7 +256,7 @@ impl Keeper {
         }
     }
 
-    /// Reaps whoever has ended, and tells the server about the child itself.
+    /// Reaps children that have ended, and reports to the server what the escalated child did.
     fn look_at_children(&mut self) -> io::Result<Left> {
         loop {
             let mut status = 0;
@@ -264,8 +264,8 @@ impl Keeper {
             // SAFETY: waitpid(2) writes one int through the pointer.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
             if pid <= 0 {
-                let nobody = pid < 0 && self.child == Some(ENDED);
-                return Ok(if nobody { Left::Nobody } else { Left::Somebody });
+                let nothing = pid < 0 && self.child == Some(ENDED);
+                return Ok(if nothing { Left::Nothing } else { Left::Something });
             }
             if self.child != Some(Pid::from_raw(pid)) {
                 continue;
@@ -303,15 +303,15 @@ impl Keeper {
                 json!({"exit_code": libc::WEXITSTATUS(status)})
             };
             if !libc::WIFSTOPPED(status) {
-                // Its number may be given to somebody else from now on.
+                // Its process id may be reused from now on.
                 self.child = Some(ENDED);
             }
-            // A server that has gone is seen as the end of the line.
+            // If the server is gone, the end of the line will tell.
             let _ = order(&self.line, &message);
         }
     }
 
-    /// The server has ended without having ended its trees.
+    /// Called when the server has ended without having ended its trees.
     fn end_with_the_server(&mut self) -> io::Result<()> {
         if broken(Fault::ServerDeathKillsGroupOnly) {
             return self.signal(libc::SIGKILL.into());
@@ -334,7 +334,7 @@ impl Keeper {
             return self.signal(libc::SIGKILL.into());
         }
         if broken(Fault::SiblingsKilledToo) {
-            // Not the parent's, which is somebody else when the nursery has ended.
+            // Not getppid(2): after the end of the nursery that is another process.
             let own = std::process::id() as i32;
             let siblings = children(NURSERY.load(Ordering::SeqCst));
             for sibling in siblings.into_iter().filter(|pid| *pid != own) {
@@ -366,7 +366,7 @@ impl Keeper {
                 return Ok(());
             }
             if broken(Fault::ZombiesLeft) {
-                // Nobody reaps them, until the nursery goes with the server.
+                // They stay zombies until the nursery ends with the server.
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 loop {
                     nix::unistd::pause();
@@ -381,7 +381,7 @@ impl Keeper {
                     _ => {}
                 }
             }
-            // The next end of a child, or a moment later: one that was forked while the list was read is on no list.
+            // Wait for the next end of a child, or a moment: a process forked while the list was read is not on it.
             let moment = Instant::now() + Duration::from_millis(5);
             events::wait([(self.children.as_fd(), PollFlags::POLLIN)], Some(moment))?;
             while self.children.read_signal()?.is_some() {}

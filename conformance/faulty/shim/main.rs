@@ -1,10 +1,11 @@
-//! A compact server of shell escalation with its shim, right in everything unless it is told to be wrong.
+//! A compact server of shell escalation with its shim, which conforms unless it is told to be wrong.
 //!
-//! It is how the suite's own cases are judged: each fault must be caught by a case of its requirement, and without
-//! a fault, or with a mere variant, everything must pass. It shares no code with the suite or with a real server.
+//! It tests the suite's own cases: each fault must be caught by a case of its requirement, and without a fault, or
+//! with a variant only, every case must pass. It shares no code with the suite or with a real server.
 //!
-//! The way of a request: `handshake` (datagram) → `worker` (request stream) → `messages` (JSON and bytes) →
-//! `program` (which file) → `rpc` (the question) → `order` (what to start) → `keeper` and `child` (the escalated tree).
+//! The path of a request: `handshake` (datagram) → `worker` (request stream) → `messages` (JSON and bytes) →
+//! `program` (which file) → `policy` (the question) → `order` (what to start) → `keeper` and `child` (the escalated
+//! tree).
 
 mod child;
 mod events;
@@ -16,11 +17,14 @@ mod methods;
 mod oneshot;
 mod order;
 mod parcel;
+mod policy;
 mod program;
 mod rpc;
+mod server;
 mod session;
 mod spawn;
 mod stream;
+mod ticket;
 mod worker;
 
 use std::process::ExitCode;
@@ -32,7 +36,7 @@ fn main() -> ExitCode {
     if faults::unusual(faults::Variant::SlowStart) {
         std::thread::sleep(std::time::Duration::from_millis(700));
     }
-    // Before there is a second thread: what is forked later from it may do anything.
+    // Before there is a second thread: only then may forked processes do more than execve.
     let served = keeper::start_nursery().and_then(methods::serve);
     match served {
         Ok(()) => ExitCode::SUCCESS,

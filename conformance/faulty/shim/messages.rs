@@ -1,4 +1,4 @@
-//! The messages of the wire: strict JSON, texts as bytes, unknown members ignored.
+//! The messages of the wire: strict JSON, strings as bytes, unknown members ignored.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,7 +21,7 @@ impl fmt::Display for Malformed {
 /// Names and values.
 pub type Pairings = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A request, all texts as the bytes that they stand for.
+/// A request, with all strings as the bytes that they stand for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The program, as given to the wrapper.
@@ -45,7 +45,7 @@ pub struct Descriptors {
     pub signals: bool,
 }
 
-/// The order in which some expect the members of a request.
+/// The order in which a careless server expects the members of a request.
 const ORDER: [&[u8]; 4] = [b"file", b"argv", b"workdir", b"env"];
 
 /// Reads a request.
@@ -210,7 +210,7 @@ fn encode(mut message: Value) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The same JSON with each character of its strings that is no ASCII escaped, and the letter `e` too.
+/// The same JSON with each non-ASCII character of its strings escaped, and the letter `e` too.
 fn escaped(text: &str) -> String {
     let mut inside = false;
     let mut after_backslash = false;
@@ -236,7 +236,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Bytes as JSON text by the *bytes* extension, quotes included: for the policy.
+/// Bytes as a JSON string by the *bytes* extension, quotes included: for the policy.
 pub fn json_text(bytes: &[u8]) -> String {
     let mut text = String::from("\"");
     for chunk in bytes.utf8_chunks() {
@@ -259,7 +259,7 @@ fn members(
     payload: &[u8],
     member: impl FnMut(&[u8], &mut dyn MemberValue) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
-    // serde_json takes strings as bytes without looking; a payload is UTF-8 as a whole.
+    // serde_json does not validate strings that are read as bytes; a payload must be UTF-8 as a whole.
     let replaced;
     let mut payload = payload;
     if broken(Fault::OtherBytesReplaced) {
@@ -285,7 +285,7 @@ fn members(
         .map_err(|error| Malformed(error.to_string()))
 }
 
-/// Whether a payload is spelled in a way that is refused.
+/// Whether a fault refuses the spelling of a payload.
 fn refuses(payload: &[u8]) -> bool {
     let deepest = || {
         payload
@@ -383,16 +383,16 @@ impl<'de, A: MapAccess<'de>> MemberValue for Next<'_, 'de, A> {
     }
 }
 
-/// A member's name: any text at all.
+/// A member's name: any string.
 struct AnyText;
 
-/// A text of a request: bytes by the extension, without NUL.
+/// A string of a request: bytes by the extension, without NUL.
 struct Text;
 
-/// A list of texts.
+/// A list of strings.
 struct Texts;
 
-/// An object of texts.
+/// An object of strings.
 struct Pairs;
 
 struct TextVisitor {
@@ -403,7 +403,7 @@ impl<'de> Visitor<'de> for TextVisitor {
     type Value = Vec<u8>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a text")
+        formatter.write_str("a string")
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
@@ -442,7 +442,7 @@ impl<'de> Visitor<'de> for Texts {
     type Value = Vec<Vec<u8>>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list of texts")
+        formatter.write_str("a list of strings")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -466,7 +466,7 @@ impl<'de> Visitor<'de> for Pairs {
     type Value = Pairings;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object of texts")
+        formatter.write_str("an object of strings")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -485,7 +485,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// The bytes that a text stands for. Lone surrogates come as serde_json encodes them: three bytes from 0xed.
+/// The bytes that a string stands for. Lone surrogates come as serde_json encodes them: three bytes from 0xed.
 fn decoded(text: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -513,7 +513,7 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(bytes)
 }
 
-/// One byte that is none of UTF-8.
+/// One byte that is not UTF-8.
 fn push_byte(bytes: &mut Vec<u8>, byte: u8) {
     if broken(Fault::BytesReplaced) {
         bytes.extend("\u{fffd}".bytes());
@@ -526,9 +526,9 @@ fn push_byte(bytes: &mut Vec<u8>, byte: u8) {
     }
 }
 
-/// Goes as deep as the brackets do, each level on the stack; gives what follows the closing one.
+/// Recurses as deep as the brackets do and returns what follows the closing one.
 fn descend(mut rest: &[u8]) -> &[u8] {
-    // Enough for the levels of honest messages.
+    // Enough for the levels of ordinary messages.
     let level = std::hint::black_box([0_u8; 256]);
     while let Some((first, after)) = rest.split_first() {
         rest = match first {

@@ -1,73 +1,52 @@
 //! The methods of the harness protocol.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::events::lock;
 use crate::faults::{Fault, Variant, broken, unusual};
 use crate::keeper::Nursery;
 use crate::oneshot;
-use crate::rpc::{Call, Outcome, Rpc};
-use crate::session::{Answer, Session, lock};
+use crate::rpc::{self, Call, Outcome};
+use crate::server::Server;
+use crate::session::Session;
 use crate::spawn::{self, Process};
-
-/// The server with everything that it knows.
-pub struct Server {
-    /// The harness.
-    pub rpc: Rpc,
-    /// Where escalated trees come from.
-    pub nursery: Nursery,
-    /// The session that was started last.
-    pub latest: Mutex<String>,
-    /// What the policy decided on, where that is remembered.
-    pub remembered: Mutex<HashMap<Vec<Vec<u8>>, Answer>>,
-    sessions: Mutex<HashMap<String, Arc<Session>>>,
-    processes: Mutex<HashMap<(String, i64), Arc<Process>>>,
-}
 
 /// The key of processes that belong to no session.
 const UNRELATED: &str = "";
 
 /// Serves until `shutdown` or the end of standard input.
 pub fn serve(nursery: Nursery) -> io::Result<()> {
-    let server = Arc::new(Server {
-        rpc: Rpc::default(),
-        nursery,
-        latest: Mutex::default(),
-        remembered: Mutex::default(),
-        sessions: Mutex::default(),
-        processes: Mutex::default(),
-    });
+    let server = Arc::new(Server::new(nursery));
     let mut shutdown = None;
-    server.rpc.read_all(|call| {
+    let serve = |call: Call| {
         if call.method == "shutdown" {
             shutdown = Some(call.id);
             return false;
         }
-        // What waits has a thread of its own, and so has what has nothing to do with sessions; the rest is quick,
-        // and in order.
+        // Methods that wait or that have nothing to do with sessions get a thread of their own; the others are quick
+        // and run in order.
         if matches!(
             call.method.as_str(),
             "session/wait" | "process/spawn" | "process/wait" | "exec"
         ) {
             let server = server.clone();
-            std::thread::spawn(move || server.rpc.reply(&call.id, server.call(&call)));
+            std::thread::spawn(move || rpc::reply(&call.id, server.call(&call)));
         } else {
-            server.rpc.reply(&call.id, server.call(&call));
+            rpc::reply(&call.id, server.call(&call));
         }
         true
-    })?;
+    };
+    rpc::read_all(serve, |answer| server.policy.take_answer(answer))?;
     for (_, session) in lock(&server.sessions).drain() {
         session.close();
     }
     if let Some(id) = shutdown {
-        // Not `reply`, which may leave it to another thread.
-        server
-            .rpc
-            .write(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+        // Not `reply`, which may leave the writing to another thread.
+        rpc::write(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));
     }
     Ok(())
 }
@@ -81,7 +60,7 @@ fn failed(error: impl std::fmt::Display) -> (i64, String) {
 }
 
 impl Server {
-    fn call(self: &Arc<Server>, call: &Call) -> Outcome {
+    fn call(&self, call: &Call) -> Outcome {
         let params = &call.params;
         match call.method.as_str() {
             "initialize" => Ok(initialize()),
@@ -112,13 +91,13 @@ impl Server {
             .ok_or_else(|| invalid(format_args!("no session {name}")))
     }
 
-    fn start(self: &Arc<Server>, params: &Value) -> Outcome {
+    fn start(&self, params: &Value) -> Outcome {
         let name = text(params, "session")?;
         let wrapper = text(params, "wrapper")?;
         let shell = text(params, "shell")?;
         look_at_paths(shell, wrapper).map_err(failed)?;
-        *lock(&self.latest) = name.to_owned();
-        let session = Session::start(self, name, wrapper, false).map_err(failed)?;
+        *lock(&self.policy.latest) = name.to_owned();
+        let session = self.open(name, wrapper, false).map_err(failed)?;
         let overlay: serde_json::Map<String, Value> = session
             .overlay()
             .iter()
@@ -142,7 +121,7 @@ impl Server {
         self.remember(&session.name, process)
     }
 
-    /// Descriptors that should not cross the spawn of this session's shell.
+    /// Descriptors that faults let the session's shell inherit.
     fn inherited_too(&self, session: &Session) -> Vec<RawFd> {
         let sessions = lock(&self.sessions);
         let mut numbers = Vec::new();
@@ -184,7 +163,7 @@ impl Server {
         if broken(Fault::ClosingClosesAll) {
             lock(&self.sessions).values().for_each(|other| other.close());
         }
-        while broken(Fault::CloseWaitsForPolicy) && self.rpc.is_asking(&session.name) {
+        while broken(Fault::CloseWaitsForPolicy) && self.policy.is_asking(&session.name) {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         session.close();
@@ -192,7 +171,7 @@ impl Server {
     }
 }
 
-/// A start looks at neither path; what is here goes wrong.
+/// What faults do with the paths of a session: a right start looks at neither.
 fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
     if broken(Fault::ShellMustExist) {
         std::fs::metadata(shell)?;
@@ -202,7 +181,7 @@ fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
     }
     if broken(Fault::ShellOpened) {
         use std::os::unix::fs::OpenOptionsExt;
-        // Non-blocking, or a fifo would be opened for ever.
+        // Non-blocking, because opening a fifo could take forever.
         let _ = std::fs::File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -226,9 +205,9 @@ fn initialize() -> Value {
     })
 }
 
-/// A member that must be a text.
+/// A member that must be a string.
 pub fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, (i64, String)> {
     params[name]
         .as_str()
-        .ok_or_else(|| invalid(format_args!("no {name}, a text")))
+        .ok_or_else(|| invalid(format_args!("no {name}, a string")))
 }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::events;
 use crate::faults::{Fault, broken};
 use crate::keeper::{self, News};
-use crate::methods::Server;
 use crate::parcel::Parcel;
+use crate::server::Server;
 use crate::session::Session;
 use crate::spawn;
 use crate::stream::{FrameReader, Progress};
@@ -36,7 +36,7 @@ impl Wanted {
     pub fn read(params: &Value) -> Result<Wanted, String> {
         let text = |name: &str| {
             let text = params[name].as_str().map(str::to_owned);
-            text.ok_or_else(|| format!("no {name}, a text"))
+            text.ok_or_else(|| format!("no {name}, a string"))
         };
         Ok(Wanted {
             session: text("session")?,
@@ -51,7 +51,7 @@ impl Wanted {
     }
 }
 
-/// A stream of the shell, as far as it has been read.
+/// A standard stream of the shell, and what has been read of it.
 struct Output {
     pipe: Option<File>,
     bytes: Vec<u8>,
@@ -71,7 +71,7 @@ impl Output {
         ))
     }
 
-    /// Takes what is there.
+    /// Reads what is there.
     fn drain(&mut self) -> io::Result<()> {
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
         match pipe.read_to_end(&mut self.bytes) {
@@ -84,10 +84,10 @@ impl Output {
 }
 
 /// Runs a one-shot to its end.
-pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
+pub fn run(server: &Server, wanted: &Wanted) -> io::Result<Value> {
     let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
     let deadline = deadline.filter(|_| !broken(Fault::TimeoutIgnored));
-    let session = Session::start(server, &wanted.session, &wanted.wrapper, true)?;
+    let session = server.open(&wanted.session, &wanted.wrapper, true)?;
     if broken(Fault::DescriptorPerOneShot) {
         std::mem::forget(session.bell.as_fd().try_clone_to_owned()?);
     }
@@ -99,7 +99,7 @@ pub fn run(server: &Arc<Server>, wanted: &Wanted) -> io::Result<Value> {
 }
 
 fn run_in(
-    server: &Arc<Server>,
+    server: &Server,
     wanted: &Wanted,
     session: &Session,
     deadline: Option<Instant>,
@@ -176,7 +176,7 @@ fn run_in(
         let _ = keeper::order(&line, &json!({ "signal": signal }));
         let _ = keeper::order(&line, &json!({"release": true}));
     } else if timed_out {
-        // The end of the line ends the shell's tree; its keeper closes it when all are gone.
+        // Ending the line ends the shell's tree; the keeper closes its end when all processes are gone.
         line.shutdown(std::net::Shutdown::Write)?;
         loop {
             events::wait([(line.as_fd(), PollFlags::POLLIN)], None)?;
@@ -185,7 +185,7 @@ fn run_in(
             }
         }
     } else {
-        // What the shell left in the background is not ours to end. Where it left nobody, its keeper is gone.
+        // Background processes of the shell may live on. If there are none, the keeper is gone already.
         let _ = keeper::order(&line, &json!({"release": true}));
     }
     stdout.drain()?;

@@ -1,18 +1,18 @@
-//! What becomes of a request and its descriptors: the order for a keeper, and what can be wrong with it.
+//! From a request and its descriptors to the order for a keeper.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 
+use crate::events::lock;
 use crate::faults::{Fault, broken};
 use crate::messages::Request;
 use crate::parcel::Parcel;
 use crate::program::Program;
-use crate::session::lock;
 use crate::stream::Frame;
 
-/// Variables that load code into whatever starts with them.
+/// Variables that make a program load code when it starts.
 const LOADERS: [&[u8]; 7] = [
     b"GLIBC_TUNABLES",
     b"BASH_ENV",
@@ -23,7 +23,7 @@ const LOADERS: [&[u8]; 7] = [
     b"ZDOTDIR",
 ];
 
-/// The numbers, where each can be a descriptor's and belongs to one that came.
+/// The numbers, if each is valid and has its descriptor.
 pub fn checked(numbers: &[i128], frame: &mut Frame) -> io::Result<Vec<i32>> {
     let mut limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0;
     if broken(Fault::NumbersUnbounded) {
@@ -62,7 +62,7 @@ pub fn checked(numbers: &[i128], frame: &mut Frame) -> io::Result<Vec<i32>> {
     Ok(numbers)
 }
 
-/// Makes fit what doesn't fit, and should have been refused.
+/// Makes numbers and descriptors fit that should have been refused.
 fn mend(numbers: &mut Vec<i128>, frame: &mut Frame) {
     if broken(Fault::NegativeNumbersSkipped) {
         while let Some(place) = numbers.iter().position(|number| *number < 0) {
@@ -89,7 +89,7 @@ fn mend(numbers: &mut Vec<i128>, frame: &mut Frame) {
     }
 }
 
-/// What goes wrong with the descriptors of a child.
+/// Applies the faults of a child's descriptors.
 pub fn redirect(numbers: &[i32], descriptors: &mut [OwnedFd]) -> io::Result<()> {
     let place = |number: i32| numbers.iter().position(|known| *known == number);
     if broken(Fault::StreamsMerged)
@@ -201,7 +201,7 @@ pub fn parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel
     parcel
 }
 
-/// Adds what earlier requests had.
+/// Adds the variables of earlier requests.
 fn remember_environment(environment: &mut Vec<Vec<u8>>) {
     static EARLIER: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
     let name = |entry: &[u8]| -> Vec<u8> {

@@ -15,13 +15,13 @@ pub struct Parcel {
     pub arguments: Vec<Vec<u8>>,
     /// `NAME=value` entries.
     pub environment: Vec<Vec<u8>>,
-    /// The number of each descriptor that comes along.
+    /// The number of each descriptor that is sent along.
     pub numbers: Vec<i32>,
     /// Device and inode of the directory and the file, once for each that must be the same at the start.
     pub identities: Vec<(u64, u64)>,
-    /// The umask, where the request has one.
+    /// The umask, if the request has one.
     pub umask: Option<u32>,
-    /// It is known already that the file cannot be opened, with this errno.
+    /// The errno of a file that could not be opened before.
     pub doomed: Option<i32>,
 }
 

@@ -22,7 +22,7 @@ pub struct Program {
     pub found: Result<[Found; 2], Errno>,
 }
 
-/// Looks at the file system as it is now.
+/// Finds the program in the file system as it is now.
 pub fn find(request: &Request) -> Program {
     let mut path = absolute(&request.file, &request.directory);
     if broken(Fault::ProgramFromArguments) {
@@ -61,7 +61,7 @@ fn identity(path: &[u8], kind: OFlag) -> nix::Result<Found> {
     Ok((descriptor, identity))
 }
 
-/// What tells one file from another.
+/// Device and inode, which identify a file.
 pub fn identity_of(stat: &nix::sys::stat::FileStat) -> (u64, u64) {
     if broken(Fault::SizeForIdentity) {
         return (stat.st_dev, stat.st_size as u64);

@@ -2,26 +2,28 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::events::Bell;
+use crate::events::{Bell, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
-use crate::handshake;
-use crate::methods::Server;
+use crate::keeper::Nursery;
+use crate::policy::Policy;
+use crate::ticket::Ticket;
 
 /// A session.
 pub struct Session {
     /// The suite's name for it.
     pub name: String,
-    /// The server that it belongs to.
-    pub server: Arc<Server>,
+    /// What decides about its requests.
+    pub policy: Arc<Policy>,
+    /// Where its escalated trees come from.
+    pub nursery: Arc<Nursery>,
     /// Rung when the session ends.
     pub bell: Bell,
-    /// Whether it is that of a one-shot.
+    /// Whether it belongs to a one-shot.
     pub one_shot: bool,
     /// The number of the server's end.
     server_end: RawFd,
@@ -39,51 +41,6 @@ struct State {
     open: HashMap<u64, Arc<Ticket>>,
 }
 
-/// One request from outside of its worker: where its end and its decision come from.
-pub struct Ticket {
-    number: u64,
-    /// The name of its session.
-    pub session: String,
-    /// The request stream.
-    pub stream: Arc<UnixStream>,
-    /// Rung when there is an answer or the end.
-    pub bell: Bell,
-    cancelled: AtomicBool,
-    /// Whether a child runs for it.
-    pub has_child: AtomicBool,
-    /// Whether its worker waits for a frame.
-    pub is_reading: AtomicBool,
-    /// The policy's answer, when it is there.
-    pub answer: Mutex<Option<Answer>>,
-}
-
-/// What a policy answers.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// Run where it is.
-    Run,
-    /// Run outside.
-    Escalate,
-    /// Do not run.
-    Deny(Option<String>),
-    /// The policy failed.
-    Failed(String),
-}
-
-impl Ticket {
-    /// Whether the session has ended.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
-    }
-
-    fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
-        // Wakes a worker that writes, and tells the wrapper at once.
-        let _ = self.stream.shutdown(Shutdown::Both);
-        self.bell.ring();
-    }
-}
-
 /// The same socket under a number that no script uses for its redirections.
 fn out_of_the_way(socket: &UnixDatagram) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes integers.
@@ -91,18 +48,19 @@ fn out_of_the_way(socket: &UnixDatagram) -> io::Result<OwnedFd> {
     if number < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the number is new and nobody else's.
+    // SAFETY: the number is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 impl Session {
-    /// Opens the escalation socket and listens on it.
-    pub fn start(
-        server: &Arc<Server>,
+    /// Makes the escalation socket; also gives the server's end, to be listened on.
+    pub fn new(
+        policy: &Arc<Policy>,
+        nursery: &Arc<Nursery>,
         name: &str,
         wrapper: &str,
         one_shot: bool,
-    ) -> io::Result<Arc<Session>> {
+    ) -> io::Result<(Session, UnixDatagram)> {
         let (mut ours, mut theirs) = UnixDatagram::pair()?;
         if broken(Fault::SocketIsAStream) {
             let (one, other) = UnixStream::pair()?;
@@ -152,32 +110,28 @@ impl Session {
         if broken(Fault::ServerVariables) {
             overlay.extend(std::env::vars().filter(|(name, _)| name.starts_with("LC_")));
         }
-        let session = Arc::new(Session {
+        let session = Session {
             name: name.to_owned(),
             one_shot,
             server_end: ours.as_raw_fd(),
             kept: Mutex::default(),
-            server: server.clone(),
+            policy: policy.clone(),
+            nursery: nursery.clone(),
             bell: Bell::new()?,
             overlay,
             client: Mutex::new(Some(OwnedFd::from(theirs))),
             state: Mutex::default(),
             next: AtomicU64::new(1),
-        });
-        std::thread::Builder::new().spawn({
-            let session = session.clone();
-            move || handshake::listen(&session, ours)
-        })?;
-        chat(format_args!("session {name} started"));
-        Ok(session)
+        };
+        Ok((session, ours))
     }
 
-    /// The variables for the shell.
+    /// The variables that the shell needs.
     pub fn overlay(&self) -> &[(String, String)] {
         &self.overlay
     }
 
-    /// The client's end, for the one process that may have it.
+    /// Takes the client's end, for the one process that may have it.
     pub fn take_client(&self) -> Option<OwnedFd> {
         let client = lock(&self.client).take();
         let kept = broken(Fault::ClientKept) && !self.one_shot
@@ -194,7 +148,7 @@ impl Session {
         lock(&self.kept).first()?.try_clone().ok()
     }
 
-    /// The number of the client's end, while it is here.
+    /// The number of the client's end, until it is taken.
     pub fn client_number(&self) -> Option<RawFd> {
         lock(&self.client).as_ref().map(AsRawFd::as_raw_fd)
     }
@@ -219,31 +173,23 @@ impl Session {
         !lock(&self.state).open.is_empty()
     }
 
-    /// Registers a request; none where the session has ended.
+    /// Registers a request; none if the session has ended.
     pub fn admit(&self, stream: UnixStream) -> io::Result<Option<Arc<Ticket>>> {
-        let ticket = Arc::new(Ticket {
-            number: self.next.fetch_add(1, Ordering::SeqCst),
-            session: self.name.clone(),
-            stream: Arc::new(stream),
-            bell: Bell::new()?,
-            cancelled: AtomicBool::new(false),
-            has_child: AtomicBool::new(false),
-            is_reading: AtomicBool::new(false),
-            answer: Mutex::default(),
-        });
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let ticket = Arc::new(Ticket::new(number, &self.name, stream)?);
         let mut state = lock(&self.state);
         if state.closed && !broken(Fault::ListenerLingers)
             || broken(Fault::FortyAtMost) && state.open.len() >= 40
         {
             return Ok(None);
         }
-        state.open.insert(ticket.number, ticket.clone());
+        state.open.insert(ticket.number(), ticket.clone());
         Ok(Some(ticket))
     }
 
-    /// A request is over.
+    /// Removes a request that is over.
     pub fn forget(&self, ticket: &Ticket) {
-        lock(&self.state).open.remove(&ticket.number);
+        lock(&self.state).open.remove(&ticket.number());
     }
 
     /// Whether it has ended.
@@ -265,7 +211,7 @@ impl Session {
         });
     }
 
-    /// Does the same on account of the parent token.
+    /// Ends the session because its parent token was cancelled.
     pub fn cancel(&self) {
         if !broken(Fault::CancelIgnored) {
             self.end(&Spared {
@@ -319,7 +265,7 @@ impl Session {
     }
 }
 
-/// What outlives the end of a session and should not.
+/// What faults let outlive the end of a session.
 struct Spared {
     listener: bool,
     requests: bool,
@@ -338,9 +284,4 @@ fn cleaned(path: &str) -> String {
         }
     }
     format!("/{}", components.join("/"))
-}
-
-/// A lock that a panic elsewhere does not take away.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

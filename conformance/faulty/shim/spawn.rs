@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::Value;
 
+use crate::events::lock;
 use crate::faults::{Fault, broken};
-use crate::session::lock;
 
 /// What to start.
 pub struct Command {
@@ -25,7 +25,7 @@ type Ended = (Option<i32>, Option<i32>);
 
 /// A process that was started, and its end once it is there.
 pub struct Process {
-    /// Its number.
+    /// Its process id.
     pub pid: i64,
     end: Arc<(Mutex<Option<Ended>>, Condvar)>,
 }
@@ -44,8 +44,8 @@ impl Command {
         Ok(Command {
             arguments: list("argv")
                 .filter(|arguments| !arguments.is_empty())
-                .ok_or("no argv, a list of texts")?,
-            directory: params["cwd"].as_str().ok_or("no cwd, a text")?.to_owned(),
+                .ok_or("no argv, a list of strings")?,
+            directory: params["cwd"].as_str().ok_or("no cwd, a string")?.to_owned(),
             variables: variables(&params["env"])?,
             streams: [stream("stdin"), stream("stdout"), stream("stderr")],
             inherited: Vec::new(),
@@ -63,7 +63,7 @@ impl Command {
         self
     }
 
-    /// With these descriptors, which should stay here.
+    /// Lets the process inherit these descriptors, which it should not have.
     pub fn inheriting(mut self, numbers: Vec<RawFd>) -> Command {
         self.inherited = numbers;
         self
@@ -126,9 +126,9 @@ impl Command {
     }
 }
 
-/// For a moment whatever is spawned inherits a copy of `socket`; the copy is closed with the value.
+/// While the returned value lives, any process that is spawned inherits a copy of `socket`.
 pub fn window(socket: &OwnedFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_DUPFD takes integers, and the number that it gives is new and nobody else's.
+    // SAFETY: F_DUPFD takes integers, and the number that it returns is new and has no other owner.
     let copy = unsafe {
         let number = nix::errno::Errno::result(libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD, 90))?;
         std::os::fd::FromRawFd::from_raw_fd(number)
@@ -154,7 +154,7 @@ impl Process {
     }
 }
 
-/// An object of texts.
+/// An object of strings.
 pub fn variables(value: &Value) -> Result<Vec<(String, String)>, String> {
     let members = value.as_object().ok_or("no env, an object")?;
     members

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use crate::events::lock;
 use crate::faults::{Fault, Variant, broken, unusual};
 
 /// The longest payload that is read.
@@ -25,11 +26,11 @@ pub struct Frame {
     pub payload: Vec<u8>,
     /// The descriptors, all close-on-exec.
     pub descriptors: Vec<OwnedFd>,
-    /// The kernel had more descriptors than it could give.
+    /// The kernel could not deliver all descriptors.
     pub truncated: bool,
 }
 
-/// What a look at the stream gave.
+/// What reading from the stream gave.
 pub enum Progress {
     /// A whole frame.
     Frame(Frame),
@@ -41,8 +42,8 @@ pub enum Progress {
     TooLong(usize),
 }
 
-/// The receiving side of a stream. It never reads beyond the frame that it is at, since a read could otherwise
-/// bring descriptors of the next one.
+/// The receiving side of a stream. It never reads beyond the current frame, because a read could bring descriptors
+/// of the next one.
 pub struct FrameReader {
     socket: Arc<UnixStream>,
     buffer: Vec<u8>,
@@ -50,7 +51,7 @@ pub struct FrameReader {
     truncated: bool,
     /// How many frames have come.
     frames: u32,
-    /// Whether a wrapper is at the other end: only there something may go wrong.
+    /// Whether a wrapper is at the other end: faults apply only to those streams.
     of_wrapper: bool,
 }
 
@@ -75,7 +76,7 @@ impl FrameReader {
         }
     }
 
-    /// Takes what has come, without waiting.
+    /// Reads what has arrived, without waiting.
     pub fn advance(&mut self) -> io::Result<Progress> {
         loop {
             let wanted = match self.announced() {
@@ -115,7 +116,7 @@ impl FrameReader {
         is_wrong || length > PAYLOAD_LIMIT
     }
 
-    /// What becomes of a length over the limit.
+    /// Handles a length over the limit.
     fn refuse(&mut self, length: usize) -> Progress {
         if self.of_wrapper && broken(Fault::AllocatedOnAnnouncement) {
             drop(std::hint::black_box(Vec::<u8>::with_capacity(length)));
@@ -129,7 +130,7 @@ impl FrameReader {
         Progress::TooLong(length)
     }
 
-    /// There is no more for now.
+    /// Called when there is nothing to read for now.
     fn wait_for_the_rest(&mut self) -> Progress {
         if broken(Fault::FirstDescriptorsLost) {
             self.held.clear();
@@ -144,7 +145,7 @@ impl FrameReader {
         }
     }
 
-    /// Whether part of a frame is there.
+    /// Whether part of a frame has arrived.
     pub fn has_begun(&self) -> bool {
         !self.buffer.is_empty()
     }
@@ -154,7 +155,7 @@ impl FrameReader {
         std::mem::forget(std::mem::take(&mut self.held));
     }
 
-    /// Throws away what has come; gives how much it was.
+    /// Discards what has arrived, and returns how many bytes it was.
     pub fn discard(&mut self) -> usize {
         let mut bytes = vec![0; CHUNK];
         let mut discarded = 0;
@@ -188,16 +189,16 @@ impl FrameReader {
 pub struct Received {
     /// Bytes.
     pub length: usize,
-    /// The kernel had more descriptors than it could give.
+    /// The kernel could not deliver all descriptors.
     pub truncated: bool,
 }
 
-/// The peer's pidfd, which a peer can demand for the server's end of its stream (SO_PASSPIDFD, Linux 6.5).
+/// The peer's pidfd, which the peer can request for the server's end of its stream (SO_PASSPIDFD, Linux 6.5).
 const SCM_PIDFD: libc::c_int = 0x04;
 
 /// Receives without waiting; descriptors go to `held`, close-on-exec from their first moment.
 ///
-/// Not nix's recvmsg: where the kernel ran out of descriptors half-way, that one does not give those it made.
+/// Not by nix's recvmsg, which loses the descriptors that were made before the process ran out of them.
 pub fn receive(socket: &impl AsFd, bytes: &mut [u8], held: &mut Vec<OwnedFd>) -> nix::Result<Received> {
     let mut part = libc::iovec {
         iov_base: bytes.as_mut_ptr().cast(),
@@ -215,7 +216,7 @@ pub fn receive(socket: &impl AsFd, bytes: &mut [u8], held: &mut Vec<OwnedFd>) ->
     let length = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
     let length = Errno::result(length)? as usize;
     // SAFETY: the kernel has filled the control buffer and its length; CMSG_* walk it within that length, and the
-    // descriptors in it are new and nobody else's.
+    // descriptors in it are new and have no other owner.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
@@ -231,7 +232,7 @@ pub fn receive(socket: &impl AsFd, bytes: &mut [u8], held: &mut Vec<OwnedFd>) ->
                         .collect::<Vec<_>>(),
                 ),
                 libc::SCM_CREDENTIALS if broken(Fault::CredentialsForDescriptors) => {
-                    // Not as owned ones: the language ends a program that closes what isn't open.
+                    // Not as owned descriptors: Rust aborts a program that closes one that isn't open.
                     for number in numbers {
                         libc::close(number);
                     }
@@ -247,7 +248,7 @@ pub fn receive(socket: &impl AsFd, bytes: &mut [u8], held: &mut Vec<OwnedFd>) ->
     })
 }
 
-/// Sends bytes, `descriptors` with the first one; waits where the peer is slow.
+/// Sends bytes, `descriptors` with the first one. Waits if the peer is slow.
 pub fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
@@ -280,7 +281,7 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
 /// Sends a message of the wire to a wrapper.
 pub fn send_message(socket: &UnixStream, payload: &[u8]) -> io::Result<()> {
     static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _alone = broken(Fault::StalledReaderBlocks).then(|| crate::session::lock(&WRITING));
+    let _alone = broken(Fault::StalledReaderBlocks).then(|| lock(&WRITING));
     let mut payload = payload;
     if broken(Fault::LongMessagesCut) {
         payload = &payload[..payload.len().min(64 << 10)];
@@ -299,7 +300,7 @@ pub fn send_message(socket: &UnixStream, payload: &[u8]) -> io::Result<()> {
         bytes[..4].copy_from_slice(&(payload.len() as u32 + 4).to_le_bytes());
     }
     if unusual(Variant::Bytewise) {
-        // A long frame in larger pieces: a system call a byte is not what a deadline is for.
+        // Long frames go in larger pieces: a system call per byte would exceed the case's deadline.
         let piece = bytes.len().div_ceil(10_000).max(1);
         return bytes.chunks(piece).try_for_each(|bytes| send(socket, bytes, &[]));
     }

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 use serde_json::json;
 
-use crate::events::{self, GONE};
-use crate::faults::{Fault, broken, chat};
+use crate::events::{self, GONE, lock};
+use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::keeper::{self, News};
 use crate::messages::{self, Request};
 use crate::order::{checked, parcel, redirect};
 use crate::program::{self, Program};
-use crate::session::{Answer, Session, Ticket, lock};
+use crate::session::Session;
 use crate::stream::{self, Frame, FrameReader, Progress};
+use crate::ticket::{Answer, Ticket};
 
 /// Serves one request stream.
 pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
@@ -29,7 +30,7 @@ pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
     if let Err(why) = worker.handle() {
         chat(format_args!("a request of session {} ends: {why}", session.name));
     }
-    // Also where the ticket is still known elsewhere, the wrapper sees the end now.
+    // The ticket may still be shared, so close the stream explicitly.
     let _ = ticket.stream.shutdown(std::net::Shutdown::Both);
     session.forget(ticket);
 }
@@ -65,7 +66,7 @@ impl Worker<'_> {
                 return self.refuse(malformed);
             }
         };
-        // A request has no descriptors: whatever came is closed before anything is done.
+        // A request has no descriptors: close those that came before anything else is done.
         let mut stowaways = Vec::new();
         if broken(Fault::RequestDescriptorsKept) {
             std::mem::forget(frame.descriptors);
@@ -103,7 +104,7 @@ impl Worker<'_> {
             }
             Answer::Escalate if broken(Fault::LateAnswerStarts) && self.ticket.is_cancelled() => {
                 let parcel = parcel(&request, &program, Vec::new());
-                let line = self.session.server.nursery.keep(&parcel, Vec::new())?;
+                let line = self.session.nursery.keep(&parcel, Vec::new())?;
                 // The child lives as long as the server.
                 std::mem::forget(line);
                 Ok(())
@@ -131,7 +132,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What becomes of a request that is none.
+    /// Handles a malformed request.
     fn refuse(&self, malformed: messages::Malformed) -> io::Result<()> {
         if broken(Fault::MalformedAsked) {
             let request = Request::default();
@@ -219,19 +220,19 @@ impl Worker<'_> {
         }
         let mut key = request.arguments.clone();
         key.push(program.path.clone());
-        if let Some(answer) = lock(&self.session.server.remembered).get(&key) {
+        if let Some(answer) = lock(&self.session.policy.remembered).get(&key) {
             return Ok(answer.clone());
         }
         let answer = self.ask(request, program)?;
-        lock(&self.session.server.remembered).insert(key, answer.clone());
+        lock(&self.session.policy.remembered).insert(key, answer.clone());
         Ok(answer)
     }
 
-    /// Executes what nobody wants to have executed.
+    /// Executes a program that must not be executed.
     fn start_unasked(&self, request: &Request, program: &Program) -> io::Result<()> {
         self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
         let parcel = parcel(request, program, Vec::new());
-        let line = Arc::new(self.session.server.nursery.keep(&parcel, Vec::new())?);
+        let line = Arc::new(self.session.nursery.keep(&parcel, Vec::new())?);
         let mut keeper = FrameReader::new(line.clone());
         while !matches!(keeper.advance()?, Progress::End) {
             self.check()?;
@@ -244,7 +245,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Whether the wrapper is gone by now.
+    /// Whether the wrapper is gone.
     fn has_hung_up(&self) -> io::Result<bool> {
         let stream = (self.ticket.stream.as_fd(), GONE);
         Ok(events::wait([stream], Some(Instant::now()))?[0].intersects(GONE))
@@ -261,11 +262,11 @@ impl Worker<'_> {
 
     /// Asks the policy, and waits for the answer, the wrapper's end or the session's.
     fn ask(&self, request: &Request, program: &Program) -> io::Result<Answer> {
-        let rpc = &self.session.server.rpc;
-        let question = rpc.ask(self.session, self.ticket, request, &program.path)?;
+        let policy = &self.session.policy;
+        let question = policy.ask(self.ticket, request, &program.path)?;
         let answer = self.wait_for_answer();
         if answer.is_err() {
-            rpc.withdraw(&self.session.name, question);
+            policy.withdraw(&self.session.name, question);
         }
         answer
     }
@@ -305,7 +306,7 @@ impl Worker<'_> {
         program: Program,
         stowaways: Vec<OwnedFd>,
     ) -> io::Result<()> {
-        let nursery = &self.session.server.nursery;
+        let nursery = &self.session.nursery;
         let _early = broken(Fault::ChildBeforeDescriptors)
             .then(|| nursery.keep(&parcel(request, &program, Vec::new()), Vec::new()));
         let mut frame = self.next_frame()?;
@@ -372,7 +373,7 @@ impl Worker<'_> {
             }
         }
         let doomed = parcel.doomed.is_some();
-        let line = self.session.server.nursery.keep(&parcel, frame.descriptors)?;
+        let line = self.session.nursery.keep(&parcel, frame.descriptors)?;
         drop(program);
         self.accompany(Arc::new(line), message.signals)?;
         if broken(Fault::SpawnErrorEndsSession) && doomed {
@@ -396,9 +397,9 @@ impl Worker<'_> {
             self.say(&messages::result(0, None))?;
         }
         loop {
-            // Returning drops the line, and with it the tree.
+            // Returning drops the line, which ends the tree.
             self.check()?;
-            // An answered request's stream is over, and would be reported so again and again.
+            // The stream of an answered request is closed, and poll(2) would report that every time.
             let third = if running {
                 (self.ticket.stream.as_fd(), PollFlags::POLLIN | GONE)
             } else {
@@ -429,11 +430,11 @@ impl Worker<'_> {
                                 self.say(&messages::result(exit_code, signal))?;
                             }
                             if broken(Fault::LeftoversReleased) {
-                                // A keeper that has nobody left to keep is gone already.
+                                // A keeper without processes is gone already.
                                 let _ = keeper::order(&line, &json!({"release": true}));
                             }
                             self.say(&messages::result(exit_code, signal))?;
-                            // The request is answered; what the child left lives until the session ends.
+                            // The request is answered; processes that the child left live until the session ends.
                             self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
                             running = false;
                         }
@@ -475,7 +476,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What a wrapper says while its child runs.
+    /// Reads what the wrapper sends while its child runs.
     fn hear(&mut self, line: &UnixStream) -> io::Result<()> {
         loop {
             match self.reader.advance()? {
@@ -484,8 +485,8 @@ impl Worker<'_> {
                 Progress::TooLong(length) => {
                     return Err(io::Error::other(format!("a frame of {length} bytes")));
                 }
-                // Without the extension what comes after the descriptor message is ignored.
-                Progress::Frame(_) if crate::faults::unusual(crate::faults::Variant::Plain) => {}
+                // Without the extension, frames after the descriptor message are ignored.
+                Progress::Frame(_) if unusual(Variant::Plain) => {}
                 Progress::Frame(frame) => {
                     if broken(Fault::SignalDescriptorsKept) {
                         std::mem::forget(frame.descriptors);
@@ -508,7 +509,7 @@ impl Worker<'_> {
                         signal
                     };
                     if let Ok(signal) = i64::try_from(signal) {
-                        // A keeper that is gone has said before how the child ended.
+                        // A keeper that is gone has already reported how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
                     }
                     if broken(Fault::OneSignalAWrite) {

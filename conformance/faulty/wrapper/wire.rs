@@ -1,33 +1,33 @@
-//! The wire: handshake, frames, and bytes that are no UTF-8.
+//! The wire: handshake, frames, and bytes that are not UTF-8.
 
 use std::os::fd::RawFd;
 
 use serde_json::Value;
 
-use crate::fail_closed;
-use crate::faults::Faults;
-use crate::run;
+use crate::faults::{Fault, Variant, broken, unusual};
+use crate::process;
+use crate::refusal::fail_closed;
 
-/// Payload bytes that are accepted.
+/// The longest payload that is accepted, in bytes.
 const LIMIT: usize = 16 << 20;
 
-/// Marks, in strings on their way into JSON, a byte that is no UTF-8: this character and then the byte as U+00XX.
-/// A private use character that real strings of the cases do not hold.
+/// Marks a byte that is not UTF-8 in strings that become JSON: this character, then the byte as U+00XX.
+/// It is a private use character that no string of a case contains.
 const MARK: char = '\u{10fffd}';
 
 /// The escalation socket's number, checked.
-pub fn escalation_socket(faults: &Faults) -> RawFd {
+pub fn escalation_socket() -> RawFd {
     let Some(value) = std::env::var_os("CODEX_ESCALATE_SOCKET") else {
-        fail_closed(faults, "CODEX_ESCALATE_SOCKET is not set");
+        fail_closed("CODEX_ESCALATE_SOCKET is not set");
     };
     let text = value.to_string_lossy();
-    let number = if faults.has("number-trimmed") {
+    let number = if broken(Fault::NumberTrimmed) {
         text.trim().parse().ok()
-    } else if faults.has("plus-sign-accepted") {
+    } else if broken(Fault::PlusSignAccepted) {
         text.parse::<RawFd>().ok().filter(|number| *number >= 0)
-    } else if faults.has("number-wraps") {
+    } else if broken(Fault::NumberWraps) {
         text.parse::<u128>().ok().map(|number| number as u64 as RawFd)
-    } else if faults.has("number-read-leniently") {
+    } else if broken(Fault::NumberReadLeniently) {
         text.chars()
             .take_while(char::is_ascii_digit)
             .collect::<String>()
@@ -39,22 +39,19 @@ pub fn escalation_socket(faults: &Faults) -> RawFd {
             .filter(|number| *number >= 0 && !text.starts_with('+'))
     };
     let Some(number) = number else {
-        if faults.has("variable-not-named") {
-            fail_closed(faults, "no escalation socket");
+        if broken(Fault::VariableNotNamed) {
+            fail_closed("no escalation socket");
         }
-        fail_closed(
-            faults,
-            &format!(
-                "CODEX_ESCALATE_SOCKET is no descriptor number: {}",
-                text.escape_debug()
-            ),
-        );
+        fail_closed(&format!(
+            "CODEX_ESCALATE_SOCKET is not a descriptor number: {}",
+            text.escape_debug()
+        ));
     };
-    if faults.has("socket-made-nonblocking") {
+    if broken(Fault::SocketMadeNonblocking) {
         // SAFETY: fcntl on a number fails with EBADF where it is closed.
         unsafe { libc::fcntl(number, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) };
     }
-    if faults.has("socket-made-blocking") {
+    if broken(Fault::SocketMadeBlocking) {
         // SAFETY: as above.
         unsafe { libc::fcntl(number, libc::F_SETFL, libc::O_RDWR) };
     }
@@ -63,12 +60,11 @@ pub fn escalation_socket(faults: &Faults) -> RawFd {
 
 /// A request stream.
 pub struct Stream {
-    faults: &'static Faults,
     socket: RawFd,
     buffer: Vec<u8>,
     other_end: Option<RawFd>,
     deadline: i32,
-    /// What of signal frames has not fit into the stream yet.
+    /// The part of signal frames that the stream had no room for yet.
     unsent: Vec<u8>,
     signals_sent: usize,
     stopped: bool,
@@ -78,23 +74,19 @@ pub struct Stream {
 }
 
 /// Makes a pair and sends its other end.
-pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
-    // The process has one call; a leaked copy lives as long as it.
-    let faults: &'static Faults = Box::leak(Box::new(Faults::from_name(
-        format!("x--{}", faults.name()).as_bytes(),
-    )));
+pub fn handshake(escalation: RawFd) -> Stream {
     let kind = match () {
-        () if faults.has("handshake-datagram-pair") => libc::SOCK_DGRAM,
-        () if faults.has("stream-leaks-into-the-command") => libc::SOCK_STREAM,
+        () if broken(Fault::HandshakeDatagramPair) => libc::SOCK_DGRAM,
+        () if broken(Fault::StreamLeaksIntoTheCommand) => libc::SOCK_STREAM,
         () => libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
     };
     let mut pair = [0; 2];
     // SAFETY: socketpair writes two descriptors.
     if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) } < 0 {
-        fail_closed(faults, "no socket pair");
+        fail_closed("no socket pair");
     }
-    // Never on 0, 1 or 2, where the command's streams may be missing.
-    let command = if faults.has("stream-leaks-into-the-command") {
+    // Never at 0, 1 or 2: the command's standard streams may be closed.
+    let command = if broken(Fault::StreamLeaksIntoTheCommand) {
         libc::F_DUPFD
     } else {
         libc::F_DUPFD_CLOEXEC
@@ -107,23 +99,23 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
             libc::close(low);
         }
     }
-    if faults.has("handshake-by-sendto-first") {
+    if broken(Fault::HandshakeBySendtoFirst) {
         // SAFETY: sendto reads nothing of length 0; sandboxes refuse it, and this wrapper gives up then.
         if unsafe { libc::sendto(pair[0], [0_u8].as_ptr().cast(), 0, 0, std::ptr::null(), 0) } < 0 {
-            fail_closed(faults, "sendto is refused");
+            fail_closed("sendto is refused");
         }
     }
-    let byte = if faults.has("handshake-byte-1") { 1 } else { 0 };
+    let byte = if broken(Fault::HandshakeByte1) { 1 } else { 0 };
     let bytes: &[u8] = match () {
-        () if faults.has("handshake-two-bytes") => &[0, 0],
+        () if broken(Fault::HandshakeTwoBytes) => &[0, 0],
         () => &[byte],
     };
     let descriptors: &[RawFd] = match () {
-        () if faults.has("handshake-two-descriptors") => &[pair[1], pair[0]],
-        () if faults.has("handshake-without-descriptor") => &[],
+        () if broken(Fault::HandshakeTwoDescriptors) => &[pair[1], pair[0]],
+        () if broken(Fault::HandshakeWithoutDescriptor) => &[],
         () => &[pair[1]],
     };
-    if faults.has("socket-option-read-first") {
+    if broken(Fault::SocketOptionReadFirst) {
         let (mut kind, mut size) = (0_i32, 4_u32);
         // SAFETY: getsockopt writes one integer.
         let status = unsafe {
@@ -131,13 +123,13 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
             libc::getsockopt(escalation, libc::SOL_SOCKET, libc::SO_TYPE, kind, &raw mut size)
         };
         if status < 0 {
-            fail_closed(faults, "CODEX_ESCALATE_SOCKET names no socket");
+            fail_closed("CODEX_ESCALATE_SOCKET does not name a socket");
         }
     }
     // SAFETY: fcntl on a number fails with EBADF where it is closed.
     let flags = unsafe { libc::fcntl(escalation, libc::F_GETFL) };
     let set_flags = |flags: i32| {
-        if faults.has("socket-made-blocking-for-the-wait") {
+        if broken(Fault::SocketMadeBlockingForTheWait) {
             // SAFETY: as above.
             unsafe { libc::fcntl(escalation, libc::F_SETFL, flags) };
         }
@@ -151,7 +143,7 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         ) {
             Ok(_) => break,
-            Err(libc::EAGAIN | libc::ETOOMANYREFS) if faults.has("variant-waits-for-pollout") => {
+            Err(libc::EAGAIN | libc::ETOOMANYREFS) if unusual(Variant::WaitsForPollout) => {
                 let mut poll = libc::pollfd {
                     fd: escalation,
                     events: libc::POLLOUT,
@@ -161,30 +153,29 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
                 unsafe { libc::poll(&raw mut poll, 1, -1) };
             }
             Err(libc::EAGAIN | libc::ETOOMANYREFS)
-                if !(faults.has("full-socket-fails")
-                    || faults.has("gives-up-when-full") && attempts > 20) =>
+                if !(broken(Fault::FullSocketFails) || broken(Fault::GivesUpWhenFull) && attempts > 20) =>
             {
                 attempts += 1;
                 set_flags(flags & !libc::O_NONBLOCK);
-                if !faults.has("spins-on-a-full-socket") {
+                if !broken(Fault::SpinsOnAFullSocket) {
                     // SAFETY: usleep takes an integer.
                     unsafe { libc::usleep(2_000) };
                 }
             }
-            Err(libc::ENOTSOCK) if faults.has("handshake-by-write") => {
+            Err(libc::ENOTSOCK) if broken(Fault::HandshakeByWrite) => {
                 // SAFETY: write reads one byte.
                 unsafe { libc::write(escalation, [0_u8].as_ptr().cast(), 1) };
-                fail_closed(faults, "nobody listens on the escalation socket");
+                fail_closed("no server listens on the escalation socket");
             }
-            Err(libc::ENOTCONN | libc::ECONNREFUSED) if faults.has("missing-peer-awaited") => {
+            Err(libc::ENOTCONN | libc::ECONNREFUSED) if broken(Fault::MissingPeerAwaited) => {
                 // SAFETY: as above.
                 unsafe { libc::usleep(2_000) };
             }
-            Err(_) => fail_closed(faults, "nobody listens on the escalation socket"),
+            Err(_) => fail_closed("no server listens on the escalation socket"),
         }
     }
     set_flags(flags);
-    let other_end = if faults.has("other-end-kept") {
+    let other_end = if broken(Fault::OtherEndKept) {
         Some(pair[1])
     } else {
         // SAFETY: a descriptor of ours.
@@ -192,7 +183,6 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
         None
     };
     Stream {
-        faults,
         socket: pair[0],
         buffer: Vec::new(),
         other_end,
@@ -205,13 +195,13 @@ pub fn handshake(faults: &Faults, escalation: RawFd) -> Stream {
     }
 }
 
-/// Bytes as a string for [`Stream::send_request`]: what is no UTF-8 is marked.
-pub fn placeholder_text(faults: &Faults, bytes: &[u8]) -> String {
-    if faults.has("bytes-replaced") {
+/// Bytes as a string for [`Stream::send_request`], with bytes that are not UTF-8 marked.
+pub fn placeholder_text(bytes: &[u8]) -> String {
+    if broken(Fault::BytesReplaced) {
         return String::from_utf8_lossy(bytes).into_owned();
     }
     let mut text = String::new();
-    if faults.has("every-byte-escaped") {
+    if broken(Fault::EveryByteEscaped) {
         for byte in bytes {
             if !byte.is_ascii() {
                 text.push(MARK);
@@ -220,28 +210,28 @@ pub fn placeholder_text(faults: &Faults, bytes: &[u8]) -> String {
         }
         return text;
     }
-    if faults.has("encoded-surrogates-kept")
+    if broken(Fault::EncodedSurrogatesKept)
         && let Some(at) = bytes
             .windows(3)
             .position(|window| window[0] == 0xed && (0xb0..=0xbf).contains(&window[1]))
     {
         let low = u32::from(bytes[at + 1] & 0x0f) << 6 | u32::from(bytes[at + 2] & 0x3f);
-        let mut text = placeholder_text(faults, &bytes[..at]);
+        let mut text = placeholder_text(&bytes[..at]);
         text.push(MARK);
         text.extend(char::from_u32(low));
-        return text + &placeholder_text(faults, &bytes[at + 3..]);
+        return text + &placeholder_text(&bytes[at + 3..]);
     }
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            if faults.has("variant-core-only") || faults.has("variant-no-bytes") {
-                fail_closed(faults, "bytes that are no UTF-8 cannot be sent");
+            if unusual(Variant::CoreOnly) || unusual(Variant::NoBytes) {
+                fail_closed("bytes that are not UTF-8 cannot be sent");
             }
-            if faults.has("bytes-dropped") {
+            if broken(Fault::BytesDropped) {
                 continue;
             }
             text.push(MARK);
-            let byte = if faults.has("bytes-as-latin-1") {
+            let byte = if broken(Fault::BytesAsLatin1) {
                 *byte & 0x7f | 0x80
             } else {
                 *byte
@@ -253,15 +243,14 @@ pub fn placeholder_text(faults: &Faults, bytes: &[u8]) -> String {
 }
 
 impl Stream {
-    /// Gives up after so many milliseconds without a word.
+    /// Gives up after this many milliseconds without data.
     pub fn give_up_after(&mut self, milliseconds: i32) {
         self.deadline = milliseconds;
     }
 
     /// Sends the request.
     pub fn send_request(&mut self, request: &Value) {
-        let faults = self.faults;
-        let mut payload = if faults.has("variant-pretty-json") {
+        let mut payload = if unusual(Variant::PrettyJson) {
             format!("{request:#}\n ")
         } else {
             request.to_string()
@@ -272,10 +261,10 @@ impl Stream {
             match character {
                 MARK => {
                     let byte = characters.next().map_or(0, u32::from);
-                    let base = if faults.has("bytes-as-latin-1") { 0 } else { 0xdc00 };
+                    let base = if broken(Fault::BytesAsLatin1) { 0 } else { 0xdc00 };
                     marked.push_str(&format!("\\u{:04x}", base + byte));
                 }
-                character if faults.has("variant-escaped-non-ascii") && !character.is_ascii() => {
+                character if unusual(Variant::EscapedNonAscii) && !character.is_ascii() => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         marked.push_str(&format!("\\u{unit:04x}"));
                     }
@@ -285,12 +274,12 @@ impl Stream {
         }
         payload = marked;
         let mut payload = payload.into_bytes();
-        if faults.has("trailing-newline-uncounted") {
+        if broken(Fault::TrailingNewlineUncounted) {
             self.send_frame(&payload, &[]);
             self.write(b"\n", &[]);
             return;
         }
-        if faults.has("request-no-utf8") {
+        if broken(Fault::RequestNoUtf8) {
             payload.push(b' ');
             let at = payload.len() - 1;
             payload[at] = 0xff;
@@ -300,41 +289,40 @@ impl Stream {
 
     /// Sends a frame, descriptors with its first byte.
     pub fn send_frame(&mut self, payload: &[u8], descriptors: &[RawFd]) {
-        let faults = self.faults;
-        let payload = if faults.has("request-cut-at-64-kib") {
+        let payload = if broken(Fault::RequestCutAt64Kib) {
             &payload[..payload.len().min(65_536)]
         } else {
             payload
         };
         let length = match () {
-            () if faults.has("length-in-characters") => {
+            () if broken(Fault::LengthInCharacters) => {
                 String::from_utf8_lossy(payload).chars().count() as u32
             }
-            () if faults.has("length-includes-itself") => payload.len() as u32 + 4,
+            () if broken(Fault::LengthIncludesItself) => payload.len() as u32 + 4,
             () => payload.len() as u32,
         };
-        let length = if faults.has("length-big-endian") {
+        let length = if broken(Fault::LengthBigEndian) {
             length.to_be_bytes()
         } else {
             length.to_le_bytes()
         };
         let bytes = [&length[..], payload].concat();
-        if faults.has("descriptors-with-the-payload") && !descriptors.is_empty() {
+        if broken(Fault::DescriptorsWithThePayload) && !descriptors.is_empty() {
             self.write(&bytes[..4], &[]);
             self.write(&bytes[4..], descriptors);
-        } else if faults.has("descriptors-repeated") && !descriptors.is_empty() {
+        } else if broken(Fault::DescriptorsRepeated) && !descriptors.is_empty() {
             self.write(&bytes[..8], descriptors);
             self.write(&bytes[8..], descriptors);
-        } else if faults.has("descriptors-one-by-one") && !descriptors.is_empty() {
+        } else if broken(Fault::DescriptorsOneByOne) && !descriptors.is_empty() {
             for (byte, descriptor) in bytes.iter().zip(descriptors) {
                 self.write(&[*byte], &[*descriptor]);
             }
             self.write(&bytes[descriptors.len()..], &[]);
-        } else if faults.has("variant-length-first") {
+        } else if unusual(Variant::LengthFirst) {
             self.write(&bytes[..4], descriptors);
             self.write(&bytes[4..], &[]);
-        } else if faults.has("variant-byte-by-byte") {
-            // A long frame in larger pieces: a system call a byte is not what a deadline is for.
+        } else if unusual(Variant::ByteByByte) {
+            // Long frames go in larger pieces: a system call per byte would exceed the case's deadline.
             let piece = bytes.len().div_ceil(10_000).max(1);
             for (index, bytes) in bytes.chunks(piece).enumerate() {
                 self.write(bytes, if index == 0 { descriptors } else { &[] });
@@ -344,14 +332,14 @@ impl Stream {
         }
     }
 
-    /// Sends a signal frame as far as there is room; the rest goes with [`Stream::send_rest`].
+    /// Sends as much of a signal frame as there is room for; [`Stream::send_rest`] sends the rest.
     pub fn send_signal(&mut self, payload: &[u8]) {
         self.signals_sent += 1;
-        if self.faults.has("blocks-on-a-full-stream") {
+        if broken(Fault::BlocksOnAFullStream) {
             self.send_frame(payload, &[]);
             return;
         }
-        // Nobody has read so much: the frames that are there already say enough.
+        // The server has not read for long: more frames would only grow the queue.
         if self.unsent.len() < 4096 {
             self.unsent.extend((payload.len() as u32).to_le_bytes());
             self.unsent.extend(payload);
@@ -359,12 +347,12 @@ impl Stream {
         self.send_rest();
     }
 
-    /// Whether a part of a signal frame waits for room.
+    /// Whether part of a signal frame still has to be sent.
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Sends what there is room for.
+    /// Sends as much as there is room for.
     pub fn send_rest(&mut self) {
         while self.has_unsent() {
             match send_with(
@@ -376,7 +364,7 @@ impl Stream {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(libc::EINTR) => {}
                 Err(libc::EAGAIN) => return,
-                // Who reads it has gone; the end of file tells.
+                // The reader is gone; the end of file will tell.
                 Err(_) => self.unsent.clear(),
             }
         }
@@ -397,7 +385,7 @@ impl Stream {
         self.stopped = true;
     }
 
-    /// Whether a part of a frame has come.
+    /// Whether part of a frame has arrived.
     pub fn has_half_a_frame(&self) -> bool {
         !self.buffer.is_empty()
     }
@@ -405,7 +393,7 @@ impl Stream {
     fn write(&mut self, bytes: &[u8], descriptors: &[RawFd]) {
         let mut rest = bytes;
         let mut with = descriptors;
-        let flags = if self.faults.has("dies-of-sigpipe") {
+        let flags = if broken(Fault::DiesOfSigpipe) {
             0
         } else {
             libc::MSG_NOSIGNAL
@@ -414,7 +402,7 @@ impl Stream {
             match send_with(self.socket, rest, with, flags) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(libc::EINTR) => continue,
-                // Who reads it has gone; the reply, or its absence, tells.
+                // The reader is gone; the reply, or its absence, will tell.
                 Err(_) => return,
             }
             with = &[];
@@ -426,89 +414,86 @@ impl Stream {
         self.socket
     }
 
-    /// A whole frame that has been read already, or none.
+    /// The next frame, if all of it has been read already.
     pub fn buffered(&mut self) -> Option<Value> {
-        let faults = self.faults;
         let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
         let length = u32::from_le_bytes(length) as usize;
-        let limit = if faults.has("variant-limit-of-one-gibibyte") {
+        let limit = if unusual(Variant::LimitOfOneGibibyte) {
             1 << 30
         } else {
             LIMIT
         };
-        if length > limit && !faults.has("any-length-accepted") {
-            fail_closed(faults, "a frame over 16 MiB");
+        if length > limit && !broken(Fault::AnyLengthAccepted) {
+            fail_closed("a frame over 16 MiB");
         }
-        if length > 1 << 20 && faults.has("one-mebibyte-at-most") {
-            fail_closed(faults, "a frame over 1 MiB");
+        if length > 1 << 20 && broken(Fault::OneMebibyteAtMost) {
+            fail_closed("a frame over 1 MiB");
         }
-        if faults.has("any-length-accepted") && length > LIMIT {
+        if broken(Fault::AnyLengthAccepted) && length > LIMIT {
             let mut memory = Vec::<u8>::new();
             if memory.try_reserve_exact(length).is_err() {
-                run::exit(134);
+                process::exit(134);
             }
         }
         if self.buffer.len() < 4 + length {
             return None;
         }
-        if length == 0 && faults.has("empty-frames-skipped") {
+        if length == 0 && broken(Fault::EmptyFramesSkipped) {
             self.buffer.drain(..4);
             return self.buffered();
         }
         let rest = self.buffer.split_off(4 + length);
         let frame = std::mem::replace(&mut self.buffer, rest);
-        if faults.has("joined-frames-lost") {
+        if broken(Fault::JoinedFramesLost) {
             self.buffer.clear();
         }
         Some(self.parse(&frame[4..]))
     }
 
     fn parse(&self, payload: &[u8]) -> Value {
-        let faults = self.faults;
-        if faults.has("compact-replies-only") && payload.contains(&b' ') {
-            fail_closed(faults, "white space in a reply");
+        if broken(Fault::CompactRepliesOnly) && payload.contains(&b' ') {
+            fail_closed("white space in a reply");
         }
-        if faults.has("escapes-not-decoded") {
+        if broken(Fault::EscapesNotDecoded) {
             let doubled = String::from_utf8_lossy(payload).replace("\\u", "\\\\u");
-            return serde_json::from_str(&doubled)
-                .unwrap_or_else(|_| fail_closed(faults, "a malformed reply"));
+            return serde_json::from_str(&doubled).unwrap_or_else(|_| fail_closed("a malformed reply"));
         }
-        if faults.has("trailing-data-ignored") {
+        if broken(Fault::TrailingDataIgnored) {
             let mut values = serde_json::Deserializer::from_slice(payload).into_iter();
             return match values.next() {
                 Some(Ok(value)) => value,
-                _ => fail_closed(faults, "a malformed reply"),
+                _ => fail_closed("a malformed reply"),
             };
         }
-        if faults.has("reply-searched-for-run") && payload.windows(3).any(|part| part == b"Run") {
+        if broken(Fault::ReplySearchedForRun) && payload.windows(3).any(|part| part == b"Run") {
             return serde_json::json!({"action": "Run"});
         }
-        if faults.has("single-quotes-accepted") && payload.contains(&b'\'') {
+        if broken(Fault::SingleQuotesAccepted) && payload.contains(&b'\'') {
             let text = String::from_utf8_lossy(payload).replace('\'', "\"");
-            return serde_json::from_str(&text).unwrap_or_else(|_| fail_closed(faults, "a malformed reply"));
+            return serde_json::from_str(&text).unwrap_or_else(|_| fail_closed("a malformed reply"));
         }
-        if faults.has("escaped-slash-refused") && payload.windows(2).any(|two| two == br"\/") {
-            fail_closed(faults, "a malformed reply");
+        if broken(Fault::EscapedSlashRefused) && payload.windows(2).any(|two| two == br"\/") {
+            fail_closed("a malformed reply");
         }
         let lossy;
-        let payload = if faults.has("undecodable-replies-mended") {
+        let payload = if broken(Fault::UndecodableRepliesMended) {
             lossy = String::from_utf8_lossy(payload).into_owned();
             lossy.as_bytes()
-        } else if faults.has("padding-cut-off") {
+        } else if broken(Fault::PaddingCutOff) {
             payload.trim_ascii_end().strip_suffix(b"\0").unwrap_or(payload)
         } else {
             payload
         };
-        match read_value(payload, faults.has("nesting-of-128-at-most")) {
+        match read_value(payload, broken(Fault::NestingOf128AtMost)) {
             Ok(value) if value.is_object() => value,
-            Ok(Value::Array(values)) if faults.has("arrays-read-as-messages") && !values.is_empty() => {
+            Ok(Value::Array(values)) if broken(Fault::ArraysReadAsMessages) && !values.is_empty() => {
                 serde_json::json!({"action": values[0], "exit_code": values[0]})
             }
-            _ if faults.has("malformed-reply-denies") => {
+            _ if broken(Fault::MalformedReplyDenies) => {
                 serde_json::json!({"action": {"Deny": {"reason": null}}})
             }
-            _ if faults.has("malformed-reply-panics") => run::abort(),
-            _ => fail_closed(faults, "a malformed reply"),
+            _ if broken(Fault::MalformedReplyPanics) => process::abort(),
+            _ => fail_closed("a malformed reply"),
         }
     }
 
@@ -522,9 +507,8 @@ impl Stream {
         }
     }
 
-    /// One recvmsg. Descriptors that come are closed.
+    /// One recvmsg(2). Descriptors that arrive are closed.
     pub fn read_more(&mut self, what: &str) {
-        let faults = self.faults;
         if self.deadline >= 0 {
             let mut poll = libc::pollfd {
                 fd: self.socket,
@@ -534,15 +518,15 @@ impl Stream {
             // SAFETY: poll reads and writes one pollfd.
             if unsafe { libc::poll(&raw mut poll, 1, self.deadline) } == 0 {
                 self.deadline = -1;
-                if faults.has("says-that-it-waits") {
-                    run::write_error(b"faulty-wrapper: waiting for a decision\n");
+                if broken(Fault::SaysThatItWaits) {
+                    process::write_error(b"faulty-wrapper: waiting for a decision\n");
                     return;
                 }
-                if faults.has("asks-again") {
-                    self.second = Some(Box::new(handshake(faults, self.escalation)));
+                if broken(Fault::AsksAgain) {
+                    self.second = Some(Box::new(handshake(self.escalation)));
                     return;
                 }
-                fail_closed(faults, "the server does not answer");
+                fail_closed("the server does not answer");
             }
         }
         let mut bytes = vec![0_u8; 65_536];
@@ -557,8 +541,7 @@ impl Stream {
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&control);
-        let flags = if faults.has("reply-descriptors-kept") || faults.has("sixteen-reply-descriptors-closed")
-        {
+        let flags = if broken(Fault::ReplyDescriptorsKept) || broken(Fault::SixteenReplyDescriptorsClosed) {
             0
         } else {
             libc::MSG_CMSG_CLOEXEC
@@ -567,23 +550,22 @@ impl Stream {
         let length = unsafe { libc::recvmsg(self.socket, &raw mut message, flags) };
         if length < 0
             && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
-            && !faults.has("interruptions-end-the-wait")
+            && !broken(Fault::InterruptionsEndTheWait)
         {
             return;
         }
-        if faults.has("variant-unexpected-descriptors-refused") && close_descriptors(&message, usize::MAX) > 0
-        {
-            fail_closed(faults, "descriptors that nobody asked for");
+        if unusual(Variant::UnexpectedDescriptorsRefused) && close_descriptors(&message, usize::MAX) > 0 {
+            fail_closed("unexpected descriptors");
         }
         if length <= 0 {
             match () {
-                () if faults.has("end-of-file-means-success") => run::exit(0),
-                () if faults.has("end-of-file-means-1") => run::exit(1),
-                () => fail_closed(faults, &format!("the server went away before {what}")),
+                () if broken(Fault::EndOfFileMeansSuccess) => process::exit(0),
+                () if broken(Fault::EndOfFileMeans1) => process::exit(1),
+                () => fail_closed(&format!("the server went away before {what}")),
             }
         }
-        if !faults.has("reply-descriptors-kept") && !faults.has("reply-descriptors-held") {
-            let most = if faults.has("sixteen-reply-descriptors-closed") {
+        if !broken(Fault::ReplyDescriptorsKept) && !broken(Fault::ReplyDescriptorsHeld) {
+            let most = if broken(Fault::SixteenReplyDescriptorsClosed) {
                 16
             } else {
                 usize::MAX
@@ -591,32 +573,32 @@ impl Stream {
             let _ = close_descriptors(&message, most);
         }
         let length = length as usize;
-        if faults.has("split-frames-refused") {
+        if broken(Fault::SplitFramesRefused) {
             let whole = bytes
                 .get(..4)
                 .map(|head| u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize + 4);
             if whole.is_some_and(|whole| length < whole) {
-                fail_closed(faults, "a short frame");
+                fail_closed("a short frame");
             }
         }
-        if faults.has("header-in-one-piece") && self.buffer.is_empty() && length < 4 {
-            fail_closed(faults, "a short header");
+        if broken(Fault::HeaderInOnePiece) && self.buffer.is_empty() && length < 4 {
+            fail_closed("a short header");
         }
-        if faults.has("buffer-reset-between-pieces") && self.buffer.len() > 4 {
+        if broken(Fault::BufferResetBetweenPieces) && self.buffer.len() > 4 {
             self.buffer.truncate(4);
         }
         self.buffer.extend_from_slice(&bytes[..length]);
     }
 
-    /// Before the command runs in this process.
+    /// Closes the stream before the command runs in this process.
     pub fn close_for_run(&self) {
-        if self.faults.has("shutdown-before-run") {
+        if broken(Fault::ShutdownBeforeRun) {
             // SAFETY: shutdown takes integers; sandboxes refuse it, and this wrapper gives up then.
             if unsafe { libc::shutdown(self.socket, libc::SHUT_RDWR) } < 0 {
-                fail_closed(self.faults, "the stream cannot be shut down");
+                fail_closed("the stream cannot be shut down");
             }
         }
-        if !self.faults.has("stream-leaks-into-the-command") {
+        if !broken(Fault::StreamLeaksIntoTheCommand) {
             // SAFETY: descriptors of ours.
             unsafe {
                 libc::close(self.socket);

@@ -12,11 +12,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Decision, quantile};
-use crate::case::context::{Context, Settings};
+use crate::case::context::{Context, Inodes, Settings};
 use crate::case::implementations::Implementations;
-use crate::cases::server::usage::Usage;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::{Answer, ProbeSession, Question, Shim};
+use crate::stage::holdings::Holdings;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict};
@@ -173,6 +173,7 @@ impl Subject {
             let context = Context::new(
                 settings,
                 std::env::current_exe()?,
+                Inodes::OfEachProgram,
                 folder,
                 Transcript::new(|_| {}),
             )?;
@@ -225,7 +226,7 @@ impl Subject {
     }
 
     fn memory(&self) -> f64 {
-        Usage::at_rest(&self.shim, &[], self.context.patience()).memory as f64
+        Holdings::at_rest(&self.shim, &[], self.context.patience()).memory as f64
     }
 
     /// Bytes of an idle session.

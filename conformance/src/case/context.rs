@@ -1,6 +1,6 @@
 //! What a running case has at hand: the implementations, a directory of its own, patience, a transcript.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,41 @@ pub struct Context {
     /// The wire so far.
     pub transcript: Transcript,
     directory: PathBuf,
-    probe_executable: PathBuf,
+    probe: Probe,
     counter: Cell<u32>,
+}
+
+/// Which inodes the programs of a case have: see [`Context::link_probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inodes {
+    /// One for all programs of the case, each of which is a link. Making another moves its change time.
+    OfTheCase,
+    /// One for each program, for cases in which a server decides about one program while another is made.
+    OfEachProgram,
+}
+
+/// The executable that programs are made of.
+struct Probe {
+    executable: PathBuf,
+    inodes: Inodes,
+    of_the_case: OnceCell<PathBuf>,
+}
+
+impl Probe {
+    fn put(&self, path: &Path, directory: &Path) -> Result<(), CaseError> {
+        match (self.inodes, self.of_the_case.get()) {
+            (Inodes::OfEachProgram, _) => drop(fs::copy(&self.executable, path)?),
+            (Inodes::OfTheCase, Some(copy)) => fs::hard_link(copy, path)?,
+            (Inodes::OfTheCase, None) => {
+                let copy = directory.join("probe");
+                fs::copy(&self.executable, &copy)?;
+                fs::hard_link(&copy, path)?;
+                // Nothing else has set it: a case has one thread that makes programs.
+                let _ = self.of_the_case.set(copy);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The part of a context that comes from the run.
@@ -45,6 +78,7 @@ impl Context {
     pub fn new(
         settings: Settings,
         probe_executable: PathBuf,
+        inodes: Inodes,
         directory: &Path,
         transcript: Transcript,
     ) -> Result<Context, CaseError> {
@@ -55,7 +89,11 @@ impl Context {
             settings,
             transcript,
             directory: directory.to_owned(),
-            probe_executable,
+            probe: Probe {
+                executable: probe_executable,
+                inodes,
+                of_the_case: OnceCell::new(),
+            },
             counter: Cell::new(0),
         })
     }
@@ -151,7 +189,7 @@ impl Context {
         Ok((file, path))
     }
 
-    /// An executable copy (a link) of the probe under `bin/NAME`.
+    /// The probe as an executable `bin/NAME`, with an inode that no other case has.
     ///
     /// # Errors
     /// Where it cannot be made.
@@ -161,13 +199,12 @@ impl Context {
         Ok(path)
     }
 
-    /// An executable copy (a link) of the probe at `path`.
+    /// The probe as an executable at `path`, likewise.
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn link_probe_at(&self, path: &Path) -> Result<(), CaseError> {
-        fs::hard_link(&self.probe_executable, path)?;
-        Ok(())
+        self.probe.put(path, &self.directory)
     }
 
     /// Writes a file with these bytes and mode in the case's directory.

@@ -67,7 +67,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::context::Settings;
+    use crate::case::context::{Inodes, Settings};
     use crate::transcript::Transcript;
 
     #[test]
@@ -81,8 +81,14 @@ mod tests {
         };
         let (sender, notes) = std::sync::mpsc::channel();
         let transcript = Transcript::new(move |line| sender.send(line.to_owned()).expect("a reader"));
-        let context =
-            Context::new(settings, Default::default(), folder.path(), transcript).expect("a context");
+        let context = Context::new(
+            settings,
+            Default::default(),
+            Inodes::OfTheCase,
+            folder.path(),
+            transcript,
+        )
+        .expect("a context");
         let verdict = holds(&context, &(0_u32..1000), |number| {
             if number < 17 {
                 Ok(())

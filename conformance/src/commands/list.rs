@@ -77,7 +77,7 @@ pub fn data() -> Value {
     })
 }
 
-/// The table of `COVERAGE.md`, which a test keeps current.
+/// The table of `evidence/COVERAGE.md`, which a test keeps current.
 pub fn coverage() -> String {
     let mut text = String::from(
         "# Coverage: requirements, cases, faults\n\n\

@@ -19,6 +19,7 @@ use anyhow::Context as _;
 
 use crate::case::context::Settings;
 use crate::case::implementations::{Implementations, find_in_path};
+use crate::runner::census;
 use crate::runner::schedule::Options;
 use crate::suite;
 use arguments::{Judged, Trying};
@@ -28,6 +29,7 @@ use arguments::{Judged, Trying};
 /// # Errors
 /// A usage error where something named cannot be judged, a harness failure where a shim does not answer.
 fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Options> {
+    census::keep_to_ourselves()?;
     let (shell, wrapper, server) = (
         judged.shell.as_deref(),
         judged.wrapper.as_deref(),

@@ -352,7 +352,7 @@ impl Probe {
     /// Waits until the connection ends, as it does when every process of this probe is gone.
     ///
     /// # Errors
-    /// A violation where it goes on; `what` names the program.
+    /// A violation if it is still running; `what` names the program.
     pub fn expect_gone(&mut self, what: &str) -> Verdict {
         let expected = format!("{what} (process {}) ends", self.report.pid);
         match self.line(self.patience) {

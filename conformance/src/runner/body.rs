@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::Assignment;
-use crate::case::context::Context;
+use super::channel::Secret;
+use crate::case::context::{Context, Inodes};
+use crate::spec::requirements::Role;
 use crate::suite;
 use crate::transcript::Transcript;
 use crate::verdict::{Verdict, harness};
@@ -26,9 +28,10 @@ pub enum Event {
 /// Runs the case of `assignment` in this process and reports to `pipe`.
 pub fn run(assignment: Assignment, pipe: File) {
     let pipe = Arc::new(Mutex::new(pipe));
+    let secret = assignment.secret.clone();
     let transcript = Transcript::new({
-        let pipe = pipe.clone();
-        move |line| send(&pipe, &Event::Wire(line.to_owned()))
+        let (pipe, secret) = (pipe.clone(), secret.clone());
+        move |line| send(&pipe, &secret, &Event::Wire(line.to_owned()))
     });
     let message = Arc::new(Mutex::new(String::new()));
     std::panic::set_hook(Box::new({
@@ -45,15 +48,20 @@ pub fn run(assignment: Assignment, pipe: File) {
             "the case panicked, which is an error of the suite: {message}"
         )))
     });
-    send(&pipe, &Event::Verdict(verdict));
+    send(&pipe, &secret, &Event::Verdict(verdict));
 }
 
 fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
     let case =
         suite::find(&assignment.case).ok_or_else(|| harness(format_args!("no case {}", assignment.case)))?;
+    let inodes = match case.role {
+        Role::Server | Role::E2e => Inodes::OfEachProgram,
+        Role::Wrapper | Role::Shell => Inodes::OfTheCase,
+    };
     let mut context = Context::new(
         assignment.settings,
         assignment.probe_executable,
+        inodes,
         &assignment.directory,
         transcript,
     )?;
@@ -61,11 +69,10 @@ fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
     (case.run)(&mut context)
 }
 
-fn send(pipe: &Mutex<File>, event: &Event) {
-    let Ok(mut line) = serde_json::to_vec(event) else {
+fn send(pipe: &Mutex<File>, secret: &Secret, event: &Event) {
+    let Ok(line) = secret.line(event) else {
         return;
     };
-    line.push(b'\n');
     let mut pipe = pipe.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     // The supervisor reads until we end; where it is gone, this process is about to be killed.
     let _ = pipe.write_all(&line);

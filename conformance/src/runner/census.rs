@@ -1,18 +1,22 @@
 //! What a case left behind: processes and files.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use crate::system::process::{self, ProcessHandle};
-use crate::verdict::CaseError;
+use crate::system::process::{self, ProcessHandle, ProcessState};
+use crate::verdict::{CaseError, harness};
 
 /// How long what a finished case started may take to end by itself, before `--timeout-scale`.
 ///
 /// Ordinary ends are asynchronous: a server that was shut down kills its trees, and the kernel takes them down.
 pub const GRACE: Duration = Duration::from_secs(2);
+
+/// After how long a process that SIGKILL does not end is given up: one in an uninterruptible sleep, or another user's.
+const UNKILLABLE: Duration = Duration::from_secs(20);
 
 /// Waits until every descendant of this process has ended, and reaps. Returns in words those that did not
 /// end within `grace`, after having killed them.
@@ -48,12 +52,26 @@ pub fn end_of_all_descendants(grace: Duration) -> Result<Vec<String>, CaseError>
             handle.ended_within(left)?;
         }
     }
-    let survivors = process::descendants(own)
-        .into_iter()
-        .map(|state| process::describe(Pid::from_raw(state.pid)))
-        .collect();
+    let survivors = process::descendants(own).iter().map(described).collect();
     kill_all_descendants()?;
     Ok(survivors)
+}
+
+fn described(process: &ProcessState) -> String {
+    process::describe(Pid::from_raw(process.pid))
+}
+
+fn in_words(processes: &[ProcessState]) -> String {
+    processes.iter().map(described).collect::<Vec<_>>().join("; ")
+}
+
+/// Makes this process and those that it forks unreadable for others of its user: their memory, which holds secrets, and
+/// their descriptors (PR_SET_DUMPABLE, ptrace(2) "Ptrace access mode checking"). What they execute is not affected.
+///
+/// # Errors
+/// Of prctl(2).
+pub fn keep_to_ourselves() -> nix::Result<()> {
+    nix::sys::prctl::set_dumpable(false)
 }
 
 /// Kills every descendant, again and again until there is none: a process may fork while it is looked for.
@@ -62,13 +80,46 @@ pub fn end_of_all_descendants(grace: Duration) -> Result<Vec<String>, CaseError>
 /// Where processes cannot be looked at or waited for.
 pub fn kill_all_descendants() -> Result<(), CaseError> {
     let own = std::process::id() as i32;
+    let deadline = Instant::now() + UNKILLABLE;
     loop {
         reap_all()?;
         let descendants = process::descendants(own);
         if descendants.is_empty() {
             return Ok(());
         }
+        if Instant::now() >= deadline {
+            return Err(harness(format_args!(
+                "cannot be killed: {}",
+                in_words(&descendants)
+            )));
+        }
         for descendant in descendants {
+            if let Some(handle) = ProcessHandle::open(Pid::from_raw(descendant.pid))? {
+                handle.signal(libc::SIGKILL)?;
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Kills `root`, a child of ours, and its descendants, again and again until only `root` is left to be waited for.
+///
+/// Orphans of a subreaper that is killed come to this process, which ends them with its own last census.
+///
+/// # Errors
+/// Where processes cannot be looked at.
+pub fn kill_tree(root: &ProcessHandle) -> Result<(), CaseError> {
+    let own = root.pid.as_raw();
+    let deadline = Instant::now() + UNKILLABLE;
+    loop {
+        let living: Vec<_> = process::descendants(own)
+            .into_iter()
+            .filter(|process| process.state != 'Z')
+            .collect();
+        if living.is_empty() || Instant::now() >= deadline {
+            return root.signal(libc::SIGKILL);
+        }
+        for descendant in living {
             if let Some(handle) = ProcessHandle::open(Pid::from_raw(descendant.pid))? {
                 handle.signal(libc::SIGKILL)?;
             }
@@ -85,6 +136,25 @@ fn reap_all() -> Result<(), CaseError> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Bytes that the files in `directory` and below occupy, but for those names directly in it; links are not followed, and what vanishes meanwhile is nothing.
+pub fn bytes_below(directory: &Path, except: &[&str]) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    let mut bytes = 0;
+    for entry in entries.filter_map(Result::ok) {
+        if except.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes += bytes_below(&entry.path(), &[]),
+            Ok(metadata) => bytes += metadata.blocks() * 512,
+            Err(_) => {}
+        }
+    }
+    bytes
 }
 
 /// The files that an implementation left in its TMPDIR.

@@ -6,15 +6,20 @@
 
 pub mod body;
 pub mod census;
+pub mod channel;
+pub mod install;
 pub mod interrupts;
 pub mod plan;
 pub mod rounds;
 pub mod schedule;
+pub mod supervision;
 pub mod supervisor;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use channel::Secret;
 
 use crate::case::context::Settings;
 
@@ -31,4 +36,6 @@ pub struct Assignment {
     pub probe_executable: PathBuf,
     /// What comes from the run.
     pub settings: Settings,
+    /// The secret that begins each line on the way back.
+    pub secret: Secret,
 }

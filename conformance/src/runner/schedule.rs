@@ -1,22 +1,26 @@
 //! Runs cases, several at a time, and tells what happens as a stream of events.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::path::PathBuf;
+use std::process::{ChildStdin, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::channel::Secret;
 use super::plan::{Plan, Planned};
-use super::{Assignment, census, interrupts};
+use super::supervision::Supervision;
+use super::{Assignment, census, install, interrupts};
 use crate::case::Case;
 use crate::case::context::Settings;
 use crate::case::result::{CaseResult, Outcome};
 use crate::case::run::{Cause, RunEvent};
+use crate::exit::HarnessFailure;
+use crate::system::process::ProcessHandle;
 
 /// The hidden subcommand under which this executable is a supervisor.
 pub const SUPERVISE: &str = "__supervise";
@@ -53,8 +57,17 @@ enum Message {
     WorkerDone,
 }
 
-/// The standard inputs of the supervisors at work. Closing one ends its case and everything that it started.
-type Leashes = Arc<Mutex<HashMap<usize, ChildStdin>>>;
+/// How a supervisor at work is ended: by closing its standard input, or, where it is stopped, by killing it.
+struct Leash {
+    input: Option<ChildStdin>,
+    supervisor: ProcessHandle,
+}
+
+/// The leashes of the supervisors at work, by the number of the case.
+type Leashes = Arc<Mutex<HashMap<usize, Leash>>>;
+
+/// How long an interrupted case's supervisor may take to end it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs the cases of `plan`, no more once `most_failures` of them were not as expected; `tell` hears every event.
 ///
@@ -71,7 +84,7 @@ pub fn run(
         .permissions(std::fs::Permissions::from_mode(0o755))
         .tempdir()
         .context("a directory for the cases (is TMPDIR writable?)")?;
-    let probe_executable = install_probe(run_directory.path())?;
+    let probe_executable = install::probe(run_directory.path())?;
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
     let (mut signals, earlier) = interrupts::listen()?;
@@ -137,9 +150,14 @@ pub fn run(
     signal_thread
         .join()
         .map_err(|_| anyhow::anyhow!("the signal thread of the runner panicked"))?;
+    let cut_short = lock(&queue).cut_short;
+    if cut_short.is_none() && results.len() != plan.cases.len() {
+        let (got, planned) = (results.len(), plan.cases.len());
+        let what = format!("{planned} cases were planned, and {got} have a result");
+        return Err(HarnessFailure(what).into());
+    }
     results.sort_by_key(|result| plan.cases.iter().position(|planned| planned.case.id == result.id));
     let kept = options.keep.then(|| run_directory.keep());
-    let cut_short = lock(&queue).cut_short;
     Ok(Round {
         results,
         cut_short,
@@ -182,9 +200,15 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn collect(&mut self, receiver: &Receiver<Message>, tell: &mut dyn FnMut(&RunEvent)) {
+        // Until when the supervisors may take to end their cases, once a signal has come.
+        let mut patience: Option<Instant> = None;
         while self.at_work > 0 {
             // The sender in `run` lives until the end, so this ends only when all workers are done.
-            match receiver.recv() {
+            let message = match patience {
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => receiver.recv_timeout(until.saturating_duration_since(Instant::now())),
+            };
+            match message {
                 Ok(Message::Event(event)) => {
                     tell(&event);
                     if let RunEvent::CaseFinished(result) = event {
@@ -192,11 +216,21 @@ impl Collector<'_> {
                     }
                 }
                 Ok(Message::Interrupted(signal)) => {
+                    patience = Some(Instant::now() + LAST_WORDS);
                     lock(self.queue).interrupt(signal);
-                    lock(self.leashes).clear();
+                    for leash in lock(self.leashes).values_mut() {
+                        leash.input = None;
+                    }
                 }
                 Ok(Message::WorkerDone) => self.at_work -= 1,
-                Err(_) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    for leash in lock(self.leashes).values() {
+                        // One that can't be killed is the worker's error, which waits for its end.
+                        let _ = census::kill_tree(&leash.supervisor);
+                    }
+                    patience = Some(Instant::now() + LAST_WORDS);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
     }
@@ -204,17 +238,6 @@ impl Collector<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// Puts this executable where cases can link to it as probe: on the file system of their directories.
-fn install_probe(directory: &Path) -> anyhow::Result<PathBuf> {
-    let executable = std::env::current_exe().context("the path of this executable (is /proc mounted?)")?;
-    let probe = directory.join("probe");
-    if std::fs::hard_link(&executable, &probe).is_err() {
-        // Another file system, or one without hard links.
-        std::fs::copy(&executable, &probe).context("a copy of this executable for the cases")?;
-    }
-    Ok(probe)
 }
 
 struct Worker {
@@ -278,37 +301,36 @@ impl Worker {
             keep: self.options.keep,
             probe_executable: self.probe_executable.clone(),
             settings: self.options.settings.clone(),
+            secret: Secret::new().context("random bytes for the case's secret")?,
         };
-        let mut child = self
-            .supervisor(case)?
+        let mut command = self.supervisor(case)?;
+        command
             .env_clear()
             .env("PATH", PATH_OF_CASES)
             .env("LC_ALL", "C.UTF-8")
-            .env("TMPDIR", &self.run_directory)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| match self.options.under.first() {
+            .env("TMPDIR", &self.run_directory);
+        let deadline =
+            Duration::from_secs(case.deadline_seconds).mul_f64(self.options.settings.timeout_scale);
+        let (supervision, leash) = Supervision::start(command, &assignment, deadline).with_context(|| {
+            match self.options.under.first() {
                 None => "a process for the case cannot be started".to_owned(),
                 Some(program) => format!("--under: {program} cannot be started"),
-            })?;
-        let mut input = child.stdin.take().context("the supervisor's standard input")?;
-        let mut line = serde_json::to_vec(&assignment)?;
-        line.push(b'\n');
-        input.write_all(&line)?;
-        lock(&self.leashes).insert(index, input);
-        let output = child.stdout.take().context("the supervisor's standard output")?;
-        let mut answer = String::new();
-        BufReader::new(output).read_line(&mut answer)?;
-        let let_go = lock(&self.leashes).remove(&index);
-        let status = child.wait()?;
-        if answer.is_empty() {
-            if let_go.is_none() {
-                return Ok(None);
             }
-            anyhow::bail!("the case's supervisor ended without a result: {status}");
+        })?;
+        let leash = Leash {
+            input: Some(leash),
+            supervisor: supervision.handle()?,
+        };
+        lock(&self.leashes).insert(index, leash);
+        let result = supervision.result();
+        let leash = lock(&self.leashes).remove(&index);
+        let let_go = leash.is_none_or(|leash| leash.input.is_none());
+        match result {
+            Ok(Some(result)) => Ok(Some(result)),
+            // The run was interrupted meanwhile.
+            _ if let_go => Ok(None),
+            Ok(None) => anyhow::bail!("the case's supervisor ended without a result"),
+            Err(error) => Err(error),
         }
-        Ok(Some(serde_json::from_str(&answer)?))
     }
 }

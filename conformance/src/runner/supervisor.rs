@@ -5,14 +5,17 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, Pid};
 
 use super::body::{self, Event};
+use super::channel::Lines;
+use super::supervision::tampered;
 use super::{Assignment, census};
 use crate::case::Case;
 use crate::case::result::{CaseResult, Outcome};
@@ -23,8 +26,14 @@ use crate::verdict::{CaseError, Verdict};
 /// Lines of the wire that are kept at each end of a long transcript.
 const TRANSCRIPT_LINES: usize = 150;
 
+/// Bytes that may be written into a case's directory, standard errors included, beside the suite's own programs.
+const WRITTEN_BYTES: u64 = 256 << 20;
+
+/// How often the supervisor looks at that. The kernel tells nobody that a file has grown beyond a size.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
 /// Bytes of each standard error that a failure shows.
-const TAIL_BYTES: usize = 2_000;
+const TAIL_BYTES: u64 = 2_000;
 
 /// Entry of the supervisor process. Returns its exit status: 0 when a result has been written.
 pub fn main() -> i32 {
@@ -46,8 +55,10 @@ fn supervise() -> anyhow::Result<()> {
     let case = suite::find(&assignment.case).ok_or_else(|| anyhow::anyhow!("no case {}", assignment.case))?;
     let directory = assignment.directory.clone();
     let keep = assignment.keep;
+    let secret = assignment.secret.clone();
     let scale = assignment.settings.timeout_scale;
     nix::sys::prctl::set_child_subreaper(true)?;
+    census::keep_to_ourselves()?;
     std::fs::create_dir(&directory)?;
 
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -67,10 +78,10 @@ fn supervise() -> anyhow::Result<()> {
     let deadline = Duration::from_secs(case.deadline_seconds).mul_f64(scale);
     let mut watch = Watch {
         reader: File::from(reader),
-        pending: Vec::new(),
+        lines: Lines::new(secret.clone()),
         transcript: Transcript::default(),
     };
-    let seen = watch.until_over(body, started + deadline)?;
+    let seen = watch.until_over(body, &directory, started + deadline)?;
     if matches!(seen, Seen::RunnerGone) {
         census::kill_all_descendants().map_err(in_words)?;
         remove(&directory, keep);
@@ -86,9 +97,10 @@ fn supervise() -> anyhow::Result<()> {
     }
     result.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     remove(&directory, keep);
-    let mut output = serde_json::to_vec(&result)?;
-    output.push(b'\n');
-    io::stdout().lock().write_all(&output)?;
+    if watch.lines.foreign() > 0 {
+        tampered(&mut result, watch.lines.foreign());
+    }
+    io::stdout().lock().write_all(&secret.line(&result)?)?;
     Ok(())
 }
 
@@ -110,29 +122,42 @@ enum Seen {
     Verdict(Verdict),
     Crash(Ended),
     Deadline,
+    /// It had written so many bytes into its directory that the supervisor ended it.
+    Flood(u64),
     RunnerGone,
 }
 
 struct Watch {
     reader: File,
-    pending: Vec<u8>,
+    lines: Lines,
     transcript: Transcript,
 }
 
 impl Watch {
-    /// Follows the body until its verdict and end, its crash, the deadline, or the end of the runner.
-    fn until_over(&mut self, body: Pid, deadline: Instant) -> anyhow::Result<Seen> {
+    /// Follows the body until its verdict and end, its crash, the deadline, a flood, or the end of the runner.
+    fn until_over(&mut self, body: Pid, directory: &Path, deadline: Instant) -> anyhow::Result<Seen> {
         let handle = ProcessHandle::open(body).map_err(in_words)?;
         let handle = handle.ok_or_else(|| anyhow::anyhow!("the case's process vanished"))?;
         let stdin = io::stdin();
         let mut verdict = None;
+        let mut next_look = Instant::now() + BETWEEN_LOOKS;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let now = Instant::now();
+            let seen = if now >= deadline {
+                Some(Seen::Deadline)
+            } else if now >= next_look {
+                next_look = now + BETWEEN_LOOKS;
+                let written = census::bytes_below(directory, &["bin", "probe"]);
+                (written > WRITTEN_BYTES).then_some(Seen::Flood(written))
+            } else {
+                None
+            };
+            if let Some(seen) = seen {
                 handle.signal(libc::SIGKILL).map_err(in_words)?;
                 handle.reap().map_err(in_words)?;
-                return Ok(Seen::Deadline);
+                return Ok(seen);
             }
+            let left = deadline.min(next_look).saturating_duration_since(now);
             let timeout = PollTimeout::from(u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX));
             let mut set = [
                 PollFd::new(self.reader.as_fd(), PollFlags::POLLIN),
@@ -154,10 +179,8 @@ impl Watch {
                 let ended = handle.reap().map_err(in_words)?;
                 return Ok(verdict.map_or(Seen::Crash(ended), Seen::Verdict));
             }
-            self.pending.extend_from_slice(&bytes[..length]);
-            while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.pending.drain(..=end).collect();
-                match serde_json::from_slice(&line)? {
+            for event in self.lines.take(&bytes[..length]) {
+                match event {
                     Event::Wire(line) => self.transcript.push(line),
                     Event::Verdict(event) => verdict = Some(event),
                 }
@@ -183,6 +206,13 @@ fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
             Outcome::Fail,
             Some(format!("the case ends within its deadline of {deadline:?}")),
             Some("it did not; the wire shows how far it came".to_owned()),
+        ),
+        Seen::Flood(bytes) => (
+            Outcome::Fail,
+            Some(format!(
+                "no more than {WRITTEN_BYTES} bytes are written into the case's directory"
+            )),
+            Some(format!("{bytes} bytes, standard error included")),
         ),
         Seen::RunnerGone => (
             Outcome::HarnessError,
@@ -219,7 +249,7 @@ fn add_remains(result: &mut CaseResult, survivors: &[String], stray: &[String]) 
     }
 }
 
-fn error_tail(directory: &std::path::Path) -> Option<String> {
+fn error_tail(directory: &Path) -> Option<String> {
     let mut paths: Vec<_> = std::fs::read_dir(directory)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -228,21 +258,30 @@ fn error_tail(directory: &std::path::Path) -> Option<String> {
     paths.sort();
     let mut tail = String::new();
     for path in paths {
-        let bytes = std::fs::read(&path).unwrap_or_default();
+        let bytes = tail_of(&path).unwrap_or_default();
         if bytes.is_empty() {
             continue;
         }
-        let start = bytes.len().saturating_sub(TAIL_BYTES);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         tail.push_str(&format!(
             "[{name}] {}\n",
-            String::from_utf8_lossy(&bytes[start..]).trim_end()
+            String::from_utf8_lossy(&bytes).trim_end()
         ));
     }
     (!tail.is_empty()).then(|| tail.trim_end().to_owned())
 }
 
-fn remove(directory: &std::path::Path, keep: bool) {
+/// The last bytes of a file of any size.
+fn tail_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn remove(directory: &Path, keep: bool) {
     if keep {
         return;
     }

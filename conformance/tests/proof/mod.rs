@@ -1,21 +1,71 @@
-//! What the tests that prove cases share: runs of the suite on broken implementations, several at a time.
+//! Shared by the tests that prove cases: concurrent runs of the suite on broken implementations.
 
 #![allow(dead_code, reason = "not every test file needs all of it")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use clap::ValueEnum;
+use conformance::spec::faults::{self, Fault};
+use conformance::spec::requirements::Role;
 use serde_json::Value;
 
-/// The words of a command line without quoting.
+/// Which faults must be caught.
+pub struct Proof {
+    /// The faults.
+    pub faults: Vec<&'static Fault>,
+    /// The least number of them: an empty table would prove nothing.
+    pub at_least: usize,
+    /// Concurrent runs.
+    pub at_a_time: usize,
+}
+
+/// Checks that each fault is caught; the error of `caught` says why one was not.
+pub fn every_fault(proof: &Proof, caught: impl Fn(&Fault) -> Result<(), String> + Sync) {
+    let faults = &proof.faults;
+    assert!(faults.len() >= proof.at_least, "{} faults", faults.len());
+    let slipped = each_at_once(proof.at_a_time, faults.clone(), |fault| {
+        let finding = caught(fault).err()?;
+        Some(format!("{} {}: {finding}", fault.role, fault.name))
+    });
+    assert!(
+        slipped.is_empty(),
+        "{} of {} faults:\n{}",
+        slipped.len(),
+        faults.len(),
+        slipped.join("\n")
+    );
+}
+
+/// Checks that the faults built into an implementation are those in the table of its role.
+pub fn same_faults<F: ValueEnum>(role: Role) {
+    let built_in: BTreeSet<String> = F::value_variants()
+        .iter()
+        .filter_map(|fault| Some(fault.to_possible_value()?.get_name().to_owned()))
+        .collect();
+    let named: BTreeSet<String> = faults::all()
+        .iter()
+        .filter(|fault| fault.role == role)
+        .map(|fault| fault.name.clone())
+        .collect();
+    let only_named: Vec<_> = named.difference(&built_in).collect();
+    let only_built_in: Vec<_> = built_in.difference(&named).collect();
+    assert!(
+        only_named.is_empty() && only_built_in.is_empty(),
+        "only in the table: {only_named:?}; only in the program: {only_built_in:?}"
+    );
+}
+
+/// The words of a command line that has no quotes.
 pub fn words(text: &str) -> Vec<OsString> {
     text.split(' ').map(OsString::from).collect()
 }
 
-/// A breakable wrapper with this fault: the name of the file chooses it.
+/// A breakable wrapper with this fault, which the name of the file chooses.
 pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(format!("faulty-wrapper--{name}"));
     if std::fs::hard_link(env!("CARGO_BIN_EXE_faulty-wrapper"), &path).is_err() {
@@ -24,7 +74,7 @@ pub fn faulty_wrapper(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Cases with that outcome in a report.
+/// The ids of the cases with this outcome in a report.
 pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
     let cases = report["cases"].as_array().expect("cases");
     cases
@@ -49,9 +99,9 @@ pub fn run(options: &[OsString]) -> Value {
     })
 }
 
-/// Runs the cases of these requirements until one of each has failed, and ends the run then.
+/// Runs the cases of these requirements until one case of each has failed, then ends the run.
 ///
-/// The error says which requirement has no case that failed.
+/// The error names the requirements without a failed case.
 pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command.args(["run", "--seed", "1"]).args(options);
@@ -66,7 +116,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
     let output = child.stdout.take().ok_or("no output")?;
     let mut missed = requirements.to_vec();
     let mut harness_errors = Vec::new();
-    // A line a case, `   fail  wrapper.usage/dash-file (12 ms)`, as soon as it is over.
+    // One line per case, `   fail  wrapper.usage/dash-file (12 ms)`, as soon as it is over.
     for line in BufReader::new(output).lines() {
         let line = line.map_err(|error| error.to_string())?;
         let mut words = line.split_whitespace();
@@ -81,7 +131,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
             break;
         }
     }
-    // The run takes everything down that it has started. One that is over already is not there to be told.
+    // On SIGTERM the run ends everything that it has started. It may be over already.
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     if child.try_wait().map_err(|error| error.to_string())?.is_none() {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).map_err(|error| error.to_string())?;
@@ -96,22 +146,22 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
     ))
 }
 
-/// What `judge` finds wrong with each of `names`, so many at a time.
-pub fn each_at_once(
+/// The findings of `check` about `subjects`, of which `at_a_time` are checked concurrently.
+pub fn each_at_once<T: Send>(
     at_a_time: usize,
-    names: Vec<String>,
-    judge: impl Fn(&str) -> Option<String> + Sync,
+    subjects: Vec<T>,
+    check: impl Fn(T) -> Option<String> + Sync,
 ) -> Vec<String> {
-    let queue = Mutex::new(names);
+    let queue = Mutex::new(subjects);
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..at_a_time {
             scope.spawn(|| {
                 loop {
-                    let Some(name) = queue.lock().expect("no panic").pop() else {
+                    let Some(subject) = queue.lock().expect("no panic").pop() else {
                         return;
                     };
-                    if let Some(finding) = judge(&name) {
+                    if let Some(finding) = check(subject) {
                         wrong.lock().expect("no panic").push(finding);
                     }
                 }

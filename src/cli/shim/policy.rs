@@ -1,4 +1,4 @@
-//! The policy of the shim: whatever the suite says.
+//! The shim's policy: the suite decides.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(super) struct SuitePolicy {
 }
 
 impl SuitePolicy {
-    pub fn new(session: &str, peer: Arc<Peer>) -> Self {
+    pub(super) fn new(session: &str, peer: Arc<Peer>) -> Self {
         Self {
             session: session.to_owned(),
             peer,
@@ -45,7 +45,7 @@ impl EscalationPolicy for SuitePolicy {
     }
 }
 
-/// Tells the suite that an answer isn't wanted any more, unless it has come.
+/// When dropped, notifies the suite that its answer is no longer needed, unless it has arrived.
 struct Withdraw<'a> {
     policy: &'a SuitePolicy,
     id: u64,
@@ -60,7 +60,7 @@ impl Drop for Withdraw<'_> {
     }
 }
 
-/// The question's parameters. Written by hand: bytes that are no UTF-8 appear as lone surrogates, as on the wire.
+/// The question's parameters. Written by hand, since bytes outside UTF-8 appear as lone surrogates, as on the wire.
 fn question(session: &str, request: &PolicyRequest) -> String {
     let mut json = format!(
         r#"{{"session":{},"program":{},"argv":["#,

@@ -1,6 +1,7 @@
-//! Processes that the suite has started, and how they ended.
+//! The processes that the suite starts, and their exit statuses.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::rpc::RpcError;
 
-/// What a process is to be.
+/// The process to start.
 #[derive(Deserialize)]
 pub(super) struct SpawnParams {
     argv: Vec<String>,
@@ -28,7 +29,7 @@ pub(super) struct SpawnParams {
 
 impl SpawnParams {
     /// The command, with exactly this environment and these streams.
-    pub fn command(self) -> Result<Command, RpcError> {
+    pub(super) fn command(self) -> Result<Command, RpcError> {
         let (program, arguments) = self
             .argv
             .split_first()
@@ -38,7 +39,7 @@ impl SpawnParams {
             .args(arguments)
             .current_dir(&self.cwd)
             .env_clear()
-            .envs(super::environment(self.env))
+            .envs(environment(self.env))
             .stdin(stream(self.stdin.as_deref(), input)?)
             .stdout(stream(self.stdout.as_deref(), output)?)
             .stderr(stream(self.stderr.as_deref(), output)?);
@@ -69,7 +70,12 @@ fn output(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Gives a command these limits of open files in place of this process's.
+/// Names and values of a JSON object as an environment.
+pub(super) fn environment(env: HashMap<String, String>) -> impl Iterator<Item = (OsString, OsString)> {
+    env.into_iter().map(|(name, value)| (name.into(), value.into()))
+}
+
+/// Gives a command these limits of open files instead of this process's.
 pub(super) fn limit_open_files(command: &mut Command, limits: Option<(u64, u64)>) {
     let Some((soft, hard)) = limits else { return };
     // SAFETY: between fork and exec only setrlimit(2) is called, which is async-signal-safe.
@@ -87,7 +93,7 @@ pub(super) fn limit_open_files(command: &mut Command, limits: Option<(u64, u64)>
     }
 }
 
-/// Children by pid. They end with the shim at the latest.
+/// Children by pid. They end when the shim ends, if not before.
 #[derive(Default)]
 pub(super) struct Processes {
     children: Mutex<HashMap<u32, watch::Receiver<Option<ExitStatus>>>>,
@@ -96,7 +102,7 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    pub async fn spawn(&self, command: Command) -> Result<Value, RpcError> {
+    pub(super) async fn spawn(&self, command: Command) -> Result<Value, RpcError> {
         let program = command.get_program().to_owned();
         let spawning = tokio::task::spawn_blocking(move || {
             tokio::process::Command::from(command).kill_on_drop(true).spawn()
@@ -130,14 +136,14 @@ impl Processes {
         Ok(json!({ "pid": pid }))
     }
 
-    pub async fn wait(&self, pid: u32) -> Result<Value, RpcError> {
+    pub(super) async fn wait(&self, pid: u32) -> Result<Value, RpcError> {
         let receiver = self
             .children
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&pid)
             .cloned();
-        let mut receiver = receiver.ok_or_else(|| RpcError::invalid(format!("there is no process {pid}")))?;
+        let mut receiver = receiver.ok_or_else(|| RpcError::invalid(format!("unknown process {pid}")))?;
         let status = receiver
             .wait_for(Option::is_some)
             .await
@@ -146,13 +152,13 @@ impl Processes {
         Ok(json!({"exit_code": status.code(), "signal": status.signal()}))
     }
 
-    /// Whether one still runs.
-    pub fn run(&self) -> bool {
+    /// Whether any of them still runs.
+    pub(super) fn run(&self) -> bool {
         !self.tasks.is_empty()
     }
 
-    /// Kills and reaps what still runs.
-    pub async fn end(&self) {
+    /// Kills and reaps those that still run.
+    pub(super) async fn end(&self) {
         self.ended.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0, one message a line, requests in both directions.
+//! JSON-RPC 2.0: one message per line, requests in both directions.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-/// A request of the other side; without an id it wants no answer.
+/// A request from the other side; without an id it is a notification.
 pub(super) struct Incoming {
     pub id: Option<Value>,
     pub method: String,
     pub params: Value,
 }
 
-/// An error as the other side is told of it.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct RpcError {
     code: i32,
@@ -25,22 +25,22 @@ pub(super) struct RpcError {
 }
 
 impl RpcError {
-    pub fn unknown_method(method: &str) -> Self {
+    pub(super) fn unknown_method(method: &str) -> Self {
         Self {
             code: -32601,
-            message: format!("there is no method `{method}`"),
+            message: format!("unknown method `{method}`"),
         }
     }
 
-    pub fn invalid(message: impl fmt::Display) -> Self {
+    pub(super) fn invalid(message: impl fmt::Display) -> Self {
         Self {
             code: -32602,
             message: message.to_string(),
         }
     }
 
-    /// The request was fine, but couldn't be carried out.
-    pub fn failed(message: impl fmt::Display) -> Self {
+    /// The request was valid, but could not be carried out.
+    pub(super) fn failed(message: impl fmt::Display) -> Self {
         Self {
             code: -32000,
             message: message.to_string(),
@@ -67,9 +67,9 @@ enum Output {
 }
 
 impl Peer {
-    /// Starts reading standard input and writing standard output, each on a thread of its own: neither may hold up a
+    /// Starts reading standard input and writing standard output, each on a thread of its own, so that neither blocks a
     /// session. The channel closes at the end of input.
-    pub fn start() -> (Arc<Self>, mpsc::UnboundedReceiver<Incoming>) {
+    pub(super) fn start() -> (Arc<Self>, mpsc::UnboundedReceiver<Incoming>) {
         let (output, lines) = lines::channel();
         let peer = Arc::new(Self {
             output,
@@ -83,8 +83,8 @@ impl Peer {
         (peer, incoming)
     }
 
-    /// Answers a request of the other side.
-    pub fn answer(&self, id: &Value, answer: Result<Value, RpcError>) {
+    /// Answers a request from the other side.
+    pub(super) fn answer(&self, id: &Value, answer: Result<Value, RpcError>) {
         let message = match answer {
             Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
             Err(RpcError { code, message }) => {
@@ -94,8 +94,8 @@ impl Peer {
         self.write(message.to_string());
     }
 
-    /// Asks the other side. `params` is JSON text. Dropping the answer's receiver gives the question up.
-    pub fn ask(&self, method: &str, params: &str) -> (u64, oneshot::Receiver<Result<Value, String>>) {
+    /// Asks the other side. `params` is JSON text. To abandon the question, call [`Self::forget`].
+    pub(super) fn ask(&self, method: &str, params: &str) -> (u64, oneshot::Receiver<Result<Value, String>>) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         self.waiting().insert(id, sender);
@@ -105,27 +105,27 @@ impl Peer {
         (id, receiver)
     }
 
-    /// Forgets a question whose answer nobody wants any more.
-    pub fn forget(&self, id: u64) -> bool {
+    /// Abandons a question; false if its answer has already arrived.
+    pub(super) fn forget(&self, id: u64) -> bool {
         self.waiting().remove(&id).is_some()
     }
 
-    /// Tells the other side something that needs no answer.
-    pub fn notify(&self, method: &str, params: &Value) {
+    /// Sends a notification to the other side.
+    pub(super) fn notify(&self, method: &str, params: &Value) {
         self.write(json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
     }
 
-    /// Waits until everything said so far has been written.
-    pub async fn flush(&self) {
+    /// Waits until every message so far has been written.
+    pub(super) async fn flush(&self) {
         let (sender, flushed) = oneshot::channel();
         if self.output.send(Output::Flushed(sender)).is_ok() {
-            // The writer is gone only when nobody reads.
+            // If the writer has ended, the other side no longer reads.
             let _ = flushed.await;
         }
     }
 
     fn write(&self, line: String) {
-        // As above; the end of input follows, and with it the end of everything.
+        // An error means the same as in `flush`; the end of input follows, and ends everything.
         let _ = self.output.send(Output::Line(line));
     }
 
@@ -158,7 +158,7 @@ impl Peer {
         }
     }
 
-    /// Requests go on; answers go to whoever asked.
+    /// Returns requests, and delivers answers to their questions.
     fn sort(&self, mut message: Value) -> Option<Incoming> {
         let id = message.get("id").cloned();
         if let Some(method) = message.get("method").and_then(Value::as_str) {
@@ -174,7 +174,10 @@ impl Peer {
             .and_then(Value::as_u64)
             .and_then(|id| self.waiting().remove(&id));
         let Some(sender) = sender else {
-            tracing::debug!(?id, "an answer to no question; it may have been given up");
+            tracing::debug!(
+                ?id,
+                "an answer to an unknown question, which may have been abandoned"
+            );
             return None;
         };
         let answer = match message.get("error") {
@@ -182,9 +185,9 @@ impl Peer {
             None => message
                 .get_mut("result")
                 .map(Value::take)
-                .ok_or_else(|| "an answer without result".into()),
+                .ok_or_else(|| "the answer has neither `result` nor `error`".into()),
         };
-        // Whoever asked may be gone.
+        // The task that asked may have ended.
         let _ = sender.send(answer);
         None
     }

@@ -1,4 +1,4 @@
-//! Reads the text of a policy file; every error says where and what was expected.
+//! Parses policy files; every error says where it is and what was expected.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::rule::{ProgramPattern, Rule, RuleAction};
 use crate::policy::KeepEnv;
 
-/// Line from 1, and what is wrong there.
+/// Number of a line, starting at 1, and what is wrong there.
 type Complaint = (usize, String);
 
 #[derive(Deserialize)]
@@ -108,25 +108,25 @@ impl Text<'_> {
             "prompt" => RuleAction::Prompt { keep_env, reason },
             other => return Err(self.complaint(rule.action.span(), unknown_action(other))),
         };
-        // A key that has no effect is a misunderstanding, and in a policy those are dangerous.
+        // A key without effect is a misunderstanding, which is dangerous in a policy.
         let escalates = matches!(action, RuleAction::Escalate { .. } | RuleAction::Prompt { .. });
         if let Some(reason) = &rule.reason
             && !matches!(action, RuleAction::Deny { .. } | RuleAction::Prompt { .. })
         {
-            let message = "`reason` has no effect here, expected only with `deny` or `prompt`";
+            let message = "`reason` has no effect here; it is only for `deny` and `prompt`";
             return Err(self.complaint(reason.span(), message));
         }
         if let Some(keep_env) = &rule.keep_env
             && !escalates
         {
-            let message = "`keep_env` has no effect here, expected only with `escalate` or `prompt`";
+            let message = "`keep_env` has no effect here; it is only for `escalate` and `prompt`";
             return Err(self.complaint(keep_env.span(), message));
         }
         if let Some(anywhere) = &rule.anywhere
             && !(escalates && program.any_folder())
         {
-            let message = "`anywhere` has no effect here, expected only with `escalate` or `prompt`, \
-                           for a program without a definite folder";
+            let message = "`anywhere` has no effect here; it is only for `escalate` and `prompt`, \
+                           with a program that is not in a fixed directory";
             return Err(self.complaint(anywhere.span(), message));
         }
         let anywhere = rule.anywhere.is_some_and(Spanned::into_inner);
@@ -142,13 +142,13 @@ impl Text<'_> {
 
     fn program(&self, program: &Spanned<String>) -> Result<ProgramPattern, Complaint> {
         let text = program.get_ref();
-        let expected = "expected an absolute path, a file name, or a glob over either";
+        let expected = "expected an absolute path, a file name, or a glob for either";
         let is_glob = text.contains(['*', '?', '[', '{']);
         if text.is_empty() || (text.contains('/') && !text.starts_with('/') && !text.starts_with("**/")) {
             return Err(self.complaint(program.span(), format!("program `{text}`: {expected}")));
         }
         if text.split('/').any(|part| part == "." || part == "..") {
-            let message = format!("program `{text}`: expected a path without `.` and `..`");
+            let message = format!("program `{text}`: expected a path without `.` or `..`");
             return Err(self.complaint(program.span(), message));
         }
         if !is_glob {
@@ -221,20 +221,20 @@ mod tests {
             match &rules[0].program {
                 ProgramPattern::Path(_) => "path",
                 ProgramPattern::Name(_) => "name",
-                ProgramPattern::NameGlob(_) => "glob over names",
+                ProgramPattern::NameGlob(_) => "glob for names",
                 ProgramPattern::PathGlob {
                     fixed_folder: true, ..
-                } => "glob in a folder",
+                } => "glob in a directory",
                 ProgramPattern::PathGlob {
                     fixed_folder: false, ..
-                } => "glob over folders",
+                } => "glob for directories",
             }
         };
         assert_eq!(kind("/usr/bin/git"), "path");
         assert_eq!(kind("git"), "name");
-        assert_eq!(kind("git-*"), "glob over names");
-        assert_eq!(kind("/usr/bin/git-*"), "glob in a folder");
-        assert_eq!(kind("/usr/*/git"), "glob over folders");
-        assert_eq!(kind("**/git"), "glob over folders");
+        assert_eq!(kind("git-*"), "glob for names");
+        assert_eq!(kind("/usr/bin/git-*"), "glob in a directory");
+        assert_eq!(kind("/usr/*/git"), "glob for directories");
+        assert_eq!(kind("**/git"), "glob for directories");
     }
 }

@@ -1,4 +1,4 @@
-//! One rule: which requests it is about, and what becomes of them.
+//! One rule: the requests that it matches, and the action for them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -8,20 +8,20 @@ use globset::GlobMatcher;
 use super::trust::others_can_replace;
 use crate::policy::{KeepEnv, PolicyRequest};
 
-/// A rule and where it stands.
+/// A rule and its position in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    /// Line of the rule's beginning, from 1.
+    /// Number of the rule's first line, starting at 1.
     pub line: usize,
     pub program: ProgramPattern,
     /// The first arguments after `argv[0]`.
     pub argv: Vec<OsString>,
     pub action: RuleAction,
-    /// Escalate even what the sandboxed user could replace.
+    /// Escalate even programs that the sandboxed user could replace.
     pub anywhere: bool,
 }
 
-/// What becomes of a matching request.
+/// What happens to a matching request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RuleAction {
     Run,
@@ -43,7 +43,7 @@ pub(super) enum ProgramPattern {
     Path(PathBuf),
     PathGlob {
         glob: GlobMatcher,
-        /// The folder is given without wildcards.
+        /// The directory is given without wildcards.
         fixed_folder: bool,
     },
     Name(OsString),
@@ -61,8 +61,8 @@ impl ProgramPattern {
         }
     }
 
-    /// Whether the pattern leaves open in which folder the program is.
-    pub fn any_folder(&self) -> bool {
+    /// Whether the pattern matches programs in more than one directory.
+    pub(super) fn any_folder(&self) -> bool {
         match self {
             Self::Path(_) => false,
             Self::PathGlob { fixed_folder, .. } => !fixed_folder,
@@ -72,8 +72,8 @@ impl ProgramPattern {
 }
 
 impl Rule {
-    /// Whether the rule gives away more than it takes, for programs in folders that it doesn't name.
-    pub fn looks_at_folders(&self) -> bool {
+    /// Whether the rule may escalate programs in directories that it does not name, so that it must check those directories.
+    pub(super) fn looks_at_folders(&self) -> bool {
         let gives = matches!(
             self.action,
             RuleAction::Escalate { .. } | RuleAction::Prompt { .. }
@@ -81,7 +81,7 @@ impl Rule {
         gives && self.program.any_folder() && !self.anywhere
     }
 
-    pub fn matches(&self, request: &PolicyRequest) -> bool {
+    pub(super) fn matches(&self, request: &PolicyRequest) -> bool {
         let arguments = request.argv.get(1..).unwrap_or_default();
         if !arguments.starts_with(&self.argv) {
             return false;
@@ -90,7 +90,7 @@ impl Rule {
         if real.is_some_and(|real| self.program.matches(real) && self.trusts(&[real])) {
             return true;
         }
-        // By the name that was asked for, both the name's folder and the real program's count.
+        // If the requested path matches, both its directory and that of its target must be trusted.
         let both: Vec<&Path> = std::iter::once(request.program.as_path()).chain(real).collect();
         self.program.matches(&request.program) && self.trusts(&both)
     }

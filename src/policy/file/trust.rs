@@ -1,10 +1,10 @@
-//! Who could put another program in a program's place?
+//! Can a user other than root replace a program with another one?
 //!
-//! The server can't know which user the sandboxed side is: mostly the server's own. So a program counts as replaceable unless
-//! it is root's alone: the file, its folder and all folders above are owned by root and writable by nobody else (the group
-//! root aside; in folders with the sticky bit others can't touch what isn't theirs). Access lists show in the group's bits.
-//! A sandboxed root is confined by what its sandbox lets it write, which can't be seen from here: rules for it should
-//! name whole paths.
+//! The server cannot know which user the sandboxed side is; mostly it is the server's own. So a program counts as replaceable
+//! unless the file, its directory and all directories above are owned by root and writable only by root and the group root.
+//! (In directories with the sticky bit, users cannot touch other users' files. Access control lists show in the group's bits.)
+//! What a sandboxed root may write depends on its sandbox, which cannot be seen from here: rules for it should name whole
+//! paths.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -14,8 +14,8 @@ const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// Whether anybody but root could replace or change the file at this absolute path. What can't be looked at counts as
-/// replaceable; a file that doesn't exist counts by its folders.
+/// Whether a user other than root could replace or change the file at this absolute path. A file that cannot be examined counts
+/// as replaceable; for one that does not exist, its directories decide.
 pub(super) fn others_can_replace(path: &Path) -> bool {
     match path.symlink_metadata() {
         // The mode of a symbolic link means nothing; its owner does.
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_in_folders_that_others_write_to_can() {
+    fn programs_in_directories_that_others_can_write_can_be_replaced() {
         assert!(others_can_replace(Path::new("/tmp/git")));
         assert!(others_can_replace(Path::new("/no-such-folder/git")));
         let folder = tempfile::tempdir().unwrap();
@@ -74,11 +74,11 @@ mod tests {
         set(folder.path(), 0o777);
         assert!(others_can_replace(&program));
         set(folder.path(), 0o755);
-        // Only root can make a file that is root's.
+        // Only root can create a file that root owns.
         assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
         set(&program, 0o666);
         assert!(others_can_replace(&program));
-        // A group that may write is as good as anybody, but for root's own.
+        // Group-writable counts as replaceable, unless the group is root.
         set(&program, 0o775);
         assert_eq!(others_can_replace(&program), !nix::unistd::geteuid().is_root());
         std::os::unix::fs::chown(&program, None, Some(some_group())).unwrap();
@@ -92,13 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_looked_at_counts_as_replaceable() {
+    fn what_cannot_be_examined_counts_as_replaceable() {
         let too_long = "n".repeat(300);
         assert!(others_can_replace(&Path::new("/usr/bin").join(too_long)));
     }
 
     #[test]
-    fn programs_below_a_folder_where_others_can_rename_can() {
+    fn programs_below_a_directory_where_others_can_rename_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("own");
         std::fs::create_dir(&own).unwrap();
@@ -107,7 +107,7 @@ mod tests {
         set(&own, 0o755);
         set(folder.path(), 0o777);
         assert!(others_can_replace(&own.join("git")));
-        // Sticky: who owns the folder can rename all the same.
+        // With the sticky bit, the directory's owner can still rename.
         set(folder.path(), 0o1777);
         assert_eq!(
             others_can_replace(&own.join("git")),
@@ -119,7 +119,7 @@ mod tests {
         assert!(others_can_replace(&own.join("git")));
     }
 
-    /// A group that this process may give a file to, which for root isn't root's.
+    /// A group other than root's that this process may give a file to.
     fn some_group() -> u32 {
         match nix::unistd::getegid().as_raw() {
             0 => 1,

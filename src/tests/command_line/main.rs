@@ -1,4 +1,4 @@
-//! `run` and `shell` as a user has them.
+//! `run` and `shell` from a user's point of view.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -64,7 +64,7 @@ fn the_status_is_the_command_s() {
 }
 
 #[test]
-fn the_shell_is_a_login_shell_unless_that_is_declined() {
+fn the_shell_is_a_login_shell_unless_told_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let shell = folder.path().join("shell");
     chain::script(&shell, "#!/bin/sh\necho \"$1\"\n");
@@ -110,7 +110,7 @@ fn the_policy_file_decides() {
         .code(1)
         .stdout("runs\noutside\n")
         .stderr("Execution denied: use the trash\n");
-    // Without a person to ask, the answer is no.
+    // With no person to ask, the answer is no.
     let output = run(&folder, "default = \"prompt\"", "/bin/echo echo");
     let mut detached = Command::new("setsid");
     detached
@@ -120,11 +120,11 @@ fn the_policy_file_decides() {
     detached
         .assert()
         .code(1)
-        .stderr("Execution denied: needs approval, and there is no terminal to ask on\n");
+        .stderr("Execution denied: needs approval, but there is no terminal to ask on\n");
 }
 
 #[test]
-fn the_audit_log_has_a_line_for_each_request() {
+fn the_audit_log_has_one_line_per_request() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("audit");
     let mut run = run(
@@ -157,7 +157,7 @@ fn the_audit_log_has_a_line_for_each_request() {
 }
 
 #[test]
-fn at_the_timeout_everything_is_killed() {
+fn everything_is_killed_at_the_timeout() {
     let mut run = stock("echo $$; setsid sleep 600 & echo $!; wait");
     let arguments: Vec<std::ffi::OsString> = run.get_args().map(Into::into).collect();
     run = program();
@@ -167,7 +167,7 @@ fn at_the_timeout_everything_is_killed() {
     let output = run.output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "shell-escalation: the command was killed at its timeout\n"
+        "shell-escalation: the command timed out and was killed\n"
     );
     assert_eq!(output.status.code(), Some(124));
     for pid in String::from_utf8(output.stdout).unwrap().lines() {
@@ -175,10 +175,10 @@ fn at_the_timeout_everything_is_killed() {
     }
 }
 
-/// Starts a command that tells two pids, one with a session of its own, and waits.
+/// Starts a command that prints two pids, one of them in a session of its own, and waits.
 fn waiting() -> (std::process::Child, Vec<i32>) {
     let mut child = stock("echo $$; setsid sleep 600 & echo $!; wait")
-        // Not in the foreground of a terminal, whose interrupts would be for the shell.
+        // Not in the foreground of a terminal, where interrupts would be left to the shell.
         .process_group(0)
         .stdout(Stdio::piped())
         .spawn()
@@ -201,7 +201,7 @@ fn a_terminated_run_ends_everything_and_then_itself() {
 }
 
 #[test]
-fn a_killed_run_takes_everything_along() {
+fn killing_a_run_ends_everything() {
     let (mut child, pids) = waiting();
     child.kill().unwrap();
     child.wait().unwrap();

@@ -56,7 +56,7 @@ fn a_person_is_asked_and_answers() {
     terminal.exp_eof().unwrap();
 }
 
-/// An interactive shell of the system: unpatched, but with job control.
+/// One of the system's shells, interactive: unpatched, but with job control.
 fn interactive() -> PtySession {
     interactive_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")), RUN)
 }
@@ -89,7 +89,7 @@ fn the_terminal_of_a_killed_shell_is_given_back() {
     let script = r#""$0" "$@"; read -r line && echo "read:$line""#;
     caller.args(["-c", script, env!("CARGO_BIN_EXE_shell-escalation")]);
     let mut terminal = interactive_by(caller, RUN);
-    // The shell's own process group had the terminal, and goes with it.
+    // The shell's own process group had the terminal, and ends with it.
     terminal.send_line("kill -KILL $$").unwrap();
     terminal.send_line("hello").unwrap();
     terminal.exp_string("read:hello\r\n").unwrap();
@@ -149,11 +149,11 @@ fn a_question_borrows_the_terminal_of_an_interactive_shell() {
     terminal.send_line("words").unwrap();
     terminal.exp_string("read:words\r\n").unwrap();
     terminal.exp_string("ready> ").unwrap();
-    // From the background nobody may take it.
+    // A background command may not take it.
     terminal.send_line(&format!("{ask} & wait")).unwrap();
     terminal.exp_string("runs in the background").unwrap();
     terminal.exp_string("ready> ").unwrap();
-    // No question is open any more that an interrupt could be for, and the shell has the terminal.
+    // No question is pending that could receive an interrupt, and the shell has the terminal.
     terminal.process_mut().signal(Signal::SIGINT).unwrap();
     terminal.exp_eof().unwrap();
 }

@@ -1,4 +1,4 @@
-//! Approvals: who is asked, what is remembered, and how the clock stands still meanwhile.
+//! Approvals: what is asked, what is remembered, and how the clock is stopped in the meantime.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Approver for Asking {
 
 type Questions = mpsc::UnboundedReceiver<oneshot::Sender<Approval>>;
 
-/// A one-shot command, every command of which needs approval; lines that begin with `:` don't.
+/// A one-shot command, every line of which needs approval, except those that begin with `:`.
 async fn exec(command: &str, timeout: Option<Duration>, answer: impl AsyncFnOnce(Questions)) -> ExecResult {
     let folder = tempfile::tempdir().unwrap();
     let (sender, questions) = mpsc::unbounded_channel();
@@ -67,7 +67,7 @@ async fn always_is_for_the_same_program_with_the_same_arguments() {
         None,
         async |mut questions| {
             questions.recv().await.unwrap().send(Approval::Always).unwrap();
-            // The second isn't asked about, the third is.
+            // There is no question about the second one, but one about the third.
             questions
                 .recv()
                 .await
@@ -86,7 +86,7 @@ async fn always_is_for_the_same_program_with_the_same_arguments() {
 #[tokio::test(flavor = "multi_thread")]
 async fn time_spent_on_approval_does_not_count() {
     let limit = Duration::from_millis(400);
-    // Two overlapping approvals; the clock stands from the first question to the last answer.
+    // Two overlapping approvals: the clock is stopped from the first question to the last answer.
     let command = ":\"$EXEC_WRAPPER\" /bin/echo echo a & \"$EXEC_WRAPPER\" /bin/echo echo b; wait";
     let result = exec(command, Some(limit), async |mut questions| {
         let first = questions.recv().await.unwrap();

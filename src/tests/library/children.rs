@@ -1,4 +1,4 @@
-//! The escalated child: what it is given, what it isn't, and how its end is told.
+//! The escalated child: what it is given, what it is not given, and how its end is reported.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,7 +32,7 @@ fn script(fixture: &Fixture, script: &str) -> (Value, String) {
     (stream.receive(), output)
 }
 
-/// Sends a request with members of the test's own, and all three streams.
+/// Sends a request with the given members, and all three standard streams.
 fn run(fixture: &Fixture, request: &Value) -> (Option<Value>, String) {
     let (reader, writer) = pipe();
     let null = null();
@@ -106,7 +106,7 @@ async fn the_child_has_its_descriptors_and_no_others() {
         let descriptors: [(&dyn AsFd, i32); 4] = [(&null, 0), (&writer, 1), (&null, 2), (&null, 777)];
         let mut stream = fixture.client.escalate(&argv, &descriptors);
         drop(writer);
-        // The folder itself is open, too, and has the lowest free number.
+        // The directory that is being listed is open too, under the lowest free number.
         assert_eq!(read_all(reader), "0\n1\n2\n3\n777\n");
         assert_eq!(stream.receive(), json!({"exit_code": 0}));
     })
@@ -162,7 +162,7 @@ fn each_number_has_its_file(fixture: &Fixture, numbers: &[i32]) {
 fn descriptors_arrive_under_any_numbers() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let fixture = runtime.block_on(async { escalating() });
-    // Small numbers, which the server uses itself, so that sources and destinations overlap.
+    // Low numbers, which the server uses itself, so that sources and destinations overlap.
     let numbers = proptest::sample::subsequence((2..40).collect::<Vec<i32>>(), 1..=14).prop_shuffle();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(24));
     runner
@@ -205,7 +205,7 @@ async fn impossible_descriptors_start_no_child() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_started_is_told_as_shells_tell_it() {
+async fn failed_starts_are_reported_as_shells_report_them() {
     let fixture = escalating();
     blocking(move || {
         let folder = tempfile::tempdir().unwrap();
@@ -241,7 +241,7 @@ async fn what_cannot_be_started_is_told_as_shells_tell_it() {
         let (result, output) = run(&fixture, &request);
         assert_eq!(result, Some(json!({"exit_code": 126})));
         assert_eq!(output, "shell-escalation: /nowhere: No such file or directory\n");
-        // Without a standard error there is nobody to tell, but a result.
+        // Without a standard error there is no message, but there is a result.
         let mut stream = fixture.client.escalate(&["/nonexistent"], &[]);
         assert_eq!(stream.receive(), json!({"exit_code": 127}));
     })
@@ -284,7 +284,7 @@ async fn a_result_does_not_wait_for_background_processes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_but_the_child_holds_its_descriptors() {
+async fn only_the_child_holds_its_descriptors() {
     let fixture = escalating();
     blocking(move || {
         let (reader, writer) = pipe();
@@ -292,7 +292,7 @@ async fn nobody_but_the_child_holds_its_descriptors() {
         let argv = ["/bin/sh", "-c", "echo out; exec >&-; read line"];
         let mut stream = fixture.client.escalate(&argv, &[(&unused, 0), (&writer, 1)]);
         drop(writer);
-        // The end of the output comes while the child lives on.
+        // The output ends while the child still runs.
         assert_eq!(read_all(reader), "out\n");
         drop(hold);
         assert_eq!(stream.receive(), json!({"exit_code": 1}));
@@ -333,7 +333,7 @@ fn stopping(fixture: &Fixture) -> Stream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stops_are_told_to_wrappers_that_announce_signals() {
+async fn stops_are_reported_to_wrappers_that_announce_signals() {
     let fixture = escalating();
     blocking(move || {
         let mut stream = stopping(&fixture);
@@ -347,7 +347,7 @@ async fn stops_are_told_to_wrappers_that_announce_signals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stops_are_not_told_to_others() {
+async fn stops_are_not_reported_to_others() {
     let fixture = escalating();
     blocking(move || {
         let (reader, writer) = pipe();
@@ -467,7 +467,7 @@ async fn a_file_with_more_or_fewer_links_is_the_same_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_after_the_end_does_not_cost_the_result() {
+async fn a_signal_after_the_end_does_not_lose_the_result() {
     let fixture = escalating();
     blocking(move || {
         let null = null();
@@ -475,7 +475,7 @@ async fn a_signal_after_the_end_does_not_cost_the_result() {
             let mut stream = fixture.client.request(&["/bin/sh", "-c", "exit 9"]);
             assert_eq!(stream.receive(), json!({"action": "Escalate"}));
             stream.send_with(&json!({"fds": [0], "signals": true}), &[(&null, 0)]);
-            // Some of these come before the end, some after it, some when nobody reads any more.
+            // Some of these arrive before the end, some after it, some when the server no longer reads.
             let harmless = frame(br#"{"signal":18}"#).repeat(1 + round % 30);
             let _ = stream.0.write_all(&harmless);
             assert_eq!(stream.receive(), json!({"exit_code": 9}), "round {round}");

@@ -1,4 +1,4 @@
-//! Every process with the socket may send anything. It costs that process, and nobody else.
+//! Every process with the socket may send anything. It harms only that process's requests.
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
@@ -26,7 +26,7 @@ async fn idle_streams_and_half_frames_make_room_for_requests() {
     blocking(move || {
         let mut streams: Vec<_> = (0..40).map(|_| fixture.client.connect()).collect();
         for stream in &mut streams {
-            // Half of them are closed by now.
+            // Half of them have been closed by now.
             let _ = stream.0.write_all(&[100, 0, 0, 0, b'{']);
         }
         served(&fixture);
@@ -37,12 +37,12 @@ async fn idle_streams_and_half_frames_make_room_for_requests() {
 }
 
 #[tokio::test]
-async fn a_burst_of_requests_is_no_flood_of_idle_streams() {
+async fn a_burst_of_requests_is_not_taken_for_a_flood_of_idle_streams() {
     let mut limits = Limits::default();
     limits.idle_streams = 2;
     let server = EscalateServer::new("/bin/sh", "/w", Always::new(Decision::run())).with_limits(limits);
     let fixture = start_with(server);
-    // On the server's only thread, so all are there before it looks.
+    // On the server's only thread, so that all have arrived before it looks.
     let _idle = [fixture.client.connect(), fixture.client.connect()];
     let streams: Vec<_> = (0..9).map(|_| fixture.client.request(&["/bin/true"])).collect();
     blocking(move || {
@@ -70,10 +70,10 @@ async fn floods_of_bad_datagrams_are_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn descriptors_where_none_belong_stay_nowhere() {
+async fn unexpected_descriptors_do_not_stay_open() {
     let fixture = start(Always::new(Decision::escalate()));
     blocking(move || {
-        // Each pipe is at its end as soon as nobody holds its writer.
+        // Each pipe is at its end as soon as no process holds its writer.
         let hold = |writer: &std::os::fd::OwnedFd| vec![writer.as_raw_fd(); 16];
         let (with_request, writer) = pipe();
         let mut stream = fixture.client.connect();
@@ -128,7 +128,7 @@ async fn big_and_deep_requests_are_read_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reason_that_nobody_reads_holds_up_nobody() {
+async fn an_unread_reason_delays_no_other_request() {
     let fixture = start(Always::new(Decision::deny(Some("x".repeat(4_000_000)))));
     blocking(move || {
         let _stalled = fixture.client.request(&["/bin/true"]);
@@ -143,7 +143,7 @@ async fn a_reason_that_nobody_reads_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_utf8_reach_policy_and_child() {
+async fn bytes_outside_utf8_reach_policy_and_child() {
     let policy = Always::new(Decision::escalate());
     let asked = policy.asked.clone();
     let fixture = start(policy);
@@ -184,13 +184,13 @@ async fn bytes_that_are_no_utf8_reach_policy_and_child() {
     );
 }
 
-/// A script that says its name, in a place.
+/// A script that prints `says`.
 fn tool(path: &std::path::Path, says: &str) {
     script(path, &format!("#!/bin/sh\necho {says}\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_that_is_decided_about_is_the_kernel_s() {
+async fn the_policy_is_asked_about_the_file_that_the_kernel_would_execute() {
     let policy = Always::new(Decision::escalate());
     let asked = policy.asked.clone();
     let fixture = start(policy);
@@ -232,7 +232,7 @@ async fn the_file_that_is_decided_about_is_the_kernel_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_mean_another_process_are_refused() {
+async fn paths_that_depend_on_the_process_are_refused() {
     let fixture = start(Always::new(Decision::escalate()));
     blocking(move || {
         for (file, workdir) in [
@@ -252,7 +252,7 @@ async fn names_that_mean_another_process_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn impossible_signals_end_the_request_and_reach_nobody() {
+async fn impossible_signals_end_the_request_and_are_not_delivered() {
     let fixture = start(Always::new(Decision::escalate()));
     blocking(move || {
         for signal in [

@@ -1,4 +1,4 @@
-//! The library under a wrapper written by hand: sessions, decisions, escalated children and their ends.
+//! The library, with a hand-written wrapper as its client: sessions, decisions, escalated children and their ends.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use support::wrapper::Client;
 
-/// A policy that always says the same, and remembers what it was asked.
+/// A policy that always decides the same, and records what it was asked.
 #[derive(Clone)]
 struct Always {
     decision: Decision,
@@ -44,13 +44,13 @@ impl EscalationPolicy for Always {
     }
 }
 
-/// A question that a test answers when it likes.
+/// A question for the test to answer.
 struct Question {
     request: PolicyRequest,
     answer: oneshot::Sender<Result<Decision, PolicyError>>,
 }
 
-/// A policy that puts every question to the test.
+/// A policy that passes every question on to the test.
 struct Asking(mpsc::UnboundedSender<Question>);
 
 impl Asking {
@@ -73,7 +73,7 @@ impl EscalationPolicy for Asking {
     }
 }
 
-/// A session and a client of it, as a shell's descendant would have it; nothing else holds the client's end.
+/// A session, and a client like a descendant of its shell; nothing else holds the client's end.
 struct Fixture {
     parent: CancellationToken,
     session: EscalationSession,

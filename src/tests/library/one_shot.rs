@@ -82,7 +82,7 @@ async fn a_login_shell_is_the_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_timeout_everything_is_killed() {
+async fn everything_is_killed_at_the_timeout() {
     let mut params = command("echo start; sleep 600 & echo $!; setsid sleep 600 & echo $!; wait");
     params.timeout = Some(Duration::from_millis(300));
     let start = Instant::now();
@@ -101,7 +101,7 @@ async fn at_the_timeout_everything_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_background_process_does_not_hold_up_the_end() {
+async fn a_background_process_does_not_delay_the_end() {
     let result = exec(command("setsid sleep 600 & echo $!")).await;
     let pid = String::from_utf8(result.stdout).unwrap();
     assert!(gone_within(pid.trim().parse().unwrap(), Duration::ZERO));
@@ -153,7 +153,7 @@ async fn escalated_children_in_the_background_end_with_the_command() {
     );
 }
 
-/// Gives every escalated command another argument, and refuses some.
+/// Appends an argument to every escalated command, and refuses some commands.
 struct Meddling(LocalExecutor);
 
 impl ShellCommandExecutor for Meddling {

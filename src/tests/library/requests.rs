@@ -63,7 +63,7 @@ async fn the_policy_sees_the_whole_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_handshakes_cost_nobody_but_their_sender() {
+async fn invalid_handshakes_affect_no_other_request() {
     let fixture = start(Always::new(Decision::run()));
     blocking(move || {
         let file = File::open("/etc/passwd").unwrap();
@@ -83,7 +83,7 @@ async fn bad_handshakes_cost_nobody_but_their_sender() {
             let mut stream = fixture.client.request(&["/bin/true"]);
             assert_eq!(stream.receive(), json!({"action": "Run"}));
         }
-        // A stream, connected, but not of this machine alone.
+        // A connected stream, but not a local one.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (ours, _) = listener.accept().unwrap();
@@ -131,7 +131,7 @@ async fn a_length_over_the_limit_closes_the_stream_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_decision_delays_no_other() {
+async fn a_slow_decision_delays_no_other_one() {
     let (policy, mut questions) = Asking::new();
     let fixture = start(policy);
     let mut streams = blocking(move || {
@@ -185,7 +185,7 @@ async fn a_policy_that_fails_or_panics_closes_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrapper_that_goes_withdraws_its_question() {
+async fn a_wrapper_that_disconnects_withdraws_its_question() {
     let (policy, mut questions) = Asking::new();
     let fixture = start(policy);
     let stream = fixture.client.request(&["/bin/true"]);
@@ -213,7 +213,7 @@ async fn a_stream_without_a_request_is_closed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_open_requests_cost_only_the_last() {
+async fn of_too_many_open_requests_only_the_last_is_closed() {
     let (policy, mut questions) = Asking::new();
     let mut limits = Limits::default();
     limits.open_requests = 2;

@@ -1,4 +1,4 @@
-//! A session and its shell, before anything is asked.
+//! A session and its shell, before the first request.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ fn session() -> EscalationSession {
 }
 
 #[tokio::test]
-async fn sessions_are_told_apart() {
+async fn sessions_are_distinct() {
     assert_ne!(session().id(), session().id());
 }
 
@@ -36,7 +36,7 @@ async fn a_command_whose_socket_was_closed_before_it_started_does_not_start() {
     let mut command = Command::new("/bin/true");
     session.attach(&mut command).unwrap();
     session.close_client_socket();
-    // The number is another file's now, which the command must not inherit.
+    // The number now belongs to another file, which the command must not inherit.
     let number: i32 = session.env()["CODEX_ESCALATE_SOCKET"].parse().unwrap();
     let other = std::fs::File::open("/dev/null").unwrap();
     fcntl(&other, FcntlArg::F_DUPFD_CLOEXEC(number)).unwrap();

@@ -13,7 +13,7 @@ use super::{Always, Asking, Fixture, blocking, start};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A tree whose members tell their pids: the child, a grandchild, and one with a session of its own.
+/// A tree whose members print their pids: the child, a grandchild, and one in a session of its own with a child.
 const TREE: &str = "echo $$; sleep 600 & echo $!; \
                     setsid sh -c 'echo $$; sleep 600 & echo $!; trap : TERM HUP; echo done; wait' & wait";
 
@@ -49,7 +49,7 @@ async fn closing_a_session_ends_whole_trees() {
     .await;
     fixture.session.close().await;
     blocking(move || {
-        // close() returns when all are dead and reaped.
+        // When close() returns, all are dead and reaped.
         for &pid in &pids {
             assert!(gone_within(pid, Duration::ZERO), "{pid} lives on");
         }
@@ -84,7 +84,7 @@ async fn dropping_a_session_or_cancelling_its_parent_ends_whole_trees() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrapper_that_goes_takes_its_tree_along_and_no_other() {
+async fn a_wrapper_s_end_ends_its_tree_and_no_other() {
     let fixture = start(Always::new(Decision::escalate()));
     blocking(move || {
         let (stream, pids) = tree(&fixture);
@@ -118,7 +118,7 @@ async fn a_child_that_ended_leaves_its_processes_to_the_session() {
     assert!(gone_within(pid, Duration::ZERO));
 }
 
-/// Two lines of processes, each of which starts its successor in a session of its own and ends.
+/// Two chains of processes, each of which starts its successor in a session of its own and exits.
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_run_away_by_forking_are_caught() {
     let fixture = start(Always::new(Decision::escalate()));
@@ -156,7 +156,7 @@ async fn an_answer_after_the_end_starts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_frame_does_not_hold_up_the_end() {
+async fn a_half_frame_does_not_delay_the_end() {
     let fixture = start(Always::new(Decision::escalate()));
     let mut half = fixture.client.connect();
     std::io::Write::write_all(&mut half.0, &[100, 0, 0, 0, b'{']).unwrap();
@@ -192,7 +192,7 @@ async fn supervisors_are_reaped() {
     })
     .await;
     session.close().await;
-    // Other tests of this program have children of their own, but no zombies that stay.
+    // Other tests in this process have children of their own, but they leave no zombies.
     let zombie = |pid: &i32| {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
     };

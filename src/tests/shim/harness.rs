@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::support::wrapper::{Client, DEADLINE};
 
-/// A running shim. Dropping it ends the process, and what that has started.
+/// A running shim. Dropping it ends the process and what it has started.
 pub struct Shim {
     pub child: Child,
     stdin: Option<ChildStdin>,
@@ -24,7 +24,7 @@ impl Shim {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")))
     }
 
-    /// A shim that may not open more than so many files until it asks for more, which it may.
+    /// A shim with this soft limit of open files, which it may raise.
     pub fn start_with_open_files(soft: u64) -> Self {
         let mut shell = Command::new("/bin/sh");
         let script = format!("ulimit -Sn {soft} && exec \"$0\" \"$@\"");
@@ -140,7 +140,7 @@ impl Shim {
         (pid, Client(descriptor_of(pid, number)))
     }
 
-    /// Answers the next question with yes.
+    /// Answers the next question with `escalate`.
     pub fn escalate(&mut self) {
         let (id, _) = self.question();
         self.decide(id, &json!({"action": "escalate"}));

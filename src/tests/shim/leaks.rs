@@ -72,9 +72,9 @@ fn nothing_is_left_of_many_requests() {
     });
 }
 
-/// Say a host that forks without executing: its child has everything that the host has.
+/// For example by a host that forks without exec: its child holds everything that the host holds.
 #[test]
-fn a_killed_server_is_noticed_even_if_somebody_holds_its_sockets() {
+fn a_killed_server_is_noticed_even_if_another_process_holds_its_sockets() {
     let mut shim = Shim::start();
     let (shell, client) = shim.session("s");
     let mut stream = client.request(&["/bin/sh", "-c", "echo $$; sleep 600"]);
@@ -102,7 +102,7 @@ fn a_killed_server_is_noticed_even_if_somebody_holds_its_sockets() {
 }
 
 #[test]
-fn a_killed_server_takes_fifty_trees_along_within_a_second() {
+fn a_killed_server_s_fifty_trees_end_within_a_second() {
     let mut shim = Shim::start();
     let (shell, client) = shim.session("s");
     let null = null();
@@ -128,7 +128,7 @@ fn a_killed_server_takes_fifty_trees_along_within_a_second() {
         pids.extend(lines.map(|line| line.parse::<i32>().unwrap()));
     }
     assert_eq!(pids.len(), 150);
-    // The shell belongs to whoever had it started.
+    // The shell belongs to the test, which had it started.
     let supervisors: Vec<i32> = children(shim.child.id())
         .into_iter()
         .filter(|&pid| pid != shell)

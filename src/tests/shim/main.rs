@@ -1,4 +1,4 @@
-//! The shim as a process: the harness protocol, and what only shows from outside of the server.
+//! The shim as a process: the harness protocol, and what is visible only from outside the server.
 
 #[path = "../support/mod.rs"]
 mod support;

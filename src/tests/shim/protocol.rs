@@ -81,13 +81,13 @@ fn decisions_go_to_the_suite_and_back() {
     let (id, _) = shim.question();
     shim.send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": 1, "message": "broken"}}));
     assert_eq!(stream.try_receive(), None);
-    // What was answered isn't withdrawn afterwards.
+    // An answered question is not withdrawn afterwards.
     shim.call("initialize", &json!({})).unwrap();
     assert!(!shim.has_said("policy/cancelled"));
 }
 
 #[test]
-fn a_question_that_nobody_needs_any_more_is_withdrawn() {
+fn a_question_that_is_no_longer_needed_is_withdrawn() {
     let mut shim = Shim::start();
     let (_, client) = shim.session("s");
     let stream = client.request(&["/bin/true"]);
@@ -96,7 +96,7 @@ fn a_question_that_nobody_needs_any_more_is_withdrawn() {
     let notice = shim.wait_for(|message| message["method"] == "policy/cancelled");
     assert_eq!(notice["params"], json!({"session": "s", "id": id}));
     assert!(notice.get("id").is_none());
-    // A late answer harms nobody.
+    // A late answer does no harm.
     shim.decide(id, &json!({"action": "run"}));
     let _stream = client.request(&["/bin/true"]);
     let (id, _) = shim.question();
@@ -139,7 +139,7 @@ fn spawned_processes_have_the_given_environment_and_streams() {
 }
 
 #[test]
-fn the_shim_may_open_many_files_and_what_it_spawns_as_many_as_it_was_given() {
+fn the_shim_raises_its_limit_of_open_files_but_not_that_of_what_it_spawns() {
     let mut shim = Shim::start_with_open_files(123);
     let folder = tempfile::tempdir().unwrap();
     shim.call(
@@ -180,7 +180,7 @@ fn unrelated_processes_run_and_end() {
         .unwrap();
     let pid = i32::try_from(spawned["pid"].as_i64().unwrap()).unwrap();
     let waiting = shim.ask("process/wait", &json!({"pid": pid}));
-    // A pending request delays no other.
+    // A pending request does not delay others.
     assert!(shim.call("initialize", &json!({})).is_ok());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(shim.answer(waiting), Ok(json!({"exit_code": null, "signal": 15})));

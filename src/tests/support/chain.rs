@@ -1,11 +1,11 @@
-//! A shell and a wrapper to go with the server: enough of a chain to try one-shot commands without a patched shell.
+//! A shell and a wrapper for the server: enough of a chain to test one-shot commands without a patched shell.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Writes an executable script. Another process does it: a descriptor that is open for writing here could be caught by the
-/// fork of some other test, and the script couldn't be executed ("text file busy") until that has executed.
+/// Writes an executable script, in another process: a child that another test forks could inherit a descriptor that is open
+/// for writing here, and the script could not be executed ("text file busy") until that child has called exec.
 pub fn script(path: &Path, content: &str) {
     let mut writer = Command::new("/bin/sh")
         .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
@@ -35,8 +35,8 @@ pub fn wrapper() -> PathBuf {
     wrapper
 }
 
-/// A shell that hands every line of its command, `FILE ARGV0 ARGUMENT...`, to the wrapper; other lines, those that begin
-/// with a colon, it runs itself.
+/// A shell that passes every line of its command, `FILE ARGV0 ARGUMENT...`, to the wrapper, except lines that begin with a
+/// colon, which it runs itself.
 pub fn shell(folder: &Path) -> PathBuf {
     let shell = folder.join("shell");
     script(

@@ -1,4 +1,4 @@
-//! A wrapper written by hand, and eyes for /proc: what the integration tests share.
+//! What the integration tests share: a hand-written wrapper, and a view of /proc.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 

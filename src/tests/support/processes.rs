@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 
-/// Waits until a process is gone; false when it still lives at the end of `time`.
+/// Waits until a process is gone; false if it is still alive after `time`.
 pub fn gone_within(pid: i32, time: Duration) -> bool {
     // SAFETY: two integers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -61,7 +61,7 @@ pub fn descriptors(pid: u32) -> Vec<(i32, String)> {
     found
 }
 
-/// Waits for a condition that nothing announces; panics when it doesn't come.
+/// Waits for a condition that no event announces; panics if it is not met in time.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sendfd::SendWithFd;
 use serde_json::{Value, json};
 
-/// Longer than anything takes on a busy machine.
+/// Longer than anything here takes even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Sends handshakes on a session's socket.
@@ -48,7 +48,7 @@ impl Client {
         stream
     }
 
-    /// The whole way of an escalated command, as far as its descriptors.
+    /// An escalated command, up to and including its descriptors.
     pub fn escalate(&self, argv: &[&str], descriptors: &[(&dyn AsFd, i32)]) -> Stream {
         let mut stream = self.request(argv);
         assert_eq!(stream.receive(), json!({"action": "Escalate"}));

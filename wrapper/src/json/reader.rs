@@ -1,10 +1,10 @@
 //! Reads JSON without allocating: [`parse`] checks the whole payload, and what it returns are views into it.
 
-/// Why a payload isn't what it should be: one clause for a message, without the payload's own text.
+/// What is wrong with a payload: one clause for a message, without the payload's own text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// How deeply arrays and objects may be nested. The specification leaves what is deeper than 500 open.
+/// How deeply arrays and objects may be nested. The specification leaves open what happens beyond 500.
 const MAX_DEPTH: usize = 1024;
 
 /// A value of a payload that has been checked as a whole.
@@ -25,7 +25,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The number, if this is a whole one that 64 bits hold, written without fraction and exponent.
+    /// The number, if it is an integer of at most 64 bits, written without fraction or exponent.
     pub fn as_integer(&self) -> Option<i64> {
         match self {
             Value::Number(digits) => digits.parse().ok(),
@@ -84,7 +84,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// The member of that name. A name that occurs twice is an error: which of the two holds would be a guess.
+    /// The member of that name. A name that occurs twice is an error: choosing one of the two would be a guess.
     pub fn member(&self, name: &str) -> Result<Option<Value<'a>>, Malformed> {
         let mut found = None;
         for (key, value) in self.members() {

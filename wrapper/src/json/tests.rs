@@ -64,7 +64,7 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Text that is nearly JSON: pieces that a reader could stumble over.
+/// Text that is nearly JSON: pieces that a reader could get wrong.
 fn nearly_json() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "\\ud800", "\\udc80", "\\udcff", "\\udd00",
@@ -74,7 +74,8 @@ fn nearly_json() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// Whether serde_json's own limits decide, not the grammar: the size of a number, its 128 levels, a lone surrogate.
+/// Whether serde_json refused because of its own limits, not of the grammar: the size of a number, its 128 levels, a
+/// lone surrogate.
 fn is_limit(error: &serde_json::Error) -> bool {
     let message = error.to_string();
     [
@@ -182,7 +183,7 @@ fn surrogates_other_than_those_of_the_extension_are_refused() {
 }
 
 #[test]
-fn nesting_is_bounded_far_beyond_what_anybody_sends() {
+fn nesting_is_bounded_far_beyond_what_peers_send() {
     let nested = |levels: usize| format!("{}1{}", "[{\"a\":".repeat(levels / 2), "}]".repeat(levels / 2));
     assert!(parse(nested(500).as_bytes()).is_ok());
     assert!(parse(nested(1024).as_bytes()).is_ok());

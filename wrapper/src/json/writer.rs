@@ -1,4 +1,4 @@
-//! Writes JSON strings of any bytes, and whole numbers.
+//! Writes JSON strings of any bytes, and integers.
 
 use crate::output::{Decimal, Output};
 
@@ -6,11 +6,11 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes `bytes` as a JSON string, quotation marks included.
 ///
-/// What is valid UTF-8 stays as it is, apart from what JSON wants escaped; every other byte becomes a lone low surrogate
+/// Valid UTF-8 stays as it is, apart from what JSON requires to be escaped; every other byte becomes a lone low surrogate
 /// (the *bytes* extension), so that nothing is altered on the way (`wire.bytes`).
 pub fn write_string<O: Output>(output: &mut O, bytes: &[u8]) -> Result<(), O::Error> {
     output.put(b"\"")?;
-    // Nearly every string is plain as a whole, and of the others nearly every one is valid.
+    // Nearly every string needs no escape at all, and nearly all others are valid UTF-8.
     if plain_prefix(bytes, |byte| special(byte) | !byte.is_ascii()) == bytes.len() {
         output.put(bytes)?;
     } else if let Ok(text) = core::str::from_utf8(bytes) {
@@ -26,7 +26,7 @@ pub fn write_string<O: Output>(output: &mut O, bytes: &[u8]) -> Result<(), O::Er
     output.put(b"\"")
 }
 
-/// Writes a whole number.
+/// Writes an integer.
 pub fn write_number<O: Output>(output: &mut O, number: i64) -> Result<(), O::Error> {
     output.put(Decimal::new(number).bytes())
 }

@@ -10,7 +10,7 @@ static mut BUFFER: [u8; BUFFER_SIZE] = [0; BUFFER_SIZE];
 /// Called by the C library's start.
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, arguments: *mut *const c_char, environment: *mut *const c_char) -> c_int {
-    // SAFETY: the C library hands over the vectors as the kernel made them, and nobody else uses them.
+    // SAFETY: the C library hands over the vectors as the kernel made them, and no other code uses them.
     let (arguments, environment) = unsafe { (Strings::new(arguments), Strings::new(environment)) };
     let buffer = &raw mut BUFFER;
     // SAFETY: this function is called once, so this is the only reference.

@@ -1,7 +1,7 @@
 //! The start without the C library: from the kernel's stack straight to the wrapper.
 //!
-//! The C library's start asks the processor for its features, and on a virtual machine each such question traps: it takes
-//! longer than everything that the wrapper does.
+//! The C library's start asks the processor for its features, and on a virtual machine each such question traps: that
+//! takes longer than everything that the wrapper does.
 
 use core::arch::global_asm;
 use core::ffi::c_char;
@@ -50,7 +50,7 @@ global_asm!(
 /// Takes the vectors from the stack: the count, the arguments, NULL, the environment, NULL.
 extern "C" fn start(stack: *mut usize) -> ! {
     let buffer = &raw mut BUFFER;
-    // SAFETY: this is how the kernel lays out a new process's stack, and nobody else reads or writes these vectors. The
+    // SAFETY: this is how the kernel lays out a new process's stack, and no other code reads or writes these vectors. The
     // buffer is borrowed once, since this function is called once.
     unsafe {
         let count = *stack;
@@ -60,7 +60,7 @@ extern "C" fn start(stack: *mut usize) -> ! {
     }
 }
 
-/// A defect of this program: nothing has been executed, and nothing will be.
+/// A bug in this program: nothing has been executed, and nothing will be.
 #[panic_handler]
 fn panicked(_: &core::panic::PanicInfo<'_>) -> ! {
     let mut message = Message::new();

@@ -76,7 +76,7 @@ unsafe extern "C" fn strlen(string: *const u8) -> usize {
         let mut skipped = offset;
         loop {
             let zeros = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_load_si128(block), _mm_setzero_si128())) as u32;
-            // Of the first block only what belongs to the string counts.
+            // Only the string's own bytes of the first block count.
             let zeros = zeros >> skipped;
             if zeros != 0 {
                 return (block.addr() + skipped + zeros.trailing_zeros() as usize) - string.addr();
@@ -102,7 +102,7 @@ unsafe extern "C" fn strlen(string: *const u8) -> usize {
 
 #[cfg(target_arch = "x86_64")]
 unsafe fn copy_forwards(to: *mut u8, from: *const u8, length: usize) {
-    // The string instruction takes some thirty cycles to begin, and most of a request are short pieces.
+    // The string instruction takes some thirty cycles to start, and most pieces of a request are short.
     if length <= 16 {
         // SAFETY: the caller vouches for both ranges; the parts overlap where that makes them fit.
         return unsafe { copy_short(to, from, length) };

@@ -31,7 +31,7 @@ fn to_c(signals: Set) -> libc::sigset_t {
         set.assume_init()
     };
     for signal in signals.iter() {
-        // SAFETY: the set is initialised; numbers that the C library keeps to itself are refused, which is fine.
+        // SAFETY: the set is initialised; numbers that the C library reserves for itself are refused, which is fine.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }
     set
@@ -44,7 +44,7 @@ fn from_c(set: &libc::sigset_t) -> Set {
         .fold(Set::default(), |signals, signal| signals.with(Set::only(signal)))
 }
 
-/// execve(2). It returns only when it has failed.
+/// execve(2). Returns only if it failed.
 pub fn execve(file: &CStr, argv: Strings, environment: Strings) -> Errno {
     // SAFETY: `Strings` are NULL-terminated vectors of C strings, and the file is a C string.
     unsafe { libc::execve(file.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
@@ -66,7 +66,7 @@ pub fn current_directory(buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(buffer.iter().position(|&byte| byte == 0).unwrap_or(buffer.len()))
 }
 
-/// Blocks these signals too; the mask before.
+/// Blocks these signals in addition; returns the mask from before.
 pub fn block(signals: Set) -> Result<Set, Errno> {
     change_mask(libc::SIG_BLOCK, signals)
 }
@@ -86,14 +86,14 @@ fn change_mask(how: libc::c_int, signals: Set) -> Result<Set, Errno> {
 /// Whether the process was started with that signal ignored.
 pub fn is_ignored(signal: i32) -> bool {
     let mut disposition = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: only asks; what was asked for is read only when the answer is there.
+    // SAFETY: only queries; the result is read only if the call succeeded.
     unsafe {
         libc::sigaction(signal, ptr::null(), disposition.as_mut_ptr()) == 0
             && disposition.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// Lets that signal have its default action again.
+/// Restores that signal's default action.
 pub fn reset_disposition(signal: i32) -> Result<(), Errno> {
     let default = libc::sigaction {
         sa_sigaction: libc::SIG_DFL,
@@ -119,6 +119,6 @@ pub fn signal_descriptor(signals: Set) -> Result<OwnedFd, Errno> {
     // SAFETY: the set is initialised.
     let number =
         checked(unsafe { libc::signalfd(-1, &to_c(signals), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just made this descriptor, and no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -30,7 +30,7 @@ fn errno(error: syscalls::Errno) -> Errno {
     Errno::from_raw_os_error(error.into_raw())
 }
 
-/// execve(2). It returns only when it has failed.
+/// execve(2). Returns only if it failed.
 pub fn execve(file: &CStr, argv: Strings, environment: Strings) -> Errno {
     // SAFETY: `Strings` are NULL-terminated vectors of C strings, and the file is a C string.
     match unsafe { syscall!(Sysno::execve, file.as_ptr(), argv.as_ptr(), environment.as_ptr()) } {
@@ -55,7 +55,7 @@ pub fn current_directory(buffer: &mut [u8]) -> Result<usize, Errno> {
     Ok(length.saturating_sub(1))
 }
 
-/// Blocks these signals too; the mask before.
+/// Blocks these signals in addition; returns the mask from before.
 pub fn block(signals: Set) -> Result<Set, Errno> {
     change_mask(SIG_BLOCK, signals)
 }
@@ -89,7 +89,7 @@ pub fn is_ignored(signal: i32) -> bool {
         restorer: 0,
         mask: 0,
     };
-    // SAFETY: only asks; the structure is the kernel's, and the size is that of its mask.
+    // SAFETY: only queries; the structure is the kernel's, and the size is that of its mask.
     let asked = unsafe {
         syscall!(
             Sysno::rt_sigaction,
@@ -102,7 +102,7 @@ pub fn is_ignored(signal: i32) -> bool {
     asked.is_ok() && disposition.handler == SIG_IGN
 }
 
-/// Lets that signal have its default action again.
+/// Restores that signal's default action.
 pub fn reset_disposition(signal: i32) -> Result<(), Errno> {
     let default = Disposition {
         handler: 0,
@@ -151,6 +151,6 @@ pub fn signal_descriptor(signals: Set) -> Result<OwnedFd, Errno> {
         )
     }
     .map_err(errno)?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just made this descriptor, and no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
 }

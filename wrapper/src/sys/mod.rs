@@ -1,4 +1,4 @@
-//! The system calls that `rustix` doesn't have, or has only with an allocator: made directly on Linux, or through the C
+//! The system calls that `rustix` lacks, or has only with an allocator: made directly on Linux, or through the C
 //! library with the feature `libc` and on other systems. Both halves have the same functions.
 //!
 //! The process has one thread and registers no signal handler, which is what makes these safe to call.
@@ -41,17 +41,17 @@ pub fn map(length: usize) -> Result<&'static mut [u8], Errno> {
             MapFlags::PRIVATE,
         )?
     };
-    // SAFETY: the mapping is `length` zeroed bytes, nobody else knows it, and it is never unmapped.
+    // SAFETY: the mapping is `length` zeroed bytes, no other code knows it, and it is never unmapped.
     Ok(unsafe { core::slice::from_raw_parts_mut(address.cast(), length) })
 }
 
-/// A descriptor that the process was started with. If it is closed, every call with it fails with EBADF.
+/// A descriptor that the process was started with. If it is closed, every call on it fails with EBADF.
 ///
 /// # Panics
 /// When the number is negative.
 pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
     assert!(number >= 0, "no descriptor has a negative number");
-    // SAFETY: the number isn't -1, and whoever closes an inherited descriptor (`close_inherited`) no longer uses it.
+    // SAFETY: the number isn't -1, and an inherited descriptor is not used any more once it is closed (`close_inherited`).
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 

@@ -261,7 +261,7 @@ pub fn wait_until(child: &Child, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Demands that nobody holds the other end of a pipe any more.
+/// Demands that no process holds the other end of a pipe any more.
 #[track_caller]
 pub fn assert_ends(pipe: &mut PipeReader) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -271,7 +271,7 @@ pub fn assert_ends(pipe: &mut PipeReader) {
     };
     let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&deadline)));
     let ready = ready.expect("poll");
-    assert_eq!(ready, 1, "somebody holds the pipe");
+    assert_eq!(ready, 1, "a process still holds the pipe");
     assert_eq!(pipe.read(&mut [0]).expect("the end"), 0);
 }
 

@@ -1,0 +1,77 @@
+//! The command line: arguments, logging, and the runtime for the subcommands.
+
+mod approve;
+mod interrupts;
+mod locate;
+mod open_files;
+mod run;
+mod shim;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Runs shells under a policy that decides for every command: run it in place, outside the sandbox, or not at all.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    /// Log filter for standard error, in RUST_LOG syntax: a level, or targets with levels
+    #[arg(long, global = true, value_name = "FILTER", default_value = "off")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command in a patched shell under a policy file, and exit with its status
+    Run(run::Run),
+    /// Start an interactive patched shell under a policy file
+    Shell(run::Shell),
+    /// Speak the conformance suite's harness protocol on standard input and output
+    Shim,
+}
+
+/// The status when this program itself fails, the same as timeout(1)'s and env(1)'s: commands rarely use it.
+const OWN_FAILURE: u8 = 125;
+
+/// Runs the program and returns its exit status.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("shell-escalation: {error:#}");
+            ExitCode::from(OWN_FAILURE)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::builder().parse(&arguments.log).with_context(|| {
+        format!(
+            "--log {}: not a valid log filter; try `info` or `shell_escalation=debug`",
+            arguments.log
+        )
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let inherited_open_files = open_files::raise();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let status = match arguments.command {
+        Command::Run(run) => runtime.block_on(run.serve(inherited_open_files)),
+        Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
+        Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
+    };
+    // Do not wait for the thread that may be reading standard input.
+    runtime.shutdown_background();
+    status
+}

@@ -1,0 +1,285 @@
+//! The harness protocol: a conformance suite controls the server by JSON-RPC on standard input and output.
+
+mod policy;
+mod process;
+mod rpc;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shell_escalation::{
+    EscalateServer, EscalationSession, ExecParams, Limits, LocalExecutor, StandardStreams,
+};
+use tokio_util::sync::CancellationToken;
+
+use policy::SuitePolicy;
+use process::{Processes, SpawnParams, environment};
+use rpc::{Peer, RpcError};
+
+const CAPABILITIES: [&str; 8] = [
+    "session",
+    "cancel",
+    "exec",
+    "unrelated",
+    "signals",
+    "bytes",
+    "umask",
+    "stopped",
+];
+
+/// Serves until `shutdown` or the end of standard input.
+pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    let (peer, mut requests) = Peer::start();
+    let shim = Arc::new(Shim {
+        peer: Arc::clone(&peer),
+        sessions: Mutex::default(),
+        closed: Mutex::default(),
+        unrelated: Processes::default(),
+        inherited_open_files,
+    });
+    let mut shutdown = None;
+    while let Some(request) = requests.recv().await {
+        if request.method == "shutdown" {
+            shutdown = Some(request.id);
+            break;
+        }
+        let shim = Arc::clone(&shim);
+        tokio::spawn(async move {
+            let answer = shim.handle(&request.method, request.params).await;
+            if let Some(id) = request.id {
+                shim.peer.answer(&id, answer);
+            }
+        });
+    }
+    shim.end().await;
+    if let Some(Some(id)) = shutdown {
+        peer.answer(&id, Ok(json!({})));
+    }
+    peer.flush().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many closed sessions are remembered, since the suite may still ask about their processes.
+const CLOSED_SESSIONS: usize = 64;
+
+/// The state that all requests share.
+struct Shim {
+    peer: Arc<Peer>,
+    sessions: Mutex<HashMap<String, Session>>,
+    /// The closed ones among them, oldest first.
+    closed: Mutex<VecDeque<String>>,
+    unrelated: Processes,
+    inherited_open_files: Option<(u64, u64)>,
+}
+
+/// A session under the name that the suite gave it. Its processes can still be waited for after it is closed.
+struct Session {
+    cancel: CancellationToken,
+    /// `None` once closed, and for one-shot commands, whose session belongs to the library.
+    open: Option<Arc<EscalationSession>>,
+    processes: Arc<Processes>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    session: String,
+}
+
+#[derive(Deserialize)]
+struct StartParams {
+    session: String,
+    shell: PathBuf,
+    wrapper: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct WaitParams {
+    session: String,
+    pid: u32,
+}
+
+#[derive(Deserialize)]
+struct UnrelatedWaitParams {
+    pid: u32,
+}
+
+#[derive(Deserialize)]
+struct ShellParams {
+    session: String,
+    shell: PathBuf,
+    wrapper: PathBuf,
+    command: String,
+    workdir: PathBuf,
+    env: HashMap<String, String>,
+    #[serde(default = "by_default")]
+    login: bool,
+    timeout_ms: Option<u64>,
+}
+
+fn by_default() -> bool {
+    true
+}
+
+impl Shim {
+    async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
+        match method {
+            "initialize" => Ok(json!({
+                "protocol": 1,
+                "implementation": {"name": "shell-escalation", "version": env!("CARGO_PKG_VERSION")},
+                "capabilities": CAPABILITIES,
+            })),
+            "session/start" => self.start(rpc::params(params)?),
+            "session/spawn" => self.spawn(params).await,
+            "session/wait" => {
+                let WaitParams { session, pid } = rpc::params(params)?;
+                let processes = self.with_session(&session, |session| Arc::clone(&session.processes))?;
+                processes.wait(pid).await
+            }
+            "session/cancel" => {
+                let Named { session } = rpc::params(params)?;
+                self.with_session(&session, |session| session.cancel.cancel())?;
+                Ok(json!({}))
+            }
+            "session/close" => {
+                let Named { session } = rpc::params(params)?;
+                let open = self.with_session(&session, |session| session.open.take())?;
+                drop(open.ok_or_else(|| RpcError::invalid(format!("session `{session}` is not open")))?);
+                self.closed(session);
+                Ok(json!({}))
+            }
+            "exec" => self.exec(rpc::params(params)?).await,
+            "process/spawn" => {
+                let params: SpawnParams = rpc::params(params)?;
+                let mut command = params.command()?;
+                process::limit_open_files(&mut command, self.inherited_open_files);
+                self.unrelated.spawn(command).await
+            }
+            "process/wait" => {
+                let UnrelatedWaitParams { pid } = rpc::params(params)?;
+                self.unrelated.wait(pid).await
+            }
+            other => Err(RpcError::unknown_method(other)),
+        }
+    }
+
+    fn with_session<T>(&self, id: &str, act: impl FnOnce(&mut Session) -> T) -> Result<T, RpcError> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = sessions.get_mut(id);
+        session
+            .map(act)
+            .ok_or_else(|| RpcError::invalid(format!("unknown session `{id}`")))
+    }
+
+    fn server(&self, session: &str, shell: PathBuf, wrapper: PathBuf) -> EscalateServer {
+        let policy = SuitePolicy::new(session, Arc::clone(&self.peer));
+        let mut limits = Limits::default();
+        limits.child_open_files = self.inherited_open_files;
+        let executor = LocalExecutor::new(StandardStreams::Captured).open_files(self.inherited_open_files);
+        EscalateServer::new(shell, wrapper, policy)
+            .with_limits(limits)
+            .with_executor(executor)
+    }
+
+    fn register(&self, id: &str, session: Session) -> Result<(), RpcError> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.get(id).is_some_and(|session| session.open.is_some()) {
+            return Err(RpcError::invalid(format!("session `{id}` already exists")));
+        }
+        sessions.insert(id.to_owned(), session);
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.retain(|other| other != id);
+        Ok(())
+    }
+
+    /// Marks a session as closed, and forgets the oldest closed ones, except those with a process that still runs.
+    fn closed(&self, id: String) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        closed.push_back(id);
+        for _ in CLOSED_SESSIONS..closed.len() {
+            let Some(oldest) = closed.pop_front() else { return };
+            if sessions
+                .get(&oldest)
+                .is_some_and(|session| session.processes.run())
+            {
+                closed.push_back(oldest);
+            } else {
+                sessions.remove(&oldest);
+            }
+        }
+    }
+
+    fn start(&self, params: StartParams) -> Result<Value, RpcError> {
+        let cancel = CancellationToken::new();
+        let server = self.server(&params.session, params.shell, params.wrapper);
+        let session = server.start_session(&cancel).map_err(RpcError::failed)?;
+        let env = session.env().clone();
+        let session = Session {
+            cancel,
+            open: Some(Arc::new(session)),
+            processes: Arc::default(),
+        };
+        self.register(&params.session, session)?;
+        Ok(json!({ "env": env }))
+    }
+
+    async fn spawn(&self, params: Value) -> Result<Value, RpcError> {
+        let Named { session: id } = rpc::params(params.clone())?;
+        let params: SpawnParams = rpc::params(params)?;
+        let (session, processes) = self.with_session(&id, |session| {
+            (session.open.clone(), Arc::clone(&session.processes))
+        })?;
+        let session = session.ok_or_else(|| RpcError::invalid(format!("session `{id}` is not open")))?;
+        let mut command = params.command()?;
+        session.attach(&mut command).map_err(RpcError::failed)?;
+        process::limit_open_files(&mut command, self.inherited_open_files);
+        let spawned = processes.spawn(command).await;
+        session.close_client_socket();
+        spawned
+    }
+
+    async fn exec(&self, params: ShellParams) -> Result<Value, RpcError> {
+        let cancel = CancellationToken::new();
+        let server = self.server(&params.session, params.shell, params.wrapper);
+        let session = Session {
+            cancel: cancel.clone(),
+            open: None,
+            processes: Arc::default(),
+        };
+        let id = params.session;
+        self.register(&id, session)?;
+        let mut exec = ExecParams::new(params.command, params.workdir);
+        exec.env = environment(params.env).collect();
+        exec.login = params.login;
+        exec.timeout = params.timeout_ms.map(Duration::from_millis);
+        let result = server.exec(exec, &cancel).await;
+        self.closed(id);
+        let result = result.map_err(RpcError::failed)?;
+        Ok(json!({
+            "exit_code": result.exit_code,
+            "stdout": String::from_utf8_lossy(&result.stdout),
+            "stderr": String::from_utf8_lossy(&result.stderr),
+            "timed_out": result.timed_out,
+        }))
+    }
+
+    /// Ends all sessions and all processes that were started for the suite.
+    async fn end(&self) {
+        let sessions = std::mem::take(&mut *self.sessions.lock().unwrap_or_else(PoisonError::into_inner));
+        for session in sessions.values() {
+            session.cancel.cancel();
+        }
+        for session in sessions.into_values() {
+            session.processes.end().await;
+            if let Some(Ok(open)) = session.open.map(Arc::try_unwrap) {
+                open.close().await;
+            }
+        }
+        self.unrelated.end().await;
+    }
+}

@@ -1,0 +1,149 @@
+//! The host's end of the channel, registered with the runtime.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::message::{Order, Report};
+use crate::watch::watch;
+
+/// The host's end of a channel.
+#[derive(Debug)]
+pub(crate) struct HostEnd(AsyncFd<OwnedFd>);
+
+impl HostEnd {
+    /// A new channel: this end, and the supervisor's. Both close on exec and never block.
+    ///
+    /// # Errors
+    /// When no more descriptors can be opened.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let ours = watch(ours, Interest::READABLE | Interest::WRITABLE)?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// The next report; `None` when the supervisor has closed its end. Cancel safe.
+    ///
+    /// # Errors
+    /// What recv(2) says; [`io::ErrorKind::InvalidData`] for a message that isn't a report.
+    pub(crate) async fn receive(&self) -> io::Result<Option<Report>> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            // One byte more than a report has, so that a longer message isn't cut to one.
+            let mut message = [0_u8; Report::SIZE + 1];
+            match recv(self.0.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Ok(None),
+                Ok(size) => {
+                    return match Report::from_bytes(&message[..size]) {
+                        Some(report) => Ok(Some(report)),
+                        None => Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            "not a supervisor's report",
+                        )),
+                    };
+                }
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                // A supervisor that ended with an order unread resets the socket; its reports come after the error.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Orders the supervisor to send the child that signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        let message = Order::signal_to_bytes(signal);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        // If the socket is full, hundreds of signals are queued already; a supervisor that is gone needs none.
+        let _ = send(self.0.as_raw_fd(), &message, flags);
+    }
+
+    /// Orders the end of the tree, for good. Reports still arrive.
+    pub(crate) fn end(&self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::channel::message::tests::reports;
+    use crate::execution::channel::supervisor_end::{Sent, SupervisorEnd};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn reports_arrive_one_by_one_and_then_the_end(sent in proptest::collection::vec(reports(), 0..5)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            let received = runtime.block_on(async {
+                let (host, theirs) = HostEnd::new().unwrap();
+                let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
+                for &report in &sent {
+                    assert_eq!(supervisor.report(report), Sent::Done);
+                }
+                drop(theirs);
+                let mut received = Vec::new();
+                while let Some(report) = host.receive().await.unwrap() {
+                    received.push(report);
+                }
+                received
+            });
+            prop_assert_eq!(received, sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn garbage_is_an_error() {
+        let report = Report::Stopped(libc::SIGSTOP).to_bytes();
+        let longer = [&report[..], &[0]].concat();
+        for garbage in [&report[..4], &longer, &[0xff; Report::SIZE]] {
+            let (host, theirs) = HostEnd::new().unwrap();
+            send(theirs.as_raw_fd(), garbage, MsgFlags::empty()).unwrap();
+            let error = host.receive().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{garbage:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn signals_arrive_in_order_and_then_the_order_to_end() {
+        let (host, theirs) = HostEnd::new().unwrap();
+        let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
+        assert_eq!(supervisor.order(), None);
+        host.signal(libc::SIGINT);
+        host.signal(libc::SIGTERM);
+        host.end();
+        for order in [
+            Order::Signal(libc::SIGINT),
+            Order::Signal(libc::SIGTERM),
+            Order::End,
+        ] {
+            assert_eq!(supervisor.order(), Some(order));
+        }
+        assert_eq!(supervisor.report(Report::Stopped(libc::SIGSTOP)), Sent::Done);
+        assert_eq!(
+            host.receive().await.unwrap(),
+            Some(Report::Stopped(libc::SIGSTOP))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_read_leaves_no_room_and_one_that_is_gone_needs_none() {
+        let (host, theirs) = HostEnd::new().unwrap();
+        let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
+        while supervisor.report(Report::Stopped(libc::SIGSTOP)) == Sent::Done {}
+        assert_eq!(supervisor.report(Report::Stopped(libc::SIGSTOP)), Sent::NoRoom);
+        drop(host);
+        assert_eq!(supervisor.report(Report::Stopped(libc::SIGSTOP)), Sent::Done);
+        assert_eq!(supervisor.order(), Some(Order::End));
+    }
+}

@@ -1,0 +1,199 @@
+//! The messages between host and supervisor, and their bytes.
+
+use nix::unistd::Pid;
+
+use crate::execution::failure::StartFailure;
+
+/// What a supervisor reports about its child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The child runs its program.
+    Started(Pid),
+    /// The child couldn't be started.
+    Failed(StartFailure),
+    /// The child has been stopped by that signal.
+    Stopped(i32),
+    /// The child has ended by itself or was killed.
+    Ended(Ending),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It exited with that status, 0 to 255.
+    Exited(i32),
+    /// That signal killed it.
+    Killed(i32),
+}
+
+impl Ending {
+    /// Decodes the wait status of a process that has ended.
+    pub(crate) fn from_wait_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Killed(libc::WTERMSIG(status))
+        } else {
+            Self::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// Kinds of reports.
+const STARTED: i32 = 1;
+const FAILED: i32 = 2;
+const STOPPED: i32 = 3;
+const EXITED: i32 = 4;
+const KILLED: i32 = 5;
+
+impl Report {
+    /// Size of a report in bytes.
+    pub(crate) const SIZE: usize = 12;
+
+    fn to_parts(self) -> [i32; 3] {
+        match self {
+            Self::Started(pid) => [STARTED, pid.as_raw(), 0],
+            Self::Failed(failure) => {
+                let [stage, errno] = failure.to_parts();
+                [FAILED, stage, errno]
+            }
+            Self::Stopped(signal) => [STOPPED, signal, 0],
+            Self::Ended(Ending::Exited(status)) => [EXITED, status, 0],
+            Self::Ended(Ending::Killed(signal)) => [KILLED, signal, 0],
+        }
+    }
+
+    fn from_parts(parts: [i32; 3]) -> Option<Self> {
+        match parts {
+            [STARTED, pid, 0] => Some(Self::Started(Pid::from_raw(pid))),
+            [FAILED, stage, errno] => StartFailure::from_parts([stage, errno]).map(Self::Failed),
+            [STOPPED, signal, 0] => Some(Self::Stopped(signal)),
+            [EXITED, status, 0] => Some(Self::Ended(Ending::Exited(status))),
+            [KILLED, signal, 0] => Some(Self::Ended(Ending::Killed(signal))),
+            _ => None,
+        }
+    }
+
+    /// The message, in native byte order.
+    pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
+        let [[a, b, c, d], [e, f, g, h], [i, j, k, l]] = self.to_parts().map(i32::to_ne_bytes);
+        [a, b, c, d, e, f, g, h, i, j, k, l]
+    }
+
+    /// `None` for what [`Self::to_bytes`] never makes.
+    pub(crate) fn from_bytes(message: &[u8]) -> Option<Self> {
+        let &[a, b, c, d, e, f, g, h, i, j, k, l] = message else {
+            return None;
+        };
+        Self::from_parts([[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(i32::from_ne_bytes))
+    }
+}
+
+/// What a host wants of its supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Send that signal to the child.
+    Signal(i32),
+    /// End every process of the tree. It is the end of the host's stream, so the host's death implies it.
+    End,
+}
+
+impl Order {
+    /// Size of [`Self::Signal`] in bytes.
+    pub(crate) const SIZE: usize = 4;
+
+    /// The message that is [`Self::Signal`].
+    pub(crate) fn signal_to_bytes(signal: i32) -> [u8; Self::SIZE] {
+        signal.to_ne_bytes()
+    }
+
+    /// The order in a message; an empty message (end of stream) or one of any other length is [`Self::End`].
+    pub(crate) fn from_bytes(message: &[u8]) -> Self {
+        match message.try_into() {
+            Ok(signal) => Self::Signal(i32::from_ne_bytes(signal)),
+            Err(_) => Self::End,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::execution::failure::tests::failures;
+    use proptest::prelude::*;
+
+    pub(in crate::execution::channel) fn reports() -> impl Strategy<Value = Report> {
+        prop_oneof![
+            any::<i32>().prop_map(|pid| Report::Started(Pid::from_raw(pid))),
+            failures().prop_map(Report::Failed),
+            any::<i32>().prop_map(Report::Stopped),
+            any::<i32>().prop_map(|status| Report::Ended(Ending::Exited(status))),
+            any::<i32>().prop_map(|signal| Report::Ended(Ending::Killed(signal))),
+        ]
+    }
+
+    /// Bytes that are almost a report: about three numbers, often small ones.
+    fn near_misses() -> impl Strategy<Value = Vec<u8>> {
+        let numbers = proptest::collection::vec(prop_oneof![-1..8, any::<i32>()], 0..5);
+        (numbers, 0..4_usize).prop_map(|(numbers, missing)| {
+            let mut bytes: Vec<u8> = numbers.into_iter().flat_map(i32::to_ne_bytes).collect();
+            bytes.truncate(bytes.len().saturating_sub(missing));
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_report_survives_the_trip(report in reports()) {
+            prop_assert_eq!(Report::from_bytes(&report.to_bytes()), Some(report));
+        }
+
+        #[test]
+        fn only_bytes_of_reports_are_accepted(
+            bytes in prop_oneof![near_misses(), proptest::collection::vec(any::<u8>(), 0..16)],
+        ) {
+            if let Some(report) = Report::from_bytes(&bytes) {
+                prop_assert_eq!(&report.to_bytes()[..], &bytes);
+            }
+        }
+
+        #[test]
+        fn every_signal_survives_the_trip(signal: i32) {
+            prop_assert_eq!(Order::from_bytes(&Order::signal_to_bytes(signal)), Order::Signal(signal));
+        }
+
+        #[test]
+        fn anything_but_a_signal_is_an_order_to_end(bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
+            prop_assume!(bytes.len() != Order::SIZE);
+            prop_assert_eq!(Order::from_bytes(&bytes), Order::End);
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_stages_and_lengths_are_rejected() {
+        let garbage: [&[i32]; 9] = [
+            &[],
+            &[STARTED, 1],
+            &[STARTED, 1, 1],
+            &[STARTED, 1, 0, 0],
+            &[0, 0, 0],
+            &[6, 0, 0],
+            &[FAILED, 0, libc::ENOENT],
+            &[FAILED, 6, libc::ENOENT],
+            &[FAILED, 1, 100_000],
+        ];
+        for numbers in garbage {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+            assert_eq!(Report::from_bytes(&bytes), None, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn wait_statuses_are_read_as_the_c_library_reads_them() {
+        assert_eq!(Ending::from_wait_status(7 << 8), Ending::Exited(7));
+        assert_eq!(
+            Ending::from_wait_status(libc::SIGKILL),
+            Ending::Killed(libc::SIGKILL)
+        );
+        let dumped = 0x80 | libc::SIGSEGV;
+        assert_eq!(Ending::from_wait_status(dumped), Ending::Killed(libc::SIGSEGV));
+    }
+}

@@ -1,0 +1,82 @@
+//! The supervisor's end of the channel. It shares the host's memory, so only [`raw`] calls here.
+
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+
+use super::message::{Order, Report};
+use crate::execution::raw;
+
+/// The supervisor's end of a channel, in the supervisor's descriptor table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SupervisorEnd(RawFd);
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The host will read it, or is gone and needs none.
+    Done,
+    /// The host has too many unread reports; poll(2) for POLLOUT waits for room.
+    NoRoom,
+}
+
+impl SupervisorEnd {
+    pub(crate) fn new(socket: RawFd) -> Self {
+        Self(socket)
+    }
+
+    pub(crate) fn descriptor(self) -> RawFd {
+        self.0
+    }
+
+    /// Reports without waiting.
+    pub(crate) fn report(self, report: Report) -> Sent {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        match raw::send(self.0, &report.to_bytes(), flags) {
+            Err(Errno::EAGAIN) => Sent::NoRoom,
+            Ok(_) | Err(_) => Sent::Done,
+        }
+    }
+
+    /// The next order, without waiting; a host that is gone, and any error, is an order to end.
+    pub(crate) fn order(self) -> Option<Order> {
+        let mut message = [0_u8; Order::SIZE + 1];
+        loop {
+            match raw::recv(self.0, &mut message, libc::MSG_DONTWAIT) {
+                Ok(size) => return Some(Order::from_bytes(message.get(..size).unwrap_or_default())),
+                Err(Errno::EAGAIN) => return None,
+                Err(Errno::EINTR) => {}
+                Err(_) => return Some(Order::End),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn an_order_that_is_not_a_signal_is_to_end() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (host, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let end = SupervisorEnd::new(theirs.as_raw_fd());
+        let signal = Order::signal_to_bytes(libc::SIGINT);
+        let longer = [&signal[..], &[0]].concat();
+        for (message, order) in [
+            (&signal[..], Order::Signal(libc::SIGINT)),
+            (&longer, Order::End),
+            (&signal[..3], Order::End),
+        ] {
+            send(host.as_raw_fd(), message, MsgFlags::empty()).unwrap();
+            assert_eq!(end.order(), Some(order), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_read_is_an_order_to_end() {
+        assert_eq!(SupervisorEnd::new(-1).order(), Some(Order::End));
+    }
+}

@@ -1,0 +1,33 @@
+//! Runs what the policy escalates: prepares, starts, watches and ends process trees outside of the sandbox.
+//!
+//! From the ground up, each importing only what comes before it: `raw` (system calls), `failure` and `words`, `channel`
+//! (what host and supervisor say to each other) | `child` (between clone and exec) | `supervisor` | `program` (pinned files),
+//! `job` (what a supervisor is given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local` (shells).
+//! `child` and `supervisor`, and what they call, run beside the host in the host's memory.
+
+mod capture;
+mod channel;
+mod child;
+mod descriptor_map;
+mod exec_strings;
+mod executor;
+mod failure;
+mod identity;
+mod job;
+mod local;
+mod prepare;
+mod program;
+mod raw;
+mod stacks;
+mod supervisor;
+mod tree;
+mod words;
+
+pub(crate) use channel::{Ending, Report};
+pub(crate) use descriptor_map::open_file_limit;
+pub(crate) use executor::SharedExecutor;
+pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput};
+pub(crate) use failure::{Stage, StartFailure};
+pub use local::{LocalExecutor, StandardStreams};
+pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
+pub(crate) use tree::Tree;

@@ -1,0 +1,128 @@
+//! System calls about processes: who they are, how they end, what they execute.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::marker::PhantomData;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use nix::errno::Errno;
+
+use super::arch::{Result, syscall};
+
+/// Arguments or environment as execve(2) wants them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strings<'a> {
+    first: *const *const c_char,
+    strings: PhantomData<&'a CStr>,
+}
+
+impl<'a> Strings<'a> {
+    /// # Safety
+    /// All pointers but the last must be to C strings that live as long as `'a`; the last must be null.
+    pub(crate) unsafe fn from_pointers(pointers: &'a [*const c_char]) -> Self {
+        Self {
+            first: pointers.as_ptr(),
+            strings: PhantomData,
+        }
+    }
+}
+
+/// execveat(2) of the opened file itself. It returns only when it has failed.
+pub(crate) fn execveat(program: RawFd, argv: Strings<'_>, environment: Strings<'_>) -> Errno {
+    let arguments = [
+        program as usize,
+        c"".as_ptr() as usize,
+        argv.first as usize,
+        environment.first as usize,
+        libc::AT_EMPTY_PATH as usize,
+    ];
+    // SAFETY: `Strings` are null-terminated vectors of C strings, and the path is a C string.
+    let failed = unsafe { syscall(libc::SYS_execveat, arguments) };
+    failed.err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// execve(2). It returns only when it has failed.
+pub(crate) fn execve(path: &CStr, argv: Strings<'_>, environment: Strings<'_>) -> Errno {
+    let arguments = [
+        path.as_ptr() as usize,
+        argv.first as usize,
+        environment.first as usize,
+    ];
+    // SAFETY: `Strings` are null-terminated vectors of C strings, and the path is a C string.
+    let failed = unsafe { syscall(libc::SYS_execve, arguments) };
+    failed.err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// wait4(2), for children of any kind: pid and wait status; pid 0 if WNOHANG finds no change.
+pub(crate) fn wait4(pid: i32, options: c_int) -> Result<(i32, c_int)> {
+    let mut status: c_int = 0;
+    let arguments = [
+        pid as usize,
+        (&raw mut status) as usize,
+        (options | libc::__WALL) as usize,
+        ptr::null::<libc::rusage>() as usize,
+    ];
+    // SAFETY: the kernel writes one status, and no usage to a null pointer.
+    let found = unsafe { syscall(libc::SYS_wait4, arguments) }?;
+    Ok((found as i32, status))
+}
+
+/// kill(2); a negative pid is a process group.
+pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: two integers.
+    unsafe { syscall(libc::SYS_kill, [pid as usize, signal as usize]) }.map(drop)
+}
+
+/// setsid(2)
+pub(crate) fn setsid() -> Result<()> {
+    // SAFETY: no arguments.
+    unsafe { syscall(libc::SYS_setsid, []) }.map(drop)
+}
+
+/// setpgid(2) of this process; group 0 is a new one.
+pub(crate) fn setpgid(group: i32) -> Result<()> {
+    // SAFETY: two integers.
+    unsafe { syscall(libc::SYS_setpgid, [0, group as usize]) }.map(drop)
+}
+
+/// setpriority(2) of this process to the highest priority, which needs CAP_SYS_NICE or RLIMIT_NICE.
+pub(crate) fn raise_priority() -> Result<()> {
+    let highest: c_int = -20;
+    // SAFETY: three integers.
+    unsafe {
+        syscall(
+            libc::SYS_setpriority,
+            [libc::PRIO_PROCESS as usize, 0, highest as usize],
+        )
+    }
+    .map(drop)
+}
+
+/// prctl(2), PR_SET_CHILD_SUBREAPER: orphans among the descendants become this process's children.
+pub(crate) fn become_subreaper() -> Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// prctl(2), PR_SET_PDEATHSIG: this process gets SIGKILL when its parent ends.
+pub(crate) fn follow_parent_into_death() -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize)
+}
+
+fn prctl(option: c_int, argument: usize) -> Result<()> {
+    // SAFETY: the options above take integers.
+    unsafe { syscall(libc::SYS_prctl, [option as usize, argument, 0, 0, 0]) }.map(drop)
+}
+
+/// prctl(2), PR_SET_NAME: as ps(1) shows it; 15 bytes.
+pub(crate) fn set_name(name: &CStr) -> Result<()> {
+    let arguments = [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel reads up to the NUL.
+    unsafe { syscall(libc::SYS_prctl, arguments) }.map(drop)
+}
+
+/// prlimit(2), RLIMIT_NOFILE of this process.
+pub(crate) fn set_open_file_limit(limit: &libc::rlimit64) -> Result<()> {
+    let new = ptr::from_ref(limit) as usize;
+    // SAFETY: the kernel reads one limit, and writes none to a null pointer.
+    unsafe { syscall(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, new, 0]) }.map(drop)
+}

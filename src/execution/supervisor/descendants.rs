@@ -1,0 +1,102 @@
+//! Reaping, signalling and killing the child and all its descendants.
+
+use nix::errno::Errno;
+
+use super::outbox::Outbox;
+use crate::execution::channel::{Ending, SupervisorEnd};
+use crate::execution::raw;
+
+const EVERY_CHILD: i32 = -1;
+
+/// The child, all descendants, and what is to be reported about the child.
+#[derive(Debug)]
+pub(super) struct Descendants {
+    /// The child's pid while it is not reaped.
+    child: Option<i32>,
+    /// Whether the child leads a process group.
+    own_group: bool,
+    pub(super) outbox: Outbox,
+}
+
+impl Descendants {
+    pub(super) fn new(child: i32, own_group: bool, channel: SupervisorEnd) -> Self {
+        Self {
+            child: Some(child),
+            own_group,
+            outbox: Outbox::new(channel),
+        }
+    }
+
+    /// Collects every child that has ended or stopped; false when there is none left.
+    pub(super) fn reap(&mut self) -> bool {
+        loop {
+            match raw::wait4(EVERY_CHILD, libc::WNOHANG | libc::WUNTRACED) {
+                Ok((0, _)) => return true,
+                Ok((pid, status)) => self.note(pid, status),
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn note(&mut self, pid: i32, status: i32) {
+        if self.child != Some(pid) {
+            return;
+        }
+        if libc::WIFSTOPPED(status) {
+            self.outbox.stopped(libc::WSTOPSIG(status));
+        } else {
+            self.child = None;
+            self.outbox.ended(Ending::from_wait_status(status));
+        }
+    }
+
+    /// Sends a signal to the child's process group, or to the child alone where that is in the host's group. A child that
+    /// has ended is left alone.
+    pub(super) fn signal_child(&self, signal: i32) {
+        let Some(child) = self.child else { return };
+        // The child isn't reaped, so neither its pid nor its group's number can have been recycled.
+        if !self.own_group || raw::kill(child.wrapping_neg(), signal).is_err() {
+            let _ = raw::kill(child, signal);
+        }
+    }
+
+    /// Kills generation after generation: when a parent is dead, its children are ours.
+    pub(super) fn kill_all(&mut self) {
+        // Outrun fork bombs; best effort.
+        let _ = raw::raise_priority();
+        self.signal_child(libc::SIGKILL);
+        loop {
+            kill_children();
+            match raw::wait4(EVERY_CHILD, 0) {
+                Ok((pid, status)) => self.note(pid, status),
+                Err(Errno::EINTR) => continue,
+                Err(_) => break,
+            }
+            if !self.reap() {
+                break;
+            }
+        }
+        self.outbox.flush();
+    }
+}
+
+/// Sends SIGKILL to every child of this process.
+fn kill_children() {
+    let Ok(list) = raw::open(c"/proc/thread-self/children", libc::O_RDONLY | libc::O_CLOEXEC) else {
+        return;
+    };
+    let mut buffer = [0_u8; 1024];
+    let mut pid = 0_i32;
+    while let Ok(bytes @ 1..) = raw::read(list, &mut buffer) {
+        for &byte in buffer.iter().take(bytes) {
+            if byte.is_ascii_digit() {
+                pid = pid.wrapping_mul(10).wrapping_add(i32::from(byte & 0x0f));
+            } else if pid > 0 {
+                let _ = raw::kill(pid, libc::SIGKILL);
+                pid = 0;
+            }
+        }
+    }
+    let _ = raw::close(list);
+}

@@ -1,0 +1,335 @@
+//! The messages on the wire between wrapper and server.
+//!
+//! Only their form is defined here, not how they travel. Every payload is one JSON object in UTF-8; unknown members are ignored,
+//! so that peers may add some (`wire.json`, `wire.json.unknown`).
+
+mod text;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use text::WireText;
+pub use text::encode_json_text;
+
+/// The most descriptors that travel with one message (`wire.fds`).
+pub(crate) const MAX_DESCRIPTORS: usize = 16;
+
+/// What a wrapper asks: may I execute this?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The path as the shell resolved it, relative to `workdir` unless absolute. Not empty.
+    pub file: OsString,
+    /// Arguments, `argv[0]` included.
+    pub argv: Vec<OsString>,
+    /// Absolute working directory.
+    pub workdir: OsString,
+    /// The environment in the order of the message; no name occurs twice.
+    pub env: Vec<(OsString, OsString)>,
+    /// The wrapper's umask, if it was sent (extension *umask*).
+    pub umask: Option<u32>,
+}
+
+/// The second message of a wrapper, sent only after `Escalate`: its descriptors travel with it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct DescriptorMessage {
+    /// `fds[i]` is the number that the i-th descriptor of the message must have in the escalated child.
+    pub fds: Vec<i64>,
+    /// The wrapper sends signal frames and understands `stopped` (extension *signals*).
+    #[serde(default)]
+    pub signals: bool,
+}
+
+/// A signal to deliver to the escalated child (extension *signals*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct SignalMessage {
+    /// The signal's number on this system.
+    pub signal: i32,
+}
+
+/// The server's answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Reply {
+    /// What the wrapper is to do.
+    pub action: Action,
+}
+
+/// What a wrapper is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Action {
+    /// Execute the program in your own process.
+    Run,
+    /// Send your descriptors; the server runs the program.
+    Escalate,
+    /// Execute nothing.
+    Deny {
+        /// Shown to the user, if given.
+        reason: Option<String>,
+    },
+}
+
+/// How an escalated child ended: the server's last message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ResultMessage {
+    /// 0 to 255; 128 + N for a child that was killed by signal N.
+    pub exit_code: i32,
+    /// The signal that killed the child.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+}
+
+/// The child has stopped; sent only to wrappers that announced `signals`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct StoppedMessage {
+    /// The signal that stopped the child.
+    pub stopped: i32,
+}
+
+/// A payload that is not a valid message.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    /// The payload is not UTF-8.
+    #[error("payload is not UTF-8: {0}")]
+    NotUtf8(#[from] std::str::Utf8Error),
+    /// Every message is a JSON object.
+    #[error("payload is not a JSON object")]
+    NotAnObject,
+    /// Invalid JSON, a missing member, a wrong type, or trailing data.
+    #[error("malformed message: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A value that is impossible for a process.
+    #[error("impossible request: {0}")]
+    Impossible(&'static str),
+}
+
+/// Parses one payload as a message.
+///
+/// # Errors
+/// When the payload is not exactly one JSON object of that form (`wire.malformed`).
+pub(crate) fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, ProtocolError> {
+    // serde_json checks UTF-8 only when it makes a `str`; names and values here are read as bytes.
+    let text = std::str::from_utf8(payload)?;
+    // A derived struct would also be read from an array of its members.
+    if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        return Err(ProtocolError::NotAnObject);
+    }
+    Ok(serde_json::from_str(text)?)
+}
+
+impl Request {
+    /// Parses and checks the first message of a wrapper.
+    ///
+    /// # Errors
+    /// See [`parse`]; also when the file is empty, `argv[0]` is missing, the working directory is not absolute, or the environment
+    /// or umask is impossible.
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
+        let raw: RawRequest = parse(payload)?;
+        if raw.file.is_empty() {
+            return Err(ProtocolError::Impossible("the file is empty"));
+        }
+        if raw.argv.is_empty() {
+            return Err(ProtocolError::Impossible("argv is empty"));
+        }
+        if !raw.workdir.as_os_str().as_bytes().starts_with(b"/") {
+            return Err(ProtocolError::Impossible("the working directory is not absolute"));
+        }
+        if raw.umask.is_some_and(|umask| umask > 0o777) {
+            return Err(ProtocolError::Impossible("the umask has bits outside 0777"));
+        }
+        Ok(Self {
+            file: raw.file.into(),
+            argv: raw.argv.into_iter().map(Into::into).collect(),
+            workdir: raw.workdir.into(),
+            env: raw.env.0,
+            umask: raw.umask,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct RawRequest {
+    file: WireText,
+    argv: Vec<WireText>,
+    workdir: WireText,
+    env: Environment,
+    umask: Option<u32>,
+}
+
+/// An object of names and values; refuses what an environment block could not represent unambiguously.
+struct Environment(Vec<(OsString, OsString)>);
+
+impl<'de> Deserialize<'de> for Environment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Environment;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object of environment variables")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Environment, A::Error> {
+                let mut entries: Vec<(OsString, OsString)> = Vec::new();
+                let mut names = std::collections::HashSet::new();
+                while let Some((name, value)) = map.next_entry::<WireText, WireText>()? {
+                    let name = OsString::from(name);
+                    if name.is_empty() || name.as_bytes().contains(&b'=') {
+                        return Err(de::Error::custom("a variable's name is empty or contains `=`"));
+                    }
+                    // getenv(3) takes the first of two, other readers the last: a policy cannot know which one counts.
+                    if !names.insert(name.clone()) {
+                        return Err(de::Error::custom("a variable occurs more than once"));
+                    }
+                    entries.push((name, value.into()));
+                }
+                Ok(Environment(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(json: &str) -> Result<Request, ProtocolError> {
+        Request::parse(json.as_bytes())
+    }
+
+    const GOOD: &str = r#"{"file":"/bin/echo","argv":["echo","hi"],"workdir":"/tmp","env":{"K":"V"}}"#;
+
+    #[test]
+    fn a_request_is_read_in_the_order_of_the_wire() {
+        let request = request(GOOD).unwrap();
+        assert_eq!(request.file, "/bin/echo");
+        assert_eq!(request.argv, ["echo", "hi"]);
+        assert_eq!(request.workdir, "/tmp");
+        assert_eq!(request.env, [("K".into(), "V".into())]);
+        assert_eq!(request.umask, None);
+    }
+
+    #[test]
+    fn unknown_members_are_ignored_however_deep() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let json = format!(
+            r#"{{"version":7,"x":{deep},"file":"f","argv":["a"],"workdir":"/","env":{{}},"umask":18}}"#
+        );
+        assert_eq!(request(&json).unwrap().umask, Some(0o22));
+    }
+
+    #[test]
+    fn members_come_in_any_order_with_any_space() {
+        let json = " \n{ \"env\" : {} ,\t\"workdir\":\"/\", \"argv\":[\"\\u0061\"], \"file\":\"f\" }\r\n ";
+        assert_eq!(request(json).unwrap().argv, ["a"]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_come_back_as_bytes() {
+        let json =
+            r#"{"file":"/x\udcff","argv":["a\udc80b"],"workdir":"/\udcc3\udca9","env":{"N\udcfe":"\udc81"}}"#;
+        let request = request(json).unwrap();
+        assert_eq!(request.file.as_bytes(), b"/x\xff");
+        assert_eq!(request.argv[0].as_bytes(), b"a\x80b");
+        assert_eq!(request.workdir.as_bytes(), "/é".as_bytes());
+        assert_eq!(request.env[0].0.as_bytes(), b"N\xfe");
+        assert_eq!(request.env[0].1.as_bytes(), b"\x81");
+    }
+
+    #[test]
+    fn anything_but_a_valid_request_is_refused() {
+        let cases: &[&[u8]] = &[
+            b"",
+            b" ",
+            b"null",
+            b"{}",
+            b"[\"f\",[],\"/\",{}]",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\"}",
+            b"{\"file\":1,\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":\"f\",\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[null],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":[]}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{\"A\":1}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}} x",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}{}",
+            b"{\"file\":\"f\\u0000\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"\\u0000\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{\"A\\u0000\":\"\"}}",
+            b"{\"file\":\"\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"tmp\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"~\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{\"A=B\":\"\"}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{\"A\":\"\",\"A\":\"\"}}",
+            b"{\"file\":\"f\xff\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\\ud800\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{},\"umask\":512}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{},\"umask\":-1}",
+        ];
+        for case in cases {
+            let shown = String::from_utf8_lossy(case);
+            assert!(Request::parse(case).is_err(), "accepted {shown}");
+        }
+    }
+
+    #[test]
+    fn replies_are_spelled_as_on_the_wire() {
+        let json = |action| serde_json::to_string(&Reply { action }).unwrap();
+        assert_eq!(json(Action::Run), r#"{"action":"Run"}"#);
+        assert_eq!(json(Action::Escalate), r#"{"action":"Escalate"}"#);
+        assert_eq!(
+            json(Action::Deny { reason: None }),
+            r#"{"action":{"Deny":{"reason":null}}}"#
+        );
+        assert_eq!(
+            json(Action::Deny {
+                reason: Some("no".into())
+            }),
+            r#"{"action":{"Deny":{"reason":"no"}}}"#
+        );
+    }
+
+    #[test]
+    fn results_name_a_signal_only_if_there_was_one() {
+        let exited = ResultMessage {
+            exit_code: 42,
+            signal: None,
+        };
+        assert_eq!(serde_json::to_string(&exited).unwrap(), r#"{"exit_code":42}"#);
+        let killed = ResultMessage {
+            exit_code: 143,
+            signal: Some(15),
+        };
+        assert_eq!(
+            serde_json::to_string(&killed).unwrap(),
+            r#"{"exit_code":143,"signal":15}"#
+        );
+        let stopped = StoppedMessage { stopped: 20 };
+        assert_eq!(serde_json::to_string(&stopped).unwrap(), r#"{"stopped":20}"#);
+    }
+
+    #[test]
+    fn the_descriptor_message_may_announce_signals() {
+        let plain: DescriptorMessage = parse(br#"{"fds":[0,1,2]}"#).unwrap();
+        assert_eq!(
+            plain,
+            DescriptorMessage {
+                fds: vec![0, 1, 2],
+                signals: false
+            }
+        );
+        let announcing: DescriptorMessage = parse(br#"{"fds":[-1],"signals":true,"more":1}"#).unwrap();
+        assert_eq!(
+            announcing,
+            DescriptorMessage {
+                fds: vec![-1],
+                signals: true
+            }
+        );
+        assert!(parse::<DescriptorMessage>(br#"{"fds":[1.5]}"#).is_err());
+        assert!(parse::<DescriptorMessage>(br#"[[0]]"#).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! The state that all tasks of a session share, and the session's end.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::AuditLog;
+use crate::clock::Stopwatch;
+use crate::execution::SharedExecutor;
+use crate::limits::Limits;
+use crate::policy::SharedPolicy;
+use crate::stream::Budget;
+
+/// What all sessions of a server share.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub policy: SharedPolicy,
+    pub executor: SharedExecutor,
+    pub limits: Limits,
+    pub audit: Option<Arc<AuditLog>>,
+}
+
+/// What the tasks of a session share.
+#[derive(Debug)]
+pub(crate) struct SessionCore {
+    pub id: u64,
+    /// The parent of everything that is logged about the session.
+    pub span: tracing::Span,
+    pub settings: Arc<Settings>,
+    /// Cancelled when the session is to end, for any reason.
+    pub ended: CancellationToken,
+    /// The tasks that still work for the session.
+    pub tasks: TaskTracker,
+    /// One permit for each request between its first message and its end.
+    pub open_requests: Arc<Semaphore>,
+    /// One permit for each child that has ended and left processes running.
+    pub left_running: Semaphore,
+    /// Memory that open requests may use.
+    pub memory: Budget,
+    /// The clock of a one-shot command's timeout.
+    pub clock: Arc<Stopwatch>,
+}
+
+/// The session ended before the work was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended")]
+pub(super) struct SessionEnded;
+
+impl SessionCore {
+    /// The future's output, unless the session ends first; if both are ready, the end wins. At the end the future is dropped.
+    pub(super) async fn until_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, SessionEnded> {
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => Err(SessionEnded),
+            output = future => Ok(output),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One worker per request: reads it, asks the policy, replies, and stays with the escalated child until its end.
+//!
+//! Whatever goes wrong, the stream is closed and nothing runs: a wrapper needs no more than that to fail closed.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::core::SessionCore;
+use super::error::RequestError;
+use super::idle::IdleStream;
+use super::question::Question;
+use crate::audit::Entry;
+use crate::execution::{Ending, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated};
+use crate::policy::{Action, Decision, PolicyRequest};
+use crate::protocol::{
+    self, DescriptorMessage, ProtocolError, Reply, ResultMessage, SignalMessage, StoppedMessage,
+};
+use crate::stream::{Frame, RequestStream, StreamError};
+
+/// Serves one request stream to its end.
+pub(super) async fn serve(
+    session: Arc<SessionCore>,
+    stream: OwnedFd,
+    number: u64,
+    peer: Option<i32>,
+    idle: IdleStream,
+) {
+    let mut entry = Entry::new(number, session.settings.audit.clone());
+    let served = match Worker::new(session, stream, peer) {
+        Ok(worker) => worker.serve(idle, &mut entry).await,
+        Err(error) => Err(StreamError::from(error).into()),
+    };
+    match &served {
+        Ok(()) => {}
+        Err(error @ (RequestError::SessionEnded(_) | RequestError::WrapperGone)) => {
+            tracing::debug!(%error, "request ended early");
+        }
+        Err(error) => tracing::warn!(%error, "request closed"),
+    }
+    if let Err(error) = &served {
+        entry.write(Some(error.to_string()));
+    }
+}
+
+struct Worker {
+    session: Arc<SessionCore>,
+    stream: RequestStream,
+    peer: Option<i32>,
+}
+
+impl Worker {
+    fn new(session: Arc<SessionCore>, stream: OwnedFd, peer: Option<i32>) -> std::io::Result<Self> {
+        let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory)?;
+        Ok(Self {
+            session,
+            stream,
+            peer,
+        })
+    }
+
+    /// Follows the protocol: request, decision, reply; then, for an escalated command, descriptors, child, result.
+    async fn serve(mut self, idle: IdleStream, entry: &mut Entry) -> Result<(), RequestError> {
+        let session = Arc::clone(&self.session);
+        let frame = session.until_ended(self.first_message(&idle)).await??;
+        let permit = Arc::clone(&session.open_requests).try_acquire_owned();
+        let permit = permit.map_err(|_| RequestError::TooManyRequests)?;
+        drop(idle);
+
+        // Held about as long as the request's texts live.
+        let Frame {
+            payload,
+            share: memory,
+            ..
+        } = frame;
+        let question = self.question(payload).await?;
+        entry.asked(&question.asked);
+        let decision = self.while_wrapper_waits(self.decide(&question.asked)).await??;
+        tracing::info!(program = ?question.asked.program, action = ?decision.action, rule = decision.rule, "decided");
+        entry.decided(&decision);
+
+        if decision.action != Action::Escalate {
+            entry.write(None);
+            // Release the permit before replying: the client may reconnect at once.
+            drop(permit);
+            return self.reply(&decision).await;
+        }
+        self.reply(&decision).await?;
+        let frame = session.until_ended(self.message(true)).await??;
+        let (tree, signals) = self.start(question, &decision, frame).await?;
+        drop(memory);
+        self.attend(tree, signals, permit, entry).await
+    }
+
+    /// The request's frame, unless the stream is evicted first.
+    async fn first_message(&mut self, idle: &IdleStream) -> Result<Frame, RequestError> {
+        tokio::select! {
+            biased;
+            () = idle.evicted() => Err(RequestError::Evicted),
+            frame = self.message(false) => frame,
+        }
+    }
+
+    /// The next message of the wrapper, within `message_time`.
+    async fn message(&mut self, with_descriptors: bool) -> Result<Frame, RequestError> {
+        let limit = self.session.settings.limits.message_time;
+        let receiving = async {
+            if with_descriptors {
+                self.stream.receive_with_descriptors().await
+            } else {
+                self.stream.receive().await
+            }
+        };
+        match tokio::time::timeout(limit, receiving).await {
+            Err(_) => Err(RequestError::TimedOut),
+            Ok(frame) => frame?.ok_or(RequestError::WrapperGone),
+        }
+    }
+
+    /// Sends one message, within `message_time`.
+    async fn send<T: serde::Serialize>(&self, message: &T) -> Result<(), RequestError> {
+        let limit = self.session.settings.limits.message_time;
+        let sent = tokio::time::timeout(limit, self.stream.send(message)).await;
+        Ok(sent.map_err(|_| RequestError::TimedOut)??)
+    }
+
+    /// The future's output, unless the session ends or the wrapper goes first.
+    async fn while_wrapper_waits<T>(&self, future: impl Future<Output = T>) -> Result<T, RequestError> {
+        let output = async {
+            tokio::select! {
+                biased;
+                () = self.stream.closed() => Err(RequestError::WrapperGone),
+                output = future => Ok(output),
+            }
+        };
+        self.session.until_ended(output).await?
+    }
+
+    /// Reads the request on a thread of its own, since its files may be on slow file systems.
+    async fn question(&self, payload: Vec<u8>) -> Result<Question, RequestError> {
+        let (session, peer) = (Arc::clone(&self.session), self.peer);
+        let reading = tokio::task::spawn_blocking(move || Question::read(&payload, &session, peer));
+        reading.await.map_err(|_| RequestError::WorkerPanicked)?
+    }
+
+    /// Asks the policy in a task of its own, which contains a panic.
+    async fn decide(&self, question: &Arc<PolicyRequest>) -> Result<Decision, RequestError> {
+        let (policy, question) = (Arc::clone(&self.session.settings.policy), Arc::clone(question));
+        let task = tokio::spawn(async move { policy.decide(&question).await });
+        match AbortOnDropHandle::new(task).await {
+            Ok(decision) => decision.map_err(RequestError::Policy),
+            Err(_) => Err(RequestError::PolicyPanicked),
+        }
+    }
+
+    async fn reply(&self, decision: &Decision) -> Result<(), RequestError> {
+        let reply = Reply {
+            action: decision.action.clone(),
+        };
+        self.session.until_ended(self.send(&reply)).await?
+    }
+
+    /// Starts the escalated child with the descriptors of `frame`; also says whether the wrapper speaks *signals*.
+    async fn start(
+        &self,
+        question: Question,
+        decision: &Decision,
+        frame: Frame,
+    ) -> Result<(Tree, bool), RequestError> {
+        let message: DescriptorMessage = protocol::parse(&frame.payload)?;
+        let (exec, files) = question.into_command(decision);
+        let settings = &self.session.settings;
+        let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
+        let exec = prepared.map_err(RequestError::Executor)?;
+        let open_files = settings.limits.child_open_files;
+        let starting = tokio::task::spawn_blocking(move || {
+            spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
+        });
+        // Never abandoned halfway: a tree that was started must be ended and reaped.
+        let tree = starting.await.map_err(|_| RequestError::WorkerPanicked)??;
+        Ok((tree, message.signals))
+    }
+
+    /// Stays with the child to its end, and with what it left running; ends the tree with its owner.
+    async fn attend(
+        mut self,
+        mut tree: Tree,
+        signals: bool,
+        permit: OwnedSemaphorePermit,
+        entry: &mut Entry,
+    ) -> Result<(), RequestError> {
+        let result = match self.result_of_child(&mut tree, signals).await {
+            Ok(result) => result,
+            Err(error) => {
+                tree.end().await;
+                return Err(error);
+            }
+        };
+        entry.ended(result);
+        drop(permit);
+        let told = self.tell(&result).await;
+        self.stream.drain();
+        let Self { session, stream, .. } = self;
+        drop(stream);
+        // What the child left running may run until the session ends, if not too many other requests left something, too.
+        let Ok(_left_running) = session.left_running.try_acquire() else {
+            tracing::warn!("too many requests have left processes running: killing those of this one");
+            tree.end().await;
+            return told;
+        };
+        let emptied = async { while tree.next_event().await.is_some() {} };
+        if session.until_ended(emptied).await.is_err() {
+            tree.end().await;
+        }
+        told
+    }
+
+    /// Forwards signals and reports stops until the child has ended.
+    async fn result_of_child(
+        &mut self,
+        tree: &mut Tree,
+        signals: bool,
+    ) -> Result<ResultMessage, RequestError> {
+        let session = Arc::clone(&self.session);
+        loop {
+            match session.until_ended(self.next_event(tree)).await?? {
+                Event::Signal(signal) => tree.signal(signal),
+                Event::Child(Report::Started(pid)) => tracing::debug!(%pid, "child started"),
+                Event::Child(Report::Stopped(stopped)) if signals => {
+                    self.tell(&StoppedMessage { stopped }).await?;
+                }
+                Event::Child(Report::Stopped(_)) => {}
+                Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
+                Event::Child(Report::Failed(failure)) => {
+                    tracing::info!(?failure, "child could not be started");
+                    return match failure.stage {
+                        Stage::Supervisor | Stage::Descriptors => {
+                            Err(Refusal::System(failure.errno.into()).into())
+                        }
+                        Stage::Workdir | Stage::Swapped | Stage::Execute => Ok(failure_result(failure)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The next event from the child or the wrapper. Cancel safe.
+    async fn next_event(&mut self, tree: &mut Tree) -> Result<Event, RequestError> {
+        tokio::select! {
+            biased;
+            event = tree.next_event() => event.map(Event::Child).ok_or(RequestError::SupervisorLost),
+            frame = self.stream.receive() => signal_of(frame?).map(Event::Signal),
+        }
+    }
+
+    /// Sends a message about the child, if the wrapper is still there to read it.
+    async fn tell<T: serde::Serialize>(&self, message: &T) -> Result<(), RequestError> {
+        let sending = async {
+            tokio::select! {
+                biased;
+                sent = self.send(message) => sent,
+                () = self.stream.closed() => Err(RequestError::WrapperGone),
+            }
+        };
+        self.session.until_ended(sending).await?
+    }
+}
+
+/// What a worker waits for while the child runs.
+enum Event {
+    Child(Report),
+    /// A signal that the wrapper forwards.
+    Signal(i32),
+}
+
+fn signal_of(frame: Option<Frame>) -> Result<i32, RequestError> {
+    let frame = frame.ok_or(RequestError::WrapperGone)?;
+    let SignalMessage { signal } = protocol::parse(&frame.payload)?;
+    if (1..=libc::SIGRTMAX()).contains(&signal) {
+        Ok(signal)
+    } else {
+        Err(ProtocolError::Impossible("no such signal").into())
+    }
+}
+
+fn result_of(ending: Ending) -> ResultMessage {
+    match ending {
+        Ending::Exited(code) => ResultMessage {
+            exit_code: code,
+            signal: None,
+        },
+        Ending::Killed(signal) => ResultMessage {
+            exit_code: 128 + signal,
+            signal: Some(signal),
+        },
+    }
+}
+
+/// As in shells: 127 for a program that does not exist, 126 for one that cannot be executed.
+fn failure_result(failure: StartFailure) -> ResultMessage {
+    let missing = matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR) && failure.stage == Stage::Execute;
+    ResultMessage {
+        exit_code: if missing { 127 } else { 126 },
+        signal: None,
+    }
+}
