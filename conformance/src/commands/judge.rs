@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::case::result::{CaseResult, CaseView, Outcome};
 use crate::case::run::{Cause, Run};
-use crate::exit;
+use crate::exit::{self, HarnessFailure};
 use crate::report::Reporter;
-use crate::report::files::{Form, ReportFiles, unwritable};
+use crate::report::files::{Form, ReportFiles};
 use crate::report::progress::{Detail, Progress};
 use crate::runner::plan::{Expectations, Plan};
 use crate::runner::rounds::{self, Heading, Rounds};
@@ -149,11 +149,14 @@ impl Judgement<'_> {
         let mut tell = |event: &_| reporters.iter_mut().for_each(|reporter| reporter.hear(event));
         let run = rounds::run(&self.plan, self.options, self.rounds, self.heading, &mut tell)?;
         let closed: Vec<_> = reporters.iter_mut().map(|reporter| reporter.close()).collect();
-        closed.into_iter().collect::<anyhow::Result<()>>()?;
+        closed
+            .into_iter()
+            .collect::<anyhow::Result<()>>()
+            .map_err(machine_failure)?;
         // Half a run says nothing about the other half.
         if let (Some(path), None) = (self.write_baseline, run.cut_short) {
             std::fs::write(path, self.baseline.renewed(&run.results).text()?)
-                .map_err(|error| unwritable(path, &error))?;
+                .map_err(|error| HarnessFailure(format!("{}: cannot be written: {error}", path.display())))?;
         }
         let status = exit_status(&run);
         if status == exit::NOTHING {
@@ -163,6 +166,16 @@ impl Judgement<'_> {
             );
         }
         Ok(status)
+    }
+}
+
+/// What could be opened before the run and not be written after it is the machine's failure, not the user's. That standard
+/// output was closed stays as it is: its reader knows.
+fn machine_failure(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<std::io::Error>() {
+        error
+    } else {
+        HarnessFailure(format!("{error:#}")).into()
     }
 }
 

@@ -5,11 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::{Reporter, html, json, junit, tap};
 use crate::case::run::{Run, RunEvent};
-use crate::exit::HarnessFailure;
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug)]
@@ -101,11 +100,6 @@ impl Reporter for ReportFiles {
     }
 }
 
-/// What could be opened before the run and not be written after it is the machine's failure, not the user's.
-pub fn unwritable(path: &Path, error: &std::io::Error) -> HarnessFailure {
-    HarnessFailure(format!("{}: cannot be written: {error}", path.display()))
-}
-
 /// A report's destination: a file, or standard output for `-`.
 enum ReportFile {
     StandardOutput,
@@ -146,7 +140,8 @@ impl ReportFile {
         match self {
             ReportFile::StandardOutput => writeln!(std::io::stdout().lock(), "{text}")?,
             ReportFile::File(path, mut file) => {
-                writeln!(file, "{text}").map_err(|error| unwritable(&path, &error))?;
+                writeln!(file, "{text}")
+                    .map_err(|error| anyhow!("{}: cannot be written: {error}", path.display()))?;
             }
         }
         Ok(())
