@@ -29,7 +29,7 @@ JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
 # What `make mutants` changes: execve-wrapper, shell-escalation, or the files of shell-escalation-conformance that decide
 # about cases and runs, tried by the tests that need no broken implementation.
 MUTATED ?= execve-wrapper
-ORACLE := case/expect.rs case/result.rs verdict.rs suite/*.rs runner/*.rs commands/run.rs
+ORACLE := case/expect.rs case/result.rs verdict.rs suite/*.rs runner/*.rs commands/judge.rs commands/run.rs report/files.rs report/progress.rs
 MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
     --cargo-arg=--lib $(foreach test,specification runner command_line reports,--cargo-arg=--test=$(test))
 # Which implementations `make implementations` judges: all, or only what needs no large download (small), or by NAMES.

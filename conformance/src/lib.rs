@@ -13,6 +13,7 @@ mod command_line;
 mod commands;
 mod exit;
 mod peer;
+mod printable;
 mod probe;
 mod report;
 mod runner;

@@ -101,7 +101,7 @@ fn a_role_that_nothing_is_named_for_is_a_usage_error() {
         .code(2)
         .get_output()
         .clone();
-    insta::assert_snapshot!(text(&output.stderr), @"conformance: --role e2e: nothing to judge by it is named; add --shell, --wrapper and --server
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --role e2e: the implementation to judge is not named; add --shell, --wrapper and --server
 ");
 }
 

@@ -46,12 +46,15 @@ const SUITE: House = House {
     root: concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/src"),
     package: "conformance",
     floors: &[
-        ("command_line", "commands runner exit"),
+        ("command_line", "commands runner printable exit"),
         (
             "commands",
-            "runner report bench suite peer case system spec transcript verdict exit",
+            "runner report bench suite peer case system spec transcript verdict printable exit",
         ),
-        ("runner", "suite case system spec transcript verdict exit"),
+        (
+            "runner",
+            "suite case system spec transcript verdict printable exit",
+        ),
         ("report", "case spec"),
         ("bench", "stage peer case system transcript verdict"),
         ("suite", "cases case spec"),
@@ -63,6 +66,7 @@ const SUITE: House = House {
         ("spec", ""),
         ("transcript", ""),
         ("verdict", ""),
+        ("printable", ""),
         ("exit", ""),
         ("probe", ""),
     ],
