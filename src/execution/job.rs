@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicI32;
 
 use nix::errno::Errno;
 use nix::unistd::getpgrp;
@@ -14,7 +15,7 @@ use super::exec_strings::ExecStrings;
 use super::failure::{FailureSlot, StartFailure};
 use super::identity::Identity;
 use super::program::PinnedFile;
-use super::stacks::StackTop;
+use super::stacks::Stacks;
 use super::supervisor::{Job, Placement};
 
 /// Everything that a child is to have; nothing else reaches it.
@@ -65,7 +66,7 @@ impl Job {
         spawn: &mut Spawn,
         channel: &OwnedFd,
         host: &OwnedFd,
-        stack: StackTop,
+        stacks: &Stacks,
     ) -> Result<Self, SpawnError> {
         let map: Vec<(RawFd, RawFd)> = spawn
             .descriptors
@@ -102,7 +103,7 @@ impl Job {
                 Placement::OwnGroup => 0,
                 Placement::HostGroup => getpgrp().as_raw(),
             },
-            stack,
+            stack: stacks.child_top(),
             failure,
         };
         Ok(Self {
@@ -110,6 +111,8 @@ impl Job {
             host: host.as_raw_fd(),
             keep,
             placement: spawn.placement,
+            keeper: AtomicI32::new(-1),
+            stack: stacks.supervisor_top(),
             child,
             error_output: map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from),
             error_prefix: std::mem::take(&mut spawn.error_prefix),

@@ -67,7 +67,7 @@ impl ShellCommandExecutor for LocalExecutor {
             error = captures.read() => Err(error),
         };
         // End every process that could still write, then read the rest.
-        tree.end().await;
+        let survivors = tree.end().await;
         let (exit_code, signal) = match ended? {
             Ending::Exited(code) => (code, None),
             Ending::Killed(signal) => (128 + signal, Some(signal)),
@@ -78,6 +78,7 @@ impl ShellCommandExecutor for LocalExecutor {
             signal,
             stdout,
             stderr,
+            survivors,
         })
     }
 }

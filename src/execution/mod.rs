@@ -20,6 +20,7 @@ mod program;
 mod raw;
 mod stacks;
 mod supervisor;
+mod survivor;
 mod tree;
 mod words;
 
@@ -30,4 +31,5 @@ pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecuto
 pub(crate) use failure::{Stage, StartFailure};
 pub use local::{LocalExecutor, StandardStreams};
 pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
-pub(crate) use tree::Tree;
+pub use survivor::Survivor;
+pub(crate) use tree::{ENDING_TIME, Tree};
