@@ -14,6 +14,7 @@ use super::descriptor_map::{MapError, open_file_limit, plan};
 use super::exec_strings::ExecStrings;
 use super::failure::{FailureSlot, StartFailure};
 use super::identity::Identity;
+use super::procfs::UnusableProc;
 use super::program::PinnedFile;
 use super::stacks::Stacks;
 use super::supervisor::{Job, Placement};
@@ -46,6 +47,8 @@ pub(crate) enum SpawnError {
     Descriptors(#[from] MapError),
     #[error("an argument or variable contains NUL")]
     Nul(#[from] std::ffi::NulError),
+    #[error("cannot supervise processes: {0}")]
+    Unsupervised(#[from] UnusableProc),
     #[error("cannot start a process: {0}")]
     System(#[from] io::Error),
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::clock::Stopwatch;
-use crate::execution::{ClientSocket, Survivor};
+use crate::execution::{ClientSocket, Survivor, check_proc};
 use crate::stream::{Budget, Pool};
 
 use core::SessionCore;
@@ -95,7 +95,12 @@ impl EscalationSession {
         });
         let listener = Listener::new(server, Arc::clone(&core), &DESCRIPTORS)?;
         core.tasks.spawn(listener.run().instrument(core.span.clone()));
-        core.span.in_scope(|| tracing::debug!("session started"));
+        core.span.in_scope(|| {
+            if let Err(error) = check_proc() {
+                tracing::error!(%error, "escalated commands will be refused");
+            }
+            tracing::debug!("session started");
+        });
         Ok(Self {
             overlay,
             client: Arc::new(ClientEnd {

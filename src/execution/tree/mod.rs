@@ -11,6 +11,7 @@ use std::time::Duration;
 use self::process::SupervisorProcess;
 use super::channel::{HostEnd, Report};
 use super::job::{Spawn, SpawnError};
+use super::procfs::check_proc;
 use super::stacks::Stacks;
 use super::supervisor::Job;
 use super::survivor::{Survivor, descendants};
@@ -33,8 +34,9 @@ impl Tree {
     /// Starts a supervisor with its child. Must be called within a tokio runtime; blocks for some ten microseconds.
     ///
     /// # Errors
-    /// When descriptors can't be mapped or no process can be made. What goes wrong later is reported.
+    /// When /proc is another namespace's, descriptors can't be mapped, or no process can be made. What goes wrong later is reported.
     pub(crate) fn spawn(mut spawn: Spawn) -> Result<Self, SpawnError> {
+        check_proc()?;
         let (channel, theirs) = HostEnd::new()?;
         let host = pidfd_of_this_process()?;
         let stacks = Stacks::new()?;
