@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands;
 use crate::exit::{self, HarnessFailure, Interrupted};
+use crate::printable::printable;
 use crate::runner::{schedule, supervisor};
 
 /// Judges implementations of shell escalation: a patched shell, a wrapper, a server.
@@ -31,6 +32,8 @@ enum Command {
     Case(Box<commands::case::CaseArguments>),
     /// Set the JSON reports of several runs side by side
     Compare(commands::compare::CompareArguments),
+    /// Join the JSON reports of all shards of one run into one report
+    Join(commands::join::JoinArguments),
     /// Check the machine and the implementations under test, before a run
     Doctor(commands::arguments::Judged),
     /// Print the JSON Schema of the report, the baseline or the harness protocol
@@ -77,6 +80,7 @@ pub fn main() -> i32 {
         Command::Explain(arguments) => commands::explain::explain(&arguments),
         Command::Case(arguments) => commands::case::case(&arguments),
         Command::Compare(arguments) => commands::compare::compare(&arguments),
+        Command::Join(arguments) => commands::join::join(&arguments),
         Command::Doctor(judged) => commands::doctor::doctor(&judged),
         Command::Schema(arguments) => commands::schema::schema(&arguments),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
@@ -89,7 +93,7 @@ pub fn main() -> i32 {
             // The reader of our output has seen enough; it knows, so nothing is said.
             return exit::HARNESS;
         }
-        eprintln!("conformance: {error:#}");
+        eprintln!("conformance: {}", printable(&format!("{error:#}")));
         if let Some(Interrupted(signal)) = error.downcast_ref() {
             128 + signal
         } else if error.is::<HarnessFailure>() {

@@ -127,7 +127,7 @@ fn a_run_can_be_interrupted_while_a_supervisor_is_stopped() {
     let suite = hostile.start(&[]);
     let stopped = hostile.folder.path().join("stopped");
     assert!(
-        conformance::system::process::eventually(Duration::from_secs(60), || stopped.exists()),
+        conformance::inside::process::eventually(Duration::from_secs(60), || stopped.exists()),
         "the supervisor was not stopped"
     );
     let began = Instant::now();
@@ -143,7 +143,7 @@ fn a_run_can_be_interrupted_while_a_supervisor_is_stopped() {
 
 #[test]
 fn a_flood_on_standard_error_ends_the_case_and_fills_no_memory() {
-    let script = format!("dd if=/dev/zero bs=16M count=128 >&2 2>/dev/null\n{PASSES}");
+    let script = format!("dd if=/dev/zero bs=16M count=64 >&2 2>/dev/null\n{PASSES}");
     // The case must be more patient than the disk is slow.
     let patient = ["--timeout-scale", "20"];
     Hostile::wrapper(&script).ends_with(&patient, 1, "fail", "standard error included");
@@ -152,7 +152,7 @@ fn a_flood_on_standard_error_ends_the_case_and_fills_no_memory() {
 
 #[test]
 fn much_on_standard_error_is_shown_by_its_tail() {
-    Hostile::wrapper("dd if=/dev/zero bs=16M count=32 >&2 2>/dev/null\nexit 0\n").ends_with(
+    Hostile::wrapper("dd if=/dev/zero bs=16M count=8 >&2 2>/dev/null\nexit 0\n").ends_with(
         &[],
         1,
         "fail",

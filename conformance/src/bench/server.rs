@@ -12,11 +12,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Decision, quantile};
-use crate::case::context::{Context, Settings};
+use crate::case::context::{Context, Inodes, Settings};
 use crate::case::implementations::Implementations;
-use crate::cases::server::usage::Usage;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::{Answer, ProbeSession, Question, Shim};
+use crate::stage::holdings::Holdings;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict};
@@ -168,10 +168,15 @@ impl Subject {
             seed: 0,
             property_cases: 1,
             timeout_scale: 4.0,
-            probe_executable: std::env::current_exe()?,
         };
         let start = || {
-            let context = Context::new(settings, folder, Transcript::new(|_| {}))?;
+            let context = Context::new(
+                settings,
+                std::env::current_exe()?,
+                Inodes::OfEachProgram,
+                folder,
+                Transcript::new(|_| {}),
+            )?;
             let quick = context.path("bin/quick");
             tiny::write(&quick, Kind::Binary, b'q', 0)?;
             let mut shim = Shim::start(&context)?;
@@ -221,7 +226,7 @@ impl Subject {
     }
 
     fn memory(&self) -> f64 {
-        Usage::at_rest(&self.shim, &[], self.context.patience()).memory as f64
+        Holdings::at_rest(&self.shim, &[], self.context.patience()).memory as f64
     }
 
     /// Bytes of an idle session.

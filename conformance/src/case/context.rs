@@ -1,6 +1,6 @@
 //! What a running case has at hand: the implementations, a directory of its own, patience, a transcript.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,46 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a running case has at hand.
 pub struct Context {
-    /// What is judged.
-    pub implementations: Implementations,
+    /// What comes from the run.
+    pub settings: Settings,
     /// The wire so far.
     pub transcript: Transcript,
-    /// Seed of property cases.
-    pub seed: u64,
-    /// How many examples a property case tries.
-    pub property_cases: u32,
-    timeout_scale: f64,
     directory: PathBuf,
-    probe_executable: PathBuf,
+    probe: Probe,
     counter: Cell<u32>,
+}
+
+/// Which inodes the programs of a case have: see [`Context::link_probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inodes {
+    /// One for all programs of the case, each of which is a link. Making another moves its change time.
+    OfTheCase,
+    /// One for each program, for cases in which a server decides about one program while another is made.
+    OfEachProgram,
+}
+
+/// The executable that programs are made of.
+struct Probe {
+    executable: PathBuf,
+    inodes: Inodes,
+    of_the_case: OnceCell<PathBuf>,
+}
+
+impl Probe {
+    fn put(&self, path: &Path, directory: &Path) -> Result<(), CaseError> {
+        match (self.inodes, self.of_the_case.get()) {
+            (Inodes::OfEachProgram, _) => drop(fs::copy(&self.executable, path)?),
+            (Inodes::OfTheCase, Some(copy)) => fs::hard_link(copy, path)?,
+            (Inodes::OfTheCase, None) => {
+                let copy = directory.join("probe");
+                fs::copy(&self.executable, &copy)?;
+                fs::hard_link(&copy, path)?;
+                // Nothing else has set it: a case has one thread that makes programs.
+                let _ = self.of_the_case.set(copy);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The part of a context that comes from the run.
@@ -40,39 +68,44 @@ pub struct Settings {
     pub property_cases: u32,
     /// Multiplies every deadline.
     pub timeout_scale: f64,
-    /// A copy of this executable on the file system of the case directories, to be linked as probe.
-    pub probe_executable: PathBuf,
 }
 
 impl Context {
-    /// A context for a case in its empty `directory`.
+    /// A context for a case in its empty `directory`, on whose file system `probe_executable` is a copy of this executable.
     ///
     /// # Errors
     /// Where the directory's layout cannot be made.
-    pub fn new(settings: Settings, directory: &Path, transcript: Transcript) -> Result<Context, CaseError> {
+    pub fn new(
+        settings: Settings,
+        probe_executable: PathBuf,
+        inodes: Inodes,
+        directory: &Path,
+        transcript: Transcript,
+    ) -> Result<Context, CaseError> {
         for name in ["bin", "tmp", "work"] {
             fs::create_dir_all(directory.join(name))?;
         }
         Ok(Context {
-            implementations: settings.implementations,
+            settings,
             transcript,
-            seed: settings.seed,
-            property_cases: settings.property_cases,
-            timeout_scale: settings.timeout_scale,
             directory: directory.to_owned(),
-            probe_executable: settings.probe_executable,
+            probe: Probe {
+                executable: probe_executable,
+                inodes,
+                of_the_case: OnceCell::new(),
+            },
             counter: Cell::new(0),
         })
     }
 
     /// How long to wait for one event.
     pub fn patience(&self) -> Duration {
-        PATIENCE.mul_f64(self.timeout_scale)
+        PATIENCE.mul_f64(self.settings.timeout_scale)
     }
 
     /// `duration`, multiplied by `--timeout-scale`.
     pub fn scaled(&self, duration: Duration) -> Duration {
-        duration.mul_f64(self.timeout_scale)
+        duration.mul_f64(self.settings.timeout_scale)
     }
 
     /// The case's own directory.
@@ -106,7 +139,8 @@ impl Context {
     /// # Errors
     /// A harness error where none is judged.
     pub fn wrapper(&self) -> Result<&Path, CaseError> {
-        self.implementations
+        self.settings
+            .implementations
             .wrapper
             .as_deref()
             .ok_or_else(|| harness("this case needs --wrapper"))
@@ -117,7 +151,8 @@ impl Context {
     /// # Errors
     /// A harness error where none is judged.
     pub fn shell(&self) -> Result<&Path, CaseError> {
-        self.implementations
+        self.settings
+            .implementations
             .shell
             .as_deref()
             .ok_or_else(|| harness("this case needs --shell"))
@@ -128,7 +163,8 @@ impl Context {
     /// # Errors
     /// A harness error where none is judged.
     pub fn server(&self) -> Result<&[String], CaseError> {
-        self.implementations
+        self.settings
+            .implementations
             .server
             .as_deref()
             .ok_or_else(|| harness("this case needs --server"))
@@ -136,7 +172,8 @@ impl Context {
 
     /// Whether the shim names this capability.
     pub fn has_capability(&self, name: &str) -> bool {
-        self.implementations
+        self.settings
+            .implementations
             .capabilities
             .iter()
             .any(|capability| capability == name)
@@ -152,7 +189,7 @@ impl Context {
         Ok((file, path))
     }
 
-    /// An executable copy (a link) of the probe under `bin/NAME`.
+    /// The probe as an executable `bin/NAME`, with an inode that no other case has.
     ///
     /// # Errors
     /// Where it cannot be made.
@@ -162,13 +199,12 @@ impl Context {
         Ok(path)
     }
 
-    /// An executable copy (a link) of the probe at `path`.
+    /// The probe as an executable at `path`, likewise.
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn link_probe_at(&self, path: &Path) -> Result<(), CaseError> {
-        fs::hard_link(&self.probe_executable, path)?;
-        Ok(())
+        self.probe.put(path, &self.directory)
     }
 
     /// Writes a file with these bytes and mode in the case's directory.

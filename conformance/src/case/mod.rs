@@ -5,11 +5,13 @@ pub mod expect;
 pub mod implementations;
 pub mod property;
 pub mod result;
+pub mod run;
 
 use std::panic::Location;
 
 use crate::case::context::Context;
 use crate::spec::requirements::{self, Level, Requirement, Role};
+use crate::spec::version::Version;
 use crate::verdict::Verdict;
 
 /// A table of cases that judge one role. Each file of `cases` has one.
@@ -143,6 +145,17 @@ impl Case {
         let drives_a_server = matches!(self.role, Role::Server | Role::E2e);
         let session = drives_a_server && self.capability != Some("exec");
         self.capability.into_iter().chain(session.then_some("session"))
+    }
+
+    /// The first version of the suite that had both the case and its requirement.
+    ///
+    /// # Errors
+    /// A `since` that is not a version, which a test excludes.
+    pub fn version(&self) -> Result<Version, String> {
+        Ok(self
+            .since
+            .parse::<Version>()?
+            .max(self.requirement().since.parse()?))
     }
 
     /// The part of the id before the slash.

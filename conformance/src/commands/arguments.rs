@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::spec::requirements::Role;
+
 /// What is judged.
 #[derive(Debug, Args)]
 pub struct Judged {
@@ -42,6 +44,14 @@ pub struct Trying {
     pub under: Option<String>,
 }
 
+/// The options that name what a role's cases judge.
+pub fn options_that_name(role: Role) -> String {
+    match role {
+        Role::E2e => "--shell, --wrapper and --server".to_owned(),
+        role => format!("--{role}"),
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let value: f64 = text
         .parse()
@@ -49,6 +59,6 @@ fn positive(text: &str) -> Result<f64, String> {
     if value.is_finite() && value > 0.0 {
         Ok(value)
     } else {
-        Err("expected a number over 0".to_owned())
+        Err("expected a number greater than 0".to_owned())
     }
 }

@@ -12,6 +12,7 @@ use crate::case::implementations::Implementations;
 use crate::commands::arguments::Judged;
 use crate::commands::preflight::{self, PATIENCE, leaving_nothing};
 use crate::exit::{self, Interrupted};
+use crate::printable::printable;
 use crate::runner::schedule::PATH_OF_CASES;
 use crate::system::launch::Launch;
 use crate::system::process::ProcessHandle;
@@ -91,7 +92,7 @@ pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
                 ("BAD", text)
             }
         };
-        writeln!(output, "{word:<5} {name}: {text}")?;
+        writeln!(output, "{word:<5} {name}: {}", printable(&text))?;
     }
     Ok(if bad { exit::HARNESS } else { exit::EXPECTED })
 }

@@ -6,6 +6,8 @@ pub mod case;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
+pub mod join;
+pub mod judge;
 pub mod list;
 pub mod preflight;
 pub mod run;
@@ -15,6 +17,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::case::context::Settings;
 use crate::case::implementations::{Implementations, find_in_path};
 use crate::runner::census;
 use crate::runner::schedule::Options;
@@ -43,10 +46,12 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         preflight::PATIENCE.mul_f64(trying.timeout_scale),
     )?;
     Ok(Options {
-        implementations,
-        seed: trying.seed.unwrap_or_else(random_seed),
-        property_cases: trying.cases,
-        timeout_scale: trying.timeout_scale,
+        settings: Settings {
+            implementations,
+            seed: trying.seed.unwrap_or_else(random_seed),
+            property_cases: trying.cases,
+            timeout_scale: trying.timeout_scale,
+        },
         jobs,
         keep: trying.keep,
         under,

@@ -17,6 +17,7 @@ use crate::exit::{HarnessFailure, Interrupted};
 use crate::peer::harness::{PROTOCOL, Shim, initialize_params};
 use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wire::{frame, receive_handshake};
+use crate::printable::printable;
 use crate::runner::{census, interrupts};
 use crate::system::launch::Launch;
 use crate::system::process::Ended;
@@ -107,7 +108,7 @@ fn ask_shell_version(implementations: &mut Implementations, patience: Duration) 
     }
     let text = std::fs::read(&answer)?;
     let text = String::from_utf8_lossy(&text);
-    implementations.shell_version = text.lines().next().map(str::to_owned);
+    implementations.shell_version = text.lines().next().map(printable);
     Ok(())
 }
 
@@ -231,7 +232,7 @@ pub fn initialize_server(implementations: &mut Implementations, patience: Durati
         );
         return Err(HarnessFailure(text).into());
     }
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let text = |value: &serde_json::Value| value.as_str().map(printable);
     implementations.server_name = text(&result["implementation"]["name"]);
     implementations.server_version = text(&result["implementation"]["version"]);
     implementations.capabilities = result["capabilities"]

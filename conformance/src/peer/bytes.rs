@@ -51,7 +51,7 @@ impl ByteRequest {
     /// Decodes a request's payload.
     ///
     /// # Errors
-    /// A violation where it is no request in UTF-8, or has a surrogate that stands for nothing.
+    /// A violation if it is not a request in UTF-8, or has a surrogate that encodes no byte.
     pub fn decode(payload: &[u8]) -> Result<ByteRequest, CaseError> {
         // Without encoded surrogates, then, so that those which the reader below produces come from escapes.
         std::str::from_utf8(payload)

@@ -154,11 +154,6 @@ impl ConnectedProgram {
         })
     }
 
-    /// The program as one that reports.
-    pub fn program(&self) -> &Program {
-        &self.program
-    }
-
     /// The path as text.
     pub fn text(&self) -> &str {
         self.program.text()
@@ -316,18 +311,6 @@ impl Probe {
         }
     }
 
-    /// Reads from one of its descriptors.
-    pub fn read(&mut self, number: i32, length: usize) -> Result<Vec<u8>, CaseError> {
-        match self.order(&Order::Read(number, length))? {
-            Answer::Bytes(bytes) => Ok(bytes),
-            Answer::Failed(errno) => Err(violation(
-                format_args!("the program can read descriptor {number}"),
-                nix::errno::Errno::from_raw(errno).desc(),
-            )),
-            other => Err(harness(format_args!("a probe answered {other:?} to Read"))),
-        }
-    }
-
     /// The next watched signal that reached it.
     ///
     /// # Errors
@@ -352,7 +335,7 @@ impl Probe {
     /// Waits until the connection ends, as it does when every process of this probe is gone.
     ///
     /// # Errors
-    /// A violation where it goes on; `what` names the program.
+    /// A violation if it is still running; `what` names the program.
     pub fn expect_gone(&mut self, what: &str) -> Verdict {
         let expected = format!("{what} (process {}) ends", self.report.pid);
         match self.line(self.patience) {

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::dialect::Dialect;
+use crate::peer::finished::Finished;
 use crate::peer::program::Program;
 use crate::probe::plan::Plan;
 use crate::probe::record::{End, Record, Rule};
 use crate::probe::report::Report;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::poll::readable_until;
-use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The number under which a shell inherits the escalation socket here, unless a case says otherwise.
@@ -41,59 +41,6 @@ pub struct RecordedShell<'a> {
     socket_number: i32,
     socket: OwnedFd,
     patience: Duration,
-}
-
-/// What a finished shell left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShellResult {
-    /// How it ended.
-    pub ended: Ended,
-    /// Its standard output.
-    pub output: Vec<u8>,
-    /// Its standard error.
-    pub error: Vec<u8>,
-}
-
-impl ShellResult {
-    /// Its standard output as text.
-    pub fn output_text(&self) -> String {
-        String::from_utf8_lossy(&self.output).into_owned()
-    }
-
-    /// Its standard error as text.
-    pub fn error_text(&self) -> String {
-        String::from_utf8_lossy(&self.error).into_owned()
-    }
-
-    /// Demands this standard output and nothing on standard error.
-    pub fn expect_output(&self, output: &str) -> Verdict {
-        expect::equal(
-            "standard output and standard error of the script",
-            (output.to_owned(), String::new()),
-            (self.output_text(), self.error_text()),
-        )
-    }
-
-    /// Demands this exit status.
-    pub fn expect_status(&self, status: i32) -> Verdict {
-        expect::equal("the shell's end", Ended::Exited(status), self.ended)
-    }
-
-    /// Demands the same end, output and standard error as `stock`'s; process ids in messages aside.
-    pub fn expect_as_stock(&self, script: &str, stock: &ShellResult) -> Verdict {
-        let parts = |result: &ShellResult| {
-            (
-                result.output_text(),
-                without_process_ids(&result.error_text()),
-                result.ended,
-            )
-        };
-        expect::equal(
-            &format!("output, standard error and end of {script:?} as in the stock shell"),
-            parts(stock),
-            parts(self),
-        )
-    }
 }
 
 /// One call of the wrapper: `[WRAPPER, FILE, ARGV0, ARGV1, …]`.
@@ -159,7 +106,7 @@ impl<'a> RecordedShell<'a> {
             ..Plan::default()
         };
         let wrapper = Program::with_plan(context, path, plan)?;
-        // Nobody serves here: the recording wrapper asks nobody.
+        // There is no server: the recording wrapper sends no requests.
         let (_server_end, client_end) = UnixDatagram::pair()?;
         let mut shell = RecordedShell {
             context,
@@ -289,13 +236,13 @@ impl<'a> RecordedShell<'a> {
     }
 
     /// Runs `shell -c SCRIPT` to its end, and to the end of all that it started.
-    pub fn run(&self, script: &str) -> Result<ShellResult, CaseError> {
+    pub fn run(&self, script: &str) -> Result<Finished, CaseError> {
         self.context.transcript.note(format_args!("shell -c {script:?}"));
         self.start(self.launch(self.command_arguments(script))?)?.finish()
     }
 
     /// The same in the stock shell.
-    pub fn run_stock(&self, script: &str) -> Result<ShellResult, CaseError> {
+    pub fn run_stock(&self, script: &str) -> Result<Finished, CaseError> {
         self.context
             .transcript
             .note(format_args!("stock shell -c {script:?}"));
@@ -360,7 +307,7 @@ impl<'a> RecordedShell<'a> {
     /// All calls of the wrapper so far, of which there must be one at least.
     ///
     /// # Errors
-    /// A violation where there is none, in other words where the shell isn't patched at all.
+    /// A violation if there is none, that is, if the shell is not patched at all.
     pub fn some_calls(&self) -> Result<Vec<Call>, CaseError> {
         let calls = self.calls()?;
         if calls.is_empty() {
@@ -401,30 +348,6 @@ impl<'a> RecordedShell<'a> {
     }
 }
 
-/// Each run of three digits or more, or that is padded with spaces, as ` #`: process ids are, line numbers of the
-/// suite's scripts aren't. Shells print ids in columns, so the padding is another for a shorter one.
-pub fn without_process_ids(text: &str) -> String {
-    let mut masked = String::new();
-    let mut digits = String::new();
-    for character in text.chars().chain(['\0']) {
-        if character.is_ascii_digit() {
-            digits.push(character);
-            continue;
-        }
-        if digits.len() >= 3 || (!digits.is_empty() && masked.ends_with("  ")) {
-            let padded = masked.ends_with(' ');
-            masked.truncate(masked.trim_end_matches(' ').len());
-            masked.push_str(if padded { " #" } else { "#" });
-        } else {
-            masked.push_str(&digits);
-        }
-        digits.clear();
-        masked.push(character);
-    }
-    masked.pop();
-    masked
-}
-
 /// Whether the shell under test hands the simplest of all scripts, one command, to its wrapper.
 pub fn is_patched(context: &Context) -> Result<bool, CaseError> {
     let shell = RecordedShell::new(context)?;
@@ -436,7 +359,7 @@ pub fn is_patched(context: &Context) -> Result<bool, CaseError> {
 
 /// The stock shell, or the shell under test where none is given.
 pub fn stock_shell(context: &Context) -> Result<&Path, CaseError> {
-    match &context.implementations.stock_shell {
+    match &context.settings.implementations.stock_shell {
         Some(path) => Ok(path),
         None => context.shell(),
     }
@@ -465,7 +388,7 @@ pub struct ShellRun {
 
 impl ShellRun {
     /// Waits for its end, and for the end of all that it started.
-    pub fn finish(&mut self) -> Result<ShellResult, CaseError> {
+    pub fn finish(&mut self) -> Result<Finished, CaseError> {
         let ended = self.process.wait("the shell", self.patience)?;
         self.expect_all_ended()?;
         let read = |path: &PathBuf| {
@@ -475,7 +398,8 @@ impl ShellRun {
                 Ok(Vec::new())
             }
         };
-        Ok(ShellResult {
+        Ok(Finished {
+            what: "the shell",
             ended,
             output: read(&self.output)?,
             error: read(&self.error)?,
@@ -499,17 +423,6 @@ impl ShellRun {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn process_ids_are_masked_and_line_numbers_are_not() {
-        for id in ["   57", "  305", " 4711", "32768", "4194304"] {
-            assert_eq!(
-                without_process_ids(&format!("bash: line 12: {id} Terminated")),
-                "bash: line 12: # Terminated"
-            );
-        }
-        assert_eq!(without_process_ids("[1] 123"), "[1] #");
-    }
 
     #[test]
     fn wrapper_variables_are_told_by_their_whole_name() {

@@ -1,4 +1,4 @@
-//! A terminal in the hands of a case: a pseudoterminal's master, what is typed, and what appears.
+//! A terminal under a case's control: the master of a pseudoterminal, what is typed, and what appears.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ pub const VARIABLES: [(&str, &str); 4] = [
 /// A terminal of 24 lines and 80 columns.
 pub struct Terminal {
     master: File,
-    /// The other side; kept until [`Self::let_go`], for a terminal that nobody has open is at its end.
+    /// The other side; kept until [`Self::let_go`], since the master reports end of file once no process has the other side open.
     slave: Option<OwnedFd>,
     /// Its path, such as `/dev/pts/4`.
     pub path: PathBuf,
@@ -38,7 +38,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A new terminal, controlled by nobody yet.
+    /// A new terminal, which is not yet the controlling terminal of any session.
     pub fn open(context: &Context) -> Result<Terminal, CaseError> {
         let pair = openpty(Some(&size(24, 80)), None)?;
         for descriptor in [&pair.master, &pair.slave] {
@@ -57,11 +57,6 @@ impl Terminal {
             transcript: context.transcript.clone(),
             patience: context.patience(),
         })
-    }
-
-    /// For what takes longer than one event.
-    pub fn be_patient(&mut self, factor: u32) {
-        self.patience *= factor;
     }
 
     /// A copy of the side that programs have open.
@@ -193,7 +188,7 @@ impl Terminal {
         }
         let mut bytes = [0; 4096];
         match self.master.read(&mut bytes) {
-            // EIO is how Linux tells that nobody has the other side open.
+            // EIO is how Linux reports that no process has the other side open.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(false),
             Ok(0) => Ok(false),
             Ok(length) => {

@@ -39,7 +39,7 @@ impl Frame {
     /// The payload as JSON.
     ///
     /// # Errors
-    /// A violation of `wire.frame` where it is no JSON value in UTF-8.
+    /// A violation of `wire.frame` if it is not a JSON value in UTF-8.
     pub fn json(&self) -> Result<Value, CaseError> {
         let text = std::str::from_utf8(&self.payload).map_err(|error| {
             violation(
@@ -185,7 +185,7 @@ impl FrameStream {
                     format_args!("{unread} bytes of send buffer unread after {:?}", self.patience),
                 ));
             }
-            // The kernel tells nobody when a receive queue of this kind has been emptied; yield and look again.
+            // The kernel sends no event when a receive queue of this kind has been emptied; yield and check again.
             std::thread::yield_now();
         }
     }
@@ -314,7 +314,7 @@ fn owned_descriptors(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec
             ControlMessageOwned::ScmRights(descriptors) => descriptors,
             _ => Vec::new(),
         })
-        // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+        // SAFETY: the kernel has just made these descriptors for us; nothing else owns them.
         .map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
         .collect()
 }
@@ -388,15 +388,18 @@ pub fn send_datagram(
     }
 }
 
-/// Demands the end of file of a pipe that nobody writes to: nobody holds its writing end any more.
+/// Demands end of file on a pipe: no process holds its writing end any more.
 pub fn expect_end_of_file(mut reader: impl Read + AsFd, what: &str, patience: Duration) -> Verdict {
     if !readable_until(&reader, Instant::now() + patience)? {
-        return Err(violation(what, format_args!("somebody does, after {patience:?}")));
+        return Err(violation(
+            what,
+            format_args!("no end of file within {patience:?}: a process still holds it"),
+        ));
     }
     let mut byte = [0];
     match reader.read(&mut byte)? {
         0 => Ok(()),
-        _ => Err(violation(what, "somebody writes to it")),
+        _ => Err(violation(what, "bytes arrive instead of end of file")),
     }
 }
 

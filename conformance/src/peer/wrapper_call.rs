@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::context::Context;
 use crate::peer::fake_server::{Request, RequestStream};
+use crate::peer::finished::Finished;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, FrameStream, receive_handshake};
 use crate::system::launch::{Launch, Launched};
 use crate::system::process::Ended;
@@ -182,69 +183,6 @@ pub struct WrapperRun {
     transcript: Transcript,
 }
 
-/// What a finished wrapper left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// How it ended.
-    pub ended: Ended,
-    /// Its standard output, where the suite had it.
-    pub output: Vec<u8>,
-    /// Its standard error, where the suite had it.
-    pub error: Vec<u8>,
-}
-
-impl Finished {
-    /// Its standard error as text.
-    pub fn error_text(&self) -> String {
-        String::from_utf8_lossy(&self.error).into_owned()
-    }
-
-    /// Its standard output as text.
-    pub fn output_text(&self) -> String {
-        String::from_utf8_lossy(&self.output).into_owned()
-    }
-
-    /// Demands this exit status.
-    pub fn expect_status(&self, status: i32) -> Verdict {
-        crate::case::expect::equal("the wrapper's end", Ended::Exited(status), self.ended)
-    }
-
-    /// Demands that standard output is empty.
-    pub fn expect_no_output(&self) -> Verdict {
-        crate::case::expect::equal("standard output", "", &*self.output_text())
-    }
-
-    /// Demands a refusal where no status is prescribed: not 0, one line on standard error, nothing executed.
-    pub fn expect_refused(&self) -> Verdict {
-        crate::case::expect::that(
-            matches!(self.ended, Ended::Exited(status) if status != 0),
-            "a refusal: an exit status that is not 0",
-            self.ended,
-        )?;
-        self.expect_one_line()?;
-        self.expect_no_output()
-    }
-
-    /// Demands one line on standard error.
-    pub fn expect_one_line(&self) -> Verdict {
-        let text = self.error_text();
-        let one_line = text.lines().count() == 1 && text.ends_with('\n') && !text.trim().is_empty();
-        crate::case::expect::that(
-            one_line && !text.contains("panicked"),
-            "one line on standard error that names the cause",
-            format_args!("standard error: {text:?}"),
-        )
-    }
-
-    /// Demands a closed failure (`wrapper.fail-closed`): status 126 and one line on standard error that names
-    /// the cause; and that the wrapper did not crash.
-    pub fn expect_failed_closed(&self) -> Verdict {
-        self.expect_status(126)?;
-        self.expect_one_line()?;
-        self.expect_no_output()
-    }
-}
-
 impl WrapperRun {
     /// Receives the handshake and returns the server's side of the request stream.
     ///
@@ -286,17 +224,6 @@ impl WrapperRun {
         })
     }
 
-    /// Takes one datagram off the escalation socket, whatever it is.
-    pub fn skip_datagram(&self) -> Verdict {
-        let server_end = self
-            .server_end
-            .as_ref()
-            .ok_or_else(|| harness("the escalation socket has been closed"))?;
-        receive_handshake(server_end, Instant::now())?
-            .map(drop)
-            .ok_or_else(|| harness("no datagram to skip"))
-    }
-
     /// Demands that no handshake has been sent.
     pub fn expect_no_handshake(&self) -> Verdict {
         let server_end = self
@@ -333,6 +260,7 @@ impl WrapperRun {
             Capture::Elsewhere => Ok(Vec::new()),
         };
         let finished = Finished {
+            what: "the wrapper",
             ended,
             output: text(&self.output)?,
             error: text(&self.error)?,

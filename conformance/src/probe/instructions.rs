@@ -20,7 +20,7 @@ use super::{own, terminal};
 pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
     let mut output = io::stdout().lock();
     if arguments.iter().any(|argument| argument == b"pause") {
-        // Before anything is said that somebody may wait for.
+        // Before any output that another process may wait for.
         terminal::hold_continuations()?;
     }
     for argument in arguments.iter().skip(1) {
@@ -83,7 +83,7 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
             b"resized" => terminal::wait_for_resize(&mut output)?,
             b"ignore" => {
                 let signal = nix::sys::signal::Signal::try_from(number(rest)?)?;
-                // SAFETY: SIG_IGN is no handler.
+                // SAFETY: SIG_IGN runs no code.
                 unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn)? };
             }
             b"stop" => {

@@ -1,4 +1,4 @@
-//! The probe: a program that reports what it was started with, and then does what a case tells it.
+//! The probe: a program that reports what it was started with, and then follows the case's orders.
 //!
 //! It is this executable under another name, with a plan beside it ([`plan`]). It first takes a [`report`] of
 //! everything it inherited, then either acts by the plan alone, or connects to the case and obeys ([`remote`]).
@@ -22,7 +22,7 @@ pub fn run(plan: Plan) -> i32 {
     match follow(&plan, report) {
         Ok(status) => status,
         Err(error) => {
-            // Seen in the implementation's standard error; 99 is no status that a case uses.
+            // Shows up on the implementation's standard error; no case uses status 99.
             eprintln!("probe: {error}");
             99
         }

@@ -64,7 +64,7 @@ pub fn beside_executable() -> Option<Plan> {
     match serde_json::from_slice(&text) {
         Ok(plan) => Some(plan),
         Err(error) => {
-            eprintln!("probe: the plan beside the executable is no plan: {error}");
+            eprintln!("probe: cannot read the plan beside the executable: {error}");
             std::process::exit(99);
         }
     }

@@ -154,7 +154,7 @@ pub fn obey(socket: &Path, report: Report) -> io::Result<i32> {
 fn high_descriptor(stream: UnixStream) -> io::Result<UnixStream> {
     let high = nix::fcntl::fcntl(&stream, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(700))
         .or_else(|_| nix::fcntl::fcntl(&stream, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3)))?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and nothing else owns it.
     Ok(unsafe { UnixStream::from_raw_fd(high) })
 }
 
@@ -316,7 +316,7 @@ fn carry_out(order: &Order, stream: &UnixStream) -> io::Result<Answer> {
                 .exec());
         }
         Order::Ignore(signal) => {
-            // SAFETY: SIG_IGN is no handler.
+            // SAFETY: SIG_IGN runs no code.
             if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
                 return Err(io::Error::last_os_error());
             }

@@ -114,11 +114,6 @@ impl Report {
         self.ignored & (1 << (signal - 1)) != 0
     }
 
-    /// Whether `signal` was blocked.
-    pub fn blocks(&self, signal: i32) -> bool {
-        self.blocked & (1 << (signal - 1)) != 0
-    }
-
     /// Writes the report as a file of its own into `directory`, whole or not at all.
     ///
     /// # Errors

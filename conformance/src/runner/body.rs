@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Assignment;
 use super::channel::Secret;
-use crate::case::context::Context;
+use crate::case::context::{Context, Inodes};
+use crate::spec::requirements::Role;
 use crate::suite;
 use crate::transcript::Transcript;
 use crate::verdict::{Verdict, harness};
@@ -53,7 +54,17 @@ pub fn run(assignment: Assignment, pipe: File) {
 fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
     let case =
         suite::find(&assignment.case).ok_or_else(|| harness(format_args!("no case {}", assignment.case)))?;
-    let mut context = Context::new(assignment.settings, &assignment.directory, transcript)?;
+    let inodes = match case.role {
+        Role::Server | Role::E2e => Inodes::OfEachProgram,
+        Role::Wrapper | Role::Shell => Inodes::OfTheCase,
+    };
+    let mut context = Context::new(
+        assignment.settings,
+        assignment.probe_executable,
+        inodes,
+        &assignment.directory,
+        transcript,
+    )?;
     std::env::set_current_dir(context.directory())?;
     (case.run)(&mut context)
 }

@@ -138,15 +138,18 @@ fn reap_all() -> Result<(), CaseError> {
     }
 }
 
-/// Bytes that the files in `directory` and below occupy; links are not followed, and what vanishes meanwhile is nothing.
-pub fn bytes_below(directory: &Path) -> u64 {
+/// Bytes that the files in `directory` and below occupy, but for those names directly in it; links are not followed, and what vanishes meanwhile is nothing.
+pub fn bytes_below(directory: &Path, except: &[&str]) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
     };
     let mut bytes = 0;
     for entry in entries.filter_map(Result::ok) {
+        if except.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes += bytes_below(&entry.path()),
+            Ok(metadata) if metadata.is_dir() => bytes += bytes_below(&entry.path(), &[]),
             Ok(metadata) => bytes += metadata.blocks() * 512,
             Err(_) => {}
         }

@@ -26,8 +26,8 @@ use crate::verdict::{CaseError, Verdict};
 /// Lines of the wire that are kept at each end of a long transcript.
 const TRANSCRIPT_LINES: usize = 150;
 
-/// Bytes that a case may have in its directory: its programs, which are copies of this executable, and what they write.
-const WRITTEN_BYTES: u64 = 1 << 30;
+/// Bytes that may be written into a case's directory, standard errors included, beside the suite's own programs.
+const WRITTEN_BYTES: u64 = 256 << 20;
 
 /// How often the supervisor looks at that. The kernel tells nobody that a file has grown beyond a size.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
@@ -147,7 +147,7 @@ impl Watch {
                 Some(Seen::Deadline)
             } else if now >= next_look {
                 next_look = now + BETWEEN_LOOKS;
-                let written = census::bytes_below(directory);
+                let written = census::bytes_below(directory, &["bin", "probe"]);
                 (written > WRITTEN_BYTES).then_some(Seen::Flood(written))
             } else {
                 None

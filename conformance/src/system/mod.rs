@@ -1,4 +1,4 @@
-//! The system's side of a case: processes with exact descriptors and signal state, waiting, system call filters.
+//! System services for cases: processes with exact descriptors and signal state, waiting, system call filters.
 
 pub mod filter;
 pub mod launch;

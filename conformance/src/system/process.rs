@@ -56,7 +56,7 @@ impl ProcessHandle {
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
         match Errno::result(descriptor) {
             Ok(descriptor) => {
-                // SAFETY: the descriptor is new and nobody else's.
+                // SAFETY: the descriptor is new and nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
                 Ok(Some(ProcessHandle { pid, descriptor }))
             }
@@ -89,7 +89,7 @@ impl ProcessHandle {
         ))
     }
 
-    /// Sends a signal to this very process; an already ended one is no error.
+    /// Sends a signal to this very process; it is not an error if it has already ended.
     pub fn signal(&self, signal: i32) -> Result<(), CaseError> {
         // SAFETY: pidfd_send_signal(2) with a null siginfo takes no memory of ours.
         let status = unsafe {
@@ -112,7 +112,7 @@ impl ProcessHandle {
         let waited = wait_for(libc::P_PID, self.pid.as_raw(), libc::WEXITED)?;
         waited
             .and_then(|waited| waited.ended())
-            .ok_or_else(|| crate::verdict::harness("waitid gave something that is no end"))
+            .ok_or_else(|| crate::verdict::harness("waitid reported something other than an end"))
     }
 }
 

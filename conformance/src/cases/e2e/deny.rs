@@ -2,17 +2,15 @@
 
 use std::fs;
 
-use super::support::{EndToEnd, commands, denial, expect_transcript, run_once};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::spec::requirements::Role;
+use crate::stage::e2e::{EndToEnd, commands, denial, expect_transcript, run_once};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.deny/list-and-condition", list_and_condition),

@@ -2,15 +2,10 @@
 //!
 //! `support` drives the three, `terminal` on a terminal; each other file begins with its table.
 
-mod support;
-mod terminal;
-
 pub mod deny;
 pub mod nested;
 pub mod pipeline;
-pub mod random;
 pub mod scripts;
-pub mod side_by_side;
 pub mod status;
 pub mod tty_prompt;
 pub mod tty_signals;
@@ -20,13 +15,13 @@ use crate::case::Table;
 
 /// The tables of this area.
 pub const TABLES: &[Table] = &[
-    scripts::CASES,
-    random::CASES,
+    scripts::fixtures::CASES,
+    scripts::as_stock::CASES,
+    scripts::random::CASES,
     status::CASES,
     deny::CASES,
     pipeline::CASES,
     nested::CASES,
-    side_by_side::CASES,
     tty_prompt::CASES,
     tty_signals::CASES,
     tty_teardown::CASES,

@@ -1,15 +1,13 @@
 //! e2e.nested: commands of a shell that the shell has started are intercepted too.
 
-use super::support::{EndToEnd, commands, denial, expect_transcript, file_name};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::spec::requirements::Role;
+use crate::stage::e2e::{EndToEnd, commands, denial, expect_transcript, file_name};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.nested/depths", depths),

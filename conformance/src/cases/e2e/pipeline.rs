@@ -2,16 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::support::{EndToEnd, commands, denial, expect_transcript};
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::probe::instructions::checksum_of_pattern;
 use crate::spec::requirements::Role;
+use crate::stage::e2e::{EndToEnd, commands, denial, expect_transcript};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.pipeline/escalated-stages", escalated_stages).within_seconds(120),

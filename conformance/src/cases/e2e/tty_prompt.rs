@@ -1,19 +1,17 @@
 //! e2e.tty.prompt: an interactive shell works as usual.
 
-use super::support::commands;
-use super::terminal::{NAMES, TerminalShell, as_on_stock};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::terminal::PROMPT;
 use crate::spec::requirements::Role;
+use crate::stage::e2e::commands;
+use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock};
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.prompt/commands", prompt_and_commands),
@@ -80,7 +78,7 @@ fn terminal_under_both(context: &mut Context) -> Verdict {
     })
 }
 
-/// A new size is told to the command that runs in the foreground.
+/// A new window size reaches the command in the foreground.
 fn window_size(context: &mut Context) -> Verdict {
     as_on_stock(context, |terminal| {
         for (number, name) in NAMES.into_iter().enumerate() {

@@ -2,20 +2,18 @@
 
 use std::time::Instant;
 
-use super::support::commands;
-use super::terminal::{NAMES, TerminalShell, as_on_stock};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::terminal::{PROMPT, Terminal};
 use crate::spec::requirements::Role;
+use crate::stage::e2e::commands;
+use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock};
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.signals/ctrl-c", ctrl_c),
@@ -192,7 +190,7 @@ fn own_stop(context: &mut Context) -> Verdict {
     })
 }
 
-/// The keys act on a command whose standard streams are no terminal, too.
+/// The keys act on a command whose standard streams are not the terminal, too.
 fn redirected_streams(context: &mut Context) -> Verdict {
     as_on_stock(context, |terminal| {
         for name in NAMES {

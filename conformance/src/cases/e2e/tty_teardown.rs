@@ -1,7 +1,5 @@
 //! e2e.tty.teardown: closing a terminal session ends everything that was started in it.
 
-use super::support::commands;
-use super::terminal::{NAMES, TerminalShell};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,12 +8,12 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::terminal::PROMPT;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::e2e::commands;
+use crate::stage::e2e::terminal::{NAMES, TerminalShell};
 use crate::system::process::ProcessHandle;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.teardown/terminal-closed", terminal_closed),

@@ -1,8 +1,7 @@
-//! The decision as the server sends it, and what it does and doesn't do then.
+//! The decision as the server sends it, and what the server does and doesn't do after it.
 
 use serde_json::json;
 
-use super::scene::{Scene, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,10 +9,11 @@ use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::Received;
 use crate::spec::requirements::{Level, Role};
+use crate::stage::descriptors::null;
+use crate::stage::server::Stage;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.decision/run", run),
@@ -27,53 +27,53 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.decision/a-second-request-on-a-stream", a_second_request_on_a_stream).at(Level::Hardened),
 ]);
 
-/// Run is told, the stream is closed, and the server itself executes nothing.
+/// Run is sent, the stream is closed, and the server itself executes nothing.
 fn run(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
-    // What the first ones start has the time of all the others to show itself.
+    // Anything that the first requests start has the time of all the others to show.
     for _ in 0..30 {
-        let request = scene.request(program.text(), &["program"]);
-        let (mut requester, decision) = scene.ask(&request)?;
+        let request = stage.request(program.text(), &["program"]);
+        let (mut requester, decision) = stage.ask(&request)?;
         decision.answer(&Answer::Run)?;
         requester.expect_action(&json!("Run"))?;
-        requester.frames.expect_end("after Run nothing more is said")?;
-        scene.sentinel()?;
+        requester.frames.expect_end("after Run nothing more is sent")?;
+        stage.sentinel()?;
     }
     program.expect_not_started()?;
-    scene.end()
+    stage.finish()
 }
 
-/// Escalate is told, and nothing starts before the descriptor message is there.
+/// Escalate is sent, and nothing starts before the descriptor message has arrived.
 fn escalate(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = ConnectedProgram::new(context, "program")?;
-    let request = scene.request(program.text(), &["program"]);
-    let (mut requester, decision) = scene.ask(&request)?;
+    let request = stage.request(program.text(), &["program"]);
+    let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Escalate)?;
     requester.expect_action(&json!("Escalate"))?;
-    scene.sentinel()?;
+    stage.sentinel()?;
     program.expect_no_start()?;
-    scene.expect_nothing_yet(&requester, "the server waits for the descriptor message")?;
+    stage.expect_nothing_yet(&requester, "the server waits for the descriptor message")?;
     let null = null()?;
     requester.send_descriptors(&[(0, &null), (1, &null), (2, &null)])?;
     let mut probe = program.accept("the escalated child")?;
     probe.send(&crate::probe::remote::Order::Exit(0))?;
     requester.expect_exit_code(0)?;
-    scene.end()
+    stage.finish()
 }
 
-fn expect_denial(scene: &mut Scene, reason: Option<&str>) -> Verdict {
-    let request = scene.request("/bin/sh", &["x"]);
-    let (mut requester, decision) = scene.ask(&request)?;
+fn expect_denial(stage: &mut Stage, reason: Option<&str>) -> Verdict {
+    let request = stage.request("/bin/sh", &["x"]);
+    let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Deny(reason.map(str::to_owned)))?;
     requester.expect_action(&json!({"Deny": {"reason": reason}}))?;
-    requester.frames.expect_end("after Deny nothing more is said")
+    requester.frames.expect_end("after Deny nothing more is sent")
 }
 
 /// The policy's reason arrives as the policy gave it.
 fn deny_with_a_reason(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let reasons = [
         "no",
         "not on a Sunday",
@@ -85,50 +85,50 @@ fn deny_with_a_reason(context: &mut Context) -> Verdict {
         "{\"action\":\"Run\"}",
     ];
     for reason in reasons {
-        expect_denial(&mut scene, Some(reason))?;
+        expect_denial(&mut stage, Some(reason))?;
     }
-    scene.end()
+    stage.finish()
 }
 
-/// Where the policy gave no reason, the reason is null.
+/// If the policy gave no reason, the reason is null.
 fn deny_without_a_reason(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
-    expect_denial(&mut scene, None)?;
-    scene.end()
+    let mut stage = Stage::new(context)?.decide_by_hand();
+    expect_denial(&mut stage, None)?;
+    stage.finish()
 }
 
 /// A reason of 100 KiB arrives whole.
 fn long_reason(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let reason: String = (0..)
         .map(|line| format!("{line}: because\n"))
         .take(8_000)
         .collect();
-    expect_denial(&mut scene, Some(&reason))?;
-    scene.end()
+    expect_denial(&mut stage, Some(&reason))?;
+    stage.finish()
 }
 
 /// Twenty requests are twenty questions.
 fn asked_once(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     for answer in [Answer::Run, Answer::Deny(None)].iter().cycle().take(20) {
-        let request = scene.request("/bin/sh", &["x"]);
-        let (mut requester, decision) = scene.ask(&request)?;
+        let request = stage.request("/bin/sh", &["x"]);
+        let (mut requester, decision) = stage.ask(&request)?;
         decision.answer(answer)?;
         requester.frames.expect_frame("a decision")?;
         requester
             .frames
-            .expect_end("after Run and Deny nothing more is said")?;
+            .expect_end("after Run and Deny nothing more is sent")?;
     }
     // Its question is the next one: nothing was asked twice.
-    scene.sentinel()?;
-    scene.shim.expect_no_decision()?;
-    scene.end()
+    stage.sentinel()?;
+    stage.shim.expect_no_decision()?;
+    stage.finish()
 }
 
 /// The same request again is a new question, with an answer of its own.
 fn not_remembered(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     for (answer, action) in [
         (Answer::Run, json!("Run")),
         (
@@ -138,20 +138,20 @@ fn not_remembered(context: &mut Context) -> Verdict {
         (Answer::Run, json!("Run")),
         (Answer::Deny(None), json!({"Deny": {"reason": null}})),
     ] {
-        let request = scene.request("/bin/sh", &["x", "y"]);
-        let (mut requester, decision) = scene.ask(&request)?;
+        let request = stage.request("/bin/sh", &["x", "y"]);
+        let (mut requester, decision) = stage.ask(&request)?;
         decision.answer(&answer)?;
         requester.expect_action(&action)?;
     }
-    scene.end()
+    stage.finish()
 }
 
-/// After Deny nothing is executed, also if the wrapper sends descriptors nevertheless.
+/// After Deny nothing is executed, even if the wrapper sends descriptors.
 fn deny_executes_nothing(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let program = Program::new(context, "program", [])?;
-    let request = scene.request(program.text(), &["program"]);
-    let (mut requester, decision) = scene.ask(&request)?;
+    let request = stage.request(program.text(), &["program"]);
+    let (mut requester, decision) = stage.ask(&request)?;
     decision.answer(&Answer::Deny(Some("no".to_owned())))?;
     requester.expect_action(&json!({"Deny": {"reason": "no"}}))?;
     let null = null()?;
@@ -160,24 +160,24 @@ fn deny_executes_nothing(context: &mut Context) -> Verdict {
     let _ = requester
         .frames
         .try_send_bytes(&message, &[std::os::fd::AsRawFd::as_raw_fd(&null)]);
-    requester.frames.expect_end("after Deny nothing more is said")?;
-    scene.sentinel()?;
+    requester.frames.expect_end("after Deny nothing more is sent")?;
+    stage.sentinel()?;
     program.expect_not_started()?;
-    scene.end()
+    stage.finish()
 }
 
 /// A second request on a stream doesn't change what was decided on: the first one runs, or nothing.
 fn a_second_request_on_a_stream(context: &mut Context) -> Verdict {
-    let mut scene = Scene::new(context)?;
+    let mut stage = Stage::new(context)?.decide_by_hand();
     let decided = Program::new(context, "decided", [])?;
     let other = Program::new(context, "other", [])?;
-    let request = scene.request(decided.text(), &["decided"]);
-    let (mut requester, decision) = scene.ask(&request)?;
-    requester.request(&scene.request(other.text(), &["decided"]))?;
-    // What comes while the policy is deciding is there before the answer.
-    let mut second = scene.session.socket.open()?;
-    second.request(&scene.request("/bin/sh", &["sentinel"]))?;
-    let sentinel = scene.shim.next_decision()?;
+    let request = stage.request(decided.text(), &["decided"]);
+    let (mut requester, decision) = stage.ask(&request)?;
+    requester.request(&stage.request(other.text(), &["decided"]))?;
+    // Sent while the policy is deciding, it arrives before the answer.
+    let mut second = stage.session.socket.open()?;
+    second.request(&stage.request("/bin/sh", &["sentinel"]))?;
+    let sentinel = stage.shim.next_decision()?;
     expect::equal(
         "argv of the sentinel",
         vec!["sentinel"],
@@ -206,7 +206,7 @@ fn a_second_request_on_a_stream(context: &mut Context) -> Verdict {
             return Err(violation("the decision, or the end of the stream", "neither"));
         }
     }
-    scene.sentinel()?;
+    stage.sentinel()?;
     other.expect_not_started()?;
-    scene.end()
+    stage.finish()
 }

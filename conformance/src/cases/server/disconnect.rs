@@ -2,8 +2,6 @@
 
 use serde_json::json;
 
-use super::child_signals::stop;
-use super::escalated::{Kin, Stage, expect_alive, expect_all_end, expect_none_lives, fork, null};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -12,12 +10,15 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
+use crate::stage::descriptors::null;
+use crate::stage::processes::{Kin, expect_alive, expect_all_end, expect_none_lives, fork};
+use crate::stage::server::Stage;
+use crate::stage::signals::stop;
 use crate::system::launch::{Launch, duplicate, pipe};
 use crate::system::process;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.disconnect/while-running", while_running),
@@ -134,7 +135,7 @@ fn between_escalate_and_descriptors(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = Program::new(context, "program", [])?;
     for _ in 0..10 {
-        drop(stage.ask(&stage.request_for(program.text()))?);
+        drop(stage.granted(&stage.request_for(program.text()))?);
         stage.sentinel()?;
     }
     program.expect_not_started()?;
@@ -150,7 +151,7 @@ fn in_the_descriptor_message(context: &mut Context) -> Verdict {
     for length in [1, 4, 5, bytes.len() - 1] {
         let (mut reader, writer) = pipe()?;
         let null = null()?;
-        let mut requester = stage.ask(&stage.request_for(program.text()))?;
+        let mut requester = stage.granted(&stage.request_for(program.text()))?;
         requester
             .frames
             .send_bytes(&bytes[..length], &[null.as_raw_fd(), writer.as_raw_fd()])?;
@@ -175,7 +176,7 @@ fn expect_end_of_pipe(context: &Context, reader: &mut std::fs::File, what: &str)
         })
 }
 
-/// A wrapper that goes right after its descriptor message: whatever was started of it ends. Fifty times.
+/// A wrapper that goes right after its descriptor message: any child that was started ends. Fifty times.
 fn right_after_the_descriptors(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -183,7 +184,7 @@ fn right_after_the_descriptors(context: &mut Context) -> Verdict {
     let mut pipes = Vec::new();
     for _ in 0..50 {
         let (reader, writer) = pipe()?;
-        let mut requester = stage.ask(&stage.request_for(program.text()))?;
+        let mut requester = stage.granted(&stage.request_for(program.text()))?;
         requester.send_descriptors(&[(0, &null), (1, &writer)])?;
         pipes.push(reader);
     }
@@ -235,7 +236,7 @@ fn stopped(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A wrapper that goes with half a signal frame sent is gone all the same.
+/// A wrapper that goes after half a signal frame is gone all the same.
 fn in_a_signal_frame(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -256,7 +257,7 @@ fn wrapper_is_killed(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
     let player = ConnectedProgram::new(context, "wrapper")?;
-    let requester = stage.ask(&stage.request_for(program.text()))?;
+    let requester = stage.granted(&stage.request_for(program.text()))?;
     let mut process = Launch::new(player.text(), context.work_directory())
         .descriptor(50, duplicate(requester.frames.socket())?)
         .start()?;
@@ -301,7 +302,7 @@ fn others_live(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// What the child held is closed: pipes of a tree that was ended have their end of file.
+/// The descriptors of an ended tree are closed: its pipes come to their end of file.
 fn descriptors_are_closed(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -323,7 +324,7 @@ fn half_closed(context: &mut Context) -> Verdict {
     let handle = escalated.child.process()?;
     escalated.requester.frames.shutdown_write()?;
     stage.sentinel()?;
-    // Where the server took it for the end, the child is gone or about to go, and the order may not reach it.
+    // If the server took it for the end, the child is gone or about to go, and the order may not reach it.
     let ordered = escalated.child.send(&Order::Exit(3));
     handle.expect_end("the child", context.patience())?;
     match escalated.requester.frames.receive()? {

@@ -1,76 +1,63 @@
-//! Cases that judge a server through its shim: the suite is shell and wrapper.
+//! Cases that judge a server through its shim: the suite plays the shell and the wrapper.
 
-pub mod child_signals;
-pub mod closing;
 pub mod concurrent;
-pub mod courses;
 pub mod decision;
-pub mod descriptor_map;
 pub mod disconnect;
-pub mod end_of_file;
-pub mod environment;
+pub mod env_loader;
 pub mod escalate;
-pub mod escalated;
 pub mod exec;
+pub mod fds_invalid;
 pub mod handshake;
 pub mod hostile;
-pub mod hostile_handshakes;
-pub mod hostile_streams;
-pub mod invalid_descriptors;
 pub mod leak;
-pub mod overlay;
 pub mod policy;
-pub mod policy_error;
-pub mod same_file;
-pub mod scene;
-pub mod server_killed;
-pub mod sessions;
+pub mod session;
 pub mod signal_frame;
-pub mod socket;
-pub mod socket_race;
-pub mod spawn_error;
 pub mod stopped;
-pub mod stress;
 pub mod teardown;
-pub mod toctou;
-pub mod tree;
-pub mod umask;
-pub mod usage;
 
 use crate::case::Table;
 
 /// The tables of this area.
 pub const TABLES: &[Table] = &[
-    overlay::CASES,
-    socket::CASES,
-    sessions::CASES,
-    policy::CASES,
+    session::overlay::CASES,
+    session::lazy::CASES,
+    session::socket::CASES,
+    session::socket_no_race::CASES,
+    session::independent::CASES,
+    policy::input::CASES,
+    policy::error::CASES,
+    policy::same_file::CASES,
     decision::CASES,
     handshake::CASES,
     concurrent::CASES,
-    escalate::CASES,
-    exec::CASES,
-    closing::CASES,
-    environment::CASES,
-    descriptor_map::CASES,
-    end_of_file::CASES,
-    child_signals::CASES,
-    spawn_error::CASES,
-    umask::CASES,
+    env_loader::CASES,
     signal_frame::CASES,
     stopped::CASES,
     disconnect::CASES,
-    teardown::CASES,
-    tree::CASES,
-    server_killed::CASES,
-    socket_race::CASES,
-    toctou::CASES,
-    invalid_descriptors::CASES,
-    policy_error::CASES,
-    same_file::CASES,
-    hostile_handshakes::CASES,
-    hostile_streams::CASES,
-    leak::CASES,
-    stress::CASES,
-    courses::CASES,
+    fds_invalid::CASES,
+    escalate::child::CASES,
+    escalate::env::CASES,
+    escalate::fd_map::CASES,
+    escalate::fds_only::CASES,
+    escalate::eof::CASES,
+    escalate::signals::CASES,
+    escalate::killed::CASES,
+    escalate::spawn_error::CASES,
+    escalate::umask::CASES,
+    exec::shell::CASES,
+    exec::teardown::CASES,
+    exec::timeout::CASES,
+    teardown::close_worker::CASES,
+    teardown::close_child::CASES,
+    teardown::close_listener::CASES,
+    teardown::cancel::CASES,
+    teardown::tree::endings::CASES,
+    teardown::tree::model::CASES,
+    teardown::server_killed::CASES,
+    hostile::toctou::CASES,
+    hostile::handshakes::CASES,
+    hostile::streams::CASES,
+    leak::rounds::CASES,
+    leak::stress::CASES,
 ];

@@ -1,9 +1,7 @@
-//! Signal frames: delivered to the escalated child's process group, and to nobody else.
+//! Signal frames: delivered to the escalated child's process group, and to no other process.
 
 use serde_json::{Value, json};
 
-use super::child_signals::{OF_THE_LIBRARY, expect_killed, is_deadly, stopped_within};
-use super::escalated::{Escalated, Kin, Stage, fork};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -12,10 +10,12 @@ use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::processes::{Kin, fork};
+use crate::stage::server::{Escalated, Stage};
+use crate::stage::signals::{OF_THE_LIBRARY, expect_killed, is_deadly, stop, stopped_within};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
-#[rustfmt::skip]
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.signal-frame/to-the-group", to_the_group).needs("signals"),
@@ -118,7 +118,7 @@ fn expect_each(context: &Context, signals: &[i32], rounds: usize) -> Verdict {
     stage.finish()
 }
 
-/// Every number from 1 to 64, the C library's own aside, has the effect on a plain child that this signal has.
+/// Each number from 1 to 64, but for the C library's own, has the effect of that signal on a plain child.
 fn every_number(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -208,7 +208,7 @@ fn right_after_the_descriptors(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
     for _ in 0..30 {
-        let mut requester = stage.ask(&stage.request_for(program.text()))?;
+        let mut requester = stage.granted(&stage.request_for(program.text()))?;
         let mut bytes = frame(b"{\"fds\":[],\"signals\":true}");
         bytes.extend(frame(b"{\"signal\":15}"));
         requester.frames.send_bytes(&bytes, &[])?;
@@ -221,9 +221,9 @@ fn right_after_the_descriptors(context: &mut Context) -> Verdict {
 fn to_a_stopped_child(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    // Without the announcement of `stopped` messages there would be none; here they may come or not.
+    // The wrapper announced `signals`, so stopped messages may come here.
     let mut escalated = escalate(&mut stage, &program)?;
-    super::child_signals::stop(&escalated.child.process()?, context.patience())?;
+    stop(&escalated.child.process()?, context.patience())?;
     escalated.requester.signal(libc::SIGTERM)?;
     escalated.requester.signal(libc::SIGCONT)?;
     loop {
@@ -240,7 +240,7 @@ fn to_a_stopped_child(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A number that isn't a signal goes to nobody: not to the child, not to another child, not to the server.
+/// A number that isn't a signal has no effect on any process: the child, another child, the server.
 fn impossible_numbers(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -304,7 +304,7 @@ fn impossible_numbers(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A frame that comes when the child has ended harms nobody, and the result is there. Thirty times.
+/// A frame that comes when the child has ended harms no other process, and the result comes. Thirty times.
 fn after_the_end(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -344,9 +344,9 @@ fn without_the_extension(context: &mut Context) -> Verdict {
         }
         other => return Err(violation("the result", format_args!("{other:?}"))),
     }
-    // And a plain child is as deaf to a frame that arrives early.
+    // A frame that arrives early has no effect on a plain child either.
     let plain = Program::new(context, "plain", [Act::Exit(8)])?;
-    let mut requester = stage.ask(&stage.request_for(plain.text()))?;
+    let mut requester = stage.granted(&stage.request_for(plain.text()))?;
     let mut bytes = frame(b"{\"fds\":[],\"signals\":true}");
     bytes.extend(frame(b"{\"signal\":9}"));
     requester.frames.send_bytes(&bytes, &[])?;

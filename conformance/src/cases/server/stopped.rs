@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::child_signals::{expect_killed, stop};
-use super::escalated::{Escalated, Kin, Stage, fork};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::processes::{Kin, fork};
+use crate::stage::server::{Escalated, Stage};
+use crate::stage::signals::{expect_killed, stop};
 use crate::system::poll::any_readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -17,7 +18,7 @@ use crate::verdict::{CaseError, Verdict, violation};
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.stopped/by-itself", by_itself),
-    case("server.stopped/by-somebody-else", by_somebody_else),
+    case("server.stopped/by-another-process", by_another_process),
     case("server.stopped/each-signal", each_signal),
     case("server.stopped/each-time", each_time),
     case("server.stopped/not-unasked", not_unasked),
@@ -50,7 +51,7 @@ fn go_on(escalated: &mut Escalated) -> Verdict {
     escalated.child.report_again().map(drop)
 }
 
-/// A child that stops itself by SIGSTOP is told of; continued, it goes on to its result.
+/// A child that stops itself by SIGSTOP is reported; once continued, it runs to its result.
 fn by_itself(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -65,8 +66,8 @@ fn by_itself(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A child that somebody else stops is told of as well.
-fn by_somebody_else(context: &mut Context) -> Verdict {
+/// A child that another process stops is reported as well.
+fn by_another_process(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
     let mut escalated = escalate(&mut stage, &program)?;
@@ -80,7 +81,7 @@ fn by_somebody_else(context: &mut Context) -> Verdict {
 /// The message has the number of the signal that stopped the child: SIGTSTP, SIGTTIN, SIGTTOU, SIGSTOP.
 ///
 /// The kernel discards the first three in a process group that is orphaned, as it is where a server gives its
-/// children sessions of their own. Then the child doesn't stop, and there is nothing to tell.
+/// children sessions of their own. Then the child doesn't stop, and there is nothing to report.
 fn each_signal(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
@@ -95,7 +96,7 @@ fn each_signal(context: &mut Context) -> Verdict {
         ];
         if !any_readable_until(&sources, deadline)? {
             return Err(violation(
-                format_args!("{{\"stopped\":{signal}}}, or a child that goes on"),
+                format_args!("{{\"stopped\":{signal}}}, or a child that runs on"),
                 crate::system::process::describe(nix::unistd::Pid::from_raw(pid)),
             ));
         }
@@ -129,7 +130,7 @@ fn each_time(context: &mut Context) -> Verdict {
         if round % 2 == 0 {
             go_on(&mut escalated)?;
         } else {
-            // Continued by somebody else.
+            // Continued by another process than the server.
             process.signal(libc::SIGCONT)?;
             escalated.child.report_again()?;
         }
@@ -180,7 +181,7 @@ fn stopped_and_killed(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// While a child is stopped, other requests are served, and other wrappers hear nothing of it.
+/// While a child is stopped, other requests are served, and other wrappers get no message about it.
 fn others_are_served(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;

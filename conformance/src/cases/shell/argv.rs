@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -58,7 +58,7 @@ fn odd_arguments(context: &mut Context) -> Verdict {
     )
 }
 
-/// All bytes but NUL arrive, in an argument and in argv[0], also where they are no UTF-8.
+/// All bytes but NUL arrive, in an argument and in argv[0], even where they are not UTF-8.
 fn bytes(context: &mut Context) -> Verdict {
     let all: Vec<u8> = (1..=255).filter(|byte| *byte != b'\'').collect();
     let name = OsStr::from_bytes(b"tool-\xff\x80");

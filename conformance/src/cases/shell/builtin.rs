@@ -1,12 +1,12 @@
 //! shell.builtin: builtins, functions and keywords are not wrapped.
 
-use super::support::{commands, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{commands, obedient};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -68,7 +68,7 @@ fn functions(context: &mut Context) -> Verdict {
     result.expect_output("function a\nfunction b\nfunction c\nfunction d\nprogram\n")
 }
 
-/// A disabled builtin is no builtin: the program of its name is called.
+/// A disabled builtin is not used: the program of the same name is called.
 fn disabled_builtin(context: &mut Context) -> Verdict {
     let program = obedient(context, "echo")?;
     let shell = RecordedShell::new(context)?;

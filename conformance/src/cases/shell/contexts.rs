@@ -1,12 +1,13 @@
 //! shell.contexts: wrapped wherever a shell can execute something; one execution, one call.
 
-use super::support::{command, commands, obedient};
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::peer::finished::Finished;
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, commands, obedient};
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 
@@ -34,7 +35,7 @@ pub const CASES: Table = Table::of(Role::Shell, &[
 ]);
 
 /// Runs a script of commands that do nothing and succeed, and demands exactly these calls, in any order.
-fn calls(context: &Context, script: &str, names: &[&str]) -> Result<ShellResult, CaseError> {
+fn calls(context: &Context, script: &str, names: &[&str]) -> Result<Finished, CaseError> {
     let mut unique = names.to_vec();
     unique.sort_unstable();
     unique.dedup();

@@ -1,12 +1,12 @@
 //! shell.env: the command's exported environment, and nothing else.
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::peer::recording_wrapper::{Call, RecordedShell, is_wrapper_variable};
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -131,7 +131,7 @@ fn exported_functions(context: &mut Context) -> Verdict {
     expect_variables(&call, &[("BASH_FUNC_g%%", None)])
 }
 
-/// Values with newlines and with bytes that are no UTF-8 arrive as they are, and a long one whole.
+/// Values with newlines and with bytes that are not UTF-8 arrive as they are, and a long one whole.
 fn values_as_bytes(context: &mut Context) -> Verdict {
     use std::os::unix::ffi::OsStrExt;
     command(context, "tool")?;

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
+use crate::peer::finished::Finished;
 use crate::peer::program::Program;
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, obedient};
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -54,7 +55,7 @@ impl Victims {
 }
 
 /// Runs each kind of command in each context with EXEC_WRAPPER naming `wrapper`: nothing runs, each status is
-/// 126 or 127, each message names the wrapper, and the shell goes on.
+/// 126 or 127, each message names the wrapper, and the shell carries on.
 fn nothing_runs(context: &Context, victims: &Victims, wrapper: &str) -> Verdict {
     context.transcript.note(format_args!("EXEC_WRAPPER={wrapper:?}"));
     let mut shell = RecordedShell::new(context)?;
@@ -97,7 +98,7 @@ fn nothing_runs(context: &Context, victims: &Victims, wrapper: &str) -> Verdict 
     shell.expect_no_call()
 }
 
-fn expect_refused(script: &str, result: &ShellResult, wrapper: &str) -> Verdict {
+fn expect_refused(script: &str, result: &Finished, wrapper: &str) -> Verdict {
     let output = result.output_text();
     expect::that(
         output == "126\n" || output == "127\n",

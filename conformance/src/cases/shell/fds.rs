@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 
-use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -11,6 +10,7 @@ use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::{Call, ESCALATION_DESCRIPTOR, LIFELINE, RecordedShell};
 use crate::probe::report::{DescriptorReport, Report};
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, obedient};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.

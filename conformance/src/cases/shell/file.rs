@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.

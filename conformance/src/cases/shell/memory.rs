@@ -1,15 +1,16 @@
 //! shell.memory: no invalid memory access for any number of arguments. Any build can fail these cases by a
 //! crash or by wrong arguments; a sanitizer build fails by its report.
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
+use crate::peer::finished::Finished;
 use crate::peer::program::Program;
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::system::process::Ended;
 use crate::verdict::{Verdict, violation};
 
@@ -39,7 +40,7 @@ fn sweep(shell: &RecordedShell, command: &str) -> String {
 }
 
 /// The sanitizers' words on standard error, wherever they come from.
-fn expect_no_report(result: &ShellResult) -> Verdict {
+fn expect_no_report(result: &Finished) -> Verdict {
     let text = result.error_text();
     for word in [
         "Sanitizer",
@@ -58,7 +59,7 @@ fn expect_no_report(result: &ShellResult) -> Verdict {
 }
 
 fn prepare(shell: &mut RecordedShell) {
-    // What a shell has not freed at its exit is no invalid access.
+    // Memory not freed at exit is not an invalid access.
     shell.set_variable("ASAN_OPTIONS", Some("detect_leaks=0".as_ref()));
     shell.be_patient(20);
 }

@@ -2,9 +2,6 @@
 //!
 //! Each file begins with its table; `support` has what several of them need.
 
-mod generator;
-mod support;
-
 pub mod argv;
 pub mod builtin;
 pub mod contexts;
@@ -21,7 +18,6 @@ pub mod script;
 pub mod signals;
 pub mod status;
 pub mod sticky;
-pub mod terminal;
 pub mod transparent;
 pub mod wrap;
 
@@ -47,5 +43,4 @@ pub const TABLES: &[Table] = &[
     memory::CASES,
     transparent::CASES,
     own_suite::CASES,
-    terminal::CASES,
 ];

@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::support::{as_stock, as_stock_without_calls, command, obedient};
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
 use crate::spec::requirements::Role;
+use crate::stage::shell::{as_stock, as_stock_without_calls, command, obedient};
 use crate::verdict::Verdict;
 
 /// The cases of this file.

@@ -1,11 +1,11 @@
 //! shell.off: without an EXEC_WRAPPER that counts, the shell is the stock shell.
 
-use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, obedient};
 use crate::verdict::Verdict;
 
 /// The cases of this file.

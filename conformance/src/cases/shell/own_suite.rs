@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::dialect::{Dialect, no_such_syntax};
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::peer::finished::Finished;
+use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
 use crate::verdict::{CaseError, Verdict};
 
@@ -69,7 +70,7 @@ fn chosen_tests(context: &mut Context) -> Verdict {
         Dialect::Zsh => ZSH,
         Dialect::Other => return Err(no_such_syntax("the tests of another shell")),
     };
-    // One copy for all tests: as in a run of the suite, none minds what those before it have left.
+    // One copy for all tests: as in a run of the suite, a test does not depend on what earlier ones left behind.
     furnish(
         &context.work_directory(),
         &beside(context.shell()?)?,
@@ -82,7 +83,7 @@ fn chosen_tests(context: &mut Context) -> Verdict {
         shell.set_variable("THIS_SH", Some(path.as_ref()));
         shell.set_variable("TEST", Some(test.as_ref()));
         shell.set_variable("BASH_TSTOUT", Some("output".as_ref()));
-        let run = |wrapped: bool| -> Result<ShellResult, CaseError> {
+        let run = |wrapped: bool| -> Result<Finished, CaseError> {
             let arguments = shell.command_arguments(suite.script);
             let launch = if wrapped {
                 shell.launch(arguments)?

@@ -1,12 +1,12 @@
 //! shell.pid: the process that executes the wrapper is the one that the shell knows.
 
-use super::support::{command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, obedient};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
@@ -84,7 +84,7 @@ fn kill_and_wait(context: &mut Context) -> Verdict {
     let program = ConnectedProgram::new(context, "lasting")?;
     obedient(context, "tool")?;
     let shell = RecordedShell::new(context)?;
-    // The script goes on when the case has seen the program: the reading end of the pipe gets a line.
+    // The script continues once the case has seen the program: the case writes a line into the pipe.
     let (reader, mut writer) = crate::system::launch::pipe()?;
     let launch = shell
         .launch(shell.command_arguments("lasting & read go <&9; kill -TERM $!; wait $!; echo $?"))?

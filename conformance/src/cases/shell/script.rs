@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use super::support::{as_stock, command, obedient};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,6 +9,7 @@ use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{as_stock, command, obedient};
 use crate::verdict::Verdict;
 
 /// The cases of this file.

@@ -1,13 +1,16 @@
 //! shell.signals: dispositions, mask, process group and foreground process group.
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
+use crate::peer::terminal::Terminal;
 use crate::probe::report::Report;
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
+use crate::stage::shell::terminal::led;
+use crate::system::launch::Launch;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -18,6 +21,7 @@ pub const CASES: Table = Table::of(Role::Shell, &[
     case("shell.signals/background", background),
     case("shell.signals/mask", mask),
     case("shell.signals/process-groups", process_groups),
+    case("shell.signals/foreground", foreground),
 ]);
 
 /// Runs a script of calls of `tool` in the stock shell and under the recorder, with a changed launch, and
@@ -25,7 +29,7 @@ pub const CASES: Table = Table::of(Role::Shell, &[
 fn reports(
     context: &Context,
     script: &str,
-    change: impl Fn(crate::system::launch::Launch) -> crate::system::launch::Launch,
+    change: impl Fn(Launch) -> Launch,
 ) -> Result<(Vec<Report>, Vec<Report>), CaseError> {
     let program = command(context, &format!("tool-{}", context.next_number()))?;
     let name = program.path.file_name().unwrap_or_default().to_string_lossy();
@@ -173,4 +177,58 @@ fn process_groups(context: &mut Context) -> Verdict {
         )?;
     }
     Ok(())
+}
+
+/// The wrapper's process group is in the foreground before the wrapper runs, or not at all for a background
+/// job; groups and dispositions are the stock shell's.
+fn foreground(context: &mut Context) -> Verdict {
+    let dialogue = |terminal: &mut Terminal| {
+        for line in [
+            "tool",
+            "tool & wait",
+            "tool | cat",
+            "( tool )",
+            "( tool & wait )",
+            "{ tool; tool; }",
+            "x=$(tool)",
+            "f() { tool; }; f",
+            "{ tool; } & wait",
+            "tool </dev/null >/dev/null 2>&1",
+            "for i in 1 2; do tool; done",
+        ] {
+            terminal.command(line)?;
+        }
+        Ok(())
+    };
+    let (_, stock) = led(context, true, dialogue)?;
+    let (_, mut seen) = led(context, false, dialogue)?;
+    seen.retain(|report| report.argument_text()[1].ends_with("/tool"));
+    let relations = |reports: &[Report]| -> Vec<(bool, bool, bool, u64, u64)> {
+        reports
+            .iter()
+            .map(|report| {
+                (
+                    report.group == report.pid,
+                    report.foreground_group == Some(report.group),
+                    report.group == report.session,
+                    report.ignored,
+                    report.blocked,
+                )
+            })
+            .collect()
+    };
+    expect::equal(
+        "of each call: (leads its group, its group in the foreground, in the shell's group, ignored, blocked)",
+        relations(&stock),
+        relations(&seen),
+    )?;
+    // The measure itself: a plain command is in the foreground, one with `&` is not.
+    expect::equal(
+        "whether the first two calls are in the foreground",
+        vec![true, false],
+        relations(&seen)[..2]
+            .iter()
+            .map(|call| call.1)
+            .collect::<Vec<_>>(),
+    )
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::support::obedient;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,6 +9,7 @@ use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{commands, obedient};
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
@@ -49,7 +49,7 @@ fn of_the_wrapper(context: &mut Context) -> Verdict {
         ("terminated", End::Signal(libc::SIGTERM)),
     ];
     let names: Vec<&str> = ends.iter().map(|(name, _)| *name).collect();
-    super::support::commands(context, &names)?;
+    commands(context, &names)?;
     let shell = RecordedShell::with_rules(context, ends)?;
     let lines: Vec<String> = names.iter().map(|name| format!("{name}; echo $?")).collect();
     let result = shell.run(&lines.join("\n"))?;

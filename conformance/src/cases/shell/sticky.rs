@@ -1,6 +1,5 @@
 //! shell.sticky: interception stays on, whatever a script does to the variables.
 
-use super::support::command;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -8,6 +7,7 @@ use crate::peer::dialect::Dialect;
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::{RecordedShell, is_wrapper_variable};
 use crate::spec::requirements::Role;
+use crate::stage::shell::command;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.

@@ -9,14 +9,16 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::generator;
-use super::support::obedient;
 use crate::case::context::Context;
-use crate::case::property;
 use crate::case::{Table, case};
+use crate::case::{expect, property};
 use crate::peer::dialect::Dialect;
-use crate::peer::recording_wrapper::{RecordedShell, ShellResult};
+use crate::peer::finished::{Finished, without_process_ids};
+use crate::peer::recording_wrapper::RecordedShell;
+use crate::peer::terminal::{PROMPT, Terminal};
 use crate::spec::requirements::Role;
+use crate::stage::shell::terminal::led;
+use crate::stage::shell::{obedient, scripts};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
@@ -28,6 +30,7 @@ pub const CASES: Table = Table::of(Role::Shell, &[
     case("shell.transparent/processes", processes),
     case("shell.transparent/bytes-and-quoting", bytes_and_quoting),
     case("shell.transparent/attributes", attributes),
+    case("shell.transparent/job-control", job_control),
     case("shell.transparent/random-scripts", random_scripts).within_seconds(600),
 ]);
 
@@ -57,7 +60,7 @@ fn processes(context: &mut Context) -> Verdict {
     written(context, include_str!("../../../../fixtures/scripts/processes.sh"))
 }
 
-/// Quoting of every kind and data that is no text.
+/// Quoting of every kind and data that is not text.
 fn bytes_and_quoting(context: &mut Context) -> Verdict {
     written(
         context,
@@ -88,13 +91,13 @@ fn written(context: &Context, script: &str) -> Verdict {
 /// Random scripts; a difference is reported with the smallest script that shows it.
 fn random_scripts(context: &mut Context) -> Verdict {
     let comparison = Comparison::new(context)?;
-    let scripts = generator::script(Dialect::of(context));
+    let scripts = scripts::script(Dialect::of(context));
     property::holds(context, &scripts, |script| comparison.compare(&script.0))
 }
 
-/// What a run left.
+/// What a run left behind.
 struct Left {
-    result: ShellResult,
+    result: Finished,
     files: BTreeMap<PathBuf, String>,
 }
 
@@ -125,7 +128,7 @@ impl<'a> Comparison<'a> {
         let stock = self.run(script, "the stock shell", |shell, arguments| {
             shell.launch_stock(arguments)
         })?;
-        if self.context.implementations.stock_shell.is_some() {
+        if self.context.settings.implementations.stock_shell.is_some() {
             self.compare_off(script, &stock)?;
         }
         let wrapped = self.run(
@@ -241,4 +244,41 @@ fn collect(root: &Path, below: &Path, files: &mut BTreeMap<PathBuf, String>) -> 
         }
     }
     Ok(())
+}
+
+/// Stopped, continued and killed jobs look as with the stock shell.
+fn job_control(context: &mut Context) -> Verdict {
+    let dialogue = |terminal: &mut Terminal| {
+        for line in ["tool out:text", "tool exit:3 & wait $!", "echo $?", "jobs"] {
+            terminal.command(line)?;
+        }
+        for line in ["tool out:running pause", "( tool out:running pause )"] {
+            terminal.type_text(&format!("{line}\n"))?;
+            terminal.wait_for("\nrunning\r\n")?;
+            terminal.type_text("\u{1a}")?;
+            terminal.wait_for(PROMPT)?;
+            terminal.command("jobs")?;
+            terminal.type_text("fg\n")?;
+            terminal.wait_for("\ncontinued\r\n")?;
+            terminal.type_text("\u{3}")?;
+            terminal.wait_for(PROMPT)?;
+            terminal.command("echo $?; jobs")?;
+        }
+        terminal.command("tool out:running stop out:resumed exit:7")?;
+        terminal.command("jobs; echo $?")?;
+        terminal.type_text("fg\n")?;
+        terminal.wait_for("\nresumed\r\n")?;
+        terminal.wait_for(PROMPT)?;
+        terminal.command("echo $?")?;
+        terminal.command("tool die:15; tool die:9; echo $?")?;
+        terminal.command("set +m; tool exit:2 & wait $!; echo $?; set -m")?;
+        Ok(())
+    };
+    let (stock, _) = led(context, true, dialogue)?;
+    let (seen, _) = led(context, false, dialogue)?;
+    expect::equal(
+        "the terminal's screen, as with the stock shell",
+        without_process_ids(&stock),
+        without_process_ids(&seen),
+    )
 }

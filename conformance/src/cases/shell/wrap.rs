@@ -1,12 +1,12 @@
 //! shell.wrap: the wrapper in place of the command, with `EXEC_WRAPPER FILE ARGV0 ARGV1 …`.
 
-use super::support::{command, commands};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::record::End;
 use crate::spec::requirements::Role;
+use crate::stage::shell::{command, commands};
 use crate::verdict::Verdict;
 
 /// The cases of this file.

@@ -1,28 +1,26 @@
 //! Cases about the wire: the suite speaks it to wrappers and to servers.
 
-pub mod server_bytes;
-pub mod server_descriptors;
-pub mod server_frames;
-pub mod server_limits;
-pub mod server_malformed;
-pub mod server_messages;
-pub mod wrapper_bytes;
-pub mod wrapper_frames;
-pub mod wrapper_replies;
-pub mod wrapper_requests;
+pub mod server;
+pub mod wrapper;
 
 use crate::case::Table;
 
 /// The tables of this area.
 pub const TABLES: &[Table] = &[
-    wrapper_frames::CASES,
-    server_frames::CASES,
-    server_messages::CASES,
-    server_malformed::CASES,
-    server_bytes::CASES,
-    server_limits::CASES,
-    server_descriptors::CASES,
-    wrapper_requests::CASES,
-    wrapper_replies::CASES,
-    wrapper_bytes::CASES,
+    wrapper::frame::CASES,
+    server::frame::CASES,
+    wrapper::handshake::CASES,
+    server::handshake::CASES,
+    wrapper::fds::CASES,
+    server::fds::CASES,
+    wrapper::json::CASES,
+    server::json::CASES,
+    wrapper::malformed::CASES,
+    server::malformed::CASES,
+    wrapper::bytes::CASES,
+    server::bytes::CASES,
+    wrapper::limit::CASES,
+    server::limit::CASES,
+    wrapper::fds_unexpected::CASES,
+    server::fds_unexpected::CASES,
 ];

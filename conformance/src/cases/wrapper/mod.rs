@@ -1,22 +1,17 @@
 //! Cases that judge a wrapper: the suite is shell and server.
 
-pub mod attributes;
-pub mod confinement;
+pub mod closed_stdio;
 pub mod deny;
-pub mod endings;
 pub mod escalate;
 pub mod fail_closed;
-pub mod forwarding;
-pub mod handed_over;
-pub mod inherited;
-pub mod patience;
-pub mod refusals;
+pub mod handshake;
+pub mod killed;
+pub mod limits;
 pub mod request;
 pub mod run;
-pub mod signals;
-pub mod support;
-pub mod surroundings;
+pub mod sandbox;
 pub mod usage;
+pub mod waits;
 
 use crate::case::Table;
 
@@ -24,18 +19,27 @@ use crate::case::Table;
 pub const TABLES: &[Table] = &[
     usage::CASES,
     request::CASES,
-    run::CASES,
-    attributes::CASES,
+    run::command::CASES,
+    run::signals::CASES,
+    run::fds::CASES,
+    run::attributes::CASES,
+    run::missing::CASES,
+    run::script_bare::CASES,
     deny::CASES,
-    escalate::CASES,
-    signals::CASES,
+    escalate::fds::CASES,
+    escalate::status::CASES,
+    escalate::remote::CASES,
+    escalate::umask::CASES,
+    escalate::more_fds::CASES,
+    escalate::eof::CASES,
+    escalate::killed::CASES,
+    escalate::signal::CASES,
+    escalate::stopped::CASES,
+    closed_stdio::CASES,
+    waits::CASES,
+    killed::CASES,
+    handshake::CASES,
     fail_closed::CASES,
-    surroundings::CASES,
-    inherited::CASES,
-    handed_over::CASES,
-    forwarding::CASES,
-    endings::CASES,
-    refusals::CASES,
-    patience::CASES,
-    confinement::CASES,
+    sandbox::CASES,
+    limits::CASES,
 ];

@@ -1,15 +1,13 @@
-//! The request: one a run, verbatim, and as long as it takes.
+//! wrapper.request: one per run, verbatim.
 
 use std::os::unix::fs::symlink;
 
 use crate::case::context::Context;
-use crate::case::expect;
-use crate::case::{Table, case};
+use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
-use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
-use crate::verdict::{Verdict, violation};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -25,7 +23,6 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.request/physical-working-directory", physical_directory),
     case("wrapper.request/once", once),
     case("wrapper.request/other-socket-numbers", other_socket_numbers),
-    case("wrapper.waits/until-it-is-decided", waits),
 ]);
 
 /// The request has file, argv, workdir and env, as received.
@@ -193,7 +190,7 @@ fn physical_directory(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(1)
 }
 
-/// One handshake and one request a run, whatever is decided.
+/// One handshake and one request per run, whatever the decision.
 fn once(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     for decision in 0..3 {
@@ -224,29 +221,4 @@ fn other_socket_numbers(context: &mut Context) -> Verdict {
         wrapper.finish()?.expect_status(1)?;
     }
     Ok(())
-}
-
-/// Nothing but the decision ends the wait: a second wrapper that is decided meanwhile shows that time has passed.
-fn waits(context: &mut Context) -> Verdict {
-    let program = Program::new(context, "program", [])?;
-    let mut patient = WrapperCall::new(context, &program.path, ["program"])?.start()?;
-    let (mut stream, _) = patient.request()?;
-    // The delay is the input here, not a wait for a result: a wrapper with a timeout of its own gives up in it.
-    let pause = context.scaled(std::time::Duration::from_secs(3));
-    if patient.process.handle().ended_within(pause)? {
-        return Err(violation(
-            "the wrapper waits for the decision",
-            patient.finish()?.ended,
-        ));
-    }
-    program.expect_not_started()?;
-    stream.run()?;
-    patient.finish()?.expect_status(0)?;
-    let started = program.only_start()?;
-    let number = ESCALATION_DESCRIPTOR.to_string();
-    expect::equal(
-        "CODEX_ESCALATE_SOCKET",
-        Some(number.into_bytes()),
-        started.variable("CODEX_ESCALATE_SOCKET"),
-    )
 }

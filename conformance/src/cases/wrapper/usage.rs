@@ -1,8 +1,7 @@
-//! How a wrapper is called: no options, any FILE and ARGV are data.
+//! wrapper.usage: there are no options; any FILE and ARGV are data.
 
 use crate::case::context::Context;
-use crate::case::expect;
-use crate::case::{Table, case};
+use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;

@@ -1,0 +1,5 @@
+//! e2e.scripts: scripts whose commands are run, escalated and denied.
+
+pub mod as_stock;
+pub mod fixtures;
+pub mod random;

@@ -1,0 +1,131 @@
+//! The timeout of a one-shot ends everything that it started, and returns the output so far.
+
+use serde_json::json;
+
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::case::{Table, case};
+use crate::peer::program::ConnectedProgram;
+use crate::probe::remote::Order;
+use crate::spec::requirements::Role;
+use crate::stage::descriptors::null;
+use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, expect_result, ignoring_signals};
+use crate::stage::server::Escalated;
+use crate::verdict::Verdict;
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Server, &[
+    case("exec.timeout/shell-and-children", shell_and_children),
+    case("exec.timeout/descendants-of-the-shell", descendants_of_the_shell),
+    case("exec.timeout/output-so-far", output_so_far),
+    case("exec.timeout/pending-decision", pending_decision),
+    case("exec.timeout/in-time", in_time),
+]).needs("exec");
+
+/// At the timeout the shell and its escalated child are killed, with a child of each, though all ignore SIGTERM.
+fn shell_and_children(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let timeout = one_shots.short_timeout_ms;
+    let mut begun = one_shots.begin(context, Some(timeout))?;
+    let child = ConnectedProgram::new(context, "child")?;
+    let null = null()?;
+    let Escalated {
+        mut requester,
+        child: mut probe,
+    } = begun.escalate(&one_shots.shim, &child, &null)?;
+    let mut processes = Vec::new();
+    for (name, family, program) in [
+        ("the shell", &mut begun.shell, &begun.program),
+        ("the escalated child", &mut probe, &child),
+    ] {
+        ignoring_signals(family)?;
+        family.must(&Order::Fork {
+            new_session: false,
+            new_group: false,
+            orphan: false,
+        })?;
+        let forked = program.accept("a forked process")?;
+        processes.push((name.to_owned(), family.process()?));
+        processes.push((format!("a child of {name}"), forked.process()?));
+    }
+    one_shots.timed_out(begun.id)?;
+    for (name, process) in &processes {
+        process.expect_end(name, one_shots.patience)?;
+    }
+    requester.frames.expect_end("its session has ended")?;
+    one_shots.shim.shutdown()
+}
+
+/// At the timeout descendants of the shell in a group or a session of their own, or orphaned, are killed.
+fn descendants_of_the_shell(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let timeout = one_shots.short_timeout_ms;
+    let mut begun = one_shots.begin(context, Some(timeout))?;
+    let mut processes = Vec::new();
+    for (new_session, new_group, orphan) in [(false, true, false), (true, false, false), (true, false, true)]
+    {
+        begun.shell.must(&Order::Fork {
+            new_session,
+            new_group,
+            orphan,
+        })?;
+        let mut forked = begun.program.accept("a forked process")?;
+        ignoring_signals(&mut forked)?;
+        let name =
+            format!("a descendant (own session {new_session}, own group {new_group}, orphan {orphan})");
+        processes.push((name, forked.process()?, forked));
+    }
+    one_shots.timed_out(begun.id)?;
+    for (name, process, _) in &processes {
+        process.expect_end(name, one_shots.patience)?;
+    }
+    one_shots.shim.shutdown()
+}
+
+/// What was written before the timeout is returned.
+fn output_so_far(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let timeout = one_shots.short_timeout_ms;
+    let mut begun = one_shots.begin(context, Some(timeout))?;
+    begun.shell.must(&Order::Write(1, b"written before\n".to_vec()))?;
+    begun.shell.must(&Order::Write(2, b"and told\n".to_vec()))?;
+    let result = one_shots.timed_out(begun.id)?;
+    expect::equal(
+        "stdout",
+        "written before\n",
+        result["stdout"].as_str().unwrap_or_default(),
+    )?;
+    expect::equal(
+        "stderr",
+        "and told\n",
+        result["stderr"].as_str().unwrap_or_default(),
+    )?;
+    one_shots.shim.shutdown()
+}
+
+/// A decision that never comes doesn't hold the timeout up.
+fn pending_decision(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let timeout = one_shots.short_timeout_ms;
+    let mut begun = one_shots.begin(context, Some(timeout))?;
+    let mut requester = begun.ask(&one_shots.shim, "/bin/sh", None)?;
+    let process = begun.shell.process()?;
+    one_shots.timed_out(begun.id)?;
+    requester.frames.expect_end("its session has ended")?;
+    process.expect_end("the shell", one_shots.patience)?;
+    one_shots.shim.shutdown()
+}
+
+/// A one-shot that ends before its timeout says so, and doesn't wait for it.
+fn in_time(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let mut params = one_shots.params("/bin/sh", "echo quick; exit 4");
+    params["timeout_ms"] = json!(LONG_TIMEOUT_MS);
+    expect_result(&one_shots.run(params)?, 4, "quick\n", "")?;
+    // The output of a shell that closes its streams early isn't the end of the shell.
+    let mut params = one_shots.params("/bin/sh", "exec >&- 2>&-; exit 5");
+    params["timeout_ms"] = json!(LONG_TIMEOUT_MS);
+    expect_result(&one_shots.run(params)?, 5, "", "")?;
+    one_shots.shim.shutdown()
+}

@@ -1,0 +1,5 @@
+//! Hostile wrappers, and files that change: others are served, and nothing runs but what was decided on.
+
+pub mod handshakes;
+pub mod streams;
+pub mod toctou;

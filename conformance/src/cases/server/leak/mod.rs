@@ -1,0 +1,4 @@
+//! After thousands of requests the server holds what it held before.
+
+pub mod rounds;
+pub mod stress;

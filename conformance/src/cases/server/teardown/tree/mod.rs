@@ -1,0 +1,4 @@
+//! Ending an escalated child ends its whole tree: each way to end it, and any course of events.
+
+pub mod endings;
+pub mod model;

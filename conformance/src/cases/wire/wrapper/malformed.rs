@@ -1,0 +1,227 @@
+//! wire.malformed, for a wrapper: replies that it must refuse.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::case::context::Context;
+use crate::case::{Table, case, property};
+use crate::spec::requirements::Role;
+use crate::stage::wrapper::{each_decision_fails, each_result_fails};
+use crate::verdict::Verdict;
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wire.malformed/no-json", no_json),
+    case("wire.malformed/decision-of-wrong-type", decision_of_wrong_type),
+    case("wire.malformed/result-of-wrong-type", result_of_wrong_type),
+    case("wire.malformed/decision-in-place-of-the-result", decision_in_place_of_the_result),
+    case("wire.malformed/any-result", any_malformed_result).within_seconds(60),
+    case("wire.malformed/any-value", any_value).within_seconds(60),
+    case("wire.malformed/decision", malformed_decision),
+    case("wire.malformed/any-decision", any_malformed_decision).within_seconds(60),
+]);
+
+/// Payloads that a lenient reader takes for JSON, and other encodings.
+fn no_json(context: &mut Context) -> Verdict {
+    let utf_16: Vec<u8> = "{\"action\":\"Run\"}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    each_decision_fails(
+        context,
+        &[
+            &utf_16,
+            b"{'action':'Run'}",
+            b"{\"action\":\"Run\"} // so be it",
+            b"/**/{\"action\":\"Run\"}",
+            b"{\"action\":\"Run\"}\0",
+            b"{\"action\":\"Run\"},",
+            b"{\"action\":\"Run\"}{\"exit_code\":0}",
+            b"{\"action\":\"Ru\nn\",\"action\":\"Run\"}",
+            b"{\"x\":\"\x01\",\"action\":\"Run\"}",
+            b"{\"x\":\"\\x41\",\"action\":\"Run\"}",
+            b"{\"x\":NaN,\"action\":\"Run\"}",
+            b"{\"x\":01,\"action\":\"Run\"}",
+            b"{\"x\":+1,\"action\":\"Run\"}",
+            b"{\"x\":.5,\"action\":\"Run\"}",
+            b"{\"x\":True,\"action\":\"Run\"}",
+            b"{\"x\":[1,],\"action\":\"Run\"}",
+            b"{\"x\":\"\xc0\xaf\",\"action\":\"Run\"}",
+            b"{\"x\":\"\xed\xb2\x80\",\"action\":\"Run\"}",
+            b"{\"x\" \"y\",\"action\":\"Run\"}",
+            b"{\"action\":\"Run\"",
+            b"action: Run",
+        ],
+    )
+}
+
+/// Decisions whose parts have the wrong type.
+fn decision_of_wrong_type(context: &mut Context) -> Verdict {
+    each_decision_fails(
+        context,
+        &[
+            b"[\"Run\"]",
+            b"[{\"action\":\"Run\"}]",
+            b"[[\"action\",\"Run\"]]",
+            b"\"Run\"",
+            b"true",
+            b"0",
+            b"{\"action\":true}",
+            b"{\"action\":0}",
+            b"{\"action\":[\"Run\"]}",
+            b"{\"action\":[]}",
+            b"{\"action\":{\"Deny\":\"x\"}}",
+            b"{\"action\":{\"Deny\":[\"x\"]}}",
+            b"{\"action\":{\"Deny\":{\"reason\":1}}}",
+            b"{\"action\":{\"Deny\":{\"reason\":[\"x\"]}}}",
+            b"{\"action\":{\"Deny\":{\"reason\":{}}}}",
+            b"{\"action\":{\"Deny\":{\"reason\":false}}}",
+            b"{\"Action\":\"Run\"}",
+            b"{\"action \":\"Run\"}",
+            b"{\"Run\":{}}",
+        ],
+    )
+}
+
+/// Results whose exit code is missing or not an integer.
+fn result_of_wrong_type(context: &mut Context) -> Verdict {
+    each_result_fails(
+        context,
+        &[
+            b"[0]",
+            b"[]",
+            b"\"0\"",
+            b"null",
+            b"{\"exit_code\":true}",
+            b"{\"exit_code\":false}",
+            b"{\"exit_code\":[0]}",
+            b"{\"exit_code\":{}}",
+            b"{\"exit_code\":0.5}",
+            b"{\"exit_code\":\"\"}",
+            b"{\"exit_code\":\"0\"}",
+            b"{\"exit_code\":-}",
+            b"{\"exit_code\":00}",
+            b"{\"exit_code\":0x0}",
+            b"{\"signal\":15}",
+            b"{\"status\":0}",
+            b"{\"stopped\":\"19\"}",
+            b"{\"exit_code\":0}\n{\"exit_code\":0}",
+        ],
+    )
+}
+
+/// A decision in place of a result: FILE is not executed, whatever it says.
+fn decision_in_place_of_the_result(context: &mut Context) -> Verdict {
+    each_result_fails(
+        context,
+        &[
+            b"{\"action\":\"Run\"}",
+            b"{\"action\":\"Escalate\"}",
+            b"{\"action\":{\"Deny\":{\"reason\":\"too late\"}}}",
+        ],
+    )
+}
+
+/// Property: a result that lost, gained or changed a byte, so that it has no exit code, is never one.
+fn any_malformed_result(context: &mut Context) -> Verdict {
+    let context = &*context;
+    let strategy = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
+    property::holds(context, &strategy, |(position, byte, kind)| {
+        let mut payload = br#"{"exit_code":0}"#.to_vec();
+        let at = position.index(payload.len());
+        match kind {
+            0 => {
+                payload.remove(at);
+            }
+            1 => payload.insert(at, byte),
+            _ => payload[at] = byte,
+        }
+        let parsed: Result<Value, _> = serde_json::from_slice(&payload);
+        // A number is still a result, or one of those that other cases examine.
+        if parsed.is_ok_and(|value| value["exit_code"].is_number()) {
+            return Ok(());
+        }
+        each_result_fails(context, &[&payload])
+    })
+}
+
+/// Property: any JSON value that is not a decision is refused.
+fn any_value(context: &mut Context) -> Verdict {
+    let context = &*context;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "[ -~]{0,8}".prop_map(Value::from),
+        Just(Value::from("Run")),
+        Just(Value::from("Escalate")),
+    ];
+    let value = leaf.prop_recursive(3, 12, 4, |inner| {
+        let name = prop_oneof![
+            Just("action"),
+            Just("Deny"),
+            Just("reason"),
+            Just("exit_code"),
+            Just("x")
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.prop_map(str::to_owned), inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    });
+    property::holds(context, &value, |value| {
+        let action = &value["action"];
+        let decides = action == "Run" || action == "Escalate" || action.get("Deny").is_some();
+        if decides {
+            return Ok(());
+        }
+        each_decision_fails(context, &[value.to_string().as_bytes()])
+    })
+}
+
+/// Payloads that are not messages.
+const MALFORMED: [&[u8]; 14] = [
+    b"",
+    b" ",
+    b"Run",
+    b"\"Run\"",
+    b"null",
+    b"[]",
+    b"{\"action\":\"Run\"",
+    b"{\"action\":\"Run\"}x",
+    b"{\"action\":\"Run\"}{}",
+    b"{\"action\":\"Run\",}",
+    b"{action:\"Run\"}",
+    b"{\"action\":\"Ru\xff\"}",
+    b"\xff\xfe\x00",
+    b"{\"action\":7}",
+];
+
+/// A decision that is not a JSON message.
+fn malformed_decision(context: &mut Context) -> Verdict {
+    each_decision_fails(context, &MALFORMED)
+}
+
+/// Property: a decision that lost, gained or changed a byte so that it no longer says Run never runs anything.
+fn any_malformed_decision(context: &mut Context) -> Verdict {
+    let context = &*context;
+    let strategy = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
+    property::holds(context, &strategy, |(position, byte, kind)| {
+        let mut payload = br#"{"action":"Run"}"#.to_vec();
+        let at = position.index(payload.len());
+        match kind {
+            0 => {
+                payload.remove(at);
+            }
+            1 => payload.insert(at, byte),
+            _ => payload[at] = byte,
+        }
+        let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&payload);
+        if parsed.is_ok_and(|value| value["action"] == "Run") {
+            return Ok(());
+        }
+        each_decision_fails(context, &[&payload])
+    })
+}

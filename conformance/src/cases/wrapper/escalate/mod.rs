@@ -1,0 +1,11 @@
+//! Escalate: descriptors go out, signals too, and the child's end comes back.
+
+pub mod eof;
+pub mod fds;
+pub mod killed;
+pub mod more_fds;
+pub mod remote;
+pub mod signal;
+pub mod status;
+pub mod stopped;
+pub mod umask;

@@ -1,0 +1,197 @@
+//! wrapper.escalate.signal: signals to the wrapper reach the child, none lost and none twice.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::case::context::Context;
+use crate::case::{Table, case, expect};
+use crate::peer::fake_server::RequestStream;
+use crate::peer::signals::FORWARDED;
+use crate::peer::wire::{Received, frame};
+use crate::spec::requirements::{Level, Role};
+use crate::stage::wrapper::{any_call, escalating, expect_state, forwarded, stopped_by};
+use crate::system::poll::readable_until;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict, violation};
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.signal/many-in-a-row", many_in_a_row),
+    case("wrapper.escalate.signal/stops-only-when-told", stops_only_when_told),
+    case("wrapper.escalate.signal/between-escalate-and-descriptors", between_escalate_and_descriptors),
+    case("wrapper.escalate.signal/while-half-a-result-is-there", while_half_a_result_is_there).at(Level::Hardened),
+    case("wrapper.escalate.signal/while-nobody-reads", while_nobody_reads).at(Level::Hardened),
+    case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
+    case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
+    case("wrapper.escalate.signal/before-the-child-started", early_signal),
+]);
+
+/// 200 signals, each sent once the previous one has arrived: exactly 200 frames.
+fn many_in_a_row(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    for round in 0..200 {
+        let signal = if round % 2 == 0 {
+            libc::SIGUSR1
+        } else {
+            libc::SIGTERM
+        };
+        wrapper.process.signal(signal)?;
+        let seen = forwarded(&mut stream, "a forwarded signal")?;
+        expect::equal(&format!("forwarded signal {round}"), i64::from(signal), seen)?;
+    }
+    let more = readable_until(stream.frames.socket(), Instant::now())?;
+    expect::that(!more, "one frame per signal", "more frames on the stream")?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// SIGTSTP is forwarded and the wrapper keeps running; only `stopped` stops it.
+fn stops_only_when_told(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    wrapper.process.signal(libc::SIGTSTP)?;
+    let seen = forwarded(&mut stream, "SIGTSTP")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGTSTP), seen)?;
+    // The wrapper forwards this one as well, so it is running.
+    wrapper.process.signal(libc::SIGUSR1)?;
+    let seen = forwarded(&mut stream, "SIGUSR1 after SIGTSTP, without a continuation")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGUSR1), seen)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+    stopped_by(&wrapper, context)?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    let seen = forwarded(&mut stream, "SIGCONT")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGCONT), seen)?;
+    stream.result(2)?;
+    wrapper.finish()?.expect_status(2)
+}
+
+/// SIGTERM arrives after Escalate was sent and before the wrapper has read it: the signal kills the wrapper or
+/// reaches the child.
+fn between_escalate_and_descriptors(context: &mut Context) -> Verdict {
+    for _ in 0..10 {
+        let mut wrapper = any_call(context)?.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        wrapper.process.signal(libc::SIGSTOP)?;
+        expect_state(context, &wrapper, "T")?;
+        stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
+        wrapper.process.signal(libc::SIGTERM)?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        if matches!(stream.frames.receive()?, Received::Frame(_)) {
+            expect_among_frames(&mut stream, libc::SIGTERM)?;
+            stream.result(1)?;
+            wrapper.finish()?.expect_status(1)?;
+        } else {
+            let ended = wrapper.process.wait("the wrapper", context.patience())?;
+            expect::equal("the wrapper's end", Ended::Killed(libc::SIGTERM), ended)?;
+        }
+    }
+    Ok(())
+}
+
+/// Demands a frame of `signal`, before or after which SIGCONT may come.
+fn expect_among_frames(stream: &mut RequestStream, signal: i32) -> Verdict {
+    loop {
+        match forwarded(stream, "the signal that came before the descriptors")? {
+            seen if seen == i64::from(signal) => return Ok(()),
+            seen if seen == i64::from(libc::SIGCONT) => {}
+            seen => {
+                return Err(violation(
+                    format_args!("signal {signal} is forwarded"),
+                    format_args!("signal {seen}"),
+                ));
+            }
+        }
+    }
+}
+
+/// A signal is forwarded even after half of a result has arrived, and the result is still understood.
+fn while_half_a_result_is_there(context: &mut Context) -> Verdict {
+    let result = frame(br#"{"exit_code":23}"#);
+    for cut in [1, 4, 9] {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        stream.frames.send_pieces(&result[..cut], &[], &[])?;
+        stream.frames.drained()?;
+        wrapper.process.signal(libc::SIGUSR2)?;
+        let seen = forwarded(&mut stream, "a signal between two pieces of the result")?;
+        expect::equal("the forwarded signal", i64::from(libc::SIGUSR2), seen)?;
+        stream.frames.send_bytes(&result[cut..], &[])?;
+        wrapper.finish()?.expect_status(23)?;
+    }
+    Ok(())
+}
+
+/// How many bytes the suite has not read yet.
+fn unread(stream: &RequestStream) -> Result<i32, CaseError> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
+    let status = unsafe { libc::ioctl(stream.frames.socket().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    nix::errno::Errno::result(status)?;
+    Ok(bytes)
+}
+
+/// A server without the extension need not read signal frames: even when no more of them fit, the result ends the
+/// wrapper.
+fn while_nobody_reads(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let mut full = false;
+    for _ in 0..20_000 {
+        let before = unread(&stream)?;
+        wrapper.process.signal(libc::SIGUSR1)?;
+        // The event is the arrival of the frame; if none arrives in this time, the stream is full.
+        let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
+        while unread(&stream)? == before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        if unread(&stream)? == before {
+            full = true;
+            break;
+        }
+    }
+    expect::that(
+        full,
+        "a frame for each signal until the stream is full",
+        "20,000 frames fit",
+    )?;
+    stream.result(21)?;
+    wrapper.finish()?.expect_status(21)
+}
+
+/// Each signal sent to the wrapper arrives as a frame with its number.
+fn each_is_forwarded(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    for signal in FORWARDED {
+        wrapper.process.signal(signal)?;
+        let seen = forwarded(&mut stream, "a forwarded signal")?;
+        expect::equal("the forwarded signal", i64::from(signal), seen)?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// A forwarded signal does not end the wrapper: the child's end does.
+fn wrapper_stays(context: &mut Context) -> Verdict {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        wrapper.process.signal(signal)?;
+        forwarded(&mut stream, "a forwarded signal")?;
+        // The child handles the signal and exits with a status of its choice.
+        stream.result(17)?;
+        wrapper.finish()?.expect_status(17)?;
+    }
+    Ok(())
+}
+
+/// A signal right after the descriptors were sent is not lost.
+fn early_signal(context: &mut Context) -> Verdict {
+    for _ in 0..20 {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        wrapper.process.signal(libc::SIGUSR1)?;
+        let seen = forwarded(&mut stream, "a signal sent at once")?;
+        expect::equal("the forwarded signal", i64::from(libc::SIGUSR1), seen)?;
+        stream.result(0)?;
+        wrapper.finish()?.expect_status(0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! wrapper.escalate.stopped: the wrapper stops with the child, and continues it.
+
+use serde_json::json;
+
+use crate::case::context::Context;
+use crate::case::{Table, case, expect};
+use crate::peer::fake_server::RequestStream;
+use crate::peer::wrapper_call::WrapperRun;
+use crate::spec::requirements::Role;
+use crate::stage::wrapper::{escalating, forwarded, stopped_by};
+use crate::system::process::Ended;
+use crate::verdict::Verdict;
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.stopped/signal-while-stopped", signal_while_stopped),
+    case("wrapper.escalate.stopped/result-after-the-continuation", result_after_the_continuation),
+    case("wrapper.escalate.stopped/stops-and-continues", stops_and_continues),
+    case("wrapper.escalate.stopped/again-and-again", stops_again),
+    case("wrapper.escalate.stopped/killed-while-stopped", killed_while_stopped),
+]);
+
+/// A signal that arrives while the wrapper is stopped reaches the child once the wrapper continues.
+fn signal_while_stopped(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+    stopped_by(&wrapper, context)?;
+    wrapper.process.signal(libc::SIGTERM)?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    let mut seen = vec![
+        forwarded(&mut stream, "SIGTERM and SIGCONT")?,
+        forwarded(&mut stream, "SIGTERM and SIGCONT")?,
+    ];
+    seen.sort_unstable();
+    expect::equal(
+        "forwarded signals",
+        vec![i64::from(libc::SIGTERM), i64::from(libc::SIGCONT)],
+        seen,
+    )?;
+    stream.result(6)?;
+    wrapper.finish()?.expect_status(6)
+}
+
+/// The child ends while its wrapper is stopped: the wrapper still takes over the status when it continues.
+fn result_after_the_continuation(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTTIN}))?;
+    stopped_by(&wrapper, context)?;
+    stream.frames.send_json(&json!({"exit_code": 137, "signal": 9}))?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    expect::equal(
+        "the wrapper's end",
+        Ended::Killed(libc::SIGKILL),
+        wrapper.process.wait("the wrapper", context.patience())?,
+    )
+}
+
+/// On `stopped` the wrapper stops; when it is continued it forwards SIGCONT to the child.
+fn stops_and_continues(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    stop_and_continue(context, &wrapper, &mut stream, libc::SIGTSTP)?;
+    stream.result(8)?;
+    wrapper.finish()?.expect_status(8)
+}
+
+fn stop_and_continue(
+    context: &Context,
+    wrapper: &WrapperRun,
+    stream: &mut RequestStream,
+    signal: i32,
+) -> Verdict {
+    stream.frames.send_json(&json!({"stopped": signal}))?;
+    let stop = stopped_by(wrapper, context)?;
+    expect::that(
+        stop == signal || stop == libc::SIGSTOP,
+        format_args!("stopped by {signal} or by SIGSTOP"),
+        format_args!("stopped by {stop}"),
+    )?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    let seen = forwarded(stream, "SIGCONT for the child")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGCONT), seen)
+}
+
+/// Repeatedly, by each of the stopping signals.
+fn stops_again(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    for signal in [
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGSTOP,
+    ] {
+        stop_and_continue(context, &wrapper, &mut stream, signal)?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// The stream of a wrapper that is killed while stopped ends.
+fn killed_while_stopped(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+    stopped_by(&wrapper, context)?;
+    wrapper.process.signal(libc::SIGKILL)?;
+    let ended = wrapper.process.wait("the wrapper", context.patience())?;
+    expect::equal("the wrapper's end", Ended::Killed(libc::SIGKILL), ended)?;
+    stream.frames.expect_end("the wrapper is gone")
+}

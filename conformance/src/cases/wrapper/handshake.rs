@@ -1,0 +1,168 @@
+//! wrapper.handshake.full: a full escalation socket delays the handshake.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use crate::case::context::Context;
+use crate::case::{Table, case, expect};
+use crate::peer::program::Program;
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::Role;
+use crate::stage::wrapper::{FullSocket, any_call, expect_waiting};
+use crate::verdict::{CaseError, Verdict, harness};
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.handshake.full/flags-while-it-waits", flags_while_it_waits),
+    case("wrapper.handshake.full/does-not-spin", does_not_spin),
+    case("wrapper.handshake.full/many-wait", many_wait),
+    case("wrapper.handshake.full/delays", full_delays),
+    case("wrapper.handshake.full/flags-untouched", flags_untouched),
+]);
+
+/// The socket's flags, which all its holders share, do not change while the wrapper waits for room.
+fn flags_while_it_waits(context: &mut Context) -> Verdict {
+    for nonblocking in [true, false] {
+        let full = FullSocket::new(nonblocking)?;
+        let flags = || fcntl(&full.client_end, FcntlArg::F_GETFL);
+        let before = flags()?;
+        let mut wrapper = full.start(any_call(context)?)?;
+        // Polled for a while, since a change may be brief.
+        let end = Instant::now() + context.scaled(Duration::from_millis(300));
+        while Instant::now() < end {
+            expect::equal("the socket's flags while it is full", before, flags()?)?;
+            std::thread::yield_now();
+        }
+        full.take_fillers(full.datagrams)?;
+        let (mut stream, _) = wrapper.request()?;
+        expect::equal("the socket's flags after the handshake", before, flags()?)?;
+        stream.deny(None)?;
+        wrapper.finish()?.expect_status(1)?;
+        expect::equal("the socket's flags afterwards", before, flags()?)?;
+    }
+    Ok(())
+}
+
+/// Processor time that a process has used so far.
+fn processor_time(pid: i32) -> Result<Duration, CaseError> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = text[text.rfind(')').map_or(0, |end| end + 2)..]
+        .split(' ')
+        .collect();
+    // utime and stime are the 14th and 15th fields of proc_pid_stat(5); the first two are cut off.
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    let (Some(user), Some(system)) = (ticks(11), ticks(12)) else {
+        return Err(harness(format_args!("/proc/{pid}/stat: {text}")));
+    };
+    // SAFETY: sysconf takes an integer.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(Duration::from_secs_f64(
+        (user + system) as f64 / per_second as f64,
+    ))
+}
+
+/// A wrapper that waits for room does not spin.
+fn does_not_spin(context: &mut Context) -> Verdict {
+    for nonblocking in [true, false] {
+        let full = FullSocket::new(nonblocking)?;
+        let mut wrapper = full.start(any_call(context)?)?;
+        let pid = wrapper.process.pid.as_raw();
+        let before = processor_time(pid)?;
+        let window = context.scaled(Duration::from_millis(1_200));
+        expect_waiting(&wrapper, window)?;
+        let used = processor_time(pid)?.saturating_sub(before);
+        expect::that(
+            used < window / 4,
+            format_args!("less than a quarter of a processor during {window:?}"),
+            format_args!("{used:?} of processor time"),
+        )?;
+        full.take_fillers(full.datagrams)?;
+        let (mut stream, _) = wrapper.request()?;
+        stream.deny(None)?;
+        wrapper.finish()?.expect_status(1)?;
+    }
+    Ok(())
+}
+
+/// Ten wrappers wait for room at once: once there is some, each of them is served.
+fn many_wait(context: &mut Context) -> Verdict {
+    let full = FullSocket::new(true)?;
+    let mut wrappers = Vec::new();
+    for index in 0..10 {
+        let call = WrapperCall::new(context, "/bin/program", [index.to_string()])?;
+        wrappers.push(full.start(call)?);
+    }
+    full.take_fillers(full.datagrams)?;
+    let mut seen = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        // The datagram does not say whose handshake it is; the request does. No wrapper ends before all have arrived.
+        let (stream, request) = wrappers[0].request()?;
+        seen.push(request.arguments()?.join(" "));
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        stream.deny(None)?;
+    }
+    seen.sort_unstable();
+    let expected: Vec<String> = (0..10).map(|index| index.to_string()).collect();
+    expect::equal("argv[0] of the requests", expected, seen)?;
+    for wrapper in &mut wrappers {
+        wrapper.finish()?.expect_status(1)?;
+    }
+    Ok(())
+}
+
+/// A full escalation socket delays the handshake until there is room again.
+fn full_delays(context: &mut Context) -> Verdict {
+    for nonblocking in [true, false] {
+        let program = Program::new(context, &format!("program-{nonblocking}"), [])?;
+        let full = FullSocket::new(nonblocking)?;
+        let mut wrapper = full.start(WrapperCall::new(context, &program.path, ["program"])?)?;
+        // The kernel does not say that a sender waits; a wrapper that gives up instead would end in this time.
+        expect_waiting(&wrapper, context.scaled(Duration::from_millis(700)))?;
+        full.take_fillers(full.datagrams)?;
+        let (mut stream, _) = wrapper.request()?;
+        stream.run()?;
+        wrapper.finish()?.expect_status(0)?;
+        program.only_start()?;
+        expect_flags(&full.client_end, nonblocking)?;
+    }
+    Ok(())
+}
+
+fn expect_flags(socket: &UnixDatagram, nonblocking: bool) -> Verdict {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+    expect::equal(
+        "O_NONBLOCK of the escalation socket",
+        nonblocking,
+        flags.contains(OFlag::O_NONBLOCK),
+    )
+}
+
+/// The socket's flags, which others share, are the same while the wrapper waits and afterwards.
+fn flags_untouched(context: &mut Context) -> Verdict {
+    for nonblocking in [true, false] {
+        let call = WrapperCall::new(context, "/bin/program", ["program"])?;
+        let (server_end, client_end) = UnixDatagram::pair()?;
+        client_end.set_nonblocking(nonblocking)?;
+        let ours = client_end.try_clone()?;
+        let mut wrapper = call
+            .client_end(Some(client_end.into()))
+            .server_end(server_end)
+            .start()?;
+        let (mut stream, _) = wrapper.request()?;
+        expect_flags(&ours, nonblocking)?;
+        stream.deny(None)?;
+        wrapper.finish()?.expect_status(1)?;
+        expect_flags(&ours, nonblocking)?;
+        let held = ours.as_raw_fd() != ESCALATION_DESCRIPTOR;
+        expect::that(held, "the suite's copy has another number", "the same number")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! wrapper.limits: 16 open files, and no further process, are enough.
+
+use serde_json::json;
+
+use crate::case::context::Context;
+use crate::case::{Table, case, expect};
+use crate::peer::program::Program;
+use crate::peer::wrapper_call::WrapperCall;
+use crate::spec::requirements::Role;
+use crate::stage::wrapper::{
+    any_call, denied_under, escalated, escalated_under, forwarded, runs_under, stopped_by,
+};
+use crate::system::filter;
+use crate::system::launch::Launch;
+use crate::verdict::Verdict;
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.limits/signals-with-sixteen-open-files", signals_with_few_files),
+    case("wrapper.limits/signals-without-further-process", signals_without_further_process),
+    case("wrapper.limits/both-at-once", both_at_once),
+    case("wrapper.limits/sixteen-open-files", sixteen_open_files),
+    case("wrapper.limits/no-further-process", no_further_process),
+]);
+
+/// RLIMIT_NPROC does not apply to root, so a filter refuses to create processes and threads, as the limit would.
+fn alone(launch: Launch) -> Launch {
+    let mut calls = vec![libc::SYS_clone, libc::SYS_clone3];
+    #[cfg(target_arch = "x86_64")]
+    calls.extend([libc::SYS_fork, libc::SYS_vfork]);
+    launch
+        .limit(libc::RLIMIT_NPROC, 1)
+        .filter(filter::answering(&calls, libc::EAGAIN))
+}
+
+fn few_files(launch: Launch) -> Launch {
+    launch.limit(libc::RLIMIT_NOFILE, 16)
+}
+
+/// Escalate with a forwarded signal, a stop and a result.
+fn signals_under(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Verdict {
+    let call = any_call(context)?.socket_number(3).launched(change);
+    let (mut wrapper, mut stream, escalation) = escalated(call)?;
+    // A wrapper without the extension sends no frames; another requirement asks for it.
+    if escalation.announces_signals() {
+        for signal in [libc::SIGTERM, libc::SIGUSR1] {
+            wrapper.process.signal(signal)?;
+            let seen = forwarded(&mut stream, "a forwarded signal")?;
+            expect::equal("the forwarded signal", i64::from(signal), seen)?;
+        }
+        stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+        stopped_by(&wrapper, context)?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        let seen = forwarded(&mut stream, "SIGCONT")?;
+        expect::equal("the forwarded signal", i64::from(libc::SIGCONT), seen)?;
+    }
+    stream.result(12)?;
+    wrapper.finish()?.expect_status(12)
+}
+
+/// With 16 open files.
+fn signals_with_few_files(context: &mut Context) -> Verdict {
+    signals_under(context, few_files)
+}
+
+/// Without a further process or thread.
+fn signals_without_further_process(context: &mut Context) -> Verdict {
+    signals_under(context, alone)
+}
+
+/// Both limits, and every decision.
+fn both_at_once(context: &mut Context) -> Verdict {
+    let both = |launch| alone(few_files(launch));
+    signals_under(context, both)?;
+    let program = Program::new(context, "program", [])?;
+    for run in [true, false] {
+        let call = WrapperCall::new(context, &program.path, ["program"])?.socket_number(3);
+        let mut wrapper = call.launched(both).start()?;
+        let (mut stream, _) = wrapper.request()?;
+        if run {
+            stream.run()?;
+        } else {
+            stream.deny(None)?;
+        }
+        wrapper.finish()?.expect_status(i32::from(!run))?;
+    }
+    program.only_start().map(drop)
+}
+
+/// Every decision with 16 open files allowed.
+fn sixteen_open_files(context: &mut Context) -> Verdict {
+    let few = |launch: Launch| launch.limit(libc::RLIMIT_NOFILE, 16);
+    for decision in 0..3 {
+        let program = Program::new(context, &format!("program-{decision}"), [])?;
+        let call = WrapperCall::new(context, &program.path, ["program"])?
+            .socket_number(10)
+            .launched(few);
+        let mut wrapper = call.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        match decision {
+            0 => stream.run()?,
+            1 => stream.deny(None)?,
+            _ => {
+                stream.escalate()?;
+                stream.result(0)?;
+            }
+        }
+        wrapper.finish()?.expect_status(i32::from(decision == 1))?;
+    }
+    Ok(())
+}
+
+/// Every decision where no process or thread can be created. RLIMIT_NPROC does not apply to root, but a filter does.
+fn no_further_process(context: &mut Context) -> Verdict {
+    let alone = |launch: Launch| {
+        let mut calls = vec![libc::SYS_clone, libc::SYS_clone3];
+        #[cfg(target_arch = "x86_64")]
+        calls.extend([libc::SYS_fork, libc::SYS_vfork]);
+        launch.filter(filter::refusing(&calls))
+    };
+    runs_under(context, alone)?;
+    denied_under(context, alone)?;
+    escalated_under(context, alone)
+}

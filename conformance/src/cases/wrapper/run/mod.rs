@@ -1,0 +1,8 @@
+//! Run: the wrapper becomes the command.
+
+pub mod attributes;
+pub mod command;
+pub mod fds;
+pub mod missing;
+pub mod script_bare;
+pub mod signals;

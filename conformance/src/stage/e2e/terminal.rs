@@ -1,0 +1,126 @@
+//! An interactive shell on a terminal, in a session of the server under test; and the same in the stock shell,
+//! for what must look the same.
+
+use serde_json::json;
+
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::peer::finished::without_process_ids;
+use crate::peer::program::Program;
+use crate::peer::recording_wrapper::stock_shell;
+use crate::peer::terminal::{PROMPT, Terminal, VARIABLES};
+use crate::probe::plan::Act;
+use crate::stage::e2e::{EndToEnd, commands};
+use crate::system::launch::Launch;
+use crate::system::process::Ended;
+use crate::verdict::{CaseError, Verdict};
+
+/// An interactive shell on a terminal, with wrapper and server.
+pub struct TerminalShell<'a> {
+    /// Wrapper and server.
+    pub all: EndToEnd<'a>,
+    /// What a person sees and types.
+    pub terminal: Terminal,
+    /// The session's name.
+    pub session: String,
+    pid: i64,
+}
+
+impl<'a> TerminalShell<'a> {
+    /// Starts it and waits for its prompt.
+    pub fn start(context: &'a Context) -> Result<TerminalShell<'a>, CaseError> {
+        let mut all = EndToEnd::new(context)?;
+        let mut terminal = Terminal::open(context)?;
+        let name = format!("on-terminal-{}", context.next_number());
+        let starter = Program::new(
+            context,
+            &name,
+            [Act::Terminal(terminal.path().to_owned()), Act::Execute],
+        )?;
+        let session = all.start_session()?;
+        let shell = context.shell()?.display().to_string();
+        let mut argv = vec![starter.text(), &shell];
+        argv.extend(all.dialect.interactive_options());
+        let mut environment = all.base_environment();
+        for (name, value) in VARIABLES {
+            environment[name] = json!(value);
+        }
+        let (_, error) = all.output_files();
+        let params = json!({
+            "session": session,
+            "argv": argv,
+            "cwd": context.work_directory(),
+            "env": environment,
+            "stderr": error,
+        });
+        let pid = all.spawn_by(params)?;
+        terminal.wait_for(PROMPT)?;
+        Ok(TerminalShell {
+            all,
+            terminal,
+            session,
+            pid,
+        })
+    }
+
+    /// Waits for the shell's end, which something else must have brought about.
+    pub fn wait(&mut self) -> Result<Ended, CaseError> {
+        self.all.wait(&self.session, self.pid)
+    }
+
+    /// Leaves the shell, closes the session, ends the server. No program may keep the terminal open.
+    pub fn leave(mut self) -> Verdict {
+        self.terminal.type_text("exit 0\n")?;
+        expect::equal("end of the interactive shell", Ended::Exited(0), self.wait()?)?;
+        self.all.shim.close_session(&self.session)?;
+        self.terminal.expect_end()?;
+        self.all.shutdown()
+    }
+}
+
+/// The commands of a dialogue.
+pub const NAMES: [&str; 2] = ["run-it", "escalate-it"];
+
+/// Leads the same dialogue with the stock shell and with the three implementations: the screens must be equal,
+/// process ids aside.
+pub fn as_on_stock(context: &Context, dialogue: impl Fn(&mut Terminal) -> Verdict) -> Verdict {
+    commands(context, NAMES)?;
+    let expected = stock_screen(context, &dialogue)?;
+    let mut shell = TerminalShell::start(context)?;
+    dialogue(&mut shell.terminal)?;
+    let seen = shell.terminal.screen();
+    shell.leave()?;
+    expect::equal(
+        "the terminal's screen, as with the stock shell",
+        without_process_ids(&expected),
+        without_process_ids(&seen),
+    )
+}
+
+/// What appears on the terminal when the stock shell is led through the dialogue.
+fn stock_screen(context: &Context, dialogue: impl Fn(&mut Terminal) -> Verdict) -> Result<String, CaseError> {
+    let mut terminal = Terminal::open(context)?;
+    let shell = context.shell()?.display().to_string();
+    let dialect = crate::peer::dialect::Dialect::of(context);
+    let arguments = std::iter::once(shell.as_str()).chain(dialect.interactive_options().iter().copied());
+    let mut launch = Launch::new(stock_shell(context)?, context.work_directory())
+        .arguments(arguments)
+        .variable("PATH", format!("{}:/usr/bin:/bin", context.path("bin").display()))
+        .variable("HOME", context.work_directory())
+        .variable("TMPDIR", context.temporary_directory())
+        .variable("LC_ALL", "C.UTF-8")
+        .on_terminal(0);
+    for (name, value) in VARIABLES {
+        launch = launch.variable(name, value);
+    }
+    for number in 0..=2 {
+        launch = launch.descriptor(number, terminal.other_side()?);
+    }
+    let mut running = launch.start()?;
+    terminal.wait_for(PROMPT)?;
+    dialogue(&mut terminal)?;
+    let screen = terminal.screen();
+    terminal.type_text("exit 0\n")?;
+    running.wait("the stock shell", context.patience())?;
+    Ok(screen)
+}
