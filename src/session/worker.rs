@@ -182,8 +182,10 @@ impl Worker {
         let decode = move || {
             let _permit = permit;
             memory.resize(payload.len().saturating_add(Request::highest_cost(payload.len())))?;
-            let request = Request::parse(&payload)?;
+            let request = Request::parse(&payload);
+            // Before `memory`, which returns to the system what is free then.
             drop(payload);
+            let request = request?;
             memory.resize(request.cost())?;
             Ok((memory, request))
         };
