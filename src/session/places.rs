@@ -33,6 +33,10 @@ struct Entry {
 struct Streams {
     next: u64,
     entries: BTreeMap<u64, Entry>,
+    /// Descriptors of all of them.
+    held: usize,
+    /// How many of each session wait for their client.
+    waiting: HashMap<u64, usize>,
 }
 
 /// The streams of all sessions.
@@ -72,7 +76,7 @@ impl Places {
     /// Whether one more stream would evict another one.
     pub(super) fn is_full(&self) -> bool {
         let streams = self.ledger.streams();
-        streams.waiting_of(self.session) >= self.most_waiting || streams.held() >= self.most
+        streams.waiting_of(self.session) >= self.most_waiting || streams.held >= self.most
     }
 
     /// Adds a stream that waits for its request, and evicts what is too much then: perhaps itself.
@@ -87,7 +91,7 @@ impl Places {
             stage: Stage::Waiting,
             evicted: evicted.clone(),
         };
-        streams.entries.insert(number, entry);
+        streams.insert(number, entry);
         if streams.waiting_of(self.session) > self.most_waiting {
             let own = streams.waiting().find(|(_, entry)| entry.session == self.session);
             if let Some(oldest) = own.map(|(number, _)| number) {
@@ -131,9 +135,8 @@ impl Place {
         };
         let (own, all) = streams.running(session);
         let fits = own + DESCRIPTORS <= self.most.saturating_sub(all + DESCRIPTORS);
-        if fits && let Some(entry) = streams.entries.get_mut(&self.number) {
-            entry.stage = Stage::Running;
-            entry.descriptors = DESCRIPTORS;
+        if fits {
+            streams.set(self.number, Stage::Running, DESCRIPTORS);
         }
         fits
     }
@@ -145,17 +148,14 @@ impl Place {
 
     fn change(&self, stage: Stage, descriptors: usize) {
         let mut streams = self.ledger.streams();
-        // What was evicted stays so.
-        if let Some(entry) = streams.entries.get_mut(&self.number) {
-            (entry.stage, entry.descriptors) = (stage, descriptors);
-            streams.make_room(self.number, self.most);
-        }
+        streams.set(self.number, stage, descriptors);
+        streams.make_room(self.number, self.most);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.ledger.streams().entries.remove(&self.number);
+        self.ledger.streams().remove(self.number);
     }
 }
 
@@ -166,8 +166,38 @@ impl Ledger {
 }
 
 impl Streams {
-    fn held(&self) -> usize {
-        self.entries.values().map(|entry| entry.descriptors).sum()
+    fn insert(&mut self, number: u64, entry: Entry) {
+        self.held += entry.descriptors;
+        if entry.stage == Stage::Waiting {
+            *self.waiting.entry(entry.session).or_default() += 1;
+        }
+        self.entries.insert(number, entry);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.held -= entry.descriptors;
+        if entry.stage == Stage::Waiting
+            && let Some(waiting) = self.waiting.get_mut(&entry.session)
+        {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(&entry.session);
+            }
+        }
+        Some(entry)
+    }
+
+    /// What was evicted stays so.
+    fn set(&mut self, number: u64, stage: Stage, descriptors: usize) {
+        if let Some(entry) = self.remove(number) {
+            let changed = Entry {
+                stage,
+                descriptors,
+                ..entry
+            };
+            self.insert(number, changed);
+        }
     }
 
     fn waiting(&self) -> impl DoubleEndedIterator<Item = (u64, &Entry)> {
@@ -176,9 +206,7 @@ impl Streams {
     }
 
     fn waiting_of(&self, session: u64) -> usize {
-        self.waiting()
-            .filter(|(_, entry)| entry.session == session)
-            .count()
+        self.waiting.get(&session).copied().unwrap_or(0)
     }
 
     /// Descriptors of running commands: of one session, and of all.
@@ -200,7 +228,7 @@ impl Streams {
     /// Evicts streams until all hold at most `most` descriptors. Sessions that hold less than the session of stream
     /// `newcomer` are spared, and it gives way itself if no other can.
     fn make_room(&mut self, newcomer: u64, most: usize) {
-        while self.held() > most {
+        while self.held > most {
             let Some(own) = self.entries.get(&newcomer).map(|entry| entry.session) else {
                 return;
             };
@@ -239,7 +267,7 @@ impl Streams {
     }
 
     fn evict(&mut self, number: u64) {
-        if let Some(entry) = self.entries.remove(&number) {
+        if let Some(entry) = self.remove(number) {
             entry.evicted.cancel();
         }
     }
