@@ -97,7 +97,7 @@ pub use audit::AuditLog;
 pub use clock::Stopped;
 pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
-    StandardStreams,
+    StandardStreams, Survivor,
 };
 pub use limits::Limits;
 pub use policy::{

@@ -20,9 +20,12 @@ pub struct Limits {
     /// Escalated children that have ended and left descendants running; the descendants of one more are killed when it ends.
     /// Default: 1024.
     pub left_running: usize,
-    /// Bytes that the payloads of all open requests may use together; a stream whose frame would exceed that is closed.
-    /// Default: 256 MiB.
+    /// Bytes that all open requests may use together, before and after they are decoded; the stream of one that would exceed
+    /// that is closed. Default: 256 MiB.
     pub request_memory: usize,
+    /// The same for all sessions of this process together. One session never takes more than it leaves free for the others.
+    /// Default: 512 MiB.
+    pub server_memory: usize,
     /// Limit of open files (soft, hard) that escalated children get. Default: the server's own.
     pub child_open_files: Option<(u64, u64)>,
 }
@@ -36,6 +39,7 @@ impl Default for Limits {
             open_requests: 1024,
             left_running: 1024,
             request_memory: 256 * 1024 * 1024,
+            server_memory: 512 * 1024 * 1024,
             child_open_files: None,
         }
     }

@@ -167,6 +167,9 @@ fn take_terminal_back() {
 }
 
 fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
+    for process in &result.survivors {
+        eprintln!("shell-escalation: cannot end {process}");
+    }
     if result.timed_out {
         eprintln!("shell-escalation: the command timed out and was killed");
     }

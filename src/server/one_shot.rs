@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::execution::{ShellCommand, ShellOutput};
+use crate::execution::{ShellCommand, ShellOutput, Survivor};
 use crate::session::{EscalationSession, Settings};
 
 /// The exit code of a command that timed out, the same as timeout(1)'s.
@@ -68,6 +68,8 @@ pub struct ExecResult {
     pub duration: Duration,
     /// Whether the command was killed because it timed out.
     pub timed_out: bool,
+    /// Processes of the command that could not be ended, within three seconds for the shell's and three more for escalated ones.
+    pub survivors: Vec<Survivor>,
 }
 
 pub(super) async fn exec(
@@ -125,8 +127,9 @@ pub(super) async fn exec(
         }
     };
     // Also before an error is returned.
-    session.close().await;
+    let escalated = session.close().await;
     let output = output?;
+    let survivors = [output.survivors, escalated].concat();
     Ok(ExecResult {
         exit_code: if timed_out { TIMED_OUT } else { output.exit_code },
         signal: if timed_out { None } else { output.signal },
@@ -134,6 +137,7 @@ pub(super) async fn exec(
         stderr: output.stderr,
         duration: started.elapsed(),
         timed_out,
+        survivors,
     })
 }
 

@@ -287,3 +287,19 @@ fn errors_say_what_happened_and_what_to_do() {
     };
     insta::assert_snapshot!(cases.map(shown).concat());
 }
+
+#[test]
+fn a_proc_of_another_pid_namespace_is_noticed_before_anything_is_started() {
+    // A namespace of its own, but the /proc of this one.
+    let run = stock("echo ran");
+    let mut outside = Command::new("unshare");
+    outside.args(["--user", "--map-root-user", "--pid", "--fork"]);
+    outside.arg(run.get_program()).args(run.get_args());
+    let output = outside.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("/proc belongs to another pid namespace"),
+        "{errors}"
+    );
+    assert_eq!((output.stdout, output.status.success()), (Vec::new(), false));
+}

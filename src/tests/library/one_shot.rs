@@ -185,3 +185,20 @@ async fn the_executor_has_the_last_word() {
     assert_eq!(result.stdout, b"<a><b>");
     assert_ne!(result.exit_code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_may_be_bounded() {
+    let server = server().with_executor(LocalExecutor::default().output_limit(Some(100_000)));
+    let exec = async |text: &str| server.exec(command(text), &CancellationToken::new()).await;
+    let within = exec("head -c 100000 /dev/zero; head -c 100000 /dev/zero >&2")
+        .await
+        .unwrap();
+    assert_eq!((within.stdout.len(), within.stderr.len()), (100_000, 100_000));
+    for stream in ["1", "2"] {
+        // It never ends by itself.
+        let error = exec(&format!("exec cat /dev/zero >&{stream}")).await.unwrap_err();
+        let name = if stream == "1" { "output" } else { "error" };
+        let expected = format!("the command wrote more than 100000 bytes to standard {name}");
+        assert_eq!(error.to_string(), expected);
+    }
+}
