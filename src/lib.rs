@@ -101,8 +101,8 @@ pub use execution::{
 };
 pub use limits::Limits;
 pub use policy::{
-    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, NoApprover, PolicyError, PolicyFile,
-    PolicyFileError, PolicyRequest, loads_code,
+    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, MOST_WAITING, NoApprover, PolicyError,
+    PolicyFile, PolicyFileError, PolicyRequest, directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
 pub use server::{EscalateServer, ExecParams, ExecResult};
