@@ -219,11 +219,13 @@ impl Approvals {
             };
             match turn {
                 Turn::Ask(question) => return self.put(&question, request, reason).await,
-                Turn::Wait(mut answer) => match answer.wait_for(Option::is_some).await.as_deref() {
-                    Ok(Some(Shared::No(reason))) => return Ok(Outcome::Refused(reason.clone())),
+                Turn::Wait(mut answer) => {
+                    let answer = answer.wait_for(Option::is_some).await;
+                    if let Ok(Some(Shared::No(reason))) = answer.as_deref() {
+                        return Ok(Outcome::Refused(reason.clone()));
+                    }
                     // Answered for one command, remembered for all of them, or withdrawn.
-                    Ok(_) | Err(_) => {}
-                },
+                }
             }
         }
     }

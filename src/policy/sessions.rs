@@ -8,7 +8,10 @@ use crate::clock::Stopwatch;
 
 /// One `T` per session. What belongs to ended sessions is forgotten when a new one appears.
 #[derive(Debug)]
-pub(super) struct PerSession<T>(Mutex<HashMap<u64, (Weak<Stopwatch>, Arc<T>)>>);
+pub(super) struct PerSession<T>(Mutex<HashMap<u64, Remembered<T>>>);
+
+/// A session's clock, which ends with the session, and what is remembered about it.
+type Remembered<T> = (Weak<Stopwatch>, Arc<T>);
 
 impl<T> Default for PerSession<T> {
     fn default() -> Self {

@@ -52,7 +52,7 @@ pub(super) fn question(
     for (index, difference) in differences(&request.env, environment).iter().enumerate() {
         line(if index == 0 { "environment" } else { "" }, difference);
     }
-    if let Some(umask) = request.umask.filter(|umask| umask & 0o022 != 0o022) {
+    if let Some(umask) = request.umask.filter(|umask| umask & 0o002 == 0) {
         line(
             "umask",
             &format!("{umask:03o}: others may write to what it creates"),
@@ -157,7 +157,7 @@ mod tests {
         request.program = "/opt/tool\u{1b}[2J".into();
         request.canonical = Some("/srv/tool".into());
         request.canonical_workdir = Some("/srv/me".into());
-        request.umask = Some(0o2);
+        request.umask = Some(0o20);
         let long = "x".repeat(300);
         request.argv = [
             "tool",
