@@ -22,6 +22,14 @@ fn approvals() -> (Arc<Approvals>, Questions) {
     (Arc::new(Approvals::new(Asking(sender))), questions)
 }
 
+/// The next question; fails where none is asked.
+async fn next(questions: &mut Questions) -> (PolicyRequest, oneshot::Sender<Approval>) {
+    let asked = tokio::time::timeout(DEADLINE, questions.recv()).await;
+    asked.expect("nothing is asked").expect("the approver is gone")
+}
+
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+
 fn asking(
     approvals: &Arc<Approvals>,
     request: &PolicyRequest,
@@ -65,7 +73,7 @@ async fn always_is_for_the_same_command_in_every_respect() {
     request.env = vec![("A".into(), "1".into()), ("B".into(), "2".into())];
     let (approvals, mut questions) = approvals();
     let first = asking(&approvals, &request);
-    questions.recv().await.unwrap().1.send(Approval::Always).unwrap();
+    next(&mut questions).await.1.send(Approval::Always).unwrap();
     assert_eq!(first.await.unwrap().unwrap(), Outcome::Approved);
 
     let mut reordered = request.clone();
@@ -108,7 +116,7 @@ async fn always_is_for_the_same_command_in_every_respect() {
     with("another file", &|other| other.stamp = stamp(&tool));
     for (what, other) in others {
         let asked = asking(&approvals, &other);
-        let (_, answer) = questions.recv().await.unwrap();
+        let (_, answer) = next(&mut questions).await;
         answer.send(no(what)).unwrap();
         assert_eq!(asked.await.unwrap().unwrap(), refused(what));
     }
@@ -120,7 +128,7 @@ async fn the_same_command_waits_for_the_same_question() {
     let (approvals, mut questions) = approvals();
     let request = PolicyRequest::new("/bin/true");
     let asked: Vec<_> = (0..20).map(|_| asking(&approvals, &request)).collect();
-    let (_, answer) = questions.recv().await.unwrap();
+    let (_, answer) = next(&mut questions).await;
     settle().await;
     assert!(questions.try_recv().is_err(), "asked twice");
     answer.send(no("once for all")).unwrap();
@@ -135,8 +143,8 @@ async fn a_yes_is_for_one_command() {
     let (approvals, mut questions) = approvals();
     let request = PolicyRequest::new("/bin/true");
     let asked: Vec<_> = (0..3).map(|_| asking(&approvals, &request)).collect();
-    questions.recv().await.unwrap().1.send(Approval::Yes).unwrap();
-    questions.recv().await.unwrap().1.send(no("enough")).unwrap();
+    next(&mut questions).await.1.send(Approval::Yes).unwrap();
+    next(&mut questions).await.1.send(no("enough")).unwrap();
     let mut approved = 0;
     for task in asked {
         approved += usize::from(task.await.unwrap().unwrap() == Outcome::Approved);
@@ -149,12 +157,12 @@ async fn a_withdrawn_question_is_asked_again_for_those_that_wait() {
     let (approvals, mut questions) = approvals();
     let request = PolicyRequest::new("/bin/true");
     let first = asking(&approvals, &request);
-    let (_, mut withdrawn) = questions.recv().await.unwrap();
+    let (_, mut withdrawn) = next(&mut questions).await;
     let second = asking(&approvals, &request);
     settle().await;
     first.abort();
     withdrawn.closed().await;
-    questions.recv().await.unwrap().1.send(Approval::Yes).unwrap();
+    next(&mut questions).await.1.send(Approval::Yes).unwrap();
     assert_eq!(second.await.unwrap().unwrap(), Outcome::Approved);
 }
 
@@ -163,10 +171,10 @@ async fn no_to_all_ends_every_question_of_the_session() {
     let (approvals, mut questions) = approvals();
     let mut request = PolicyRequest::new("/bin/true");
     let first = asking(&approvals, &request);
-    let (_, answer) = questions.recv().await.unwrap();
+    let (_, answer) = next(&mut questions).await;
     request.argv.push("other".into());
     let second = asking(&approvals, &request);
-    let (_, mut other) = questions.recv().await.unwrap();
+    let (_, mut other) = next(&mut questions).await;
     let all = Approval::NoToAll {
         reason: Some("enough".to_owned()),
     };
@@ -177,7 +185,7 @@ async fn no_to_all_ends_every_question_of_the_session() {
     assert_eq!(approvals.ask(&request, None).await.unwrap(), refused("enough"));
     // Another session is asked.
     let another = asking(&approvals, &PolicyRequest::new("/bin/true"));
-    questions.recv().await.unwrap().1.send(Approval::Yes).unwrap();
+    next(&mut questions).await.1.send(Approval::Yes).unwrap();
     assert_eq!(another.await.unwrap().unwrap(), Outcome::Approved);
 }
 
@@ -191,20 +199,21 @@ async fn only_so_many_commands_of_a_session_wait() {
         asked.push(asking(&approvals, &request));
     }
     settle().await;
-    let Outcome::Refused(Some(reason)) = approvals.ask(&request, None).await.unwrap() else {
-        panic!("one more waits");
+    let one_more = tokio::time::timeout(DEADLINE, approvals.ask(&request, None)).await;
+    let Outcome::Refused(Some(reason)) = one_more.expect("one more waits").unwrap() else {
+        panic!("one more is approved");
     };
     assert_eq!(reason, "64 commands of this session already wait for approval");
     // Another session is not affected, and there is room again when one has its answer.
     let another = asking(&approvals, &PolicyRequest::new("/bin/true"));
     for _ in 0..=MOST_WAITING {
-        questions.recv().await.unwrap().1.send(Approval::Yes).unwrap();
+        next(&mut questions).await.1.send(Approval::Yes).unwrap();
     }
     assert_eq!(another.await.unwrap().unwrap(), Outcome::Approved);
     for task in asked {
         assert_eq!(task.await.unwrap().unwrap(), Outcome::Approved);
     }
     let after = asking(&approvals, &request);
-    questions.recv().await.unwrap().1.send(Approval::Yes).unwrap();
+    next(&mut questions).await.1.send(Approval::Yes).unwrap();
     assert_eq!(after.await.unwrap().unwrap(), Outcome::Approved);
 }
