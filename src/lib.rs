@@ -66,15 +66,26 @@
 //!   nothing runs. Hostile input harms only its sender; see [`Limits`] for the bounds and their defaults. Streams of all
 //!   sessions hold at most half of the process's limit of open files, and no session takes what another needs.
 //! - **Variables that load code** (see [`loads_code`]) reach an escalated child only if the decision [keeps
-//!   them](Decision::keeping_env).
+//!   them](Decision::keeping_env). A [`PolicyFile`]'s rules pass on no other variable either that they don't list.
+//! - **An approval is for what was asked.** [`Approval::Yes`] is for one command; [`Approval::Always`] for those that are the
+//!   same in file, arguments, folder, environment and umask. At most [`MOST_WAITING`] requests of a session wait for one, and
+//!   they stop the clock of a timeout no longer than [`ExecParams::longest_stop`].
+//! - **An escalation is on record before it starts**, where there is an audit log; if it can't be written, it is denied.
 //!
 //! # Audit log
 //!
-//! [`EscalateServer::with_audit`] writes one line of JSON per request that reached the policy: `time` (RFC 3339, of the
-//! handshake), `session`, `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or
-//! null), `program`, `argv`, `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `decided_ms`, `result` (as
-//! on the wire, or null), `error` (or null), `duration_ms`. Texts are truncated to 1,024 bytes. Environments are never
-//! written.
+//! [`EscalateServer::with_audit`] writes lines of JSON about the requests that reached the policy. `event` is `start` (an
+//! escalation was decided, and the command is about to start), `end` (an escalated command has ended or came to nothing), or
+//! `request` (all about a request that was not escalated). The other members: `time` (RFC 3339, of the handshake), `session`,
+//! `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or null), `program`,
+//! `canonical` (its path without symbolic links, or null), `argv`, `argv_count`, `argv_sha256` (if `argv` is cut: of all
+//! arguments, each followed by a NUL), `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `env_removed` and
+//! `env_removed_count` (names of the variables that an escalated command does not get as requested; absent if there are
+//! none), `decided_ms`, `result` (as on the wire, or null), `error` (or null), `duration_ms` (since the handshake). Texts are
+//! truncated to 1,024 bytes, all arguments together to 4,096 and 64 texts; a line has less than 64 KiB. Environments are
+//! never written.
+//!
+//! An escalation whose start can't be written is denied. The other lines are lost in that case, which is logged.
 //!
 //! # Requirements
 //!
@@ -108,8 +119,8 @@ pub use execution::{
 };
 pub use limits::Limits;
 pub use policy::{
-    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, NoApprover, PolicyError, PolicyFile,
-    PolicyFileError, PolicyRequest, loads_code,
+    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, MOST_WAITING, NoApprover, PolicyError,
+    PolicyFile, PolicyFileError, PolicyRequest, directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
 pub use server::{EscalateServer, ExecParams, ExecResult};

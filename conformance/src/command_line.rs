@@ -38,6 +38,8 @@ enum Command {
     Doctor(commands::arguments::Judged),
     /// Print the JSON Schema of the report, the baseline or the harness protocol
     Schema(commands::schema::SchemaArguments),
+    /// Write the skeleton of a new requirement, its first case and its fault into the source tree in this folder
+    New(commands::new::NewArguments),
     /// Measure what a wrapper or a server costs, against baselines or others in the same run
     Bench(commands::bench::BenchArguments),
 }
@@ -83,6 +85,7 @@ pub fn main() -> i32 {
         Command::Join(arguments) => commands::join::join(&arguments),
         Command::Doctor(judged) => commands::doctor::doctor(&judged),
         Command::Schema(arguments) => commands::schema::schema(&arguments),
+        Command::New(arguments) => commands::new::new(&arguments),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -1,6 +1,7 @@
 //! From a request to a child: the file that the decision was about is the file that runs.
 
 use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,7 @@ use super::executor::PreparedExec;
 use super::failure::{Stage, StartFailure};
 use super::identity::Identity;
 use super::job::{Spawn, SpawnError};
-use super::program::{PinnedFile, identity_of, open_directory};
+use super::program::{PinnedFile, canonical, identity_of, open_directory};
 use super::supervisor::Placement;
 use super::tree::Tree;
 use crate::protocol::Request;
@@ -28,6 +29,10 @@ pub(crate) struct FilesAtDecision {
     directory: Result<((u32, u32), u64), StartFailure>,
     /// The program's path without symbolic links.
     pub(crate) canonical: Option<PathBuf>,
+    /// What stat(2) says about the program.
+    pub(crate) status: Option<Metadata>,
+    /// The working directory's path without symbolic links.
+    pub(crate) canonical_workdir: Option<PathBuf>,
 }
 
 /// Why an escalated command isn't started at all.
@@ -68,6 +73,11 @@ impl FilesAtDecision {
             file: request.file.clone(),
             workdir: request.workdir.clone(),
             canonical: program.as_ref().ok().and_then(|program| program.canonical().ok()),
+            status: program.as_ref().ok().and_then(|program| status(program).ok()),
+            canonical_workdir: workdir
+                .as_ref()
+                .ok()
+                .and_then(|directory| canonical(directory.as_fd()).ok()),
             program: program.map(|program| program.identity()),
             directory: workdir.and_then(|directory| place(&directory)),
         })
@@ -103,6 +113,11 @@ impl FilesAtDecision {
             );
         (program, workdir)
     }
+}
+
+fn status(program: &PinnedFile) -> io::Result<Metadata> {
+    // fstat(2) takes a descriptor that was opened with O_PATH.
+    File::from(program.descriptor().try_clone_to_owned()?).metadata()
 }
 
 fn open_workdir(path: &OsStr) -> Result<OwnedFd, StartFailure> {

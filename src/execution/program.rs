@@ -84,7 +84,11 @@ pub(crate) fn identity_of(file: BorrowedFd<'_>) -> io::Result<Identity> {
     }
 }
 
-fn canonical(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+/// The absolute path without symbolic links, as the kernel knows it.
+///
+/// # Errors
+/// When /proc isn't mounted.
+pub(super) fn canonical(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 

@@ -1,7 +1,6 @@
 //! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
 
 mod core;
-mod environment;
 mod error;
 mod listener;
 mod memory;

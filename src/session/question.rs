@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::core::SessionCore;
-use super::environment::child_environment;
 use super::error::RequestError;
 use super::resolve::resolve;
 use crate::execution::{FilesAtDecision, PreparedExec};
-use crate::policy::{Decision, PolicyRequest};
+use crate::policy::{Decision, FileStamp, PolicyRequest};
 use crate::protocol::Request;
 
 /// A request whose files have been looked at.
@@ -18,7 +17,6 @@ pub(super) struct Question {
     /// What the policy is asked.
     pub asked: Arc<PolicyRequest>,
     file: OsString,
-    umask: Option<u32>,
     files: FilesAtDecision,
 }
 
@@ -38,16 +36,18 @@ impl Question {
             session: session.id,
             program,
             canonical: files.canonical.clone(),
+            stamp: files.status.as_ref().map(FileStamp::from),
             argv: request.argv,
             workdir: request.workdir.into(),
+            canonical_workdir: files.canonical_workdir.clone(),
             env: request.env,
+            umask: request.umask,
             peer,
             clock: Arc::clone(&session.clock),
         };
         Ok(Self {
             asked: Arc::new(asked),
             file: request.file,
-            umask: request.umask,
             files,
         })
     }
@@ -59,8 +59,8 @@ impl Question {
             file: self.file,
             argv: asked.argv,
             workdir: asked.workdir,
-            env: child_environment(asked.env, &decision.keep_env),
-            umask: self.umask,
+            env: decision.child_env(&asked.env),
+            umask: asked.umask,
         };
         (exec, self.files)
     }

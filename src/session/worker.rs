@@ -17,7 +17,7 @@ use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{Ending, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated};
-use crate::policy::{Action, Decision, PolicyRequest};
+use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
 };
@@ -93,7 +93,15 @@ impl Worker {
         entry.asked(&question.asked);
         let decision = self.while_wrapper_waits(self.decide(&question.asked)).await??;
         tracing::info!(program = ?question.asked.program, action = ?decision.action, rule = decision.rule, "decided");
-        entry.decided(&decision);
+        if decision.action == Action::Escalate {
+            let env = &question.asked.env;
+            let taken_out = taken_out(env, &decision.child_env(env));
+            if !taken_out.is_empty() {
+                tracing::info!(names = ?taken_out, "variables that the escalated command does not get");
+            }
+            entry.taken_out(&taken_out);
+        }
+        let decision = entry.decided(decision);
 
         if decision.action != Action::Escalate {
             entry.write(None);

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod join;
 pub mod judge;
 pub mod list;
+pub mod new;
 pub mod preflight;
 pub mod run;
 pub mod schema;
