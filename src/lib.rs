@@ -58,12 +58,13 @@
 //!   not executed. Only scripts, with or without `#!`, must be opened by name once more, right after the last comparison.
 //! - **Nothing outlives its owner.** An escalated child and all its descendants, whatever process groups and sessions they
 //!   have created, end with the wrapper that asked for it (while the child runs), with the session, with its parent token,
-//!   and with this process, even if that is killed by SIGKILL. A small supervisor process per child ensures that; the host's
+//!   and with this process, even if that is killed by SIGKILL. Two small processes per child ensure that; the host's
 //!   own signal handling, children and process-wide attributes are left alone.
 //! - **The socket does not leak.** Every descriptor is close-on-exec from the system call on; the client's end becomes
 //!   inheritable only inside the child that it is for. An escalated child holds the descriptors of its request and no others.
 //! - **It fails closed.** Whatever goes wrong, with the request, the policy or the system, the wrapper's stream is closed and
-//!   nothing runs. Hostile input harms only its sender; see [`Limits`] for the bounds and their defaults.
+//!   nothing runs. Hostile input harms only its sender; see [`Limits`] for the bounds and their defaults. Streams of all
+//!   sessions hold at most half of the process's limit of open files, and no session takes what another needs.
 //! - **Variables that load code** (see [`loads_code`]) reach an escalated child only if the decision [keeps
 //!   them](Decision::keeping_env). A [`PolicyFile`]'s rules pass on no other variable either that they don't list.
 //! - **An approval is for what was asked.** [`Approval::Yes`] is for one command; [`Approval::Always`] for those that are the
@@ -89,7 +90,13 @@
 //! # Requirements
 //!
 //! Linux 5.9 or later (`close_range`, `openat2`, `pidfd_open`), with /proc mounted and CONFIG_PROC_CHILDREN, which all
-//! distributions enable. Descendants that change to a user whom this process may not signal cannot be killed.
+//! distributions enable. With the /proc of another pid namespace nothing is escalated. Descendants that change to a user whom
+//! this process may not signal, that another process traces, or that wait for a file system which does not answer, cannot be
+//! killed; [`EscalationSession::close`] and [`ExecResult::survivors`] name them after a few seconds.
+//!
+//! What remains: an escalated command of the same user may signal the processes that supervise it. One that stops or kills
+//! either of them ends all the same; one that kills both in the same instant can leave processes behind. And supervisors share
+//! the memory of this process until they end, so that the OOM killer, when it chooses this process, kills them, too.
 
 #![warn(unreachable_pub)]
 

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 /// Limits of one session. Only the request that exceeds one is closed, except as noted.
+///
+/// Besides, the streams of all sessions of a process hold at most half of its limit of open files. At that limit, the session
+/// that holds most gives way to one that holds less: streams that wait for their client first, the oldest before others, then
+/// pending decisions, the newest first. Running commands never give way, but of one session they take no more than they leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

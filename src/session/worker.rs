@@ -125,10 +125,8 @@ impl Worker {
         let limit = self.session.settings.limits.message_time;
         let (stream, place) = (&mut self.stream, &self.place);
         let receiving = async {
-            if with_descriptors {
-                if let Some(descriptors) = stream.descriptors().await? {
-                    place.waits_with(descriptors);
-                }
+            if with_descriptors && let Some(descriptors) = stream.descriptors().await? {
+                place.waits_with(descriptors);
             }
             stream.receive().await
         };

@@ -97,9 +97,9 @@ impl Tree {
             loop {
                 // Again and again, since it may be stopped again and again.
                 self.kill();
-                match tokio::time::timeout(WAKING_INTERVAL, self.next_event()).await {
-                    Ok(None) => return,
-                    Ok(Some(_)) | Err(_) => {}
+                let event = tokio::time::timeout(WAKING_INTERVAL, self.next_event()).await;
+                if event == Ok(None) {
+                    return;
                 }
             }
         };

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Always;
 use super::support::chain::{self, script};
-use super::support::processes::gone_within;
+use super::support::processes::{eventually, gone_within};
 
 fn server() -> EscalateServer {
     EscalateServer::new("/bin/sh", "/no/wrapper", Always::new(Decision::run()))
@@ -201,4 +201,37 @@ async fn output_may_be_bounded() {
         let expected = format!("the command wrote more than 100000 bytes to standard {name}");
         assert_eq!(error.to_string(), expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_answers_and_names_what_cannot_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pid");
+    let mut params = command(&format!(
+        "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait",
+        path.display()
+    ));
+    params.timeout = Some(Duration::from_secs(2));
+    let (answered, over) = std::sync::mpsc::channel::<()>();
+    // A zombie stays until its tracer, a thread, has seen it end.
+    let tracer = std::thread::spawn(move || {
+        let mut text = String::new();
+        eventually("the command runs", || {
+            text = std::fs::read_to_string(&path).unwrap_or_default();
+            !text.is_empty()
+        });
+        let pid = nix::unistd::Pid::from_raw(text.trim().parse().unwrap());
+        nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
+        over.recv().unwrap();
+        nix::sys::wait::waitpid(pid, None).unwrap();
+        pid.as_raw()
+    });
+    let start = Instant::now();
+    let result = exec(params).await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    answered.send(()).unwrap();
+    let pid = tracer.join().unwrap();
+    let survivors: Vec<i32> = result.survivors.iter().map(|process| process.pid).collect();
+    assert_eq!((result.timed_out, survivors), (true, vec![pid]));
+    assert!(gone_within(pid, Duration::from_secs(10)));
 }
