@@ -23,6 +23,7 @@ pub const TABLES: &[Table] = &[
     run::signals::CASES,
     run::fds::CASES,
     run::attributes::CASES,
+    run::kernel_state::CASES,
     run::missing::CASES,
     run::script_bare::CASES,
     deny::CASES,
