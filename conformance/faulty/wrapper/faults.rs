@@ -291,6 +291,16 @@ pub enum Fault {
     TimerSlackRaised,
     OutOfMemoryScoreRaised,
     AlarmLeft,
+    // One call without a loop, moments in which signals are lost, and patience that ends.
+    RequestSentAtOnce,
+    MessagesWrittenAtOnce,
+    MessagesDroppedWhenFull,
+    SignalsLostAfterEscalate,
+    BurstsLost,
+    SignalsDroppedWhenFull,
+    GivesUpAfterSeconds,
+    NestingOverflowsTheStack,
+    DecisionLengthBelieved,
 }
 
 /// What this wrapper does in a way of its own that is right, too. Its name is the variant's after `variant-`.
