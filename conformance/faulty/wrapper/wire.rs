@@ -643,14 +643,21 @@ fn depth(payload: &[u8]) -> usize {
 }
 
 fn read_value(payload: &[u8], limited: bool) -> serde_json::Result<Value> {
-    use serde::Deserialize;
-    if !broken(Fault::NestingOverflowsTheStack) && depth(payload) > DEEPEST {
-        return Err(serde::de::Error::custom("nested too deeply"));
+    let limited_value = parse(serde_json::Deserializer::from_slice(payload));
+    if limited_value.is_ok() || limited {
+        return limited_value;
     }
+    if depth(payload) > DEEPEST && !broken(Fault::NestingOverflowsTheStack) {
+        return limited_value;
+    }
+    // Nested beyond 128, which serde_json stops at.
     let mut reader = serde_json::Deserializer::from_slice(payload);
-    if !limited {
-        reader.disable_recursion_limit();
-    }
+    reader.disable_recursion_limit();
+    parse(reader)
+}
+
+fn parse(mut reader: serde_json::Deserializer<serde_json::de::SliceRead<'_>>) -> serde_json::Result<Value> {
+    use serde::Deserialize;
     let value = Value::deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)

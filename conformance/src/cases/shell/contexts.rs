@@ -394,8 +394,8 @@ fn posix_mode(context: &mut Context) -> Verdict {
     let switched = format!("{switch}\n{POSIX_LINES}");
     let expect_wrapped = |shell: &RecordedShell<'_>, options: &[&str], script: &str| -> Verdict {
         context.transcript.note(format_args!("{options:?} -c {script:?}"));
-        let plain = dialect.plain_options().iter().chain(options).copied();
-        let launch = shell.launch(plain.chain(["-c", script]))?;
+        let options = options.iter().chain(dialect.plain_options()).copied();
+        let launch = shell.launch(options.chain(["-c", script]))?;
         shell.start(launch)?.finish()?.expect_output("")?;
         shell.expect_calls_in_any_order(&POSIX_NAMES)
     };
@@ -411,10 +411,10 @@ fn posix_mode(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// A shell whose `argv[0]` is `sh`, or a path that ends so, or `-sh` as login(1) says it.
+/// A shell whose `argv[0]` is `sh`, or a path that ends so.
 fn called_as_sh(context: &mut Context) -> Verdict {
     commands(context, &POSIX_NAMES)?;
-    for name in ["sh", "/bin/sh", "-sh"] {
+    for name in ["sh", "/bin/sh"] {
         context
             .transcript
             .note(format_args!("argv[0] is {name:?}, -c {POSIX_LINES:?}"));
