@@ -9,13 +9,16 @@ use crate::process;
 use crate::refusal::fail_closed;
 use crate::request::Call;
 use crate::run;
-use crate::signals::{deadly, die_by, next_signal, set_default, unblock, watch};
+use crate::signals::{FORWARDED, deadly, die_by, next_signal, set_default, unblock, watch};
 use crate::wire::Stream;
 
 /// Escalates the call and ends as its child did.
 pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     if broken(Fault::EscalateExecutesToo) {
         run::execute(&call.file, &call.arguments);
+    }
+    if broken(Fault::SignalsLostAfterEscalate) {
+        signals_ignored_for_a_moment();
     }
     let core_only = unusual(Variant::CoreOnly);
     let announce = !(core_only || broken(Fault::SignalsNotAnnounced));
@@ -133,6 +136,20 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     }
 }
 
+/// As in a wrapper that ignores signals until its handlers are ready.
+fn signals_ignored_for_a_moment() {
+    // SAFETY: signal and usleep take integers; SIG_IGN and SIG_DFL run no code.
+    unsafe {
+        for signal in FORWARDED {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+        libc::usleep(50_000);
+        for signal in FORWARDED {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
 /// Descriptors that a command would inherit, except for the escalation socket.
 fn inheritable(call: &Call) -> Vec<RawFd> {
     let last = if broken(Fault::OnlyStandardStreams) {
@@ -213,6 +230,9 @@ fn forward(signals: RawFd, stream: &mut Stream) {
     let Some(number) = next_signal(signals) else {
         return;
     };
+    if broken(Fault::BurstsLost) {
+        while next_signal(signals).is_some() {}
+    }
     if broken(Fault::SignalsSwallowed)
         || (broken(Fault::ContinueNotTold) && number == libc::SIGCONT)
         || (broken(Fault::StopNotForwarded) && number == libc::SIGTSTP)

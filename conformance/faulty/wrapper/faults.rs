@@ -279,6 +279,28 @@ pub enum Fault {
     NeedsAThreadForSignals,
     HelperHoldsTheStream,
     CaughtSignalsExit,
+    // What the kernel keeps of a process, and what a working directory is called.
+    WorkdirFromValidPwd,
+    SoftDescriptorLimitRaised,
+    SoftCoreLimitLowered,
+    ParentDeathSignalLeft,
+    ParentDeathSignalCleared,
+    BoundingSetEmptied,
+    OneProcessorOnly,
+    BatchScheduling,
+    TimerSlackRaised,
+    OutOfMemoryScoreRaised,
+    AlarmLeft,
+    // One call without a loop, moments in which signals are lost, and patience that ends.
+    RequestSentAtOnce,
+    MessagesWrittenAtOnce,
+    MessagesDroppedWhenFull,
+    SignalsLostAfterEscalate,
+    BurstsLost,
+    SignalsDroppedWhenFull,
+    GivesUpAfterSeconds,
+    NestingOverflowsTheStack,
+    DecisionLengthBelieved,
 }
 
 /// What this wrapper does in a way of its own that is right, too. Its name is the variant's after `variant-`.

@@ -11,6 +11,9 @@ use crate::refusal::fail_closed;
 /// The longest payload that is accepted, in bytes.
 const LIMIT: usize = 16 << 20;
 
+/// The deepest nesting of a reply that is read: it must be 500 at least, and the stack has room for more.
+const DEEPEST: usize = 1000;
+
 /// Marks a byte that is not UTF-8 in strings that become JSON: this character, then the byte as U+00XX.
 /// It is a private use character that no string of a case contains.
 const MARK: char = '\u{10fffd}';
@@ -68,6 +71,7 @@ pub struct Stream {
     unsent: Vec<u8>,
     signals_sent: usize,
     stopped: bool,
+    decided: bool,
     escalation: RawFd,
     /// A second request stream, of a wrapper that asks again.
     second: Option<Box<Stream>>,
@@ -190,6 +194,7 @@ pub fn handshake(escalation: RawFd) -> Stream {
         unsent: Vec::new(),
         signals_sent: 0,
         stopped: false,
+        decided: false,
         escalation,
         second: None,
     }
@@ -363,6 +368,7 @@ impl Stream {
             ) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) if broken(Fault::SignalsDroppedWhenFull) => self.unsent.clear(),
                 Err(libc::EAGAIN) => return,
                 // The reader is gone; the end of file will tell.
                 Err(_) => self.unsent.clear(),
@@ -400,6 +406,7 @@ impl Stream {
         };
         while !rest.is_empty() {
             match send_with(self.socket, rest, with, flags) {
+                Ok(_) if broken(Fault::RequestSentAtOnce) => return,
                 Ok(sent) => rest = &rest[sent..],
                 Err(libc::EINTR) => continue,
                 // The reader is gone; the reply, or its absence, will tell.
@@ -423,6 +430,13 @@ impl Stream {
         } else {
             LIMIT
         };
+        if length > limit && broken(Fault::DecisionLengthBelieved) && !self.decided {
+            // Where there is less memory than that, it fails closed as it should.
+            if self.buffer.try_reserve_exact(length).is_err() {
+                fail_closed("a frame that there is no memory for");
+            }
+            return None;
+        }
         if length > limit && !broken(Fault::AnyLengthAccepted) {
             fail_closed("a frame over 16 MiB");
         }
@@ -501,6 +515,7 @@ impl Stream {
     pub fn receive(&mut self, what: &str) -> Value {
         loop {
             if let Some(value) = self.buffered() {
+                self.decided = true;
                 return value;
             }
             self.read_more(what);
@@ -610,12 +625,39 @@ impl Stream {
     }
 }
 
-fn read_value(payload: &[u8], limited: bool) -> serde_json::Result<Value> {
-    use serde::Deserialize;
-    let mut reader = serde_json::Deserializer::from_slice(payload);
-    if !limited {
-        reader.disable_recursion_limit();
+/// How deep brackets are open outside of strings, at the deepest place.
+fn depth(payload: &[u8]) -> usize {
+    let (mut open, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in payload {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => open += 1,
+            b']' | b'}' if !in_text => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
     }
+    deepest
+}
+
+fn read_value(payload: &[u8], limited: bool) -> serde_json::Result<Value> {
+    let limited_value = parse(serde_json::Deserializer::from_slice(payload));
+    if limited_value.is_ok() || limited {
+        return limited_value;
+    }
+    if depth(payload) > DEEPEST && !broken(Fault::NestingOverflowsTheStack) {
+        return limited_value;
+    }
+    // Nested beyond 128, which serde_json stops at.
+    let mut reader = serde_json::Deserializer::from_slice(payload);
+    reader.disable_recursion_limit();
+    parse(reader)
+}
+
+fn parse(mut reader: serde_json::Deserializer<serde_json::de::SliceRead<'_>>) -> serde_json::Result<Value> {
+    use serde::Deserialize;
     let value = Value::deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)

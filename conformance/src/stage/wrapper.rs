@@ -1,6 +1,6 @@
 //! What cases of a wrapper share: the suite as shell and server around it, and what it demands of the wrapper.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -260,6 +260,68 @@ pub fn forwarded(stream: &mut RequestStream, what: &str) -> Result<i64, CaseErro
     message["signal"]
         .as_i64()
         .ok_or_else(|| violation(format_args!("{what}: a signal frame"), &message))
+}
+
+/// Sends the wrapper SIGUSR1 again and again, without reading, until no more frames of it fit into the stream.
+pub fn fill_with_signals(context: &Context, wrapper: &WrapperRun, stream: &RequestStream) -> Verdict {
+    for _ in 0..20_000 {
+        let before = waiting_bytes(stream.frames.socket())?;
+        wrapper.process.signal(libc::SIGUSR1)?;
+        // The event is the arrival of the frame; if none arrives in this time, the stream is full.
+        let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
+        while waiting_bytes(stream.frames.socket())? == before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        if waiting_bytes(stream.frames.socket())? == before {
+            return Ok(());
+        }
+    }
+    Err(violation(
+        "a frame for each signal until the stream is full",
+        "20,000 frames fit",
+    ))
+}
+
+/// Waits until the wrapper is held up by what it writes to: some bytes have `arrived` that nobody reads, and it sleeps.
+/// One that tries again without sleeping is given the case's patience, one that has ended none.
+pub fn expect_held_up(
+    context: &Context,
+    wrapper: &WrapperRun,
+    arrived: impl Fn() -> Result<i32, CaseError>,
+) -> Verdict {
+    let deadline = Instant::now() + context.patience();
+    loop {
+        let before = arrived()?;
+        let sleeps = wrapper
+            .process
+            .state()
+            .is_some_and(|process| process.state == 'S');
+        let held_up = before > 0 && sleeps && arrived()? == before;
+        if held_up || wrapper.process.has_ended()? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return expect::that(before > 0, "the wrapper writes what it has to say", "no byte");
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Bytes that wait to be read from this pipe or socket.
+pub fn waiting_bytes(descriptor: &impl AsFd) -> Result<i32, CaseError> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
+    let status = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    nix::errno::Errno::result(status)?;
+    Ok(bytes)
+}
+
+/// Stops the wrapper from outside and continues it, as Ctrl-Z and `fg` do: a call in which it waits is interrupted.
+pub fn stopped_and_continued(context: &Context, wrapper: &WrapperRun) -> Verdict {
+    wrapper.process.signal(libc::SIGSTOP)?;
+    // One that has ended too early is found by what it hasn't written.
+    expect_state(context, wrapper, "TZ")?;
+    wrapper.process.signal(libc::SIGCONT)
 }
 
 /// Waits until the wrapper, a child of this process, is stopped, and returns by which signal.

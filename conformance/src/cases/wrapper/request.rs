@@ -21,6 +21,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.request/environment-keeps-similar-names", similar_names),
     case("wrapper.request/environment-of-one-mebibyte", large_environment),
     case("wrapper.request/physical-working-directory", physical_directory),
+    case("wrapper.request/directory-named-by-pwd", directory_named_by_pwd).since("0.2.0"),
     case("wrapper.request/once", once),
     case("wrapper.request/other-socket-numbers", other_socket_numbers),
 ]);
@@ -179,6 +180,24 @@ fn physical_directory(context: &mut Context) -> Verdict {
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?
         .directory(&link)
         .variable("PWD", "/elsewhere")
+        .start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::equal(
+        "workdir",
+        context.work_directory().to_str(),
+        Some(request.directory()?),
+    )?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// Nor does a PWD that rightly names the directory by a symbolic link: pwd(1) would print it, getcwd(3) doesn't.
+fn directory_named_by_pwd(context: &mut Context) -> Verdict {
+    let link = context.path("link");
+    symlink(context.work_directory(), &link)?;
+    let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?
+        .directory(&link)
+        .variable("PWD", &link)
         .start()?;
     let (mut stream, request) = wrapper.request()?;
     expect::equal(

@@ -11,7 +11,9 @@ use crate::peer::program::Program;
 use crate::peer::wire::frame;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
-use crate::stage::wrapper::{escalating, stopped_by};
+use crate::stage::wrapper::{
+    any_call, escalating, expect_held_up, stopped_and_continued, stopped_by, waiting_bytes,
+};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -27,6 +29,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(60),
     case("wire.frame.joined/decision-and-result", decision_and_result),
     case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful),
+    case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful).since("0.2.0"),
 ]);
 
 /// One JSON object in UTF-8, exactly as long as announced: nothing follows it.
@@ -221,4 +224,30 @@ fn stopped_and_result(context: &mut Context) -> Verdict {
     stopped_by(&wrapper, context)?;
     wrapper.process.signal(libc::SIGCONT)?;
     wrapper.finish()?.expect_status(3)
+}
+
+/// A request that the stream has no room for arrives whole, though the wrapper is stopped and continued meanwhile, as
+/// by Ctrl-Z and `fg`: the call that was interrupted has sent a part.
+fn request_through_a_stop(context: &mut Context) -> Verdict {
+    let mut call = any_call(context)?;
+    let value = "v".repeat(100_000);
+    for index in 0..15 {
+        call = call.variable(format!("LARGE_{index}"), &value);
+    }
+    let mut wrapper = call.start()?;
+    let mut stream = wrapper.handshake()?;
+    expect_held_up(context, &wrapper, || waiting_bytes(stream.frames.socket()))?;
+    stopped_and_continued(context, &wrapper)?;
+    let request = stream.request()?;
+    for index in 0..15 {
+        let name = format!("LARGE_{index}");
+        let whole = request.variable(&name)? == Some(value.as_str());
+        expect::that(
+            whole,
+            format_args!("{name}, 100,000 bytes, verbatim"),
+            "something else",
+        )?;
+    }
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
 }

@@ -6,6 +6,7 @@ pub mod killed;
 pub mod more_fds;
 pub mod remote;
 pub mod signal;
+pub mod signal_bursts;
 pub mod status;
 pub mod stopped;
 pub mod umask;
