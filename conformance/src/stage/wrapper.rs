@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -225,11 +226,12 @@ impl FullSocket {
 }
 
 /// Variables that turn on the logging of programs and runtimes.
-const DEBUG_VARIABLES: [(&str, &str); 6] = [
+///
+/// GODEBUG isn't one of them: the runtime of Go prints what it asks for before `main`, so no program in Go could be quiet.
+const DEBUG_VARIABLES: [(&str, &str); 5] = [
     ("RUST_BACKTRACE", "full"),
     ("RUST_LOG", "trace"),
     ("DEBUG", "1"),
-    ("GODEBUG", "gctrace=1,inittrace=1"),
     ("PYTHONDEVMODE", "1"),
     ("LC_ALL", "xx_YY.UTF-8"),
 ];
@@ -263,19 +265,32 @@ pub fn forwarded(stream: &mut RequestStream, what: &str) -> Result<i64, CaseErro
 }
 
 /// Waits until the wrapper, a child of this process, is stopped, and returns by which signal.
+///
+/// # Errors
+/// A violation where it ends or runs on instead.
 pub fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseError> {
     let deadline = Instant::now() + context.patience();
     loop {
+        // Once it has ended no stop will come, and without WEXITED waitid(2) gives ECHILD for it.
+        if wrapper.process.has_ended()? {
+            return Err(violation(
+                "the wrapper stops itself after `stopped`",
+                "it ended and was never seen as stopped",
+            ));
+        }
         // Without WNOWAIT, so that the next stop is reported as a new one.
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-        match waitid(Id::Pid(wrapper.process.pid), flags)? {
-            WaitStatus::Stopped(_, signal) => return Ok(signal as i32),
-            WaitStatus::StillAlive if Instant::now() < deadline => std::thread::yield_now(),
-            WaitStatus::StillAlive => {
+        match waitid(Id::Pid(wrapper.process.pid), flags) {
+            Ok(WaitStatus::Stopped(_, signal)) => return Ok(signal as i32),
+            // It has ended just now; the next round says so.
+            Err(Errno::ECHILD) if Instant::now() < deadline => {}
+            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => std::thread::yield_now(),
+            Ok(WaitStatus::StillAlive) => {
                 let seen = process::describe(wrapper.process.pid);
                 return Err(violation("the wrapper stops itself after `stopped`", seen));
             }
-            other => return Err(harness(format_args!("waitid gave {other:?}"))),
+            Ok(other) => return Err(harness(format_args!("waitid gave {other:?}"))),
+            Err(error) => return Err(error.into()),
         }
     }
 }
