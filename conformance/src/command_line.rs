@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands;
-use crate::exit::{self, HarnessFailure, Interrupted};
+use crate::exit::{self, HarnessFailure, Interrupted, Lacking};
 use crate::runner::{schedule, supervisor};
 
 /// Judges implementations of shell escalation: a patched shell, a wrapper, a server.
@@ -92,6 +92,8 @@ pub fn main() -> i32 {
         eprintln!("conformance: {error:#}");
         if let Some(Interrupted(signal)) = error.downcast_ref() {
             128 + signal
+        } else if error.is::<Lacking>() {
+            exit::UNEXPECTED
         } else if error.is::<HarnessFailure>() {
             exit::HARNESS
         } else {

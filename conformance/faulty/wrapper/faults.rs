@@ -151,7 +151,6 @@ pub enum Fault {
     StopNotForwarded,
     StoppedIgnored,
     ContinueNotTold,
-    UmaskMissing,
     UmaskConstant,
     UmaskAsText,
     KeepsStandardInput,

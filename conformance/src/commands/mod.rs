@@ -42,6 +42,7 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         &mut implementations,
         preflight::PATIENCE.mul_f64(trying.timeout_scale),
     )?;
+    implementations.check_required(&trying.require)?;
     Ok(Options {
         implementations,
         seed: trying.seed.unwrap_or_else(random_seed),

@@ -113,6 +113,10 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     let cases = selection.apply()?;
     let report_on_stdout = outputs.iter().any(|(_, file)| file.is_standard_output());
     let mut listener = Listener::new(cases.len(), arguments.trace, report_on_stdout);
+    if options.implementations.wrapper.is_some() {
+        let extensions = options.implementations.shown_extensions();
+        listener.say(&format!("the wrapper's extensions: {extensions}\n"))?;
+    }
     let started = Instant::now();
     let first_seed = options.seed;
     let mut rounds = Rounds::new(arguments);

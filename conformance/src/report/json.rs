@@ -63,6 +63,8 @@ struct Shell {
 #[derive(Serialize, JsonSchema)]
 struct Wrapper {
     path: String,
+    /// The extensions that it was seen to have.
+    extensions: Vec<String>,
 }
 
 /// The shim and what it said of itself.
@@ -141,7 +143,10 @@ pub fn report(run: &Run) -> serde_json::Result<Value> {
                 path: text(path),
                 version: judged.shell_version.clone(),
             }),
-            wrapper: judged.wrapper.as_ref().map(|path| Wrapper { path: text(path) }),
+            wrapper: judged.wrapper.as_ref().map(|path| Wrapper {
+                path: text(path),
+                extensions: judged.wrapper_extensions.clone(),
+            }),
             server: judged.server.as_ref().map(|_| Server {
                 command: judged.server_command.clone(),
                 name: judged.server_name.clone(),

@@ -269,12 +269,8 @@ impl Worker {
 
     /// Runs one case; none where the run was interrupted meanwhile.
     fn supervise(&self, index: usize, case: &Case) -> anyhow::Result<Option<CaseResult>> {
-        let named = &self.settings.implementations.capabilities;
-        let missing = case
-            .capabilities()
-            .find(|needed| !named.iter().any(|name| name == needed));
-        if let Some(capability) = missing {
-            return Ok(Some(not_applicable(case, capability)));
+        if let Some(reason) = self.settings.implementations.lacking(case) {
+            return Ok(Some(not_applicable(case, reason)));
         }
         let assignment = Assignment {
             case: case.id.to_owned(),
@@ -313,9 +309,9 @@ impl Worker {
     }
 }
 
-fn not_applicable(case: &Case, capability: &str) -> CaseResult {
+fn not_applicable(case: &Case, reason: String) -> CaseResult {
     CaseResult {
-        observed: Some(format!("the shim does not name the capability '{capability}'")),
+        observed: Some(reason),
         ..CaseResult::new(case, Outcome::NotApplicable)
     }
 }

@@ -32,6 +32,7 @@ pub const TABLES: &[Table] = &[
     escalate::umask::CASES,
     escalate::more_fds::CASES,
     escalate::eof::CASES,
+    escalate::interrupted::CASES,
     escalate::killed::CASES,
     escalate::signal::CASES,
     escalate::stopped::CASES,

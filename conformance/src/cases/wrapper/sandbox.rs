@@ -21,7 +21,7 @@ use crate::verdict::Verdict;
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.sandbox/failures", sandbox_failures),
-    case("wrapper.sandbox/child-killed", sandbox_child_killed),
+    case("wrapper.sandbox/child-killed", sandbox_child_killed).needs("signals"),
     case("wrapper.sandbox/run", sandbox_run),
     case("wrapper.sandbox/deny", sandbox_deny),
     case("wrapper.sandbox/escalate", sandbox_escalate),

@@ -24,7 +24,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(60),
     case("wire.frame.joined/decision-and-result", decision_and_result),
-    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful),
+    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
 ]);
 
 /// One JSON object in UTF-8, exactly as long as announced: nothing follows it.
