@@ -7,8 +7,8 @@ use std::io::Write as _;
 use super::unknown_id;
 use crate::case::Case;
 use crate::exit;
-use crate::spec::requirements::Role;
 use crate::spec::requirements::Requirement;
+use crate::spec::requirements::Role;
 use crate::spec::{faults, requirements};
 use crate::suite;
 

@@ -18,6 +18,7 @@ use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
 use crate::system::launch::Launch;
 use crate::system::process;
+use crate::transcript::shown;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Whether two descriptors share an open file description: a status flag set through one is seen through the
@@ -107,9 +108,12 @@ pub fn fails_without_request<'a>(
 ) -> Verdict {
     let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
     let mut wrapper = change(WrapperCall::new(context, &program.path, ["program"])?).start()?;
-    wrapper.finish()?.expect_failed_closed()?;
-    program.expect_not_started()?;
-    wrapper.expect_no_handshake()
+    let finished = wrapper.finish();
+    expect::all([
+        program.expect_not_started(),
+        finished.and_then(|finished| finished.expect_refused()),
+        wrapper.expect_no_handshake(),
+    ])
 }
 
 /// A call that must fail by what `answer` does on the request stream.
@@ -123,18 +127,22 @@ pub fn fails_by(
     expect::equal("file", program.text(), request.file()?)?;
     // A stream that comes back stays open: the wrapper must not wait for its end.
     let held = answer(stream)?;
-    wrapper.finish()?.expect_failed_closed()?;
+    let finished = wrapper.finish();
     drop(held);
-    program.expect_not_started()
+    expect::all([
+        program.expect_not_started(),
+        finished.and_then(|finished| finished.expect_refused()),
+    ])
 }
 
 /// Demands that each of these decisions fails closed.
 pub fn each_decision_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
     for payload in payloads {
-        fails_by(context, |mut stream| {
+        let verdict = fails_by(context, |mut stream| {
             stream.frames.send(payload, &[])?;
             Ok(Some(stream))
-        })?;
+        });
+        expect::with_input(format_args!("the decision {}", shown(payload)), verdict)?;
     }
     Ok(())
 }
@@ -142,11 +150,12 @@ pub fn each_decision_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
 /// Demands that each of these results fails closed.
 pub fn each_result_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
     for payload in payloads {
-        fails_by(context, |mut stream| {
+        let verdict = fails_by(context, |mut stream| {
             stream.escalate()?;
             stream.frames.send(payload, &[])?;
             Ok(Some(stream))
-        })?;
+        });
+        expect::with_input(format_args!("the result {}", shown(payload)), verdict)?;
     }
     Ok(())
 }
