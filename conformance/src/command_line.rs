@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands;
-use crate::exit::{self, HarnessFailure, Interrupted};
+use crate::exit::{self, HarnessFailure, Interrupted, Lacking};
 use crate::printable::printable;
 use crate::runner::{schedule, supervisor};
 
@@ -99,6 +99,8 @@ pub fn main() -> i32 {
         eprintln!("conformance: {}", printable(&format!("{error:#}")));
         if let Some(Interrupted(signal)) = error.downcast_ref() {
             128 + signal
+        } else if error.is::<Lacking>() {
+            exit::UNEXPECTED
         } else if error.is::<HarnessFailure>() {
             exit::HARNESS
         } else {

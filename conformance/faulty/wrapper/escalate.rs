@@ -10,7 +10,7 @@ use crate::refusal::fail_closed;
 use crate::request::Call;
 use crate::run;
 use crate::signals::{FORWARDED, deadly, die_by, next_signal, set_default, unblock, watch};
-use crate::wire::Stream;
+use crate::wire::{Stream, everything_escaped};
 
 /// Escalates the call and ends as its child did.
 pub fn escalate(call: &Call, mut stream: Stream) -> ! {
@@ -95,7 +95,13 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     if unusual(Variant::ExtraMember) {
         message.insert("hints".into(), json!([1]));
     }
-    stream.send_frame(Value::Object(message).to_string().as_bytes(), &descriptors);
+    let message = Value::Object(message);
+    let text = if unusual(Variant::EverythingEscaped) {
+        everything_escaped(&message)
+    } else {
+        message.to_string()
+    };
+    stream.send_frame(text.as_bytes(), &descriptors);
     for number in numbers.iter().copied().filter(|number| *number != 2) {
         let kept = match number {
             0 => broken(Fault::KeepsStandardInput),

@@ -151,7 +151,6 @@ pub enum Fault {
     StopNotForwarded,
     StoppedIgnored,
     ContinueNotTold,
-    UmaskMissing,
     UmaskConstant,
     UmaskAsText,
     KeepsStandardInput,
@@ -345,6 +344,13 @@ pub enum Variant {
     InterpreterMissing126,
     /// Control characters in a reason are shown as U+FFFD.
     ControlAsPictures,
+    /// Both ends of the request stream are non-blocking, as an event loop makes them.
+    NonblockingStreams,
+    /// Every character of every string is escaped, names of members and variables included.
+    EverythingEscaped,
+    /// A FILE below a plain file gives 126, as in bash.
+    #[value(name = "below-a-file-126")]
+    BelowAFile126,
 }
 
 /// Wrappers that ask no policy. Its name is the variant's after `null-`.

@@ -119,7 +119,7 @@ pub fn request(call: &Call) -> Value {
         message.insert("hints".into(), json!({"x": [1, null]}));
     }
     match () {
-        () if broken(Fault::UmaskMissing) || unusual(Variant::CoreOnly) => {}
+        () if unusual(Variant::CoreOnly) => {}
         () if broken(Fault::UmaskConstant) => drop(message.insert("umask".into(), 0o022.into())),
         () if broken(Fault::UmaskAsText) => {
             drop(message.insert("umask".into(), format!("{:03o}", process::umask()).into()));

@@ -82,6 +82,9 @@ pub fn handshake(escalation: RawFd) -> Stream {
     let kind = match () {
         () if broken(Fault::HandshakeDatagramPair) => libc::SOCK_DGRAM,
         () if broken(Fault::StreamLeaksIntoTheCommand) => libc::SOCK_STREAM,
+        () if unusual(Variant::NonblockingStreams) => {
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK
+        }
         () => libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
     };
     let mut pair = [0; 2];
@@ -255,6 +258,10 @@ impl Stream {
 
     /// Sends the request.
     pub fn send_request(&mut self, request: &Value) {
+        if unusual(Variant::EverythingEscaped) {
+            self.send_frame(everything_escaped(request).as_bytes(), &[]);
+            return;
+        }
         let mut payload = if unusual(Variant::PrettyJson) {
             format!("{request:#}\n ")
         } else {
@@ -409,11 +416,26 @@ impl Stream {
                 Ok(_) if broken(Fault::RequestSentAtOnce) => return,
                 Ok(sent) => rest = &rest[sent..],
                 Err(libc::EINTR) => continue,
+                Err(libc::EAGAIN) => {
+                    self.wait_for(libc::POLLOUT);
+                    continue;
+                }
                 // The reader is gone; the reply, or its absence, will tell.
                 Err(_) => return,
             }
             with = &[];
         }
+    }
+
+    /// Waits until the stream can be read or written, whichever `events` says.
+    fn wait_for(&self, events: i16) {
+        let mut poll = libc::pollfd {
+            fd: self.socket,
+            events,
+            revents: 0,
+        };
+        // SAFETY: poll reads and writes one pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, -1) };
     }
 
     /// The descriptor, for poll.
@@ -569,6 +591,10 @@ impl Stream {
         {
             return;
         }
+        if length < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock {
+            self.wait_for(libc::POLLIN);
+            return;
+        }
         if unusual(Variant::UnexpectedDescriptorsRefused) && close_descriptors(&message, usize::MAX) > 0 {
             fail_closed("unexpected descriptors");
         }
@@ -622,6 +648,40 @@ impl Stream {
                 }
             }
         }
+    }
+}
+
+/// The JSON text of `value` in which no character of a string stands for itself.
+pub fn everything_escaped(value: &Value) -> String {
+    let string = |text: &str| {
+        let mut escaped = String::from("\"");
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            if character == MARK {
+                let byte = characters.next().map_or(0, u32::from);
+                escaped.push_str(&format!("\\u{:04x}", 0xdc00 + byte));
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+        escaped + "\""
+    };
+    match value {
+        Value::String(text) => string(text),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(everything_escaped).collect();
+            format!("[{}]", values.join(","))
+        }
+        Value::Object(members) => {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("{}:{}", string(name), everything_escaped(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -49,7 +49,10 @@ impl Table {
             id: entry.id,
             role: self.role,
             level: entry.raised.unwrap_or_else(|| requirement_of(entry.id).level),
-            capability: entry.capability.or(self.capability),
+            capability: entry
+                .capability
+                .or(self.capability)
+                .or_else(|| requirement_of(entry.id).extension.as_deref()),
             deadline_seconds: entry.deadline_seconds,
             since: entry.since,
             file: self.file,
@@ -90,7 +93,7 @@ impl Entry {
         }
     }
 
-    /// The same case, only for shims that name `capability`.
+    /// The same case, only for wrappers that have this extension, or for shims that name it as a capability.
     pub const fn needs(self, capability: &'static str) -> Entry {
         Entry {
             capability: Some(capability),
@@ -124,7 +127,8 @@ pub struct Case {
     pub role: Role,
     /// The level of the requirement, or a higher one where the variation asks for more.
     pub level: Level,
-    /// The capability that a shim must name for this case to apply (HARNESS.md, "Capabilities").
+    /// What this case needs to apply: an extension that the wrapper was seen to have, or a capability that the shim
+    /// names (HARNESS.md, "Capabilities"); that of the requirement unless the case names another.
     pub capability: Option<&'static str>,
     /// Seconds that the case may take in all, before `--timeout-scale`.
     pub deadline_seconds: u64,

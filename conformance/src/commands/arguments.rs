@@ -36,6 +36,10 @@ pub struct Trying {
     /// Multiplies every deadline
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = positive)]
     pub timeout_scale: f64,
+    /// Fail where what is judged lacks this extension or capability, such as signals; repeatable [default: cases that
+    /// need one that isn't there are not applicable]
+    #[arg(long, value_name = "EXTENSION")]
+    pub require: Vec<String>,
     /// Keep the cases' temporary directories
     #[arg(long)]
     pub keep: bool,

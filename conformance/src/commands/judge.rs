@@ -144,7 +144,8 @@ impl Judgement<'_> {
     /// # Errors
     /// What could not be run or written.
     pub fn pass(mut self) -> anyhow::Result<i32> {
-        let mut progress = Progress::new(self.detail, self.files.take_standard_output());
+        let mut progress = Progress::new(self.detail, self.files.take_standard_output())
+            .about(&self.options.settings.implementations);
         let mut reporters: [&mut dyn Reporter; 2] = [&mut self.files, &mut progress];
         let mut tell = |event: &_| reporters.iter_mut().for_each(|reporter| reporter.hear(event));
         let run = rounds::run(&self.plan, self.options, self.rounds, self.heading, &mut tell)?;

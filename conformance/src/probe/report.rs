@@ -44,7 +44,7 @@ pub struct Report {
     pub blocked: u64,
     /// Ignored signals.
     pub ignored: u64,
-    /// Pending signals of the process.
+    /// Pending signals, of the process and of its main thread.
     pub pending: u64,
     /// Soft and hard resource limits, by number.
     pub limits: Vec<(u64, u64)>,
@@ -173,7 +173,7 @@ pub fn take() -> Report {
         descriptors,
         blocked: set("SigBlk"),
         ignored: set("SigIgn"),
-        pending: set("ShdPnd"),
+        pending: set("ShdPnd") | set("SigPnd"),
         limits: limits(),
         nice: nice(),
         users: nix::unistd::getresuid().map_or((0, 0, 0), |ids| {

@@ -83,6 +83,9 @@ pub struct Shell {
 pub struct Wrapper {
     /// Where it is.
     pub path: String,
+    /// The extensions that it was seen to have.
+    #[serde(default)]
+    pub extensions: Vec<String>,
 }
 
 /// The shim and what it said of itself.
@@ -239,7 +242,10 @@ pub fn report(run: &Run) -> Report {
                 path: text(path),
                 version: judged.shell_version.clone(),
             }),
-            wrapper: judged.wrapper.as_ref().map(|path| Wrapper { path: text(path) }),
+            wrapper: judged.wrapper.as_ref().map(|path| Wrapper {
+                path: text(path),
+                extensions: judged.wrapper_extensions.clone(),
+            }),
             server: judged.server.as_ref().map(|_| Server {
                 command: judged.server_command.clone(),
                 name: judged.server_name.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Reporter, human};
+use crate::case::implementations::Implementations;
 use crate::case::result::CaseResult;
 use crate::case::run::{Run, RunEvent};
 
@@ -25,6 +26,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     detail: Detail,
     to_standard_error: bool,
+    /// What is said before the first case, one line each.
+    head: String,
     /// The first write that failed. The run goes on, so that the reports in files are complete.
     broken: Option<std::io::Error>,
 }
@@ -46,13 +49,28 @@ impl Progress {
             bar,
             detail,
             to_standard_error: report_on_stdout,
+            head: String::new(),
             broken: None,
         }
+    }
+
+    /// The same, which begins with what the wrapper was seen to have.
+    pub fn about(mut self, implementations: &Implementations) -> Progress {
+        if implementations.wrapper.is_some() && self.detail != Detail::OneCase {
+            self.head = format!(
+                "the wrapper's extensions: {}\n",
+                implementations.shown_extensions()
+            );
+        }
+        self
     }
 
     fn begin(&mut self, round: u32, seed: u64, cases: usize) {
         if round > 1 {
             self.say(&format!("-- round {round}, seed {seed}\n"));
+        } else {
+            let head = std::mem::take(&mut self.head);
+            self.say(&head);
         }
         if let Some(bar) = &self.bar {
             bar.reset();

@@ -62,8 +62,7 @@ impl Plan {
         let planned = |case: Case| {
             let version = case.version().map_err(anyhow::Error::msg)?;
             Ok(Planned {
-                not_applicable: missing_capability(&case, implementations)
-                    .map(|capability| format!("the shim does not name the capability '{capability}'")),
+                not_applicable: implementations.lacking(&case),
                 known: expectations.baseline.entry(case.id).cloned(),
                 newer_than: expectations.as_of.filter(|as_of| version > *as_of),
                 case,
@@ -104,12 +103,6 @@ impl Planned {
         }
         result
     }
-}
-
-fn missing_capability(case: &Case, implementations: &Implementations) -> Option<&'static str> {
-    let named = &implementations.capabilities;
-    case.capabilities()
-        .find(|needed| !named.iter().any(|name| name == needed))
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub const TABLES: &[Table] = &[
     escalate::umask::CASES,
     escalate::more_fds::CASES,
     escalate::eof::CASES,
+    escalate::interrupted::CASES,
     escalate::killed::CASES,
     escalate::signal::CASES,
     escalate::signal_bursts::CASES,

@@ -6,7 +6,7 @@ use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -17,7 +17,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.request/file-without-slash", file_without_slash),
     case("wrapper.request/unusual-arguments", unusual_arguments),
     case("wrapper.request/ten-thousand-arguments", ten_thousand_arguments),
-    case("wrapper.request/environment-without-the-three", environment),
+    case("wrapper.request/environment-without-the-two", environment),
+    case("wrapper.request/environment-without-the-alias", environment_without_the_alias).at(Level::Faithful),
     case("wrapper.request/environment-keeps-similar-names", similar_names),
     case("wrapper.request/environment-of-one-mebibyte", large_environment),
     case("wrapper.request/physical-working-directory", physical_directory),
@@ -110,13 +111,12 @@ fn ten_thousand_arguments(context: &mut Context) -> Verdict {
     )
 }
 
-/// env is the environment without the three variables of the wrapper.
+/// env is the environment without EXEC_WRAPPER and CODEX_ESCALATE_SOCKET, which every shell sets.
 fn environment(context: &mut Context) -> Verdict {
     let call = WrapperCall::new(context, "/bin/program", ["program"])?
         .variable("EMPTY", "")
         .variable("EQUALS", "a=b=c")
-        .variable("QUOTES", "\"\\\n")
-        .variable("BASH_EXEC_WRAPPER", "/some/wrapper");
+        .variable("QUOTES", "\"\\\n");
     let mut wrapper = call.start()?;
     let (mut stream, request) = wrapper.request()?;
     let mut names: Vec<&str> = request.environment()?.into_iter().map(|(name, _)| name).collect();
@@ -129,6 +129,18 @@ fn environment(context: &mut Context) -> Verdict {
     expect::equal("EMPTY", Some(""), request.variable("EMPTY")?)?;
     expect::equal("EQUALS", Some("a=b=c"), request.variable("EQUALS")?)?;
     expect::equal("QUOTES", Some("\"\\\n"), request.variable("QUOTES")?)?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// The older name of EXEC_WRAPPER, which some shells are given too, is left out as well.
+fn environment_without_the_alias(context: &mut Context) -> Verdict {
+    let call = WrapperCall::new(context, "/bin/program", ["program"])?;
+    let mut wrapper = call.variable("BASH_EXEC_WRAPPER", context.wrapper()?).start()?;
+    let (mut stream, request) = wrapper.request()?;
+    let mut names: Vec<&str> = request.environment()?.into_iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    expect::equal("names in env", vec!["PATH", "TMPDIR"], names)?;
     stream.deny(None)?;
     wrapper.finish()?.expect_status(1)
 }

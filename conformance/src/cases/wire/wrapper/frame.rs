@@ -1,7 +1,5 @@
 //! wire.frame, wire.frame.split and wire.frame.joined, for a wrapper: lengths, pieces, several frames in one write.
 
-use std::io::Read;
-
 use serde_json::{Value, json};
 
 use crate::case::context::Context;
@@ -28,7 +26,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(60),
     case("wire.frame.joined/decision-and-result", decision_and_result),
-    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful),
+    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
     case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful).since("0.2.0"),
 ]);
 
@@ -185,20 +183,19 @@ fn slow_reader(context: &mut Context) -> Verdict {
     }
     let mut wrapper = call.start()?;
     let mut stream = wrapper.handshake()?;
-    let mut socket = stream.frames.socket();
-    socket.set_read_timeout(Some(context.patience()))?;
     let mut received = Vec::new();
-    let mut piece = [0; 4096];
     let mut whole = 4;
     while received.len() < whole {
-        let step = if received.len() < 64 { 1 } else { piece.len() };
-        let length = socket.read(&mut piece[..step.min(whole - received.len())])?;
+        let step = if received.len() < 64 { 1 } else { 4096 };
+        let (piece, _) = stream
+            .frames
+            .receive_bytes(step.min(whole - received.len()), "a request")?;
         expect::that(
-            length > 0,
+            !piece.is_empty(),
             format_args!("a request of {whole} bytes"),
             format_args!("the end after {}", received.len()),
         )?;
-        received.extend_from_slice(&piece[..length]);
+        received.extend_from_slice(&piece);
         if let Ok(length) = <[u8; 4]>::try_from(&received[..]) {
             whole += u32::from_le_bytes(length) as usize;
         }

@@ -46,7 +46,7 @@ fn result_announced(context: &mut Context) -> Verdict {
     let (mut stream, _) = wrapper.request()?;
     stream.escalate()?;
     stream.frames.send_bytes(&u32::MAX.to_le_bytes(), &[])?;
-    wrapper.finish()?.expect_failed_closed()?;
+    wrapper.finish()?.expect_refused()?;
     stream.frames.expect_end("the length is over every limit")
 }
 
@@ -59,7 +59,7 @@ fn announced_four_gibibytes(context: &mut Context) -> Verdict {
         .start()?;
     let (mut stream, _) = wrapper.request()?;
     stream.frames.send_bytes(&u32::MAX.to_le_bytes(), &[])?;
-    wrapper.finish()?.expect_failed_closed()?;
+    wrapper.finish()?.expect_refused()?;
     program.expect_not_started()
 }
 

@@ -263,6 +263,6 @@ fn nested_millions_deep(context: &mut Context) -> Verdict {
     if finished.ended == Ended::Exited(0) {
         return program.only_start().map(drop);
     }
-    finished.expect_failed_closed()?;
+    finished.expect_refused()?;
     program.expect_not_started()
 }

@@ -2,6 +2,7 @@
 
 pub mod eof;
 pub mod fds;
+pub mod interrupted;
 pub mod killed;
 pub mod more_fds;
 pub mod remote;
