@@ -29,19 +29,26 @@ JOBS ?= $(shell echo $$(( 2 * $$(nproc) )))
 # What `make mutants` changes: execve-wrapper, shell-escalation, or the files of shell-escalation-conformance that decide
 # about cases and runs, tried by the tests that need no broken implementation.
 MUTATED ?= execve-wrapper
-ORACLE := case/expect.rs case/result.rs verdict.rs suite/*.rs runner/*.rs commands/run.rs
+ORACLE := case/expect.rs case/result.rs verdict.rs suite/*.rs runner/*.rs commands/judge.rs commands/run.rs report/files.rs report/progress.rs
 MUTANTS_OF_shell-escalation-conformance := $(foreach file,$(ORACLE),--file 'conformance/src/$(file)') \
     --cargo-arg=--lib $(foreach test,specification runner command_line reports,--cargo-arg=--test=$(test))
+# Which implementations `make implementations` judges: all, or only what needs no large download (small), or by NAMES.
+PART ?= all
+NAMES ?=
+# With STRICT=1 an implementation that can't be obtained here fails the command.
+STRICT ?=
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
 	@echo "make test         run all tests"
 	@echo "make lint         check formatting, clippy and the documentation; warnings are errors"
 	@echo "make bench        measure the reference wrapper and server, against other programs in the same run (RUNS=400)"
+	@echo "make implementations judge other implementations against their known failures, and write the matrix"
+	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
 	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
 	@echo "make shell-suites run each shell's own tests, without and with the reference"
@@ -71,6 +78,12 @@ conformance: measured-shells reference suite
 	done; \
 	echo "== all took $$(( $$(date +%s) - began )) s"; \
 	exit $$status
+
+# Other implementations, and examples in other languages. The judged bash is compared with a stock one.
+implementations: suite
+	@[ "$(PART)" = small ] || patches/build-shell --stock bash-5.3 || \
+	    echo "make: NO STOCK BASH: what is measured by it is not judged" >&2
+	@conformance/implementations/judge --part $(PART) --jobs $(JOBS) $(if $(STRICT),--strict) --suite $(abspath $(CONFORMANCE)) $(NAMES)
 
 # Each shell against the stock shell of its version, on random scripts.
 differential: measured-shells suite

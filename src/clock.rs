@@ -16,12 +16,25 @@ pub(crate) struct Stopwatch {
 
 #[derive(Debug)]
 struct State {
+    started: Instant,
     /// How many [`Stopped`] exist.
     holders: usize,
-    /// Time up to the last stop.
-    counted: Duration,
-    /// When the clock last resumed; `None` while it is stopped.
-    running_since: Option<Instant>,
+    /// Time for which it was stopped, up to the last resumption.
+    stopped: Duration,
+    /// When it was stopped; `None` while it runs.
+    stopped_since: Option<Instant>,
+}
+
+impl State {
+    /// When the clock will have run for `limit` if nothing changes, stopped no longer than `longest_stop` in all.
+    fn reached_at(&self, limit: Duration, longest_stop: Duration) -> Option<Instant> {
+        let stopped = match self.stopped_since {
+            // It will be stopped as long as it may.
+            Some(_) => longest_stop,
+            None => self.stopped.min(longest_stop),
+        };
+        self.started.checked_add(limit)?.checked_add(stopped)
+    }
 }
 
 /// Keeps the clock stopped; it resumes when the last of these is dropped.
@@ -32,9 +45,10 @@ pub struct Stopped(Arc<Stopwatch>);
 impl Stopwatch {
     pub(crate) fn start() -> Arc<Self> {
         let state = State {
+            started: Instant::now(),
             holders: 0,
-            counted: Duration::ZERO,
-            running_since: Some(Instant::now()),
+            stopped: Duration::ZERO,
+            stopped_since: None,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -46,39 +60,32 @@ impl Stopwatch {
     pub(crate) fn hold(self: &Arc<Self>) -> Stopped {
         let mut state = self.state();
         state.holders += 1;
-        if let Some(since) = state.running_since.take() {
-            state.counted += since.elapsed();
-        }
+        state.stopped_since.get_or_insert_with(Instant::now);
         drop(state);
         self.changed.notify_waiters();
         Stopped(Arc::clone(self))
     }
 
-    /// Completes when the clock has run for `limit`; never while it is stopped.
-    pub(crate) async fn reaches(&self, limit: Duration) {
+    /// Completes when the clock has run for `limit`, where it is stopped no longer than `longest_stop` in all.
+    pub(crate) async fn reaches(&self, limit: Duration, longest_stop: Duration) {
         loop {
             // Registered before the state is read: no change in between is missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let running_since = {
-                let state = self.state();
-                state
-                    .running_since
-                    .map(|since| (since, limit.saturating_sub(state.counted)))
+            // A bound that is beyond the end of time is none.
+            let Some(end) = self.state().reached_at(limit, longest_stop) else {
+                changed.await;
+                continue;
             };
-            match running_since {
-                None => changed.await,
-                Some((since, left)) => tokio::select! {
-                    biased;
-                    () = &mut changed => {}
-                    () = tokio::time::sleep_until(since + left) => {
-                        // If it was stopped at the last moment, the clock has not reached the limit.
-                        let state = self.state();
-                        let run = state.running_since.map(|since| state.counted + since.elapsed());
-                        if run.is_some_and(|run| run >= limit) {
-                            return;
-                        }
+            tokio::select! {
+                biased;
+                () = &mut changed => {}
+                () = tokio::time::sleep_until(end) => {
+                    // If it was stopped at the last moment, the clock has not reached the limit.
+                    let end = self.state().reached_at(limit, longest_stop);
+                    if end.is_some_and(|end| end <= Instant::now()) {
+                        return;
                     }
                 },
             }
@@ -94,8 +101,10 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.holders -= 1;
-        if state.holders == 0 {
-            state.running_since = Some(Instant::now());
+        if state.holders == 0
+            && let Some(since) = state.stopped_since.take()
+        {
+            state.stopped += since.elapsed();
         }
         drop(state);
         self.0.changed.notify_waiters();
@@ -108,9 +117,12 @@ mod tests {
     use tokio::time::{advance, timeout};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(600);
 
     async fn reached(watch: &Arc<Stopwatch>, limit: Duration) -> bool {
-        timeout(Duration::ZERO, watch.reaches(limit)).await.is_ok()
+        timeout(Duration::ZERO, watch.reaches(limit, LONGEST))
+            .await
+            .is_ok()
     }
 
     #[tokio::test(start_paused = true)]
@@ -120,7 +132,7 @@ mod tests {
         assert!(reached(&watch, SECOND).await);
         assert!(!reached(&watch, 2 * SECOND).await);
         let start = Instant::now();
-        watch.reaches(3 * SECOND).await;
+        watch.reaches(3 * SECOND, LONGEST).await;
         assert_eq!(start.elapsed().as_secs(), 2);
     }
 
@@ -146,7 +158,7 @@ mod tests {
         let watch = Stopwatch::start();
         let waiting = tokio::spawn({
             let watch = Arc::clone(&watch);
-            async move { watch.reaches(SECOND).await }
+            async move { watch.reaches(SECOND, LONGEST).await }
         });
         tokio::task::yield_now().await;
         advance(SECOND - Duration::from_millis(1)).await;
@@ -162,5 +174,28 @@ mod tests {
             "{:?}",
             released.elapsed()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_stopped_no_longer_than_the_maximum() {
+        let watch = Stopwatch::start();
+        let start = Instant::now();
+        let first = watch.hold();
+        advance(400 * SECOND).await;
+        drop(first);
+        let _second = watch.hold();
+        watch.reaches(2 * SECOND, LONGEST).await;
+        assert_eq!(start.elapsed().as_secs(), 602);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_maximum_beyond_the_end_of_time_is_none() {
+        let watch = Stopwatch::start();
+        let held = watch.hold();
+        advance(100_000 * SECOND).await;
+        let waiting = watch.reaches(SECOND, Duration::MAX);
+        assert!(timeout(SECOND, waiting).await.is_err());
+        drop(held);
+        watch.reaches(SECOND, Duration::MAX).await;
     }
 }

@@ -59,27 +59,45 @@
 //!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A file that is open for writing is refused.
 //! - **Nothing outlives its owner.** An escalated child and all its descendants, whatever process groups and sessions they
 //!   have created, end with the wrapper that asked for it (while the child runs), with the session, with its parent token,
-//!   and with this process, even if that is killed by SIGKILL. A small supervisor process per child ensures that; the host's
+//!   and with this process, even if that is killed by SIGKILL. Two small processes per child ensure that; the host's
 //!   own signal handling, children and process-wide attributes are left alone.
 //! - **The socket does not leak.** Every descriptor is close-on-exec from the system call on; the client's end becomes
 //!   inheritable only inside the child that it is for. An escalated child holds the descriptors of its request and no others.
 //! - **It fails closed.** Whatever goes wrong, with the request, the policy or the system, the wrapper's stream is closed and
-//!   nothing runs. Hostile input harms only its sender; see [`Limits`] for the bounds and their defaults.
+//!   nothing runs. Hostile input harms only its sender; see [`Limits`] for the bounds and their defaults. Streams of all
+//!   sessions hold at most half of the process's limit of open files, and no session takes what another needs.
 //! - **Variables that load code** (see [`loads_code`]) reach an escalated child only if the decision [keeps
-//!   them](Decision::keeping_env).
+//!   them](Decision::keeping_env). A [`PolicyFile`]'s rules pass on no other variable either that they don't list.
+//! - **An approval is for what was asked.** [`Approval::Yes`] is for one command; [`Approval::Always`] for those that are the
+//!   same in file, arguments, folder, environment and umask. At most [`MOST_WAITING`] requests of a session wait for one, and
+//!   they stop the clock of a timeout no longer than [`ExecParams::longest_stop`].
+//! - **An escalation is on record before it starts**, where there is an audit log; if it can't be written, it is denied.
 //!
 //! # Audit log
 //!
-//! [`EscalateServer::with_audit`] writes one line of JSON per request that reached the policy: `time` (RFC 3339, of the
-//! handshake), `session`, `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or
-//! null), `program`, `argv`, `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `decided_ms`, `result` (as
-//! on the wire, or null), `error` (or null), `duration_ms`. Texts are truncated to 1,024 bytes. Environments are never
-//! written.
+//! [`EscalateServer::with_audit`] writes lines of JSON about the requests that reached the policy. `event` is `start` (an
+//! escalation was decided, and the command is about to start), `end` (an escalated command has ended or came to nothing), or
+//! `request` (all about a request that was not escalated). The other members: `time` (RFC 3339, of the handshake), `session`,
+//! `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or null), `program`,
+//! `canonical` (its path without symbolic links, or null), `argv`, `argv_count`, `argv_sha256` (if `argv` is cut: of all
+//! arguments, each followed by a NUL), `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `env_removed` and
+//! `env_removed_count` (names of the variables that an escalated command does not get as requested; absent if there are
+//! none), `decided_ms`, `result` (as on the wire, or null), `error` (or null), `duration_ms` (since the handshake). Texts are
+//! truncated to 1,024 bytes, all arguments together to 4,096 and 64 texts; a line has less than 64 KiB. Environments are
+//! never written.
+//!
+//! An escalation whose start can't be written is denied. The other lines are lost in that case, which is logged.
 //!
 //! # Requirements
 //!
 //! Linux 5.9 or later (`close_range`, `openat2`, `pidfd_open`), with /proc mounted and CONFIG_PROC_CHILDREN, which all
-//! distributions enable. Descendants that change to a user whom this process may not signal cannot be killed.
+//! distributions enable. With the /proc of another pid namespace nothing is escalated. Descendants that change to a user whom
+//! this process may not signal, that another process traces, or that wait for a file system which does not answer, cannot be
+//! killed; [`EscalationSession::close`] and [`ExecResult::survivors`] name them after a few seconds.
+//!
+//! What remains: an escalated command of the same user may signal the processes that supervise it. One that stops or kills
+//! either of them ends all the same; one that kills both in the same instant can leave processes behind. And supervisors share
+//! the memory of this process until they end, so that the OOM killer, when it chooses this process, kills them, too.
 
 #![warn(unreachable_pub)]
 
@@ -99,12 +117,12 @@ pub use audit::AuditLog;
 pub use clock::Stopped;
 pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
-    StandardStreams,
+    StandardStreams, Survivor,
 };
 pub use limits::Limits;
 pub use policy::{
-    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, NoApprover, PolicyError, PolicyFile,
-    PolicyFileError, PolicyRequest, loads_code,
+    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, MOST_WAITING, NoApprover, PolicyError,
+    PolicyFile, PolicyFileError, PolicyRequest, directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
 pub use server::{EscalateServer, ExecParams, ExecResult};

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 /// Limits of one session. Only the request that exceeds one is closed, except as noted.
+///
+/// Besides, the streams of all sessions of a process hold at most half of its limit of open files. At that limit, the session
+/// that holds most gives way to one that holds less: streams that wait for their client first, the oldest before others, then
+/// pending decisions, the newest first. Running commands never give way, but of one session they take no more than they leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -20,9 +24,12 @@ pub struct Limits {
     /// Escalated children that have ended and left descendants running; the descendants of one more are killed when it ends.
     /// Default: 1024.
     pub left_running: usize,
-    /// Bytes that the payloads of all open requests may use together; a stream whose frame would exceed that is closed.
-    /// Default: 256 MiB.
+    /// Bytes that all open requests may use together, before and after they are decoded; the stream of one that would exceed
+    /// that is closed. Default: 256 MiB.
     pub request_memory: usize,
+    /// The same for all sessions of this process together. One session never takes more than it leaves free for the others.
+    /// Default: 512 MiB.
+    pub server_memory: usize,
     /// Limit of open files (soft, hard) that escalated children get. Default: the server's own.
     pub child_open_files: Option<(u64, u64)>,
 }
@@ -36,6 +43,7 @@ impl Default for Limits {
             open_requests: 1024,
             left_running: 1024,
             request_memory: 256 * 1024 * 1024,
+            server_memory: 512 * 1024 * 1024,
             child_open_files: None,
         }
     }

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands;
-use crate::exit::{self, HarnessFailure, Interrupted};
+use crate::exit::{self, HarnessFailure, Interrupted, Lacking};
+use crate::printable::printable;
 use crate::runner::{schedule, supervisor};
 
 /// Judges implementations of shell escalation: a patched shell, a wrapper, a server.
@@ -31,10 +32,14 @@ enum Command {
     Case(Box<commands::case::CaseArguments>),
     /// Set the JSON reports of several runs side by side
     Compare(commands::compare::CompareArguments),
+    /// Join the JSON reports of all shards of one run into one report
+    Join(commands::join::JoinArguments),
     /// Check the machine and the implementations under test, before a run
     Doctor(commands::arguments::Judged),
     /// Print the JSON Schema of the report, the baseline or the harness protocol
     Schema(commands::schema::SchemaArguments),
+    /// Write the skeleton of a new requirement, its first case and its fault into the source tree in this folder
+    New(commands::new::NewArguments),
     /// Measure what a wrapper or a server costs, against baselines or others in the same run
     Bench(commands::bench::BenchArguments),
 }
@@ -77,8 +82,10 @@ pub fn main() -> i32 {
         Command::Explain(arguments) => commands::explain::explain(&arguments),
         Command::Case(arguments) => commands::case::case(&arguments),
         Command::Compare(arguments) => commands::compare::compare(&arguments),
+        Command::Join(arguments) => commands::join::join(&arguments),
         Command::Doctor(judged) => commands::doctor::doctor(&judged),
         Command::Schema(arguments) => commands::schema::schema(&arguments),
+        Command::New(arguments) => commands::new::new(&arguments),
         Command::Bench(arguments) => commands::bench::bench(&arguments),
     };
     result.unwrap_or_else(|error| {
@@ -89,9 +96,11 @@ pub fn main() -> i32 {
             // The reader of our output has seen enough; it knows, so nothing is said.
             return exit::HARNESS;
         }
-        eprintln!("conformance: {error:#}");
+        eprintln!("conformance: {}", printable(&format!("{error:#}")));
         if let Some(Interrupted(signal)) = error.downcast_ref() {
             128 + signal
+        } else if error.is::<Lacking>() {
+            exit::UNEXPECTED
         } else if error.is::<HarnessFailure>() {
             exit::HARNESS
         } else {

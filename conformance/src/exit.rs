@@ -23,6 +23,18 @@ impl std::fmt::Display for HarnessFailure {
 
 impl std::error::Error for HarnessFailure {}
 
+/// What is judged lacks something that was demanded of it: exit status 1, not 2.
+#[derive(Debug)]
+pub struct Lacking(pub String);
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lacking {}
+
 /// A signal came before the first case: exit status 128 and its number.
 #[derive(Debug)]
 pub struct Interrupted(pub i32);

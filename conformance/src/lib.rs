@@ -6,19 +6,40 @@
 //!
 //! Nothing here depends on the reference implementation: the suite knows paths and bytes.
 
-pub mod bench;
-pub mod case;
-pub mod cases;
-pub mod command_line;
-pub mod commands;
-pub mod exit;
-pub mod peer;
-pub mod probe;
-pub mod report;
-pub mod runner;
+mod bench;
+mod case;
+mod cases;
+mod command_line;
+mod commands;
+mod exit;
+mod peer;
+mod printable;
+mod probe;
+mod report;
+mod runner;
 pub mod spec;
-pub mod stage;
+mod stage;
 pub mod suite;
-pub mod system;
-pub mod transcript;
-pub mod verdict;
+mod system;
+mod transcript;
+mod verdict;
+
+/// Runs the command line, or the probe where a plan lies beside the executable, and returns the exit status.
+pub fn main() -> i32 {
+    match probe::plan::beside_executable() {
+        Some(plan) => probe::run(plan),
+        None => command_line::main(),
+    }
+}
+
+/// What the suite's own tests look at, and nothing else may rely on.
+#[doc(hidden)]
+pub mod inside {
+    pub use crate::case::Case;
+    pub use crate::case::implementations::Implementations;
+    pub use crate::commands::{list, preflight, schema};
+    pub use crate::exit::Interrupted;
+    pub use crate::report::html;
+    pub use crate::runner::interrupts;
+    pub use crate::system::process;
+}

@@ -15,9 +15,5 @@ use std::ffi::{c_char, c_int};
 #[unsafe(no_mangle)]
 pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     // A panic must not unwind into C; 101 is the status that Rust's own runtime gives.
-    std::panic::catch_unwind(|| match conformance::probe::plan::beside_executable() {
-        Some(plan) => conformance::probe::run(plan),
-        None => conformance::command_line::main(),
-    })
-    .unwrap_or(101)
+    std::panic::catch_unwind(conformance::main).unwrap_or(101)
 }

@@ -218,8 +218,12 @@ async fn picture(client: &Client, name: &str) {
     }
 }
 
-/// How many cases are seen.
+/// How many cases the filter lets through, folded or not.
 const SHOWN: &str =
+    "return [...document.querySelectorAll('.case')].filter(item => !item.closest('[hidden]')).length";
+
+/// How many cases are seen.
+const SEEN: &str =
     "return [...document.querySelectorAll('.case')].filter(item => item.checkVisibility()).length";
 
 async fn filter_and_outcomes(driver: &Driver, pages: &Pages) {
@@ -228,6 +232,7 @@ async fn filter_and_outcomes(driver: &Driver, pages: &Pages) {
     let (all, failed) = (json!(cases.len()), &report["summary"]["fail"]);
     let client = driver.open(DESKTOP, &pages.path("broken.html")).await;
     assert_eq!(ask(&client, SHOWN).await, all);
+    assert_eq!(&ask(&client, SEEN).await, failed, "what passed is folded");
 
     // By text: an id, then nothing that exists.
     let filter = client.find(Locator::Css("#filter")).await.expect("a filter");
@@ -241,6 +246,7 @@ async fn filter_and_outcomes(driver: &Driver, pages: &Pages) {
         found as usize >= signals && found < all.as_u64().expect("a number"),
         "{found} of {all}, {signals}"
     );
+    assert_eq!(ask(&client, SEEN).await, found, "what is found is unfolded");
     filter.send_keys(" no such text").await.expect("typing");
     assert_eq!(ask(&client, SHOWN).await, 0);
     let notice = "return document.getElementById('nothing').checkVisibility()";
@@ -263,6 +269,33 @@ async fn filter_and_outcomes(driver: &Driver, pages: &Pages) {
     client.close().await.expect("closing");
 }
 
+async fn failures_first(driver: &Driver, pages: &Pages) {
+    for view in [DESKTOP, PHONE] {
+        let client = driver.open(view, &pages.path("broken.html")).await;
+        let failed = &pages.report()["summary"]["fail"];
+        let said = ask(
+            &client,
+            "return document.querySelector('#counts .fail').textContent",
+        )
+        .await;
+        assert_eq!(said, format!("{failed} fail"));
+        let top = "return document.querySelector('#failing a').getBoundingClientRect().bottom < innerHeight";
+        assert_eq!(ask(&client, top).await, true, "{}", view.name);
+        let link = client.find(Locator::Css("#failing a")).await.expect("a link");
+        let requirement = link.text().await.expect("an id");
+        link.click().await.expect("a click");
+        // Where a link leads, a failure is seen, and the controls that stay in sight don't cover the heading.
+        let arrived = format!(
+            "const section = document.getElementById('{requirement}'), box = section.getBoundingClientRect();
+            const controls = document.querySelector('.controls').getBoundingClientRect();
+            const failure = section.querySelector('.case.fail').getBoundingClientRect();
+            return [box.top >= controls.bottom - 1, failure.top < innerHeight]"
+        );
+        assert_eq!(ask(&client, &arrived).await, json!([true, true]), "{}", view.name);
+        client.close().await.expect("closing");
+    }
+}
+
 async fn wire_of_a_failure(driver: &Driver, pages: &Pages) {
     let client = driver.open(DESKTOP, &pages.path("broken.html")).await;
     let drawn = "return [...document.querySelectorAll('.wire .message')].filter(item => item.checkVisibility()).length";
@@ -274,7 +307,9 @@ async fn wire_of_a_failure(driver: &Driver, pages: &Pages) {
     failure.click().await.expect("a click");
     let report = pages.report();
     let mut cases = report["cases"].as_array().expect("cases").iter();
-    let first = cases.find(|case| case["outcome"] == "fail").expect("a failure");
+    let id = "return document.querySelector('details.fail .name').textContent";
+    let id = ask(&client, id).await;
+    let first = cases.find(|case| case["id"] == id).expect("a failure");
     assert_eq!(
         ask(&client, drawn).await,
         first["transcript"].as_array().expect("a transcript").len()
@@ -415,6 +450,7 @@ fn main() {
         runtime.block_on(async {
             let (driver, pages) = (Driver::start(), Pages::make());
             filter_and_outcomes(&driver, &pages).await;
+            failures_first(&driver, &pages).await;
             wire_of_a_failure(&driver, &pages).await;
             sizes(&driver, &pages).await;
             light_and_dark(&driver, &pages).await;

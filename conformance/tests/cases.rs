@@ -5,8 +5,8 @@
 
 use std::process::Command;
 
-use conformance::case::Case;
-use conformance::case::implementations::Implementations;
+use conformance::inside::Case;
+use conformance::inside::Implementations;
 use conformance::spec::requirements::Level;
 use conformance::suite;
 use libtest_mimic::{Arguments, Failed, Trial};

@@ -101,7 +101,7 @@ fn a_role_that_nothing_is_named_for_is_a_usage_error() {
         .code(2)
         .get_output()
         .clone();
-    insta::assert_snapshot!(text(&output.stderr), @"conformance: --role e2e: nothing to judge by it is named; add --shell, --wrapper and --server
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --role e2e: the implementation to judge is not named; add --shell, --wrapper and --server
 ");
 }
 
@@ -481,7 +481,7 @@ fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
         "{junit}"
     );
     assert_eq!(written("known.toml"), "", "half a run is no list of what fails");
-    let sleepers: Vec<_> = conformance::system::process::all()
+    let sleepers: Vec<_> = conformance::inside::process::all()
         .into_iter()
         .filter(|process| process.state != 'Z')
         .filter_map(|process| fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())

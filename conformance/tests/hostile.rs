@@ -127,7 +127,7 @@ fn a_run_can_be_interrupted_while_a_supervisor_is_stopped() {
     let suite = hostile.start(&[]);
     let stopped = hostile.folder.path().join("stopped");
     assert!(
-        conformance::system::process::eventually(Duration::from_secs(60), || stopped.exists()),
+        conformance::inside::process::eventually(Duration::from_secs(60), || stopped.exists()),
         "the supervisor was not stopped"
     );
     let began = Instant::now();

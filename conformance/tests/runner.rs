@@ -95,7 +95,7 @@ impl Outcome {
 
 /// The working directories, inside of `folder`, of processes that live.
 fn running_in(folder: &Path) -> Vec<PathBuf> {
-    conformance::system::process::all()
+    conformance::inside::process::all()
         .into_iter()
         .filter(|process| process.state != 'Z')
         .filter_map(|process| fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())
@@ -152,7 +152,7 @@ fn a_repeated_run_tries_another_seed_each_time_and_counts_a_failure_once() {
         .with(&["--seed", "5", "--repeat", "3"])
         .ends_with(1);
     let said = &outcome.said;
-    assert_eq!(said.matches(&format!("fail  {EASY}")).count(), 3, "{said}");
+    assert_eq!(said.matches(&format!("fail  {EASY} (")).count(), 3, "{said}");
     assert!(said.contains("-- round 3, seed 7"), "{said}");
     let rounds = format!("3 rounds\n{EASY} was not as expected in 3 of them, with seed 5 first: 1, 2, 3\n");
     assert!(said.ends_with(&rounds), "{said}");
@@ -175,7 +175,7 @@ fn until_failure_goes_on_until_a_case_fails() {
         .ends_with(1);
     let said = &outcome.said;
     assert_eq!(said.matches(&format!("pass  {EASY}")).count(), 2, "{said}");
-    assert_eq!(said.matches(&format!("fail  {EASY}")).count(), 1, "{said}");
+    assert_eq!(said.matches(&format!("fail  {EASY} (")).count(), 1, "{said}");
     let rounds = format!("3 rounds\n{EASY} was not as expected in 1 of them, with seed 7 first: 3\n");
     assert!(said.ends_with(&rounds), "{said}");
 }
@@ -345,7 +345,7 @@ fn reports_that_cannot_be_compared_are_named() {
     for (path, words) in [
         ("/nonexistent/report.json", "cannot be read"),
         ("/", "cannot be read"),
-        (no_report.to_str().expect("UTF-8"), "no report of this suite"),
+        (no_report.to_str().expect("UTF-8"), "not a report of this suite"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
             .args(["compare", path])
@@ -466,4 +466,156 @@ fn cases_of_what_a_shim_cannot_do_do_not_apply() {
         assert!(said.contains(&format!("not-applicable  {case}")), "{said}");
         assert!(complained.contains("nothing was judged"), "{complained}");
     }
+}
+
+#[test]
+fn fail_fast_starts_no_case_after_the_first_failure() {
+    let all = Run::of("exit 0\n")
+        .with(&["--only", "wrapper.usage/*"])
+        .ends_with(1);
+    let number = all.report["cases"].as_array().expect("cases").len();
+    assert!(number > 2, "{number}");
+    for (options, failures) in [(&["--fail-fast"][..], 1), (&["--max-failures", "2"], 2)] {
+        let mut run = Run::of("exit 0\n")
+            .with(&["--only", "wrapper.usage/*", "--jobs", "1"])
+            .with(options);
+        let outcome = run.ends_with(1);
+        assert_eq!(outcome.report["summary"]["fail"], failures);
+        assert_eq!(outcome.report["stopped"]["failures"], failures);
+        assert_eq!(outcome.report["stopped"]["not_run"], number - failures);
+        let words = format!("stopped after {failures} failure");
+        assert!(outcome.said.contains(&words), "{}", outcome.said);
+    }
+}
+
+#[test]
+fn the_last_failure_that_is_allowed_stops_nothing_where_nothing_is_left() {
+    let outcome = Run::of("exit 0\n").with(&["--fail-fast"]).ends_with(1);
+    assert!(
+        outcome.report["stopped"].is_null(),
+        "{}",
+        outcome.report["stopped"]
+    );
+}
+
+#[test]
+fn failures_are_counted_over_all_rounds() {
+    let outcome = Run::of("exit 0\n")
+        .with(&["--repeat", "5", "--max-failures", "2"])
+        .ends_with(1);
+    assert!(outcome.said.contains("\n2 rounds\n"), "{}", outcome.said);
+}
+
+#[test]
+fn the_ids_of_what_failed_stand_at_the_end_a_line_each() {
+    let outcome = Run::of("exit 0\n")
+        .with(&["--only", "wrapper.usage/*"])
+        .ends_with(1);
+    let (_, end) = outcome.said.rsplit_once("  again ").expect("a last failure");
+    let (list, _) = end.split_once("\n\npassed ").expect("the table of results");
+    let ids: Vec<&str> = list
+        .lines()
+        .skip(2)
+        .map(|line| line.trim_start().strip_prefix("fail  ").expect("a failure"))
+        .collect();
+    let cases = outcome.report["cases"].as_array().expect("cases");
+    let failed: Vec<&str> = cases
+        .iter()
+        .filter(|case| case["outcome"] == "fail")
+        .filter_map(|case| case["id"].as_str())
+        .collect();
+    assert_eq!(ids, failed);
+}
+
+#[test]
+fn many_failures_are_first_told_by_requirement() {
+    let few = Run::of("exit 0\n").ends_with(1);
+    assert!(!few.said.contains("cases failed:"), "{}", few.said);
+    let many = Run::of("exit 0\n")
+        .with(&["--only", "wrapper.deny.*", "--only", "wrapper.request/*"])
+        .ends_with(1);
+    let failed = many.report["summary"]["fail"].as_u64().expect("a number");
+    assert!(failed > 10, "{failed}");
+    let (_, summary) = many
+        .said
+        .split_once(&format!("\n{failed} cases failed:\n"))
+        .expect("a summary");
+    let (summary, details) = summary.split_once("\n\n").expect("details");
+    assert!(details.starts_with("FAIL: "), "{details}");
+    let first = summary.lines().next().unwrap_or_default();
+    assert!(first.contains("  wrapper.request (likely root of "), "{summary}");
+    assert!(summary.contains("  1/1  wrapper.usage\n"), "{summary}");
+}
+
+#[test]
+fn control_characters_of_a_foreign_program_reach_no_report() {
+    let hostile = "printf 'a\\033[2Jb\\rc\\302\\233d\\342\\200\\256e\\n::error::f\\n  ::error::g\\n##[error]h\\n' >&2\nexit 0\n";
+    let run = Run::of(hostile);
+    let names = ["tap", "junit", "html"].map(|name| {
+        let path = run.folder.path().join(name);
+        path.to_str().expect("UTF-8").to_owned()
+    });
+    let mut run = run.with(&["--tap", &names[0], "--junit", &names[1], "--html", &names[2]]);
+    let outcome = run.ends_with(1);
+    let json = outcome.report["cases"][0]["stderr_tail"]
+        .as_str()
+        .expect("its standard error")
+        .to_owned();
+    let reports = names.map(|name| fs::read_to_string(name).expect("a report"));
+    for text in [&reports[1], &reports[2], &outcome.said, &json] {
+        assert!(text.contains("[2Jb"), "{text}");
+    }
+    for text in reports.iter().chain([&outcome.said, &json]) {
+        for foreign in ["\u{1b}", "\r", "\u{9b}", "\u{202e}", "##["] {
+            assert!(!text.contains(foreign), "{foreign:?} is in {text}");
+        }
+        let order = text.lines().find(|line| line.trim_start().starts_with("::"));
+        assert_eq!(order, None, "{text}");
+    }
+}
+
+#[test]
+fn a_run_that_is_held_to_an_older_version_reports_newer_cases_and_does_not_fail_by_them() {
+    let run = Run::of("exit 0\n").with(&["--as-of", "0.0.9"]);
+    let path = run.folder.path().join("tap");
+    let mut run = run.with(&["--tap", path.to_str().expect("UTF-8")]);
+    // All cases are newer: nothing is left that could decide.
+    let outcome = run.ends_with(4);
+    assert!(
+        outcome.said.contains(&format!("fail  {EASY} (")),
+        "{}",
+        outcome.said
+    );
+    assert!(
+        outcome.said.contains("1 of these newer than 0.0.9"),
+        "{}",
+        outcome.said
+    );
+    assert_eq!(outcome.report["cases"][0]["newer_than"], "0.0.9");
+    assert_eq!(outcome.report["cases"][0]["since"], "0.1.0");
+    let tap = fs::read_to_string(path).expect("a report");
+    assert!(tap.contains("# TODO newer than 0.0.9\n"), "{tap}");
+    Run::of("exit 0\n").with(&["--as-of", "0.1.0"]).ends_with(1);
+    let refused = Run::of(PASSES).with(&["--as-of", "new"]).ends_with(2);
+    assert!(
+        refused.complained.contains("'new' is not a version"),
+        "{}",
+        refused.complained
+    );
+}
+
+#[test]
+fn one_case_can_be_reported_as_a_run_is() {
+    let run = Run::of(PASSES);
+    let wrapper = run.folder.path().join("wrapper");
+    let wrapper = wrapper.to_str().expect("UTF-8");
+    let mut case = Run::of_command(&["case", EASY, "--wrapper", wrapper, "--json", "-", "--repeat", "2"]);
+    let output = case.command.assert().code(0).get_output().clone();
+    let report: Value = serde_json::from_slice(&output.stdout).expect("nothing but a report");
+    assert_eq!(report["summary"]["pass"], 1);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("the shell calls") && said.contains("2 rounds"),
+        "{said}"
+    );
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::commands::schema;
+use conformance::inside::schema;
 use serde_json::Value;
 
 fn file(name: &str) -> PathBuf {

@@ -1,9 +1,9 @@
 //! A signal that comes while nothing listens, between two phases of the suite. It is for this whole process, so this is
 //! the only test in it.
 
-use conformance::commands::preflight::leaving_nothing;
-use conformance::exit::Interrupted;
-use conformance::runner::interrupts;
+use conformance::inside::Interrupted;
+use conformance::inside::interrupts;
+use conformance::inside::preflight::leaving_nothing;
 use nix::sys::signal::{Signal, raise};
 
 #[test]

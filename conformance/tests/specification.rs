@@ -120,7 +120,7 @@ fn every_fault_names_known_requirements_of_its_role() {
 fn the_table_of_coverage_is_current() {
     let committed = include_str!("../evidence/COVERAGE.md");
     assert!(
-        committed == conformance::commands::list::coverage(),
+        committed == conformance::inside::list::coverage(),
         "conformance/evidence/COVERAGE.md is stale: make coverage"
     );
 }

@@ -35,7 +35,7 @@ fn settings() -> insta::Settings {
 fn usage() {
     let folder = tempfile::tempdir().expect("a folder");
     let commands = [
-        "", "run ", "list ", "explain ", "case ", "compare ", "doctor ", "bench ",
+        "", "run ", "list ", "explain ", "case ", "compare ", "join ", "doctor ", "new ", "bench ",
     ];
     let help = commands.map(|command| said(folder.path(), &format!("{command}--help")));
     insta::assert_snapshot!(help.concat());

@@ -7,10 +7,12 @@ mod open_files;
 mod run;
 mod shim;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use shell_escalation::PolicyFile;
 use tracing_subscriber::EnvFilter;
 
 /// Runs shells under a policy that decides for every command: run it in place, outside the sandbox, or not at all.
@@ -30,6 +32,8 @@ enum Command {
     Run(run::Run),
     /// Start an interactive patched shell under a policy file
     Shell(run::Shell),
+    /// Describe the policy file and all its keys
+    HelpPolicy,
     /// Speak the conformance suite's harness protocol on standard input and output
     Shim,
 }
@@ -59,6 +63,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let inherited_open_files = open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,6 +74,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let status = match arguments.command {
         Command::Run(run) => runtime.block_on(run.serve(inherited_open_files)),
         Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
+        Command::HelpPolicy => {
+            print!("{}", PolicyFile::help());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
     };
     // Do not wait for the thread that may be reading standard input.

@@ -25,7 +25,7 @@ use super::locate;
 /// The options that `run` and `shell` share.
 #[derive(Args)]
 pub(super) struct Environment {
-    /// Policy file (TOML) that decides about every command
+    /// Policy file (TOML) that decides about every command; `shell-escalation help-policy` describes it
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
     /// Patched shell [default: SHELL_ESCALATION_SHELL, then one next to this program]
@@ -35,7 +35,7 @@ pub(super) struct Environment {
     /// `execve-wrapper` next to this program]
     #[arg(long, value_name = "PATH")]
     wrapper: Option<PathBuf>,
-    /// Append one line of JSON per request to this file
+    /// Append one line of JSON per request to this file, two if it is escalated; if that fails, refuse to escalate
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
     /// Do not start a login shell
@@ -51,6 +51,9 @@ pub(super) struct Run {
     /// Kill everything after this many seconds, not counting time spent waiting for approval
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+    /// Time spent waiting for approval that --timeout does not count, in all
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    approval_time: Duration,
     /// The command, as the shell will read it; multiple arguments are joined with spaces
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -78,6 +81,7 @@ impl Run {
             std::env::current_dir().context("cannot determine the current directory")?,
         );
         params.timeout = self.timeout;
+        params.longest_stop = self.approval_time;
         self.environment.exec(params, inherited_open_files).await
     }
 }
@@ -106,7 +110,9 @@ impl Environment {
         let wrapper = locate::wrapper(self.wrapper)?;
         let interrupts = Arc::new(Interrupts::default());
         let approver = TerminalApprover::new(params.env.clone(), Arc::clone(&interrupts));
-        let policy = PolicyFile::read(&self.policy)?.with_approver(approver);
+        let policy = PolicyFile::read(&self.policy)?
+            .with_approver(approver)
+            .with_notices(|line| eprintln!("shell-escalation: {line}"));
         let mut limits = Limits::default();
         limits.child_open_files = inherited_open_files;
         let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
@@ -167,6 +173,9 @@ fn take_terminal_back() {
 }
 
 fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
+    for process in &result.survivors {
+        eprintln!("shell-escalation: cannot end {process}");
+    }
     if result.timed_out {
         eprintln!("shell-escalation: the command timed out and was killed");
     }

@@ -18,14 +18,14 @@ impl Captures {
         Self(None)
     }
 
-    /// Captures both; the descriptors are the shell's standard output and standard error.
-    pub(crate) fn both() -> io::Result<(Self, [OwnedFd; 2])> {
-        let (stdout, stdout_end) = Capture::new()?;
-        let (stderr, stderr_end) = Capture::new()?;
+    /// Captures both, each up to `limit` bytes; the descriptors are the shell's standard output and standard error.
+    pub(crate) fn both(limit: Option<usize>) -> io::Result<(Self, [OwnedFd; 2])> {
+        let (stdout, stdout_end) = Capture::new("standard output", limit)?;
+        let (stderr, stderr_end) = Capture::new("standard error", limit)?;
         Ok((Self(Some((stdout, stderr))), [stdout_end, stderr_end]))
     }
 
-    /// Collects output; completes only when reading fails. Cancel safe.
+    /// Collects output; completes only when reading fails, or there is more than the limit allows. Cancel safe.
     pub(crate) async fn read(&mut self) -> io::Error {
         if let Some((stdout, stderr)) = &mut self.0
             && let Err(error) = tokio::try_join!(stdout.read(), stderr.read())
@@ -49,24 +49,41 @@ impl Captures {
 struct Capture {
     pipe: pipe::Receiver,
     output: Vec<u8>,
+    /// What is captured, for errors.
+    stream: &'static str,
+    limit: Option<usize>,
 }
 
 impl Capture {
-    fn new() -> io::Result<(Self, OwnedFd)> {
+    fn new(stream: &'static str, limit: Option<usize>) -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         let pipe = pipe::Receiver::from_owned_fd(reader)?;
         Ok((
             Self {
                 pipe,
                 output: Vec::new(),
+                stream,
+                limit,
             },
             writer,
         ))
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        while self.pipe.read_buf(&mut self.output).await? > 0 {}
+        while self.pipe.read_buf(&mut self.output).await? > 0 {
+            self.check()?;
+        }
         Ok(())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.limit {
+            Some(limit) if self.output.len() > limit => Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("the command wrote more than {limit} bytes to {}", self.stream),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn finish(mut self) -> io::Result<Vec<u8>> {
@@ -75,7 +92,10 @@ impl Capture {
             // Read directly: the reactor may not have seen readiness yet.
             match read(&self.pipe, &mut chunk) {
                 Ok(0) | Err(Errno::EAGAIN) => return Ok(self.output),
-                Ok(bytes) => self.output.extend_from_slice(&chunk[..bytes]),
+                Ok(bytes) => {
+                    self.output.extend_from_slice(&chunk[..bytes]);
+                    self.check()?;
+                }
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -89,9 +109,24 @@ mod tests {
 
     #[tokio::test]
     async fn all_output_is_collected_though_the_pipe_is_held_open() {
-        let (captures, [stdout, stderr]) = Captures::both().unwrap();
+        let (captures, [stdout, stderr]) = Captures::both(None).unwrap();
         nix::unistd::write(&stdout, b"out").unwrap();
         nix::unistd::write(&stderr, b"err").unwrap();
         assert_eq!(captures.finish().unwrap(), (b"out".to_vec(), b"err".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn output_over_the_limit_is_an_error_even_if_it_comes_last() {
+        let captured = |bytes: usize| {
+            let (captures, [stdout, _stderr]) = Captures::both(Some(10)).unwrap();
+            nix::unistd::write(&stdout, &vec![b'x'; bytes]).unwrap();
+            captures.finish()
+        };
+        assert_eq!(captured(10).unwrap().0.len(), 10);
+        let error = captured(11).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the command wrote more than 10 bytes to standard output"
+        );
     }
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::survivor::Survivor;
+
 /// An escalated command as it is about to be executed: what a [`ShellCommandExecutor`] may still change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,6 +77,8 @@ pub struct ShellOutput {
     pub stdout: Vec<u8>,
     /// Its standard error, if captured.
     pub stderr: Vec<u8>,
+    /// Processes of the shell that could not be ended.
+    pub survivors: Vec<Survivor>,
 }
 
 impl ShellOutput {
@@ -86,6 +90,7 @@ impl ShellOutput {
             signal: None,
             stdout,
             stderr,
+            survivors: Vec::new(),
         }
     }
 }

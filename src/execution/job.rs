@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicI32;
 
 use nix::errno::Errno;
 use nix::unistd::getpgrp;
@@ -13,7 +14,8 @@ use super::descriptor_map::{MapError, open_file_limit, plan};
 use super::exec_strings::ExecStrings;
 use super::executable::{Executable, Scripts};
 use super::failure::{FailureSlot, StartFailure};
-use super::stacks::StackTop;
+use super::procfs::UnusableProc;
+use super::stacks::Stacks;
 use super::supervisor::{Job, Placement};
 use crate::files::Identity;
 
@@ -45,6 +47,8 @@ pub(crate) enum SpawnError {
     Descriptors(#[from] MapError),
     #[error("an argument or variable contains NUL")]
     Nul(#[from] std::ffi::NulError),
+    #[error("cannot supervise processes: {0}")]
+    Unsupervised(#[from] UnusableProc),
     #[error("cannot start a process: {0}")]
     System(#[from] io::Error),
 }
@@ -65,7 +69,7 @@ impl Job {
         spawn: &mut Spawn,
         channel: &OwnedFd,
         host: &OwnedFd,
-        stack: StackTop,
+        stacks: &Stacks,
     ) -> Result<Self, SpawnError> {
         let map: Vec<(RawFd, RawFd)> = spawn
             .descriptors
@@ -113,7 +117,7 @@ impl Job {
                 Placement::OwnGroup => 0,
                 Placement::HostGroup => getpgrp().as_raw(),
             },
-            stack,
+            stack: stacks.child_top(),
             failure,
         };
         Ok(Self {
@@ -121,6 +125,8 @@ impl Job {
             host: host.as_raw_fd(),
             keep,
             placement: spawn.placement,
+            keeper: AtomicI32::new(-1),
+            stack: stacks.supervisor_top(),
             child,
             error_output: map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from),
             error_prefix: std::mem::take(&mut spawn.error_prefix),

@@ -31,6 +31,7 @@ pub enum StandardStreams {
 pub struct LocalExecutor {
     streams: StandardStreams,
     open_files: Option<(u64, u64)>,
+    output_limit: Option<usize>,
 }
 
 impl LocalExecutor {
@@ -40,7 +41,16 @@ impl LocalExecutor {
         Self {
             streams,
             open_files: None,
+            output_limit: None,
         }
+    }
+
+    /// Bounds the bytes that are collected of each stream; a command that writes more is killed, and running it is an error
+    /// that says so. Without this, output takes as much memory as it likes.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: Option<usize>) -> Self {
+        self.output_limit = bytes;
+        self
     }
 
     /// Gives shells these limits of open files (soft, hard) instead of the host's.
@@ -68,7 +78,7 @@ impl ShellCommandExecutor for LocalExecutor {
             error = captures.read() => Err(error),
         };
         // End every process that could still write, then read the rest.
-        tree.end().await;
+        let survivors = tree.end().await;
         let (exit_code, signal) = match ended? {
             Ending::Exited(code) => (code, None),
             Ending::Killed(signal) => (128 + signal, Some(signal)),
@@ -79,6 +89,7 @@ impl ShellCommandExecutor for LocalExecutor {
             signal,
             stdout,
             stderr,
+            survivors,
         })
     }
 }
@@ -104,7 +115,7 @@ impl LocalExecutor {
             }
             StandardStreams::Captured => {
                 let null = File::open("/dev/null")?;
-                let (captures, [stdout, stderr]) = Captures::both()?;
+                let (captures, [stdout, stderr]) = Captures::both(self.output_limit)?;
                 Ok((vec![(null.into(), 0), (stdout, 1), (stderr, 2)], captures))
             }
         }

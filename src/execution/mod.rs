@@ -16,9 +16,11 @@ mod failure;
 mod job;
 mod local;
 mod prepare;
+mod procfs;
 mod raw;
 mod stacks;
 mod supervisor;
+mod survivor;
 mod tree;
 mod words;
 
@@ -29,4 +31,6 @@ pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecuto
 pub(crate) use failure::{Stage, StartFailure};
 pub use local::{LocalExecutor, StandardStreams};
 pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
-pub(crate) use tree::Tree;
+pub(crate) use procfs::check_proc;
+pub use survivor::Survivor;
+pub(crate) use tree::{ENDING_TIME, Tree};

@@ -1,6 +1,7 @@
 //! From a request to a child: the file that the decision was about is the file that runs.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,7 @@ use super::job::{Spawn, SpawnError};
 use super::supervisor::Placement;
 use super::tree::Tree;
 use crate::files::{
-    Identity, Judgement, PinnedFile, Place, Unclear, find, look_up, open_directory, status_of,
+    Identity, Judgement, PinnedFile, Place, Unclear, canonical, find, look_up, open_directory, status_of,
 };
 use crate::protocol::Request;
 
@@ -31,6 +32,10 @@ pub(crate) struct FilesAtDecision {
     pub(crate) canonical: Option<PathBuf>,
     /// Who could put another program there.
     pub(crate) judgement: Judgement,
+    /// What stat(2) says about the program.
+    pub(crate) status: Option<Metadata>,
+    /// The working directory's path without symbolic links.
+    pub(crate) canonical_workdir: Option<PathBuf>,
 }
 
 /// Why an escalated command isn't started at all.
@@ -64,11 +69,17 @@ impl FilesAtDecision {
             }
             Ok(program.identity())
         });
+        let workdir = open_workdir(&request.workdir);
         Ok(Self {
             file: request.file.clone(),
             workdir: request.workdir.clone(),
             program,
-            directory: open_workdir(&request.workdir).and_then(|directory| place(&directory)),
+            status: found.file.as_ref().ok().and_then(|program| status(program).ok()),
+            canonical_workdir: workdir
+                .as_ref()
+                .ok()
+                .and_then(|directory| canonical(directory.as_fd()).ok()),
+            directory: workdir.and_then(|directory| place(&directory)),
             judgement: Judgement::about(requested_in, &request.file, &found),
             requested: found.requested,
             canonical: found.canonical,
@@ -122,6 +133,11 @@ impl FilesAtDecision {
         let trust = self.judgement.trust();
         Origin::new(trust, &self.requested, self.canonical.as_deref())
     }
+}
+
+fn status(program: &PinnedFile) -> io::Result<Metadata> {
+    // fstat(2) takes a descriptor that was opened with O_PATH.
+    File::from(program.descriptor().try_clone_to_owned()?).metadata()
 }
 
 fn open_workdir(path: &OsStr) -> Result<OwnedFd, StartFailure> {

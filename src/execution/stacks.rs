@@ -1,4 +1,4 @@
-//! The stacks of a supervisor and its child, which share all other memory with the host.
+//! The stacks of a keeper, its supervisor and its child, which share all other memory with the host.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -6,7 +6,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-/// The stacks of a supervisor, and of its child until it executes its program, each above a guard area.
+/// The stacks of a keeper and its supervisor, and of the child until it executes its program, each above a guard area.
 #[derive(Debug)]
 pub(crate) struct Stacks {
     base: ptr::NonNull<c_void>,
@@ -20,7 +20,10 @@ unsafe impl Sync for Stacks {}
 const GUARD: usize = 64 * 1024; // the largest page of any architecture
 const SUPERVISOR_STACK: usize = 64 * 1024;
 const CHILD_STACK: usize = 64 * 1024;
-const STACKS: usize = GUARD + CHILD_STACK + GUARD + SUPERVISOR_STACK;
+const KEEPER_STACK: usize = 64 * 1024;
+const SUPERVISOR_GUARD: usize = GUARD + CHILD_STACK;
+const KEEPER_GUARD: usize = SUPERVISOR_GUARD + GUARD + SUPERVISOR_STACK;
+const STACKS: usize = KEEPER_GUARD + GUARD + KEEPER_STACK;
 
 /// Where a process on one of these stacks starts: its highest address.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +48,7 @@ impl Stacks {
         let base =
             unsafe { mmap_anonymous(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
         let stacks = Self { base };
-        for guard in [0, GUARD + CHILD_STACK] {
+        for guard in [0, SUPERVISOR_GUARD, KEEPER_GUARD] {
             // SAFETY: within the mapping that was just made.
             unsafe { mprotect(base.byte_add(guard), GUARD, ProtFlags::PROT_NONE)? };
         }
@@ -54,10 +57,15 @@ impl Stacks {
 
     pub(crate) fn child_top(&self) -> StackTop {
         // SAFETY: within the mapping.
-        StackTop(unsafe { self.base.byte_add(GUARD + CHILD_STACK) })
+        StackTop(unsafe { self.base.byte_add(SUPERVISOR_GUARD) })
     }
 
     pub(crate) fn supervisor_top(&self) -> StackTop {
+        // SAFETY: within the mapping.
+        StackTop(unsafe { self.base.byte_add(KEEPER_GUARD) })
+    }
+
+    pub(crate) fn keeper_top(&self) -> StackTop {
         // SAFETY: one past the mapping's end, as a stack's start is.
         StackTop(unsafe { self.base.byte_add(STACKS) })
     }
@@ -98,6 +106,7 @@ mod tests {
         for (top, size) in [
             (stacks.child_top(), CHILD_STACK),
             (stacks.supervisor_top(), SUPERVISOR_STACK),
+            (stacks.keeper_top(), KEEPER_STACK),
         ] {
             let top = top.as_ptr();
             assert_eq!(permissions(top.wrapping_sub(1)), "rw-p");

@@ -61,13 +61,21 @@ impl PinnedFile {
     /// # Errors
     /// When /proc isn't mounted.
     pub(crate) fn canonical(&self) -> io::Result<PathBuf> {
-        std::fs::read_link(self.proc_path())
+        canonical(self.descriptor())
     }
 
     /// A name for the very file that is open, for calls that take none of their own.
     pub(crate) fn proc_path(&self) -> String {
         format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
     }
+}
+
+/// The absolute path without symbolic links of what is open, as the kernel knows it.
+///
+/// # Errors
+/// When /proc isn't mounted.
+pub(crate) fn canonical(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Opens a directory with O_PATH, for fchdir(2) later.

@@ -3,6 +3,8 @@
 mod approval;
 mod environment;
 mod file;
+mod sessions;
+mod stamp;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,12 +17,15 @@ use crate::clock::{Stopped, Stopwatch};
 use crate::files::{Judgement, look_up};
 
 pub use crate::protocol::Action;
-pub use approval::{Approval, Approver, NoApprover};
-pub use environment::{KeepEnv, loads_code};
+pub use approval::{Approval, Approver, MOST_WAITING, NoApprover};
+use environment::child_environment;
+pub(crate) use environment::taken_out;
+pub use environment::{KeepEnv, directs_programs, loads_code};
 pub use file::{PolicyFile, PolicyFileError};
+pub(crate) use stamp::FileStamp;
 
-/// What a policy is asked about: the whole request. The sandboxed side chose everything in it except `canonical`, `session`
-/// and `peer`, which the server determined itself.
+/// What a policy is asked about: the whole request. The sandboxed side chose everything in it except `canonical`,
+/// `canonical_workdir`, `session` and `peer`, which the server determined itself.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PolicyRequest {
@@ -35,13 +40,19 @@ pub struct PolicyRequest {
     pub argv: Vec<OsString>,
     /// Working directory, as received.
     pub workdir: PathBuf,
+    /// The same directory's path without symbolic links, as the kernel knows it; `None` if it could not be opened.
+    pub canonical_workdir: Option<PathBuf>,
     /// Environment of the program, as received. An escalated child gets it without variables that load code, unless the
     /// decision keeps them (see [`Decision::keeping_env`]).
     pub env: Vec<(OsString, OsString)>,
+    /// The file mode creation mask, if the request has one.
+    pub umask: Option<u32>,
     /// Process that created the request stream, if the kernel knows it.
     pub peer: Option<i32>,
     /// Who could put another program there; judged by the server's own look at the file.
     pub(crate) judgement: Judgement,
+    /// The program's state when it was looked at; `None` if it could not be opened.
+    pub(crate) stamp: Option<FileStamp>,
     pub(crate) clock: Arc<Stopwatch>,
 }
 
@@ -58,16 +69,22 @@ impl PolicyRequest {
                 Judgement::about(Path::new("/"), program.as_os_str(), found)
             }),
             canonical: found.and_then(|found| found.canonical),
+            stamp: std::fs::metadata(&program)
+                .ok()
+                .map(|found| FileStamp::from(&found)),
             argv: vec![program.clone().into_os_string()],
             program,
             workdir: PathBuf::from("/"),
+            canonical_workdir: Some(PathBuf::from("/")),
             env: Vec::new(),
+            umask: None,
             peer: None,
             clock: Stopwatch::start(),
         }
     }
 
-    /// Stops the clock of a one-shot command's timeout while the returned value lives, for example while a person is asked.
+    /// Stops the clock of a one-shot command's timeout while the returned value lives, for example while a person is asked; in
+    /// all no longer than [`ExecParams::longest_stop`](crate::ExecParams::longest_stop).
     pub fn stop_the_clock(&self) -> Stopped {
         self.clock.hold()
     }
@@ -78,6 +95,7 @@ impl PolicyRequest {
 pub struct Decision {
     pub(crate) action: Action,
     pub(crate) keep_env: KeepEnv,
+    pub(crate) env: Option<Vec<(OsString, OsString)>>,
     pub(crate) rule: Option<String>,
 }
 
@@ -86,6 +104,7 @@ impl Decision {
         Self {
             action,
             keep_env: KeepEnv::default(),
+            env: None,
             rule: None,
         }
     }
@@ -115,11 +134,26 @@ impl Decision {
         self
     }
 
+    /// Gives the escalated child this environment instead of the request's. Variables that load code are left out of it, too,
+    /// unless they are [kept](Self::keeping_env).
+    #[must_use]
+    pub fn with_env(mut self, env: Vec<(OsString, OsString)>) -> Self {
+        self.env = Some(env);
+        self
+    }
+
     /// Names the rule behind the decision, for logs.
     #[must_use]
     pub fn by_rule(mut self, rule: impl Into<String>) -> Self {
         self.rule = Some(rule.into());
         self
+    }
+
+    /// The environment of the escalated child of a request whose own is `requested`.
+    #[must_use]
+    pub fn child_env(&self, requested: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+        let env = self.env.as_deref().unwrap_or(requested);
+        child_environment(env.iter().cloned(), &self.keep_env)
     }
 
     /// What the wrapper is to do.

@@ -3,17 +3,19 @@
 //! Only their form is defined here, not how they travel. Every payload is one JSON object in UTF-8; unknown members are ignored,
 //! so that peers may add some (`wire.json`, `wire.json.unknown`).
 
+mod room;
 mod text;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use text::WireText;
+use room::{LONGEST_PATH, MOST_BYTES, Room};
 pub use text::encode_json_text;
+use text::{Text, WireText};
 
 /// The most descriptors that travel with one message (`wire.fds`).
 pub(crate) const MAX_DESCRIPTORS: usize = 16;
@@ -119,12 +121,36 @@ pub(crate) fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, P
     Ok(serde_json::from_str(text)?)
 }
 
+/// What a string costs beyond its bytes: its place in a list, and the smallest allocation.
+const STRING_COST: usize = 56;
+
+/// A request may need this many times as much memory as its payload: an empty argument takes three bytes of it.
+const COST_OF_A_BYTE: usize = STRING_COST.div_ceil(3);
+
+/// The most that a request may need: all that execve(2) takes, in variables of one byte.
+const MOST_COST: usize = 72 * 1024 * 1024;
+
 impl Request {
+    /// The memory in bytes that the request in a payload of this many bytes may need.
+    pub(crate) fn highest_cost(payload: usize) -> usize {
+        payload.saturating_mul(COST_OF_A_BYTE).min(MOST_COST)
+    }
+
+    /// The memory in bytes that the request needs, about.
+    pub(crate) fn cost(&self) -> usize {
+        let argv: usize = self.argv.iter().map(|text| text.len() + STRING_COST).sum();
+        let env = self.env.iter();
+        let env: usize = env
+            .map(|(name, value)| name.len() + value.len() + 2 * STRING_COST)
+            .sum();
+        self.file.len() + self.workdir.len() + argv + env
+    }
+
     /// Parses and checks the first message of a wrapper.
     ///
     /// # Errors
-    /// See [`parse`]; also when the file is empty, `argv[0]` is missing, the working directory is not absolute, or the environment
-    /// or umask is impossible.
+    /// See [`parse`]; also when the file is empty, `argv[0]` is missing, the working directory is not absolute, the environment
+    /// or umask is impossible, or anything is larger than execve(2) takes.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
         let raw: RawRequest = parse(payload)?;
         if raw.file.is_empty() {
@@ -143,52 +169,155 @@ impl Request {
             file: raw.file.into(),
             argv: raw.argv.into_iter().map(Into::into).collect(),
             workdir: raw.workdir.into(),
-            env: raw.env.0,
+            env: raw.env,
             umask: raw.umask,
         })
     }
 }
 
-#[derive(Deserialize)]
+/// The members of a request, each once; what execve(2) could not take is refused as soon as it is read.
 struct RawRequest {
     file: WireText,
     argv: Vec<WireText>,
     workdir: WireText,
-    env: Environment,
+    env: Vec<(OsString, OsString)>,
     umask: Option<u32>,
 }
 
-/// An object of names and values; refuses what an environment block could not represent unambiguously.
-struct Environment(Vec<(OsString, OsString)>);
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Member {
+    File,
+    Argv,
+    Workdir,
+    Env,
+    Umask,
+    #[serde(other)]
+    Unknown,
+}
 
-impl<'de> Deserialize<'de> for Environment {
+impl<'de> Deserialize<'de> for RawRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Environment;
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = RawRequest;
 
             fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object of environment variables")
+                formatter.write_str("a request")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Environment, A::Error> {
-                let mut entries: Vec<(OsString, OsString)> = Vec::new();
-                let mut names = std::collections::HashSet::new();
-                while let Some((name, value)) = map.next_entry::<WireText, WireText>()? {
-                    let name = OsString::from(name);
-                    if name.is_empty() || name.as_bytes().contains(&b'=') {
-                        return Err(de::Error::custom("a variable's name is empty or contains `=`"));
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawRequest, A::Error> {
+                let room = Room::new();
+                let (mut file, mut argv, mut workdir, mut env, mut umask) = (None, None, None, None, None);
+                while let Some(member) = map.next_key()? {
+                    let again = match member {
+                        Member::File => file.replace(map.next_value_seed(Path)?).is_some(),
+                        Member::Argv => argv.replace(map.next_value_seed(Arguments(&room))?).is_some(),
+                        Member::Workdir => workdir.replace(map.next_value_seed(Path)?).is_some(),
+                        Member::Env => env.replace(map.next_value_seed(Environment(&room))?).is_some(),
+                        Member::Umask => umask.replace(map.next_value()?).is_some(),
+                        Member::Unknown => map.next_value::<IgnoredAny>().map(|_| false)?,
+                    };
+                    if again {
+                        return Err(de::Error::custom("a member occurs twice"));
                     }
-                    // getenv(3) takes the first of two, other readers the last: a policy cannot know which one counts.
-                    if !names.insert(name.clone()) {
-                        return Err(de::Error::custom("a variable occurs more than once"));
-                    }
-                    entries.push((name, value.into()));
                 }
-                Ok(Environment(entries))
+                Ok(RawRequest {
+                    file: file.ok_or_else(|| de::Error::missing_field("file"))?,
+                    argv: argv.ok_or_else(|| de::Error::missing_field("argv"))?,
+                    workdir: workdir.ok_or_else(|| de::Error::missing_field("workdir"))?,
+                    env: env.ok_or_else(|| de::Error::missing_field("env"))?,
+                    umask: umask.flatten(),
+                })
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Reads a file's or directory's path.
+struct Path;
+
+impl<'de> DeserializeSeed<'de> for Path {
+    type Value = WireText;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<WireText, D::Error> {
+        let path = Text {
+            longest: LONGEST_PATH,
+        }
+        .deserialize(deserializer)?;
+        Ok(path)
+    }
+}
+
+/// Reads argv.
+#[derive(Clone, Copy)]
+struct Arguments<'a>(&'a Room);
+
+impl<'de> DeserializeSeed<'de> for Arguments<'_> {
+    type Value = Vec<WireText>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Arguments<'_> {
+    type Value = Vec<WireText>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("an array of arguments")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut arguments = Vec::new();
+        while let Some(argument) = items.next_element_seed(Text { longest: MOST_BYTES })? {
+            self.0
+                .take(argument.as_os_str().len())
+                .map_err(de::Error::custom)?;
+            arguments.push(argument);
+        }
+        Ok(arguments)
+    }
+}
+
+/// Reads an object of names and values; refuses what an environment block could not represent unambiguously.
+#[derive(Clone, Copy)]
+struct Environment<'a>(&'a Room);
+
+impl<'de> DeserializeSeed<'de> for Environment<'_> {
+    type Value = Vec<(OsString, OsString)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Environment<'_> {
+    type Value = Vec<(OsString, OsString)>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("an object of environment variables")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries: Vec<(OsString, OsString)> = Vec::new();
+        let mut names = std::collections::HashSet::new();
+        while let Some(name) = map.next_key_seed(Text { longest: MOST_BYTES })? {
+            let name = OsString::from(name);
+            let value = OsString::from(map.next_value_seed(Text { longest: MOST_BYTES })?);
+            if name.is_empty() || name.as_bytes().contains(&b'=') {
+                return Err(de::Error::custom("a variable's name is empty or contains `=`"));
+            }
+            let length = name.len() + 1 + value.len();
+            self.0.take(length).map_err(de::Error::custom)?;
+            // getenv(3) takes the first of two, other readers the last: a policy cannot know which one counts.
+            if !names.insert(name.clone()) {
+                return Err(de::Error::custom("a variable occurs more than once"));
+            }
+            entries.push((name, value));
+        }
+        Ok(entries)
     }
 }
 
@@ -272,6 +401,62 @@ mod tests {
         for case in cases {
             let shown = String::from_utf8_lossy(case);
             assert!(Request::parse(case).is_err(), "accepted {shown}");
+        }
+    }
+
+    /// A request with these members in place of the ordinary ones.
+    fn sized(file: usize, workdir: usize, argv: &[usize], env: &[(usize, usize)]) -> String {
+        let text = |length: usize| "x".repeat(length);
+        let argv: Vec<String> = argv.iter().map(|&length| text(length)).collect();
+        let env: serde_json::Map<String, serde_json::Value> = env
+            .iter()
+            .map(|&(name, value)| (text(name), text(value).into()))
+            .collect();
+        let workdir = format!("/{}", text(workdir - 1));
+        serde_json::json!({"file": text(file), "workdir": workdir, "argv": argv, "env": env}).to_string()
+    }
+
+    #[test]
+    fn what_no_program_can_be_given_is_refused() {
+        let path = LONGEST_PATH;
+        // A single string that is too long for the kernel is a failed start, with a line that says so.
+        assert!(request(&sized(path, path, &[1_000_000], &[(1, 1_000_000)])).is_ok());
+        for (file, workdir, argv, env) in [
+            (path + 1, 1, 1, (1, 1)),
+            (1, path + 1, 1, (1, 1)),
+            (1, 1, MOST_BYTES, (1, 1)),
+            (1, 1, 1, (1, MOST_BYTES)),
+            (1, 1, 1, (MOST_BYTES, 0)),
+            (1, 1, MOST_BYTES / 2, (1, MOST_BYTES / 2)),
+        ] {
+            assert!(request(&sized(file, workdir, &[argv], &[env])).is_err());
+        }
+        assert!(request(&sized(1, 1, &vec![1; 600_000], &[])).is_ok());
+        assert!(request(&sized(1, 1, &vec![1; 700_000], &[])).is_err());
+    }
+
+    #[test]
+    fn a_request_never_costs_more_than_its_payload_makes_likely() {
+        for argv in [vec![1; 600_000], vec![0; 600_000], vec![100; 1000], vec![3]] {
+            let json = sized(1, 1, &argv, &[(1, 1)]);
+            let cost = request(&json).unwrap().cost();
+            assert!(
+                cost <= Request::highest_cost(json.len()),
+                "{cost} of {}",
+                json.len()
+            );
+        }
+        let names = (0..400_000).map(|number| format!(r#""{number:x}":"""#));
+        let env = names.collect::<Vec<_>>().join(",");
+        let json = format!(r#"{{"file":"f","argv":["a"],"workdir":"/","env":{{{env}}}}}"#);
+        assert!(request(&json).unwrap().cost() <= Request::highest_cost(json.len()));
+    }
+
+    #[test]
+    fn a_member_that_occurs_twice_is_refused() {
+        for twice in ["file\":\"f", "workdir\":\"/"] {
+            let json = format!(r#"{{"{twice}","file":"f","argv":["a"],"workdir":"/","env":{{}}}}"#);
+            assert!(request(&json).is_err(), "{json}");
         }
     }
 

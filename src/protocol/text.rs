@@ -8,8 +8,8 @@ use std::fmt;
 use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{self, DeserializeSeed, Visitor};
 
 /// A name, argument or path from the wire: any bytes except NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,28 +35,46 @@ impl From<WireText> for OsString {
     }
 }
 
-impl<'de> Deserialize<'de> for WireText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = WireText;
+/// Reads a text of at most `longest` bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text {
+    pub(super) longest: usize,
+}
 
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a string")
-            }
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = WireText;
 
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<WireText, E> {
-                decode(bytes).map(WireText).map_err(E::custom)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<WireText, E> {
-                self.visit_bytes(text.as_bytes())
-            }
-        }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<WireText, D::Error> {
         // As bytes, serde_json gives lone surrogates in the three-byte form that UTF-8 proper forbids.
-        deserializer.deserialize_bytes(Text)
+        deserializer.deserialize_bytes(self)
     }
 }
+
+impl Visitor<'_> for Text {
+    type Value = WireText;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<WireText, E> {
+        // Decoding makes three bytes one at most.
+        if bytes.len() / 3 > self.longest {
+            return Err(E::custom(TOO_LONG));
+        }
+        let text = decode(bytes).map_err(E::custom)?;
+        if text.len() > self.longest {
+            return Err(E::custom(TOO_LONG));
+        }
+        Ok(WireText(text))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<WireText, E> {
+        self.visit_bytes(text.as_bytes())
+    }
+}
+
+const TOO_LONG: &str = "a path, argument or variable is longer than the kernel takes";
 
 /// Decodes escaped bytes (`ED B2 80` to `ED B3 BF`); refuses NUL and all other surrogates.
 fn decode(bytes: &[u8]) -> Result<OsString, &'static str> {
@@ -109,12 +127,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn read(json: &str) -> serde_json::Result<WireText> {
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        Text { longest: 1000 }.deserialize(&mut deserializer)
+    }
+
     proptest! {
         #[test]
         fn any_bytes_except_nul_survive_the_wire(bytes in proptest::collection::vec(1_u8.., 0..64)) {
             let text = OsString::from_vec(bytes);
             let json = encode_json_text(&text);
-            let back: WireText = serde_json::from_str(&json).unwrap();
+            let back = read(&json).unwrap();
             prop_assert_eq!(back.as_os_str(), &*text);
         }
     }
@@ -128,13 +151,13 @@ mod tests {
             r#""\ud800""#,
             r#""\udfff""#,
         ] {
-            assert!(serde_json::from_str::<WireText>(json).is_err(), "accepted {json}");
+            assert!(read(json).is_err(), "accepted {json}");
         }
     }
 
     #[test]
     fn a_surrogate_pair_is_one_character() {
-        let text: WireText = serde_json::from_str(r#""\ud83d\ude00""#).unwrap();
+        let text = read(r#""\ud83d\ude00""#).unwrap();
         assert_eq!(text.as_os_str(), "😀");
     }
 }

@@ -78,7 +78,7 @@ impl EscalateServer {
     }
 
     /// Runs one command to its end: `SHELL -lc COMMAND`, in a session of its own. When this returns, no process of the command
-    /// is left. Cancelling `parent`, or dropping the future, kills all of them.
+    /// is left but those in [`ExecResult::survivors`]. Cancelling `parent`, or dropping the future, kills all of them.
     ///
     /// # Errors
     /// When the shell could not be started.

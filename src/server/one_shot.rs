@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::execution::{ShellCommand, ShellOutput};
+use crate::execution::{ShellCommand, ShellOutput, Survivor};
 use crate::session::{EscalationSession, Settings};
 
 /// The exit code of a command that timed out, the same as timeout(1)'s.
 const TIMED_OUT: i32 = 124;
+
+/// How long approvals stop the clock of a timeout.
+const LONGEST_STOP: Duration = Duration::from_secs(600);
 
 /// How long an executor may take to obey a cancellation before its future is dropped.
 const GRACE: Duration = Duration::from_secs(5);
@@ -27,8 +30,10 @@ pub struct ExecParams {
     pub env: Vec<(OsString, OsString)>,
     /// Whether the shell is a login shell (`-lc`, `-il`) or not (`-c`, `-i`).
     pub login: bool,
-    /// After this time everything is killed. Time spent waiting for approval does not count.
+    /// After this time everything is killed. Time spent waiting for approval does not count, up to `longest_stop`.
     pub timeout: Option<Duration>,
+    /// Time spent waiting for approval that is not counted as part of the timeout, in all. Default: 10 minutes.
+    pub longest_stop: Duration,
 }
 
 impl ExecParams {
@@ -48,6 +53,7 @@ impl ExecParams {
             env: std::env::vars_os().collect(),
             login: true,
             timeout: None,
+            longest_stop: LONGEST_STOP,
         }
     }
 }
@@ -68,6 +74,8 @@ pub struct ExecResult {
     pub duration: Duration,
     /// Whether the command was killed because it timed out.
     pub timed_out: bool,
+    /// Processes of the command that could not be ended, within three seconds for the shell's and three more for escalated ones.
+    pub survivors: Vec<Survivor>,
 }
 
 pub(super) async fn exec(
@@ -112,7 +120,7 @@ pub(super) async fn exec(
     let clock = session.clock();
     let time_over = async {
         match params.timeout {
-            Some(timeout) => clock.reaches(timeout).await,
+            Some(timeout) => clock.reaches(timeout, params.longest_stop).await,
             None => std::future::pending().await,
         }
     };
@@ -125,8 +133,9 @@ pub(super) async fn exec(
         }
     };
     // Also before an error is returned.
-    session.close().await;
+    let escalated = session.close().await;
     let output = output?;
+    let survivors = [output.survivors, escalated].concat();
     Ok(ExecResult {
         exit_code: if timed_out { TIMED_OUT } else { output.exit_code },
         signal: if timed_out { None } else { output.signal },
@@ -134,6 +143,7 @@ pub(super) async fn exec(
         stderr: output.stderr,
         duration: started.elapsed(),
         timed_out,
+        survivors,
     })
 }
 

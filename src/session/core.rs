@@ -1,7 +1,7 @@
 //! The state that all tasks of a session share, and the session's end.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -9,10 +9,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
 use crate::clock::Stopwatch;
-use crate::execution::SharedExecutor;
+use crate::execution::{ENDING_TIME, SharedExecutor, Survivor, Tree};
 use crate::limits::Limits;
 use crate::policy::SharedPolicy;
 use crate::stream::Budget;
+
+/// How many requests of a session are decoded at a time: their memory is reserved by what they could need.
+pub(super) const DECODING: usize = 2;
+
+/// How many threads of a session look at files at a time: a file system may keep them waiting for as long as it likes.
+pub(super) const LOOKING: usize = 16;
 
 /// What all sessions of a server share.
 #[derive(Clone, Debug)]
@@ -40,6 +46,11 @@ pub(crate) struct SessionCore {
     pub left_running: Semaphore,
     /// Memory that open requests may use.
     pub memory: Budget,
+    /// One permit for each request that is being decoded.
+    pub decoding: Arc<Semaphore>,
+    /// One permit for each thread that looks at files. It may outlive its request.
+    pub looking: Arc<Semaphore>,
+    pub survivors: Mutex<Vec<Survivor>>,
     /// The clock of a one-shot command's timeout.
     pub clock: Arc<Stopwatch>,
 }
@@ -50,6 +61,23 @@ pub(crate) struct SessionCore {
 pub(super) struct SessionEnded;
 
 impl SessionCore {
+    /// Ends a tree, and notes what could not be ended.
+    pub(super) async fn end(&self, tree: Tree) {
+        let left = tree.end().await;
+        self.survivors().extend(left);
+    }
+
+    /// Processes of the session that could not be ended.
+    pub(super) fn survivors(&self) -> MutexGuard<'_, Vec<Survivor>> {
+        self.survivors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when the session should have ended some time ago.
+    pub(super) async fn overdue(&self) {
+        self.ended.cancelled().await;
+        tokio::time::sleep(ENDING_TIME).await;
+    }
+
     /// The future's output, unless the session ends first; if both are ready, the end wins. At the end the future is dropped.
     pub(super) async fn until_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, SessionEnded> {
         tokio::select! {

@@ -24,8 +24,10 @@ pub(super) enum RequestError {
     Executor(std::io::Error),
     #[error("the wrapper did not send or read a message in time")]
     TimedOut,
-    #[error("closed to make room: too many streams without a request")]
+    #[error("closed to make room for others: this process's sessions hold too many descriptors")]
     Evicted,
+    #[error("too many escalated commands of this session are running")]
+    TooManyRunning,
     #[error("too many open requests in this session")]
     TooManyRequests,
     #[error("the wrapper has closed the stream")]

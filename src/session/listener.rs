@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tracing::Instrument;
 
 use super::core::SessionCore;
-use super::idle::IdleStreams;
+use super::places::{Ledger, Places};
 use super::worker;
 use crate::execution::open_file_limit;
 use crate::stream::ancillary::receive_with_descriptors;
@@ -25,21 +25,20 @@ use crate::watch::watch;
 pub(crate) struct Listener {
     socket: AsyncFd<OwnedFd>,
     session: Arc<SessionCore>,
-    idle: Arc<IdleStreams>,
+    places: Places,
 }
 
 impl Listener {
-    pub(super) fn new(socket: OwnedFd, session: Arc<SessionCore>) -> io::Result<Self> {
+    pub(super) fn new(socket: OwnedFd, session: Arc<SessionCore>, ledger: &Ledger) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE)?;
         // The rest of the process needs descriptors too.
-        let quarter = usize::try_from(open_file_limit()? / 4).unwrap_or(usize::MAX);
-        let idle = Arc::new(IdleStreams::new(
-            session.settings.limits.idle_streams.min(quarter),
-        ));
+        let half = usize::try_from(open_file_limit()? / 2).unwrap_or(usize::MAX);
+        let idle = session.settings.limits.idle_streams.min(half / 2);
+        let places = Places::new(ledger, session.id, half, idle);
         Ok(Self {
             socket,
             session,
-            idle,
+            places,
         })
     }
 
@@ -84,7 +83,7 @@ impl Listener {
                 tracing::warn!(reason, "handshake dropped");
                 continue;
             }
-            if self.idle.is_full() {
+            if self.places.is_full() {
                 // Let the requests that are already queued be read before evicting an idle stream.
                 tokio::task::yield_now().await;
             }
@@ -94,7 +93,7 @@ impl Listener {
                 .map(|credentials| credentials.pid());
             let span = tracing::info_span!(parent: &self.session.span, "request", number = request, peer);
             let session = Arc::clone(&self.session);
-            let worker = worker::serve(session, stream, request, peer, self.idle.enter());
+            let worker = worker::serve(session, stream, request, peer, self.places.enter());
             self.session.tasks.spawn(worker.instrument(span));
         }
     }

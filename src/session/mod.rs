@@ -1,10 +1,10 @@
 //! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
 
 mod core;
-mod environment;
 mod error;
-mod idle;
 mod listener;
+mod memory;
+mod places;
 mod question;
 mod socket;
 mod worker;
@@ -14,20 +14,27 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::clock::Stopwatch;
-use crate::execution::ClientSocket;
-use crate::stream::Budget;
+use crate::execution::{ClientSocket, Survivor, check_proc};
+use crate::stream::{Budget, Pool};
 
 use core::SessionCore;
 pub(crate) use core::Settings;
 use listener::Listener;
+use places::Ledger;
 use socket::{EXEC_WRAPPER, SOCKET_VARIABLE};
+
+/// The descriptors of the request streams of all sessions of this process.
+static DESCRIPTORS: LazyLock<Ledger> = LazyLock::new(Ledger::default);
+
+/// The memory of the requests of all sessions of this process.
+static MEMORY: LazyLock<Pool> = LazyLock::new(Pool::new);
 
 /// A session: as long as it lives, the server answers its shell's requests.
 ///
@@ -73,13 +80,25 @@ impl EscalationSession {
             tasks: TaskTracker::new(),
             open_requests: Arc::new(tokio::sync::Semaphore::new(settings.limits.open_requests)),
             left_running: tokio::sync::Semaphore::new(settings.limits.left_running),
-            memory: Budget::new(settings.limits.request_memory),
+            memory: Budget::new(
+                settings.limits.request_memory,
+                &MEMORY,
+                settings.limits.server_memory,
+            ),
+            decoding: Arc::new(tokio::sync::Semaphore::new(core::DECODING)),
+            looking: Arc::new(tokio::sync::Semaphore::new(core::LOOKING)),
+            survivors: Mutex::default(),
             clock: Stopwatch::start(),
             settings,
         });
-        let listener = Listener::new(server, Arc::clone(&core))?;
+        let listener = Listener::new(server, Arc::clone(&core), &DESCRIPTORS)?;
         core.tasks.spawn(listener.run().instrument(core.span.clone()));
-        core.span.in_scope(|| tracing::debug!("session started"));
+        core.span.in_scope(|| {
+            if let Err(error) = check_proc() {
+                tracing::error!(%error, "escalated commands will be refused");
+            }
+            tracing::debug!("session started");
+        });
         Ok(Self {
             overlay,
             client: Arc::new(ClientEnd {
@@ -137,11 +156,14 @@ impl EscalationSession {
         drop(self.take_client());
     }
 
-    /// Ends the session and waits until every escalated process is dead and reaped.
-    pub async fn close(self) {
+    /// Ends the session and waits until every escalated process is dead and reaped, for about three seconds at most. Returns
+    /// those that could not be ended: they have become another user's, another process traces them, or they wait for a file
+    /// system that does not answer. Each is killed as soon as that is possible.
+    pub async fn close(self) -> Vec<Survivor> {
         self.core.ended.cancel();
         self.core.tasks.close();
         self.core.tasks.wait().await;
+        std::mem::take(&mut *self.core.survivors())
     }
 
     /// The clock that approvals stop.

@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::core::SessionCore;
-use super::environment::child_environment;
 use super::error::RequestError;
 use crate::execution::{FilesAtDecision, PreparedExec};
-use crate::policy::{Decision, PolicyRequest};
+use crate::policy::{Decision, FileStamp, PolicyRequest};
 use crate::protocol::Request;
 
 /// A request whose files have been looked at.
@@ -16,37 +15,37 @@ pub(super) struct Question {
     /// What the policy is asked.
     pub asked: Arc<PolicyRequest>,
     file: OsString,
-    umask: Option<u32>,
     files: FilesAtDecision,
 }
 
 impl Question {
-    /// Parses a request and looks at its files. Blocks as long as the file systems do.
+    /// Looks at a request's files. Blocks as long as the file systems do.
     ///
     /// # Errors
-    /// When the payload is not a request, or its files change while they are looked at.
-    pub(super) fn read(
-        payload: &[u8],
+    /// When the files change while they are looked at.
+    pub(super) fn look(
+        request: Request,
         session: &SessionCore,
         peer: Option<i32>,
     ) -> Result<Self, RequestError> {
-        let request = Request::parse(payload)?;
         let files = FilesAtDecision::look(&request)?;
         let asked = PolicyRequest {
             session: session.id,
             program: files.requested.clone(),
             canonical: files.canonical.clone(),
             judgement: files.judgement.clone(),
+            stamp: files.status.as_ref().map(FileStamp::from),
             argv: request.argv,
             workdir: request.workdir.into(),
+            canonical_workdir: files.canonical_workdir.clone(),
             env: request.env,
+            umask: request.umask,
             peer,
             clock: Arc::clone(&session.clock),
         };
         Ok(Self {
             asked: Arc::new(asked),
             file: request.file,
-            umask: request.umask,
             files,
         })
     }
@@ -58,8 +57,8 @@ impl Question {
             file: self.file,
             argv: asked.argv,
             workdir: asked.workdir,
-            env: child_environment(asked.env, &decision.keep_env),
-            umask: self.umask,
+            env: decision.child_env(&asked.env),
+            umask: asked.umask,
         };
         (exec, self.files)
     }

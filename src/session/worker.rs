@@ -10,17 +10,21 @@ use nix::errno::Errno;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::core::SessionCore;
+use super::core::{SessionCore, SessionEnded};
 use super::error::RequestError;
-use super::idle::IdleStream;
+use super::memory::RequestMemory;
+use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{Ending, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated};
-use crate::policy::{Action, Decision, PolicyRequest};
+use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
-    self, DescriptorMessage, ProtocolError, Reply, ResultMessage, SignalMessage, StoppedMessage,
+    self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
 };
 use crate::stream::{Frame, RequestStream, StreamError};
+
+/// Decoding fewer bytes than that takes less time than handing them to another thread.
+const LARGE_PAYLOAD: usize = 64 * 1024;
 
 /// Serves one request stream to its end.
 pub(super) async fn serve(
@@ -28,11 +32,11 @@ pub(super) async fn serve(
     stream: OwnedFd,
     number: u64,
     peer: Option<i32>,
-    idle: IdleStream,
+    place: Place,
 ) {
     let mut entry = Entry::new(number, session.settings.audit.clone());
-    let served = match Worker::new(session, stream, peer) {
-        Ok(worker) => worker.serve(idle, &mut entry).await,
+    let served = match Worker::new(session, stream, peer, place) {
+        Ok(worker) => worker.serve(&mut entry).await,
         Err(error) => Err(StreamError::from(error).into()),
     };
     match &served {
@@ -51,37 +55,53 @@ struct Worker {
     session: Arc<SessionCore>,
     stream: RequestStream,
     peer: Option<i32>,
+    place: Place,
 }
 
 impl Worker {
-    fn new(session: Arc<SessionCore>, stream: OwnedFd, peer: Option<i32>) -> std::io::Result<Self> {
+    fn new(
+        session: Arc<SessionCore>,
+        stream: OwnedFd,
+        peer: Option<i32>,
+        place: Place,
+    ) -> std::io::Result<Self> {
         let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory)?;
         Ok(Self {
             session,
             stream,
             peer,
+            place,
         })
     }
 
     /// Follows the protocol: request, decision, reply; then, for an escalated command, descriptors, child, result.
-    async fn serve(mut self, idle: IdleStream, entry: &mut Entry) -> Result<(), RequestError> {
+    async fn serve(mut self, entry: &mut Entry) -> Result<(), RequestError> {
         let session = Arc::clone(&self.session);
-        let frame = session.until_ended(self.first_message(&idle)).await??;
+        let frame = session.until_ended(self.message(false)).await??;
         let permit = Arc::clone(&session.open_requests).try_acquire_owned();
         let permit = permit.map_err(|_| RequestError::TooManyRequests)?;
-        drop(idle);
+        self.place.decides();
 
-        // Held about as long as the request's texts live.
         let Frame {
             payload,
             share: memory,
             ..
         } = frame;
-        let question = self.question(payload).await?;
+        // Held about as long as the request's texts live.
+        let memory = RequestMemory::new(memory);
+        let (memory, question) = self.while_wrapper_waits(self.question(payload, memory)).await??;
         entry.asked(&question.asked);
         let decision = self.while_wrapper_waits(self.decide(&question.asked)).await??;
         tracing::info!(program = ?question.asked.program, action = ?decision.action, rule = decision.rule, "decided");
-        entry.decided(&decision);
+        if decision.action == Action::Escalate {
+            let env = &question.asked.env;
+            let taken_out = taken_out(env, &decision.child_env(env));
+            if !taken_out.is_empty() {
+                tracing::info!(names = ?taken_out, "variables that the escalated command does not get");
+            }
+            entry.taken_out(&taken_out);
+        }
+        let decision = entry.decided(decision);
 
         if decision.action != Action::Escalate {
             entry.write(None);
@@ -90,34 +110,33 @@ impl Worker {
             return self.reply(&decision).await;
         }
         self.reply(&decision).await?;
+        self.place.waits_with(0);
         let frame = session.until_ended(self.message(true)).await??;
+        if !self.place.runs() {
+            return Err(RequestError::TooManyRunning);
+        }
         let (tree, signals) = self.start(question, &decision, frame).await?;
         drop(memory);
         self.attend(tree, signals, permit, entry).await
     }
 
-    /// The request's frame, unless the stream is evicted first.
-    async fn first_message(&mut self, idle: &IdleStream) -> Result<Frame, RequestError> {
-        tokio::select! {
-            biased;
-            () = idle.evicted() => Err(RequestError::Evicted),
-            frame = self.message(false) => frame,
-        }
-    }
-
-    /// The next message of the wrapper, within `message_time`.
+    /// The next message of the wrapper, within `message_time` and unless the stream has to give way.
     async fn message(&mut self, with_descriptors: bool) -> Result<Frame, RequestError> {
         let limit = self.session.settings.limits.message_time;
+        let (stream, place) = (&mut self.stream, &self.place);
         let receiving = async {
-            if with_descriptors {
-                self.stream.receive_with_descriptors().await
-            } else {
-                self.stream.receive().await
+            if with_descriptors && let Some(descriptors) = stream.descriptors().await? {
+                place.waits_with(descriptors);
             }
+            stream.receive().await
         };
-        match tokio::time::timeout(limit, receiving).await {
-            Err(_) => Err(RequestError::TimedOut),
-            Ok(frame) => frame?.ok_or(RequestError::WrapperGone),
+        tokio::select! {
+            biased;
+            () = place.evicted() => Err(RequestError::Evicted),
+            frame = tokio::time::timeout(limit, receiving) => match frame {
+                Err(_) => Err(RequestError::TimedOut),
+                Ok(frame) => frame?.ok_or(RequestError::WrapperGone),
+            },
         }
     }
 
@@ -134,17 +153,53 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.stream.closed() => Err(RequestError::WrapperGone),
+                () = self.place.evicted() => Err(RequestError::Evicted),
                 output = future => Ok(output),
             }
         };
         self.session.until_ended(output).await?
     }
 
-    /// Reads the request on a thread of its own, since its files may be on slow file systems.
-    async fn question(&self, payload: Vec<u8>) -> Result<Question, RequestError> {
+    /// Decodes the request and looks at its files, on threads of their own, which may outlive the request: they hold what it is
+    /// counted by.
+    async fn question(
+        &self,
+        payload: Vec<u8>,
+        memory: RequestMemory,
+    ) -> Result<(RequestMemory, Question), RequestError> {
+        let (memory, request) = self.decode(payload, memory).await?;
         let (session, peer) = (Arc::clone(&self.session), self.peer);
-        let reading = tokio::task::spawn_blocking(move || Question::read(&payload, &session, peer));
-        reading.await.map_err(|_| RequestError::WorkerPanicked)?
+        let permit = Arc::clone(&session.looking).acquire_owned().await;
+        let looking = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            Question::look(request, &session, peer).map(|question| (memory, question))
+        });
+        looking.await.map_err(|_| RequestError::WorkerPanicked)?
+    }
+
+    /// Decodes the request within the memory that is left for it.
+    async fn decode(
+        &self,
+        payload: Vec<u8>,
+        mut memory: RequestMemory,
+    ) -> Result<(RequestMemory, Request), RequestError> {
+        let is_small = payload.len() < LARGE_PAYLOAD;
+        let permit = Arc::clone(&self.session.decoding).acquire_owned().await;
+        let decode = move || {
+            let _permit = permit;
+            memory.resize(payload.len().saturating_add(Request::highest_cost(payload.len())))?;
+            let request = Request::parse(&payload);
+            // Before `memory`, which returns to the system what is free then.
+            drop(payload);
+            let request = request?;
+            memory.resize(request.cost())?;
+            Ok((memory, request))
+        };
+        if is_small {
+            return decode();
+        }
+        let decoding = tokio::task::spawn_blocking(decode);
+        decoding.await.map_err(|_| RequestError::WorkerPanicked)?
     }
 
     /// Asks the policy in a task of its own, which contains a panic.
@@ -180,8 +235,12 @@ impl Worker {
         let starting = tokio::task::spawn_blocking(move || {
             spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
         });
-        // Never abandoned halfway: a tree that was started must be ended and reaped.
-        let tree = starting.await.map_err(|_| RequestError::WorkerPanicked)??;
+        // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
+        // as long as it likes; then the tree ends as soon as it is there.
+        let tree = tokio::select! {
+            started = starting => started.map_err(|_| RequestError::WorkerPanicked)??,
+            () = self.session.overdue() => return Err(SessionEnded.into()),
+        };
         Ok((tree, message.signals))
     }
 
@@ -196,7 +255,7 @@ impl Worker {
         let result = match self.result_of_child(&mut tree, signals).await {
             Ok(result) => result,
             Err(error) => {
-                tree.end().await;
+                self.session.end(tree).await;
                 return Err(error);
             }
         };
@@ -204,17 +263,23 @@ impl Worker {
         drop(permit);
         let told = self.tell(&result).await;
         self.stream.drain();
-        let Self { session, stream, .. } = self;
+        let Self {
+            session,
+            stream,
+            place,
+            ..
+        } = self;
         drop(stream);
+        place.has_ended();
         // What the child left running may run until the session ends, if not too many other requests left something, too.
         let Ok(_left_running) = session.left_running.try_acquire() else {
             tracing::warn!("too many requests have left processes running: killing those of this one");
-            tree.end().await;
+            session.end(tree).await;
             return told;
         };
         let emptied = async { while tree.next_event().await.is_some() {} };
         if session.until_ended(emptied).await.is_err() {
-            tree.end().await;
+            session.end(tree).await;
         }
         told
     }

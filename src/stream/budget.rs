@@ -1,16 +1,44 @@
-//! The memory that a session's requests may use together.
+//! The memory that requests may use: those of a session together, and those of all sessions together.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The rest of a session's memory.
+/// The memory of several sessions. A session may take as much as stays free for the others: alone half of it, and whatever one
+/// session holds, the next finds as much.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<AtomicUsize>);
+pub(crate) struct Pool(Arc<Mutex<usize>>);
+
+impl Pool {
+    /// A pool of which nothing is used.
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn used(&self) -> MutexGuard<'_, usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The memory of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    pool: Pool,
+    /// Bytes that all sessions may use together.
+    most_of_all: usize,
+    /// Bytes that this session may use.
+    most: usize,
+    /// Bytes that this session uses; accessed only while the pool is locked.
+    used: Arc<Mutex<usize>>,
+}
 
 impl Budget {
-    /// A budget of this many bytes.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+    /// A budget of `most` bytes in a pool that may hand out `most_of_all`.
+    pub(crate) fn new(most: usize, pool: &Pool, most_of_all: usize) -> Self {
+        Self {
+            pool: pool.clone(),
+            most_of_all,
+            most,
+            used: Arc::default(),
+        }
     }
 
     /// An empty share, which can grow.
@@ -19,6 +47,19 @@ impl Budget {
             budget: self.clone(),
             bytes: 0,
         }
+    }
+
+    /// Replaces `old` bytes by `new`; false, and nothing changes, if more are needed than are left.
+    fn exchange(&self, old: usize, new: usize) -> bool {
+        let mut of_all = self.pool.used();
+        let mut own = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all_then, own_then) = (of_all.saturating_sub(old) + new, own.saturating_sub(old) + new);
+        let fits = own_then <= self.most && own_then <= self.most_of_all.saturating_sub(all_then);
+        if new > old && !fits {
+            return false;
+        }
+        (*of_all, *own) = (all_then, own_then);
+        true
     }
 }
 
@@ -33,14 +74,22 @@ impl Share {
     /// Takes more bytes; false if fewer are left.
     #[must_use]
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let left = &self.budget.0;
-        let taken = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
-            left.checked_sub(bytes)
-        });
-        if taken.is_ok() {
-            self.bytes += bytes;
+        self.resize(self.bytes.saturating_add(bytes))
+    }
+
+    /// Has that many bytes from now on; false if more are needed than are left.
+    #[must_use]
+    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.exchange(self.bytes, bytes);
+        if fits {
+            self.bytes = bytes;
         }
-        taken.is_ok()
+        fits
+    }
+
+    /// The bytes of this share.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Hands over the share, and leaves an empty one.
@@ -52,17 +101,22 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes, Ordering::AcqRel);
+        self.budget.exchange(self.bytes, 0);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A budget of a session without others.
+    pub(in crate::stream) fn alone(bytes: usize) -> Budget {
+        Budget::new(bytes, &Pool::new(), 2 * bytes)
+    }
 
     #[test]
     fn what_is_dropped_can_be_taken_again() {
-        let budget = Budget::new(100);
+        let budget = alone(100);
         let mut first = budget.share();
         assert!(first.grow(60) && first.grow(40) && !first.grow(1));
         let mut second = budget.share();
@@ -72,5 +126,23 @@ mod tests {
         assert!(!second.grow(1));
         drop(taken);
         assert!(second.grow(100));
+        assert!(second.resize(30) && second.grow(70) && !second.grow(1));
+    }
+
+    #[test]
+    fn no_session_takes_what_others_need() {
+        let pool = Pool::new();
+        let sessions: Vec<Budget> = (0..6).map(|_| Budget::new(1000, &pool, 1024)).collect();
+        let mut held = Vec::new();
+        for session in &sessions {
+            let mut share = session.share();
+            while share.grow(1) {}
+            held.push(share);
+        }
+        let bytes: Vec<usize> = held.iter().map(Share::bytes).collect();
+        assert_eq!(bytes, [512, 256, 128, 64, 32, 16]);
+        held.remove(0);
+        let mut again = sessions[5].share();
+        assert!(again.grow(200));
     }
 }

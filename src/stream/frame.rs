@@ -8,6 +8,9 @@ use super::budget::Share;
 
 const HEADER: usize = 4;
 
+/// The most descriptors that may come with one message (`wire.fds`).
+const MOST_DESCRIPTORS: usize = 16;
+
 /// A frame's buffer starts with at most this many bytes and doubles as data arrives, so that a mere length costs little.
 const FIRST_ALLOCATION: usize = 64 * 1024;
 
@@ -33,6 +36,9 @@ pub(crate) enum StreamError {
     /// The session's requests have used up their memory.
     #[error("the session's open requests leave no memory for a frame of {0} bytes")]
     NoMemory(usize),
+    /// More descriptors came than a message may have.
+    #[error("{0} descriptors came with one message")]
+    TooManyDescriptors(usize),
     /// The kernel could not deliver all descriptors, for example because the process has too many open.
     #[error("not all descriptors of a message could be received")]
     DescriptorsLost,
@@ -78,19 +84,27 @@ impl FrameReader {
         }
     }
 
-    /// Reads until a frame is complete (`Some`), the stream ends between two frames (`None`), or there is nothing to read
-    /// (`WouldBlock`; call again, nothing is lost).
-    pub(super) fn advance(
+    /// Reads the length of the next frame, or only as much of it as came with its descriptors if it may have some: `Some` is
+    /// their number, `None` the end of the stream between two frames. Like [`Self::advance`], call it again after
+    /// `WouldBlock`.
+    pub(super) fn advance_header(
         &mut self,
         socket: BorrowedFd<'_>,
         with_descriptors: bool,
-    ) -> Result<Option<Frame>, StreamError> {
+    ) -> Result<Option<usize>, StreamError> {
         while self.header_filled < HEADER {
+            if with_descriptors && self.header_filled > 0 {
+                break;
+            }
             let room = &mut self.header[self.header_filled..];
             let bytes = if with_descriptors && self.header_filled == 0 {
                 let received = receive_with_descriptors(socket, room)?;
                 if received.truncated {
                     return Err(StreamError::DescriptorsLost);
+                }
+                // At once: a sender could leave the rest of its message unsent.
+                if received.descriptors.len() > MOST_DESCRIPTORS {
+                    return Err(StreamError::TooManyDescriptors(received.descriptors.len()));
                 }
                 self.descriptors = received.descriptors;
                 received.bytes
@@ -107,6 +121,15 @@ impl FrameReader {
                 }
                 bytes => self.header_filled += bytes,
             }
+        }
+        Ok(Some(self.descriptors.len()))
+    }
+
+    /// Reads until a frame is complete (`Some`), the stream ends between two frames (`None`), or there is nothing to read
+    /// (`WouldBlock`; call again, nothing is lost). Descriptors that were not taken before are never installed.
+    pub(super) fn advance(&mut self, socket: BorrowedFd<'_>) -> Result<Option<Frame>, StreamError> {
+        if self.advance_header(socket, false)?.is_none() {
+            return Ok(None);
         }
         let length = u32::from_le_bytes(self.header) as usize;
         if length > self.limit {
@@ -146,7 +169,7 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Budget;
+    use crate::stream::budget::tests::alone;
     use proptest::prelude::*;
     use sendfd::SendWithFd;
     use std::fs::File;
@@ -155,7 +178,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn reader(limit: usize) -> FrameReader {
-        FrameReader::new(limit, Budget::new(1 << 20).share())
+        FrameReader::new(limit, alone(1 << 20).share())
     }
 
     fn frame(payload: &[u8]) -> Vec<u8> {
@@ -183,7 +206,7 @@ mod tests {
                 client.write_all(&rest[..cut]).unwrap();
                 rest = &rest[cut..];
                 loop {
-                    match reader.advance(server.as_fd(), false) {
+                    match reader.advance(server.as_fd()) {
                         Ok(frame) => arrived.push(frame.unwrap().payload),
                         other => { prop_assert!(would_block(other)); break; }
                     }
@@ -203,12 +226,8 @@ mod tests {
         client.write_all(&frame(b"three")).unwrap();
         let counts: Vec<usize> = (0..3)
             .map(|_| {
-                reader
-                    .advance(server.as_fd(), true)
-                    .unwrap()
-                    .unwrap()
-                    .descriptors
-                    .len()
+                reader.advance_header(server.as_fd(), true).unwrap();
+                reader.advance(server.as_fd()).unwrap().unwrap().descriptors.len()
             })
             .collect();
         assert_eq!(counts, [0, 1, 0]);
@@ -219,7 +238,7 @@ mod tests {
         let (mut client, server) = UnixStream::pair().unwrap();
         let mut reader = reader(1 << 24);
         client.write_all(&[0xff; 4]).unwrap();
-        let error = reader.advance(server.as_fd(), false).unwrap_err();
+        let error = reader.advance(server.as_fd()).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -238,7 +257,7 @@ mod tests {
         let (mut client, server) = UnixStream::pair().unwrap();
         let mut reader = reader(1 << 24);
         client.write_all(&(1_u32 << 24).to_le_bytes()).unwrap();
-        assert!(would_block(reader.advance(server.as_fd(), false)));
+        assert!(would_block(reader.advance(server.as_fd())));
         assert!(reader.payload.capacity() <= FIRST_ALLOCATION);
     }
 
@@ -246,11 +265,11 @@ mod tests {
     fn a_frame_takes_its_own_length_from_the_budget() {
         let (mut client, server) = UnixStream::pair().unwrap();
         let length = 3 * FIRST_ALLOCATION;
-        let budget = Budget::new(length);
+        let budget = alone(length);
         let mut reader = FrameReader::new(length, budget.share());
         let sender = std::thread::spawn(move || client.write_all(&frame(&vec![b' '; length])));
         let frame = loop {
-            match reader.advance(server.as_fd(), false) {
+            match reader.advance(server.as_fd()) {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::yield_now();
                 }
@@ -270,12 +289,12 @@ mod tests {
             let (mut client, server) = UnixStream::pair().unwrap();
             client.write_all(sent).unwrap();
             drop(client);
-            let error = reader(100).advance(server.as_fd(), false).unwrap_err();
+            let error = reader(100).advance(server.as_fd()).unwrap_err();
             assert!(matches!(error, StreamError::Truncated { .. }), "{error}");
         }
         let (client, server) = UnixStream::pair().unwrap();
         drop(client);
-        assert!(reader(100).advance(server.as_fd(), false).unwrap().is_none());
+        assert!(reader(100).advance(server.as_fd()).unwrap().is_none());
     }
 
     #[test]
@@ -285,7 +304,8 @@ mod tests {
         client.send_with_fd(b"\x05", &[writer.as_raw_fd()]).unwrap();
         drop((writer, client));
         let mut reader = reader(100);
-        assert!(reader.advance(server.as_fd(), true).is_err());
+        assert_eq!(reader.advance_header(server.as_fd(), true).unwrap(), Some(1));
+        assert!(reader.advance(server.as_fd()).is_err());
         drop(reader);
         assert_eq!(nix::unistd::read(&pipe, &mut [0; 1]).unwrap(), 0);
     }
@@ -293,11 +313,11 @@ mod tests {
     #[test]
     fn a_frame_over_the_session_s_memory_is_refused_as_it_grows() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let mut reader = FrameReader::new(1 << 20, Budget::new(100_000).share());
+        let mut reader = FrameReader::new(1 << 20, alone(100_000).share());
         client.write_all(&(200_000_u32).to_le_bytes()).unwrap();
-        assert!(would_block(reader.advance(server.as_fd(), false)));
+        assert!(would_block(reader.advance(server.as_fd())));
         client.write_all(&[b' '; 70_000]).unwrap();
-        let error = reader.advance(server.as_fd(), false).unwrap_err();
+        let error = reader.advance(server.as_fd()).unwrap_err();
         assert!(matches!(error, StreamError::NoMemory(200_000)), "{error}");
     }
 }

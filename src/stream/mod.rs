@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::watch::watch;
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, Pool, Share};
 use frame::FrameReader;
 pub(crate) use frame::{Frame, StreamError};
 
@@ -42,23 +42,33 @@ impl RequestStream {
     /// The next frame, of a kind without descriptors; `None` at the end of the stream. Descriptors that arrive
     /// all the same are never installed (`wire.fds.unexpected`). Cancel safe.
     pub(crate) async fn receive(&mut self) -> Result<Option<Frame>, StreamError> {
-        self.receive_frame(false).await
-    }
-
-    /// The next frame, of a kind with descriptors; `None` at the end of the stream. Cancel safe.
-    pub(crate) async fn receive_with_descriptors(&mut self) -> Result<Option<Frame>, StreamError> {
-        self.receive_frame(true).await
-    }
-
-    async fn receive_frame(&mut self, descriptors: bool) -> Result<Option<Frame>, StreamError> {
         loop {
             // Read first: the data may have arrived before this waited for it.
-            match self.reader.advance(self.socket.as_fd(), descriptors) {
+            match self.reader.advance(self.socket.as_fd()) {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
             let mut ready = self.socket.readable().await?;
-            match self.reader.advance(self.socket.as_fd(), descriptors) {
+            match self.reader.advance(self.socket.as_fd()) {
+                Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes the descriptors of the next frame, which come with its first byte; [`Self::receive`] then reads the rest. Their
+    /// number; `None` at the end of the stream. Cancel safe.
+    pub(crate) async fn descriptors(&mut self) -> Result<Option<usize>, StreamError> {
+        loop {
+            // Read first: the data may have arrived before this waited for it.
+            match self.reader.advance_header(self.socket.as_fd(), true) {
+                Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            let mut ready = self.socket.readable().await?;
+            match self.reader.advance_header(self.socket.as_fd(), true) {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
                 }
@@ -119,6 +129,7 @@ impl AsFd for RequestStream {
 
 #[cfg(test)]
 mod tests {
+    use super::budget::tests::alone;
     use super::*;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
@@ -127,7 +138,7 @@ mod tests {
         let (client, server) = UnixStream::pair().unwrap();
         (
             client,
-            RequestStream::new(server.into(), limit, &Budget::new(1 << 20)).unwrap(),
+            RequestStream::new(server.into(), limit, &alone(1 << 20)).unwrap(),
         )
     }
 
@@ -175,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_is_one_frame() {
         let (client, stream) = pair(100);
-        let mut peer = RequestStream::new(client.into(), 100, &Budget::new(1 << 20)).unwrap();
+        let mut peer = RequestStream::new(client.into(), 100, &alone(1 << 20)).unwrap();
         stream.send(&serde_json::json!({"exit_code": 3})).await.unwrap();
         drop(stream);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The floors of `src`: which module may use which, and that no files use each other in a circle.
+//! The floors of server and suite: which module may use which, and that no files use each other in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,79 +6,149 @@ use std::path::Path;
 
 use proc_macro2::{Spacing, TokenStream, TokenTree};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+/// A crate, its floors, and the rooms of one floor that know nothing of each other.
+struct House {
+    /// Its sources.
+    root: &'static str,
+    /// What its binary calls it.
+    package: &'static str,
+    /// Each floor with those that it uses, all of which stand below it. What isn't listed is forbidden.
+    floors: &'static [(&'static str, &'static str)],
+    /// The floor whose files import none of each other.
+    apart: Option<&'static str>,
+}
 
-/// What the binary calls the library.
-const PACKAGE: &str = "shell_escalation";
+/// Policies and executions know no sessions, and sessions no server.
+const SERVER: House = House {
+    root: concat!(env!("CARGO_MANIFEST_DIR"), "/src"),
+    package: "shell_escalation",
+    floors: &[
+        ("cli", "server session audit policy execution protocol limits"),
+        ("server", "session audit policy execution limits"),
+        (
+            "session",
+            "audit policy execution stream protocol clock limits watch",
+        ),
+        ("audit", "policy protocol"),
+        ("policy", "files protocol clock"),
+        ("execution", "files protocol watch"),
+        ("files", ""),
+        ("stream", "watch"),
+        ("protocol", ""),
+        ("clock", ""),
+        ("limits", ""),
+        ("watch", ""),
+    ],
+    apart: None,
+};
 
-/// Each floor with those that it uses, all of which stand below it. What isn't listed is forbidden: policies and
-/// executions know no sessions, and sessions no server.
-const FLOORS: &[(&str, &str)] = &[
-    ("cli", "server session audit policy execution protocol limits"),
-    ("server", "session audit policy execution limits"),
-    (
-        "session",
-        "audit policy execution stream protocol clock limits watch",
-    ),
-    ("audit", "policy protocol"),
-    ("policy", "files protocol clock"),
-    ("execution", "files protocol watch"),
-    ("files", ""),
-    ("stream", "watch"),
-    ("protocol", ""),
-    ("clock", ""),
-    ("limits", ""),
-    ("watch", ""),
-];
+/// Cases know neither each other nor the suite, peers and stages know no case, reports no suite.
+const SUITE: House = House {
+    root: concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/src"),
+    package: "conformance",
+    floors: &[
+        ("command_line", "commands runner printable exit"),
+        (
+            "commands",
+            "runner report bench suite peer case system spec transcript verdict printable exit",
+        ),
+        (
+            "runner",
+            "suite case system spec transcript verdict printable exit",
+        ),
+        ("report", "case spec"),
+        ("bench", "stage peer case system transcript verdict"),
+        ("suite", "cases case spec"),
+        ("cases", "stage peer case system spec transcript verdict probe"),
+        ("stage", "peer case system transcript verdict probe"),
+        ("peer", "case system transcript verdict probe"),
+        ("case", "spec transcript verdict"),
+        ("system", "verdict"),
+        ("spec", ""),
+        ("transcript", ""),
+        ("verdict", ""),
+        ("printable", ""),
+        ("exit", ""),
+        ("probe", ""),
+    ],
+    apart: Some("cases"),
+};
+
+const HOUSES: [House; 2] = [SERVER, SUITE];
 
 #[test]
 fn each_floor_uses_only_floors_below_it() {
-    let mut allowed = BTreeSet::new();
-    for (index, (floor, below)) in FLOORS.iter().enumerate() {
-        for used in below.split_whitespace() {
-            let stands_below = FLOORS[index + 1..].iter().any(|(name, _)| *name == used);
-            assert!(stands_below, "{used} does not stand below {floor}");
-            allowed.insert((*floor, used));
+    for house in HOUSES {
+        let mut allowed = BTreeSet::new();
+        for (index, (floor, below)) in house.floors.iter().enumerate() {
+            for used in below.split_whitespace() {
+                let stands_below = house.floors[index + 1..].iter().any(|(name, _)| *name == used);
+                assert!(stands_below, "{used} does not stand below {floor}");
+                allowed.insert((*floor, used));
+            }
         }
+        let mut uses = house.uses();
+        // The crate itself, above all floors, only declares them and names what hosts may use.
+        uses.retain(|(user, used)| !user.is_empty() && user.first() != used.first());
+        uses.retain(|(user, used)| {
+            let used = used.first().map_or("", String::as_str);
+            !allowed.contains(&(&*user[0], used))
+        });
+        assert!(uses.is_empty(), "forbidden:\n{}", shown(&uses));
     }
-    let mut uses = uses(&source(ROOT));
-    // The crate itself, above all floors, only declares them and names what hosts may use.
-    uses.retain(|(user, used)| !user.is_empty() && user.first() != used.first());
-    uses.retain(|(user, used)| {
-        let used = used.first().map_or("", String::as_str);
-        !allowed.contains(&(&*user[0], used))
-    });
-    assert!(uses.is_empty(), "forbidden:\n{}", shown(&uses));
 }
 
 #[test]
 fn each_floor_uses_all_that_its_line_says() {
-    let uses = uses(&source(ROOT));
-    for (floor, below) in FLOORS {
-        for allowed in below.split_whitespace() {
-            let is_used = uses.iter().any(|(user, used)| {
-                user.first().is_some_and(|user| user == floor)
-                    && used.first().is_some_and(|used| used == allowed)
-            });
-            assert!(is_used, "{floor} no longer uses {allowed}");
+    for house in HOUSES {
+        let uses = house.uses();
+        for (floor, below) in house.floors {
+            for allowed in below.split_whitespace() {
+                let is_used = uses.iter().any(|(user, used)| {
+                    user.first().is_some_and(|user| user == floor)
+                        && used.first().is_some_and(|used| used == allowed)
+                });
+                assert!(is_used, "{floor} no longer uses {allowed}");
+            }
         }
+    }
+}
+
+#[test]
+fn files_that_are_apart_use_nothing_of_each_other() {
+    for house in HOUSES {
+        let mut uses = house.uses();
+        // A folder's own file declares what is in it, and gathers it.
+        uses.retain(|(user, used)| {
+            let within = |module: &Module| module.first().map(String::as_str) == house.apart;
+            within(user) && within(used) && !used.starts_with(user)
+        });
+        assert!(uses.is_empty(), "forbidden:\n{}", shown(&uses));
     }
 }
 
 #[test]
 fn no_files_use_each_other_in_a_circle() {
-    let mut uses = uses(&source(ROOT));
-    loop {
-        let users: BTreeSet<Module> = uses.iter().map(|(user, _)| user.clone()).collect();
-        let used: BTreeSet<Module> = uses.iter().map(|(_, used)| used.clone()).collect();
-        let before = uses.len();
-        // A file that nothing else here uses is on no circle, nor is one that uses nothing else here.
-        uses.retain(|(from, to)| used.contains(from) && users.contains(to));
-        if uses.len() == before {
-            break;
+    for house in HOUSES {
+        let mut uses = house.uses();
+        loop {
+            let users: BTreeSet<Module> = uses.iter().map(|(user, _)| user.clone()).collect();
+            let used: BTreeSet<Module> = uses.iter().map(|(_, used)| used.clone()).collect();
+            let before = uses.len();
+            // A file that nothing else here uses is on no circle, nor is one that uses nothing else here.
+            uses.retain(|(from, to)| used.contains(from) && users.contains(to));
+            if uses.len() == before {
+                break;
+            }
         }
+        assert!(uses.is_empty(), "circles among:\n{}", shown(&uses));
     }
-    assert!(uses.is_empty(), "circles among:\n{}", shown(&uses));
+}
+
+impl House {
+    fn uses(&self) -> BTreeSet<(Module, Module)> {
+        uses(&source(self.root), self.package)
+    }
 }
 
 /// Path of a module, and so of its file, below the crate; the crate itself is empty.
@@ -184,7 +254,7 @@ fn paths(tokens: impl IntoIterator<Item = TokenTree>, stem: &[String], found: &m
 }
 
 /// Pairs of different modules: the first one's file uses what the second one's defines.
-fn uses(files: &BTreeMap<Module, File>) -> BTreeSet<(Module, Module)> {
+fn uses(files: &BTreeMap<Module, File>, package: &str) -> BTreeSet<(Module, Module)> {
     let mut pairs = BTreeSet::new();
     for (module, file) in files {
         // A mere name is something local, even if a module of that name exists; or it is what a `pub use` brought.
@@ -194,7 +264,7 @@ fn uses(files: &BTreeMap<Module, File>) -> BTreeSet<(Module, Module)> {
             .iter()
             .filter(|path| path.last().is_some_and(|name| names.contains(name)));
         let paths = file.paths.iter().chain(imports).filter(|path| path.len() > 1);
-        let used = paths.filter_map(|path| definer(files, module, path));
+        let used = paths.filter_map(|path| definer(files, package, module, path));
         pairs.extend(used.map(|used| (module.clone(), used)));
     }
     pairs.retain(|(user, used)| user != used);
@@ -202,9 +272,14 @@ fn uses(files: &BTreeMap<Module, File>) -> BTreeSet<(Module, Module)> {
 }
 
 /// The module that defines what `path` names in `module`, behind all re-exports; `None` for other crates and local names.
-fn definer(files: &BTreeMap<Module, File>, module: &Module, path: &[String]) -> Option<Module> {
+fn definer(
+    files: &BTreeMap<Module, File>,
+    package: &str,
+    module: &Module,
+    path: &[String],
+) -> Option<Module> {
     let (mut at, mut rest) = match path[0].as_str() {
-        "crate" | PACKAGE => (Module::new(), &path[1..]),
+        name if name == "crate" || name == package => (Module::new(), &path[1..]),
         "self" => (module.clone(), &path[1..]),
         "super" => {
             let levels = path.iter().take_while(|name| *name == "super").count();
@@ -219,7 +294,7 @@ fn definer(files: &BTreeMap<Module, File>, module: &Module, path: &[String]) -> 
             let mut reexports = files[&at].reexports.iter();
             let reexport = reexports.find(|reexport| reexport.last() == Some(name));
             return reexport
-                .and_then(|reexport| definer(files, &at, reexport))
+                .and_then(|reexport| definer(files, package, &at, reexport))
                 .or(Some(at));
         }
         (at, rest) = (child, behind);

@@ -52,10 +52,38 @@ fn refuse(parcel: &Parcel, errno: Errno) -> ! {
             // SAFETY: SIG_IGN is no handler.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
         }
-        let _ = writeln!(io::stderr(), "cannot execute {name}: {}", errno.desc());
+        let line = format!("cannot execute {name}: {}", errno.desc());
+        if broken(Fault::SpawnErrorAwaitsReader) || broken(Fault::BrokenStandardErrorKills) {
+            let _ = writeln!(io::stderr(), "{line}");
+        } else {
+            say_within_a_second(&line);
+        }
     }
     // SAFETY: _exit(2) takes an integer.
     unsafe { libc::_exit(status) }
+}
+
+/// Writes a line to standard error, unless that takes longer because nobody reads.
+fn say_within_a_second(line: &str) {
+    // SAFETY: this process has one thread, so the child may do anything.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            // SAFETY: signal(2), sigprocmask(2), alarm(2) and _exit(2) on integers and a local set.
+            unsafe {
+                libc::signal(libc::SIGALRM, libc::SIG_DFL);
+                let mut none = std::mem::zeroed();
+                libc::sigemptyset(&raw mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+                libc::alarm(1);
+                let _ = writeln!(io::stderr(), "{line}");
+                libc::_exit(0)
+            }
+        }
+        Ok(ForkResult::Parent { child }) => {
+            let _ = nix::sys::wait::waitpid(child, None);
+        }
+        Err(_) => {}
+    }
 }
 
 /// Returns only on failure.

@@ -155,6 +155,7 @@ pub enum Fault {
     CredentialsForDescriptors,
     FortyAtMost,
     AnswersInOrder,
+    ParentsResolvedOneByOne,
     // The escalated child.
     FileAsFirstArgument,
     ChildInServerDirectory,
@@ -275,6 +276,7 @@ pub enum Fault {
     HighExitCodeIsASignal,
     SpawnErrorOnStandardOutput,
     BrokenStandardErrorKills,
+    SpawnErrorAwaitsReader,
     LinkLoopGivesTheOther,
     MissingDirectoryIgnored,
     SpawnErrorEndsSession,

@@ -1,5 +1,6 @@
 //! Which file a request means: one answer for the policy and for execve(2).
 
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -118,6 +119,9 @@ fn absolute(file: &[u8], directory: &[u8]) -> Vec<u8> {
         if lexical && component == b".." {
             path.truncate(path.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
             continue;
+        }
+        if broken(Fault::ParentsResolvedOneByOne) && component == b".." {
+            let _ = std::fs::canonicalize(OsStr::from_bytes(&path));
         }
         let dropped = component == b"." && !broken(Fault::DotsKept);
         if !component.is_empty() && !dropped {

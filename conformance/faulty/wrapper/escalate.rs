@@ -9,13 +9,16 @@ use crate::process;
 use crate::refusal::fail_closed;
 use crate::request::Call;
 use crate::run;
-use crate::signals::{deadly, die_by, next_signal, set_default, unblock, watch};
-use crate::wire::Stream;
+use crate::signals::{FORWARDED, deadly, die_by, next_signal, set_default, unblock, watch};
+use crate::wire::{Stream, everything_escaped};
 
 /// Escalates the call and ends as its child did.
 pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     if broken(Fault::EscalateExecutesToo) {
         run::execute(&call.file, &call.arguments);
+    }
+    if broken(Fault::SignalsLostAfterEscalate) {
+        signals_ignored_for_a_moment();
     }
     let core_only = unusual(Variant::CoreOnly);
     let announce = !(core_only || broken(Fault::SignalsNotAnnounced));
@@ -92,7 +95,13 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     if unusual(Variant::ExtraMember) {
         message.insert("hints".into(), json!([1]));
     }
-    stream.send_frame(Value::Object(message).to_string().as_bytes(), &descriptors);
+    let message = Value::Object(message);
+    let text = if unusual(Variant::EverythingEscaped) {
+        everything_escaped(&message)
+    } else {
+        message.to_string()
+    };
+    stream.send_frame(text.as_bytes(), &descriptors);
     for number in numbers.iter().copied().filter(|number| *number != 2) {
         let kept = match number {
             0 => broken(Fault::KeepsStandardInput),
@@ -130,6 +139,20 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
             continue;
         }
         stream.read_more("the result");
+    }
+}
+
+/// As in a wrapper that ignores signals until its handlers are ready.
+fn signals_ignored_for_a_moment() {
+    // SAFETY: signal and usleep take integers; SIG_IGN and SIG_DFL run no code.
+    unsafe {
+        for signal in FORWARDED {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+        libc::usleep(50_000);
+        for signal in FORWARDED {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
 }
 
@@ -213,6 +236,9 @@ fn forward(signals: RawFd, stream: &mut Stream) {
     let Some(number) = next_signal(signals) else {
         return;
     };
+    if broken(Fault::BurstsLost) {
+        while next_signal(signals).is_some() {}
+    }
     if broken(Fault::SignalsSwallowed)
         || (broken(Fault::ContinueNotTold) && number == libc::SIGCONT)
         || (broken(Fault::StopNotForwarded) && number == libc::SIGTSTP)

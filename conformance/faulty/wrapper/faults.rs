@@ -151,7 +151,6 @@ pub enum Fault {
     StopNotForwarded,
     StoppedIgnored,
     ContinueNotTold,
-    UmaskMissing,
     UmaskConstant,
     UmaskAsText,
     KeepsStandardInput,
@@ -279,6 +278,28 @@ pub enum Fault {
     NeedsAThreadForSignals,
     HelperHoldsTheStream,
     CaughtSignalsExit,
+    // What the kernel keeps of a process, and what a working directory is called.
+    WorkdirFromValidPwd,
+    SoftDescriptorLimitRaised,
+    SoftCoreLimitLowered,
+    ParentDeathSignalLeft,
+    ParentDeathSignalCleared,
+    BoundingSetEmptied,
+    OneProcessorOnly,
+    BatchScheduling,
+    TimerSlackRaised,
+    OutOfMemoryScoreRaised,
+    AlarmLeft,
+    // One call without a loop, moments in which signals are lost, and patience that ends.
+    RequestSentAtOnce,
+    MessagesWrittenAtOnce,
+    MessagesDroppedWhenFull,
+    SignalsLostAfterEscalate,
+    BurstsLost,
+    SignalsDroppedWhenFull,
+    GivesUpAfterSeconds,
+    NestingOverflowsTheStack,
+    DecisionLengthBelieved,
 }
 
 /// What this wrapper does in a way of its own that is right, too. Its name is the variant's after `variant-`.
@@ -323,6 +344,13 @@ pub enum Variant {
     InterpreterMissing126,
     /// Control characters in a reason are shown as U+FFFD.
     ControlAsPictures,
+    /// Both ends of the request stream are non-blocking, as an event loop makes them.
+    NonblockingStreams,
+    /// Every character of every string is escaped, names of members and variables included.
+    EverythingEscaped,
+    /// A FILE below a plain file gives 126, as in bash.
+    #[value(name = "below-a-file-126")]
+    BelowAFile126,
 }
 
 /// Wrappers that ask no policy. Its name is the variant's after `null-`.

@@ -111,6 +111,9 @@ fn ask_and_obey(call: &Call) -> ! {
     if broken(Fault::GivesUpWaiting) {
         stream.give_up_after(500);
     }
+    if broken(Fault::GivesUpAfterSeconds) {
+        stream.give_up_after(5_000);
+    }
     let reply = stream.receive("the decision");
     match action(&reply) {
         Action::Run => {

@@ -1,7 +1,10 @@
 //! The process: its standard error, environment and umask, and how it ends.
 
 use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::faults::{Fault, broken};
 
 unsafe extern "C" {
     static mut environ: *const *const libc::c_char;
@@ -37,17 +40,32 @@ pub fn write_error(bytes: &[u8]) {
 /// Where messages go: 2, unless a fault changes it.
 pub static MESSAGES: AtomicI32 = AtomicI32::new(2);
 
-/// Writes as much as can be written to this descriptor.
+/// Writes all of it to this descriptor, unless that fails.
 pub fn write_to(number: i32, bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         // SAFETY: write reads `rest`.
         let written = unsafe { libc::write(number, rest.as_ptr().cast(), rest.len()) };
-        let Ok(written) = usize::try_from(written) else {
-            return;
-        };
-        rest = &rest[written..];
+        match usize::try_from(written) {
+            Ok(_) if broken(Fault::MessagesWrittenAtOnce) => return,
+            Ok(written) => rest = &rest[written..],
+            Err(_) => match std::io::Error::last_os_error().kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock if !broken(Fault::MessagesDroppedWhenFull) => wait_for_room(number),
+                _ => return,
+            },
+        }
     }
+}
+
+fn wait_for_room(number: i32) {
+    let mut poll = libc::pollfd {
+        fd: number,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: poll reads and writes one pollfd.
+    unsafe { libc::poll(&raw mut poll, 1, -1) };
 }
 
 /// The environment's entries.

@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
@@ -29,6 +31,16 @@ fn working_directory() -> Vec<u8> {
     }
     buffer.truncate(buffer.iter().position(|byte| *byte == 0).unwrap_or(0));
     buffer
+}
+
+/// Whether this path names the working directory.
+fn same_directory(path: &Path) -> bool {
+    let identity = |path: &Path| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|found| (found.dev(), found.ino()))
+    };
+    path.is_absolute() && identity(path).is_some() && identity(path) == identity(Path::new("."))
 }
 
 /// The request of this call.
@@ -62,6 +74,12 @@ pub fn request(call: &Call) -> Value {
     };
     if broken(Fault::WorkdirFromPwd)
         && let Some(logical) = std::env::var_os("PWD")
+    {
+        directory = logical.to_string_lossy().into_owned();
+    }
+    if broken(Fault::WorkdirFromValidPwd)
+        && let Some(logical) = std::env::var_os("PWD")
+        && same_directory(Path::new(&logical))
     {
         directory = logical.to_string_lossy().into_owned();
     }
@@ -101,7 +119,7 @@ pub fn request(call: &Call) -> Value {
         message.insert("hints".into(), json!({"x": [1, null]}));
     }
     match () {
-        () if broken(Fault::UmaskMissing) || unusual(Variant::CoreOnly) => {}
+        () if unusual(Variant::CoreOnly) => {}
         () if broken(Fault::UmaskConstant) => drop(message.insert("umask".into(), 0o022.into())),
         () if broken(Fault::UmaskAsText) => {
             drop(message.insert("umask".into(), format!("{:03o}", process::umask()).into()));

@@ -139,6 +139,7 @@ fn status_of_failure(file: &CString, error: &io::Error) -> i32 {
         {
             126
         }
+        () if unusual(Variant::BelowAFile126) && error.raw_os_error() == Some(libc::ENOTDIR) => 126,
         () if missing => 127,
         () if broken(Fault::OnlyForbiddenGives126) && error.raw_os_error() != Some(libc::EACCES) => 127,
         () => 126,

@@ -175,6 +175,59 @@ pub fn spoil_before_run() {
             libc::setrlimit(libc::RLIMIT_STACK, &raw const limit);
         }
     }
+    leave_attributes();
+}
+
+/// Attributes that careless wrappers and language runtimes set for themselves and forget.
+fn leave_attributes() {
+    // SAFETY: plain system calls on integers and on local structures, of which all-zero is valid.
+    unsafe {
+        if broken(Fault::SoftDescriptorLimitRaised) || broken(Fault::SoftCoreLimitLowered) {
+            let raised = broken(Fault::SoftDescriptorLimitRaised);
+            let resource = if raised {
+                libc::RLIMIT_NOFILE
+            } else {
+                libc::RLIMIT_CORE
+            };
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(resource, &raw mut limit);
+            limit.rlim_cur = if raised { limit.rlim_max } else { 0 };
+            libc::setrlimit(resource, &raw const limit);
+        }
+        if broken(Fault::ParentDeathSignalLeft) {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        if broken(Fault::ParentDeathSignalCleared) {
+            libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+        }
+        if broken(Fault::BoundingSetEmptied) {
+            // Without privileges only the owner of a user namespace can.
+            if libc::prctl(libc::PR_CAPBSET_DROP, 0, 0, 0, 0) < 0 {
+                libc::unshare(libc::CLONE_NEWUSER);
+            }
+            for capability in 0..64 {
+                libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+            }
+        }
+        if broken(Fault::OneProcessorOnly) {
+            let mut one: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(libc::sched_getcpu() as usize, &mut one);
+            libc::sched_setaffinity(0, size_of_val(&one), &raw const one);
+        }
+        if broken(Fault::BatchScheduling) {
+            let parameters: libc::sched_param = std::mem::zeroed();
+            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
+        }
+        if broken(Fault::TimerSlackRaised) {
+            libc::prctl(libc::PR_SET_TIMERSLACK, 50_000_000);
+        }
+        if broken(Fault::AlarmLeft) {
+            libc::alarm(3600);
+        }
+    }
+    if broken(Fault::OutOfMemoryScoreRaised) && std::fs::write("/proc/self/oom_score_adj", "600").is_err() {
+        exit(101);
+    }
 }
 
 /// Starts a process that does nothing but hold the descriptors of this one.

@@ -11,6 +11,9 @@ use crate::refusal::fail_closed;
 /// The longest payload that is accepted, in bytes.
 const LIMIT: usize = 16 << 20;
 
+/// The deepest nesting of a reply that is read: it must be 500 at least, and the stack has room for more.
+const DEEPEST: usize = 1000;
+
 /// Marks a byte that is not UTF-8 in strings that become JSON: this character, then the byte as U+00XX.
 /// It is a private use character that no string of a case contains.
 const MARK: char = '\u{10fffd}';
@@ -68,6 +71,7 @@ pub struct Stream {
     unsent: Vec<u8>,
     signals_sent: usize,
     stopped: bool,
+    decided: bool,
     escalation: RawFd,
     /// A second request stream, of a wrapper that asks again.
     second: Option<Box<Stream>>,
@@ -78,6 +82,9 @@ pub fn handshake(escalation: RawFd) -> Stream {
     let kind = match () {
         () if broken(Fault::HandshakeDatagramPair) => libc::SOCK_DGRAM,
         () if broken(Fault::StreamLeaksIntoTheCommand) => libc::SOCK_STREAM,
+        () if unusual(Variant::NonblockingStreams) => {
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK
+        }
         () => libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
     };
     let mut pair = [0; 2];
@@ -190,6 +197,7 @@ pub fn handshake(escalation: RawFd) -> Stream {
         unsent: Vec::new(),
         signals_sent: 0,
         stopped: false,
+        decided: false,
         escalation,
         second: None,
     }
@@ -250,6 +258,10 @@ impl Stream {
 
     /// Sends the request.
     pub fn send_request(&mut self, request: &Value) {
+        if unusual(Variant::EverythingEscaped) {
+            self.send_frame(everything_escaped(request).as_bytes(), &[]);
+            return;
+        }
         let mut payload = if unusual(Variant::PrettyJson) {
             format!("{request:#}\n ")
         } else {
@@ -363,6 +375,7 @@ impl Stream {
             ) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
                 Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) if broken(Fault::SignalsDroppedWhenFull) => self.unsent.clear(),
                 Err(libc::EAGAIN) => return,
                 // The reader is gone; the end of file will tell.
                 Err(_) => self.unsent.clear(),
@@ -400,13 +413,29 @@ impl Stream {
         };
         while !rest.is_empty() {
             match send_with(self.socket, rest, with, flags) {
+                Ok(_) if broken(Fault::RequestSentAtOnce) => return,
                 Ok(sent) => rest = &rest[sent..],
                 Err(libc::EINTR) => continue,
+                Err(libc::EAGAIN) => {
+                    self.wait_for(libc::POLLOUT);
+                    continue;
+                }
                 // The reader is gone; the reply, or its absence, will tell.
                 Err(_) => return,
             }
             with = &[];
         }
+    }
+
+    /// Waits until the stream can be read or written, whichever `events` says.
+    fn wait_for(&self, events: i16) {
+        let mut poll = libc::pollfd {
+            fd: self.socket,
+            events,
+            revents: 0,
+        };
+        // SAFETY: poll reads and writes one pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, -1) };
     }
 
     /// The descriptor, for poll.
@@ -423,6 +452,13 @@ impl Stream {
         } else {
             LIMIT
         };
+        if length > limit && broken(Fault::DecisionLengthBelieved) && !self.decided {
+            // Where there is less memory than that, it fails closed as it should.
+            if self.buffer.try_reserve_exact(length).is_err() {
+                fail_closed("a frame that there is no memory for");
+            }
+            return None;
+        }
         if length > limit && !broken(Fault::AnyLengthAccepted) {
             fail_closed("a frame over 16 MiB");
         }
@@ -501,6 +537,7 @@ impl Stream {
     pub fn receive(&mut self, what: &str) -> Value {
         loop {
             if let Some(value) = self.buffered() {
+                self.decided = true;
                 return value;
             }
             self.read_more(what);
@@ -552,6 +589,10 @@ impl Stream {
             && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
             && !broken(Fault::InterruptionsEndTheWait)
         {
+            return;
+        }
+        if length < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock {
+            self.wait_for(libc::POLLIN);
             return;
         }
         if unusual(Variant::UnexpectedDescriptorsRefused) && close_descriptors(&message, usize::MAX) > 0 {
@@ -610,12 +651,73 @@ impl Stream {
     }
 }
 
-fn read_value(payload: &[u8], limited: bool) -> serde_json::Result<Value> {
-    use serde::Deserialize;
-    let mut reader = serde_json::Deserializer::from_slice(payload);
-    if !limited {
-        reader.disable_recursion_limit();
+/// The JSON text of `value` in which no character of a string stands for itself.
+pub fn everything_escaped(value: &Value) -> String {
+    let string = |text: &str| {
+        let mut escaped = String::from("\"");
+        let mut characters = text.chars();
+        while let Some(character) = characters.next() {
+            if character == MARK {
+                let byte = characters.next().map_or(0, u32::from);
+                escaped.push_str(&format!("\\u{:04x}", 0xdc00 + byte));
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+        escaped + "\""
+    };
+    match value {
+        Value::String(text) => string(text),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(everything_escaped).collect();
+            format!("[{}]", values.join(","))
+        }
+        Value::Object(members) => {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("{}:{}", string(name), everything_escaped(value)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        other => other.to_string(),
     }
+}
+
+/// How deep brackets are open outside of strings, at the deepest place.
+fn depth(payload: &[u8]) -> usize {
+    let (mut open, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in payload {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => open += 1,
+            b']' | b'}' if !in_text => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
+}
+
+fn read_value(payload: &[u8], limited: bool) -> serde_json::Result<Value> {
+    let limited_value = parse(serde_json::Deserializer::from_slice(payload));
+    if limited_value.is_ok() || limited {
+        return limited_value;
+    }
+    if depth(payload) > DEEPEST && !broken(Fault::NestingOverflowsTheStack) {
+        return limited_value;
+    }
+    // Nested beyond 128, which serde_json stops at.
+    let mut reader = serde_json::Deserializer::from_slice(payload);
+    reader.disable_recursion_limit();
+    parse(reader)
+}
+
+fn parse(mut reader: serde_json::Deserializer<serde_json::de::SliceRead<'_>>) -> serde_json::Result<Value> {
+    use serde::Deserialize;
     let value = Value::deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)

@@ -168,10 +168,15 @@ impl Subject {
             seed: 0,
             property_cases: 1,
             timeout_scale: 4.0,
-            probe_executable: std::env::current_exe()?,
         };
         let start = || {
-            let context = Context::new(settings, Inodes::OfEachProgram, folder, Transcript::new(|_| {}))?;
+            let context = Context::new(
+                settings,
+                std::env::current_exe()?,
+                Inodes::OfEachProgram,
+                folder,
+                Transcript::new(|_| {}),
+            )?;
             let quick = context.path("bin/quick");
             tiny::write(&quick, Kind::Binary, b'q', 0)?;
             let mut shim = Shim::start(&context)?;

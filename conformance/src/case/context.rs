@@ -15,15 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a running case has at hand.
 pub struct Context {
-    /// What is judged.
-    pub implementations: Implementations,
+    /// What comes from the run.
+    pub settings: Settings,
     /// The wire so far.
     pub transcript: Transcript,
-    /// Seed of property cases.
-    pub seed: u64,
-    /// How many examples a property case tries.
-    pub property_cases: u32,
-    timeout_scale: f64,
     directory: PathBuf,
     probe: Probe,
     counter: Cell<u32>,
@@ -73,17 +68,16 @@ pub struct Settings {
     pub property_cases: u32,
     /// Multiplies every deadline.
     pub timeout_scale: f64,
-    /// A copy of this executable on the file system of the case directories, to be linked as probe.
-    pub probe_executable: PathBuf,
 }
 
 impl Context {
-    /// A context for a case in its empty `directory`.
+    /// A context for a case in its empty `directory`, on whose file system `probe_executable` is a copy of this executable.
     ///
     /// # Errors
     /// Where the directory's layout cannot be made.
     pub fn new(
         settings: Settings,
+        probe_executable: PathBuf,
         inodes: Inodes,
         directory: &Path,
         transcript: Transcript,
@@ -92,14 +86,11 @@ impl Context {
             fs::create_dir_all(directory.join(name))?;
         }
         Ok(Context {
-            implementations: settings.implementations,
+            settings,
             transcript,
-            seed: settings.seed,
-            property_cases: settings.property_cases,
-            timeout_scale: settings.timeout_scale,
             directory: directory.to_owned(),
             probe: Probe {
-                executable: settings.probe_executable,
+                executable: probe_executable,
                 inodes,
                 of_the_case: OnceCell::new(),
             },
@@ -109,12 +100,12 @@ impl Context {
 
     /// How long to wait for one event.
     pub fn patience(&self) -> Duration {
-        PATIENCE.mul_f64(self.timeout_scale)
+        PATIENCE.mul_f64(self.settings.timeout_scale)
     }
 
     /// `duration`, multiplied by `--timeout-scale`.
     pub fn scaled(&self, duration: Duration) -> Duration {
-        duration.mul_f64(self.timeout_scale)
+        duration.mul_f64(self.settings.timeout_scale)
     }
 
     /// The case's own directory.
@@ -148,7 +139,8 @@ impl Context {
     /// # Errors
     /// A harness error where none is judged.
     pub fn wrapper(&self) -> Result<&Path, CaseError> {
-        self.implementations
+        self.settings
+            .implementations
             .wrapper
             .as_deref()
             .ok_or_else(|| harness("this case needs --wrapper"))
@@ -159,7 +151,8 @@ impl Context {
     /// # Errors
     /// A harness error where none is judged.
     pub fn shell(&self) -> Result<&Path, CaseError> {
-        self.implementations
+        self.settings
+            .implementations
             .shell
             .as_deref()
             .ok_or_else(|| harness("this case needs --shell"))
@@ -170,7 +163,8 @@ impl Context {
     /// # Errors
     /// A harness error where none is judged.
     pub fn server(&self) -> Result<&[String], CaseError> {
-        self.implementations
+        self.settings
+            .implementations
             .server
             .as_deref()
             .ok_or_else(|| harness("this case needs --server"))
@@ -178,7 +172,8 @@ impl Context {
 
     /// Whether the shim names this capability.
     pub fn has_capability(&self, name: &str) -> bool {
-        self.implementations
+        self.settings
+            .implementations
             .capabilities
             .iter()
             .any(|capability| capability == name)

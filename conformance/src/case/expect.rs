@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::verdict::{Verdict, violation};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// Demands that `observed` equals `expected`; `what` names the thing in the report.
 pub fn equal<T: PartialEq<U> + Debug, U: Debug>(what: &str, expected: T, observed: U) -> Verdict {
@@ -22,6 +22,41 @@ pub fn that(condition: bool, expected: impl std::fmt::Display, observed: impl st
     } else {
         Err(violation(expected, observed))
     }
+}
+
+/// Demands all of these, the worst first: the first that does not hold is the violation, and it tells the others too.
+pub fn all(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let mut verdicts = verdicts.into_iter();
+    let Some(Err(mut first)) = verdicts.find(Result::is_err) else {
+        return Ok(());
+    };
+    for verdict in verdicts {
+        match (&mut first, verdict) {
+            (_, Ok(())) => {}
+            (
+                CaseError::Violation { observed, .. },
+                Err(CaseError::Violation {
+                    expected,
+                    observed: other,
+                }),
+            ) => {
+                observed.push_str(&format!("\nand: expected {expected}, observed {other}"));
+            }
+            // The suite could not do its part: nothing is said about the implementation.
+            (_, Err(other)) => return Err(other),
+        }
+    }
+    Err(first)
+}
+
+/// The same verdict, which says with what input it came about.
+pub fn with_input(input: impl std::fmt::Display, verdict: Verdict) -> Verdict {
+    verdict.map_err(|error| match error {
+        CaseError::Violation { expected, observed } => {
+            violation(expected, format_args!("{observed} (with {input})"))
+        }
+        other => other,
+    })
 }
 
 /// Demands that `text` holds `part`.
@@ -46,7 +81,6 @@ fn debug(value: &impl Debug) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::CaseError;
 
     /// What a verdict says was expected and observed, where it is a violation.
     fn words(verdict: Verdict) -> Option<(String, String)> {
@@ -71,6 +105,24 @@ mod tests {
         assert_eq!(
             words(contains("text", "abc", "x")),
             said("text contains \"x\"", "text: \"abc\"")
+        );
+    }
+
+    #[test]
+    fn of_several_violations_the_first_tells_the_others() {
+        assert_eq!(words(all([Ok(()), Ok(())])), None);
+        assert_eq!(
+            words(all([
+                Ok(()),
+                that(false, "a", "b"),
+                Ok(()),
+                that(false, "c", "d")
+            ])),
+            said("a", "b\nand: expected c, observed d")
+        );
+        assert_eq!(
+            words(with_input("x", that(false, "a", "b"))),
+            said("a", "b (with x)")
         );
     }
 

@@ -5,11 +5,13 @@ pub mod expect;
 pub mod implementations;
 pub mod property;
 pub mod result;
+pub mod run;
 
 use std::panic::Location;
 
 use crate::case::context::Context;
 use crate::spec::requirements::{self, Level, Requirement, Role};
+use crate::spec::version::Version;
 use crate::verdict::Verdict;
 
 /// A table of cases that judge one role. Each file of `cases` has one.
@@ -47,7 +49,10 @@ impl Table {
             id: entry.id,
             role: self.role,
             level: entry.raised.unwrap_or_else(|| requirement_of(entry.id).level),
-            capability: entry.capability.or(self.capability),
+            capability: entry
+                .capability
+                .or(self.capability)
+                .or_else(|| requirement_of(entry.id).extension.as_deref()),
             deadline_seconds: entry.deadline_seconds,
             since: entry.since,
             file: self.file,
@@ -88,7 +93,7 @@ impl Entry {
         }
     }
 
-    /// The same case, only for shims that name `capability`.
+    /// The same case, only for wrappers that have this extension, or for shims that name it as a capability.
     pub const fn needs(self, capability: &'static str) -> Entry {
         Entry {
             capability: Some(capability),
@@ -122,7 +127,8 @@ pub struct Case {
     pub role: Role,
     /// The level of the requirement, or a higher one where the variation asks for more.
     pub level: Level,
-    /// The capability that a shim must name for this case to apply (HARNESS.md, "Capabilities").
+    /// What this case needs to apply: an extension that the wrapper was seen to have, or a capability that the shim
+    /// names (HARNESS.md, "Capabilities"); that of the requirement unless the case names another.
     pub capability: Option<&'static str>,
     /// Seconds that the case may take in all, before `--timeout-scale`.
     pub deadline_seconds: u64,
@@ -143,6 +149,17 @@ impl Case {
         let drives_a_server = matches!(self.role, Role::Server | Role::E2e);
         let session = drives_a_server && self.capability != Some("exec");
         self.capability.into_iter().chain(session.then_some("session"))
+    }
+
+    /// The first version of the suite that had both the case and its requirement.
+    ///
+    /// # Errors
+    /// A `since` that is not a version, which a test excludes.
+    pub fn version(&self) -> Result<Version, String> {
+        Ok(self
+            .since
+            .parse::<Version>()?
+            .max(self.requirement().since.parse()?))
     }
 
     /// The part of the id before the slash.

@@ -27,6 +27,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, what needs attention first.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Fail,
+        Outcome::UnexpectedPass,
+        Outcome::HarnessError,
+        Outcome::ExpectedFail,
+        Outcome::NotApplicable,
+        Outcome::Pass,
+    ];
+
+    /// Whether the implementation did what the requirement demands, expected or not.
+    pub fn is_pass(self) -> bool {
+        matches!(self, Outcome::Pass | Outcome::UnexpectedPass)
+    }
+
     /// Whether the run is still as expected.
     pub fn is_green(self) -> bool {
         matches!(
@@ -90,9 +105,20 @@ pub struct CaseResult {
     /// Seed of its property examples.
     #[serde(default)]
     pub seed: u64,
+    /// The first version of the suite that had the case and its requirement.
+    #[serde(default)]
+    pub since: String,
+    /// The version that `--as-of` names, where the case or its requirement is newer: it is reported and does not decide.
+    #[serde(default)]
+    pub newer_than: Option<String>,
 }
 
 impl CaseResult {
+    /// Whether the run fails by it.
+    pub fn is_unexpected(&self) -> bool {
+        self.view().is_unexpected()
+    }
+
     /// The result of `case` without anything to show.
     pub fn new(case: &Case, outcome: Outcome) -> CaseResult {
         CaseResult {
@@ -108,6 +134,48 @@ impl CaseResult {
             stderr_tail: None,
             known: None,
             seed: 0,
+            since: case
+                .version()
+                .map_or_else(|_| case.since.to_owned(), |version| version.to_string()),
+            newer_than: None,
+        }
+    }
+}
+
+/// What a summary needs to know of a finished case, wherever it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct CaseView<'a> {
+    /// Case id.
+    pub id: &'a str,
+    /// Id of its requirement.
+    pub requirement: &'a str,
+    /// Its role.
+    pub role: Role,
+    /// Its level.
+    pub level: Level,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The version that the run is held to, where the case is newer and doesn't decide.
+    pub newer_than: Option<&'a str>,
+}
+
+impl CaseView<'_> {
+    /// Whether the run fails by it.
+    pub fn is_unexpected(&self) -> bool {
+        !self.outcome.is_green() && self.newer_than.is_none()
+    }
+}
+
+impl CaseResult {
+    /// What a summary needs to know.
+    pub fn view(&self) -> CaseView<'_> {
+        CaseView {
+            id: &self.id,
+            requirement: &self.requirement,
+            role: self.role,
+            level: self.level,
+            outcome: self.outcome,
+            newer_than: self.newer_than.as_deref(),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::spec::requirements::Role;
+
 /// What is judged.
 #[derive(Debug, Args)]
 pub struct Judged {
@@ -34,12 +36,24 @@ pub struct Trying {
     /// Multiplies every deadline
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = positive)]
     pub timeout_scale: f64,
+    /// Fail where what is judged lacks this extension or capability, such as signals; repeatable [default: cases that
+    /// need one that isn't there are not applicable]
+    #[arg(long, value_name = "EXTENSION")]
+    pub require: Vec<String>,
     /// Keep the cases' temporary directories
     #[arg(long)]
     pub keep: bool,
     /// Run each case under this command, such as "strace -f -o FILE"; {case} becomes the case's id
     #[arg(long, value_name = "COMMAND")]
     pub under: Option<String>,
+}
+
+/// The options that name what a role's cases judge.
+pub fn options_that_name(role: Role) -> String {
+    match role {
+        Role::E2e => "--shell, --wrapper and --server".to_owned(),
+        role => format!("--{role}"),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -49,6 +63,6 @@ fn positive(text: &str) -> Result<f64, String> {
     if value.is_finite() && value > 0.0 {
         Ok(value)
     } else {
-        Err("expected a number over 0".to_owned())
+        Err("expected a number greater than 0".to_owned())
     }
 }

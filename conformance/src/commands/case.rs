@@ -1,16 +1,14 @@
 //! `conformance case ID`: one case, with its wire shown whatever comes of it.
 
-use crate::commands::arguments::{Judged, Trying};
+use anyhow::bail;
 use clap::Args;
-use std::io::Write;
-use std::time::Instant;
 
+use super::judge::{ExpectationArguments, Judgement, Repeating, Reports};
 use super::{prepare, unknown_id};
-use crate::case::result::Outcome;
-use crate::exit;
-use crate::report::{Run, human};
-use crate::runner::schedule;
-use crate::spec::requirements::Role;
+use crate::commands::arguments::{Judged, Trying, options_that_name};
+use crate::report::progress::Detail;
+use crate::runner::plan::Plan;
+use crate::runner::rounds::Heading;
 use crate::suite;
 use crate::suite::selection::Shard;
 
@@ -25,6 +23,18 @@ pub struct CaseArguments {
     /// How the case is tried.
     #[command(flatten)]
     pub trying: Trying,
+    /// How often it runs.
+    #[command(flatten)]
+    pub repeating: Repeating,
+    /// What is expected.
+    #[command(flatten)]
+    pub expected: ExpectationArguments,
+    /// Where the run is reported.
+    #[command(flatten)]
+    pub reports: Reports,
+    /// Print the wire, which this command does anyway
+    #[arg(long)]
+    pub trace: bool,
 }
 
 /// Runs one case.
@@ -33,51 +43,30 @@ pub struct CaseArguments {
 /// An unknown id, a role without an implementation, or what `prepare` refuses.
 pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
     let case = suite::find(&arguments.id).ok_or_else(|| unknown_id(&arguments.id))?;
+    let files = arguments.reports.create()?;
+    let expectations = arguments.expected.read()?;
     let options = prepare(&arguments.judged, &arguments.trying, 1)?;
-    if !options.implementations.roles().contains(&case.role) {
-        let wanted = match case.role {
-            Role::E2e => "--shell, --wrapper and --server".to_owned(),
-            role => format!("--{role}"),
-        };
-        anyhow::bail!(
-            "{} judges the role {}: name its implementation with {wanted}",
+    let implementations = &options.settings.implementations;
+    if !implementations.roles().contains(&case.role) {
+        bail!(
+            "{} judges the role {}: name its implementation with {}",
             case.id,
-            case.role
+            case.role,
+            options_that_name(case.role)
         );
     }
-    let started = Instant::now();
-    let finished = schedule::run(&[case], &options, |_| {})?;
-    let run = Run {
-        implementations: options.implementations,
-        level: case.level,
-        seed: options.seed,
-        shard: Shard::WHOLE.to_string(),
-        results: finished.results,
-        duration: started.elapsed(),
-        interrupted: None,
+    let judgement = Judgement {
+        plan: Plan::with(vec![case], implementations, &expectations)?,
+        options,
+        rounds: arguments.repeating.rounds(),
+        heading: Heading {
+            level: case.level,
+            shard: Shard::WHOLE,
+        },
+        baseline: &expectations.baseline,
+        write_baseline: arguments.expected.write_baseline.as_deref(),
+        files,
+        detail: Detail::OneCase,
     };
-    let mut output = std::io::stdout().lock();
-    for result in &run.results {
-        writeln!(output, "{}", human::line(result))?;
-        let green = result.outcome.is_green();
-        write!(
-            output,
-            "{}",
-            if green {
-                human::trace(result)
-            } else {
-                human::failure(&run, result)
-            }
-        )?;
-    }
-    if let Some(kept) = finished.kept {
-        writeln!(output, "kept: {}", kept.display())?;
-    }
-    Ok(match run.results.first().map(|result| result.outcome) {
-        None => finished.interrupted.map_or(exit::HARNESS, |signal| 128 + signal),
-        Some(Outcome::HarnessError) => exit::HARNESS,
-        Some(Outcome::NotApplicable) => exit::NOTHING,
-        Some(outcome) if outcome.is_green() => exit::EXPECTED,
-        Some(_) => exit::UNEXPECTED,
-    })
+    judgement.pass()
 }

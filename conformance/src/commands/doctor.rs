@@ -8,10 +8,11 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::case::implementations::Implementations;
+use crate::case::implementations::{CAPABILITIES, Implementations};
 use crate::commands::arguments::Judged;
 use crate::commands::preflight::{self, PATIENCE, leaving_nothing};
 use crate::exit::{self, Interrupted};
+use crate::printable::printable;
 use crate::runner::schedule::PATH_OF_CASES;
 use crate::system::launch::Launch;
 use crate::system::process::ProcessHandle;
@@ -30,18 +31,6 @@ const TOOLS: [&str; 33] = [
     "awk", "bash", "cat", "chmod", "cmp", "cp", "cut", "date", "diff", "env", "find", "grep", "head", "id",
     "kill", "ls", "mkdir", "mkfifo", "mv", "nice", "nohup", "od", "rm", "sed", "seq", "setsid", "sleep",
     "sort", "tee", "tr", "wc", "xargs", "yes",
-];
-
-/// The capabilities that a shim may name (HARNESS.md).
-const CAPABILITIES: [&str; 8] = [
-    "session",
-    "cancel",
-    "exec",
-    "unrelated",
-    "signals",
-    "bytes",
-    "umask",
-    "stopped",
 ];
 
 /// What an examination found.
@@ -91,7 +80,7 @@ pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
                 ("BAD", text)
             }
         };
-        writeln!(output, "{word:<5} {name}: {text}")?;
+        writeln!(output, "{word:<5} {name}: {}", printable(&text))?;
     }
     Ok(if bad { exit::HARNESS } else { exit::EXPECTED })
 }
@@ -255,12 +244,14 @@ fn shell(path: &Path) -> anyhow::Result<String> {
 }
 
 fn wrapper(path: &Path) -> anyhow::Result<String> {
-    let named = Implementations::named(None, Some(path), None)?;
-    let wrapper = named.wrapper.context("a wrapper")?;
+    let mut named = Implementations::named(None, Some(path), None)?;
+    let wrapper = named.wrapper.clone().context("a wrapper")?;
     leaving_nothing(|| preflight::try_wrapper(&wrapper, PATIENCE))?;
+    preflight::check(&mut named, PATIENCE)?;
     Ok(format!(
-        "{} asks, and ends with 1 when it is denied",
-        path.display()
+        "{} asks, and ends with 1 when it is denied; extensions: {}",
+        path.display(),
+        named.shown_extensions()
     ))
 }
 

@@ -8,6 +8,7 @@ use super::unknown_id;
 use crate::case::Case;
 use crate::exit;
 use crate::spec::requirements::Requirement;
+use crate::spec::requirements::Role;
 use crate::spec::{faults, requirements};
 use crate::suite;
 
@@ -64,7 +65,11 @@ fn case_text(case: &Case) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} ({}, {})", case.id, case.role, case.level);
     if let Some(capability) = case.capability {
-        let _ = writeln!(text, "applies to shims that name the capability '{capability}'");
+        let _ = if case.role == Role::Wrapper {
+            writeln!(text, "applies to wrappers that have the extension '{capability}'")
+        } else {
+            writeln!(text, "applies to shims that name the capability '{capability}'")
+        };
     }
     let requirement = case.requirement();
     let _ = writeln!(text, "\nrequirement {} ({}):", requirement.id, requirement.level);

@@ -6,7 +6,10 @@ pub mod case;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
+pub mod join;
+pub mod judge;
 pub mod list;
+pub mod new;
 pub mod preflight;
 pub mod run;
 pub mod schema;
@@ -15,6 +18,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::case::context::Settings;
 use crate::case::implementations::{Implementations, find_in_path};
 use crate::runner::census;
 use crate::runner::schedule::Options;
@@ -42,11 +46,14 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         &mut implementations,
         preflight::PATIENCE.mul_f64(trying.timeout_scale),
     )?;
+    implementations.check_required(&trying.require)?;
     Ok(Options {
-        implementations,
-        seed: trying.seed.unwrap_or_else(random_seed),
-        property_cases: trying.cases,
-        timeout_scale: trying.timeout_scale,
+        settings: Settings {
+            implementations,
+            seed: trying.seed.unwrap_or_else(random_seed),
+            property_cases: trying.cases,
+            timeout_scale: trying.timeout_scale,
+        },
         jobs,
         keep: trying.keep,
         under,

@@ -1,10 +1,12 @@
 //! Preflight checks of the implementations under test, once before all cases: whether the shell calls wrappers at all,
-//! and the shim's `initialize`, for its name and capabilities. The doctor tries the wrapper, too.
+//! which extensions the wrapper uses, and the shim's `initialize`, for its name and capabilities. The doctor tries the
+//! wrapper, too.
 //!
 //! Each has a deadline, and whatever was started for it ends with it, also where a signal interrupts the suite.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
@@ -14,11 +16,13 @@ use anyhow::bail;
 
 use crate::case::implementations::Implementations;
 use crate::exit::{HarnessFailure, Interrupted};
+use crate::peer::bytes::ByteRequest;
+use crate::peer::fake_server::RequestStream;
 use crate::peer::harness::{PROTOCOL, Shim, initialize_params};
-use crate::peer::wire::ESCALATION_DESCRIPTOR;
-use crate::peer::wire::{frame, receive_handshake};
+use crate::peer::wire::{ESCALATION_DESCRIPTOR, Frame, FrameStream, receive_handshake};
+use crate::printable::printable;
 use crate::runner::{census, interrupts};
-use crate::system::launch::Launch;
+use crate::system::launch::{Launch, Launched};
 use crate::system::process::Ended;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, violation};
@@ -37,6 +41,7 @@ pub fn check(implementations: &mut Implementations, patience: Duration) -> anyho
     leaving_nothing(|| {
         ask_shell_version(implementations, patience)?;
         initialize_server(implementations, patience)?;
+        observe_wrapper(implementations, patience)?;
         try_shell(implementations, patience)
     })
 }
@@ -107,40 +112,120 @@ fn ask_shell_version(implementations: &mut Implementations, patience: Duration) 
     }
     let text = std::fs::read(&answer)?;
     let text = String::from_utf8_lossy(&text);
-    implementations.shell_version = text.lines().next().map(str::to_owned);
+    implementations.shell_version = text.lines().next().map(printable);
     Ok(())
+}
+
+/// A wrapper that has been called for /bin/true with one more argument, and the server's side of its request.
+struct Asking {
+    process: Launched,
+    stream: RequestStream,
+    request: Frame,
+}
+
+/// Calls the wrapper and reads its request; its standard error goes to `error_log`.
+fn ask(wrapper: &Path, argument: &[u8], error_log: &Path, patience: Duration) -> Result<Asking, CaseError> {
+    let (server_end, client_end) = UnixDatagram::pair()?;
+    let words: [&OsStr; 4] = [
+        wrapper.as_os_str(),
+        "/bin/true".as_ref(),
+        "true".as_ref(),
+        OsStr::from_bytes(argument),
+    ];
+    let process = Launch::new(wrapper, error_log.parent().unwrap_or(Path::new("/")))
+        .arguments(words)
+        .variable("PATH", "/usr/bin:/bin")
+        .variable("EXEC_WRAPPER", wrapper)
+        .variable("CODEX_ESCALATE_SOCKET", ESCALATION_DESCRIPTOR.to_string())
+        .descriptor(2, File::create(error_log)?)
+        .descriptor(ESCALATION_DESCRIPTOR, client_end)
+        .start()?;
+    process.readable_or_ended(&server_end, patience)?;
+    let handshake = receive_handshake(&server_end, Instant::now())?
+        .ok_or_else(|| violation("a handshake on the escalation socket", "none"))?;
+    let end = handshake
+        .descriptors
+        .into_iter()
+        .next()
+        .ok_or_else(|| violation("a descriptor with the handshake", "none"))?;
+    let mut frames = FrameStream::new(
+        UnixStream::from(end),
+        "request stream",
+        Transcript::new(|_| {}),
+        patience,
+    );
+    let request = frames.expect_frame("a request")?;
+    Ok(Asking {
+        process,
+        stream: RequestStream { frames },
+        request,
+    })
 }
 
 /// Demands that the wrapper asks before it acts: a handshake, a request, and status 1 after a denial.
 ///
 /// # Errors
-/// What it did instead.
+/// What it did instead, with its standard error.
 pub fn try_wrapper(wrapper: &Path, patience: Duration) -> anyhow::Result<()> {
     let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+    let error_log = directory.path().join("stderr");
     let denied = || -> Result<(), CaseError> {
-        let (server_end, client_end) = UnixDatagram::pair()?;
-        let mut process = Launch::new(wrapper, directory.path())
-            .arguments([wrapper.as_os_str(), "/bin/true".as_ref(), "true".as_ref()])
-            .variable("PATH", "/usr/bin:/bin")
-            .variable("EXEC_WRAPPER", wrapper)
-            .variable("CODEX_ESCALATE_SOCKET", ESCALATION_DESCRIPTOR.to_string())
-            .descriptor(ESCALATION_DESCRIPTOR, client_end)
-            .start()?;
-        process.readable_or_ended(&server_end, patience)?;
-        let handshake = receive_handshake(&server_end, Instant::now())?
-            .ok_or_else(|| violation("a handshake on the escalation socket", "none"))?;
-        let stream = handshake
-            .descriptors
-            .into_iter()
-            .next()
-            .ok_or_else(|| violation("a descriptor with the handshake", "none"))?;
-        UnixStream::from(stream).write_all(&frame(br#"{"action":{"Deny":{"reason":"a trial"}}}"#))?;
-        let ended = process.wait("the wrapper after a denial", patience)?;
+        let mut asking = ask(wrapper, b"argument", &error_log, patience)?;
+        asking.stream.deny(Some("a trial"))?;
+        // The stream stays open until the wrapper has ended: an earlier end of file would be another answer.
+        let ended = asking.process.wait("the wrapper after a denial", patience)?;
         crate::case::expect::equal("the wrapper's end after a denial", Ended::Exited(1), ended)
     };
     denied().map_err(|error| {
-        HarnessFailure(format!("--wrapper {}: {}", wrapper.display(), in_words(error))).into()
+        let said = String::from_utf8_lossy(&std::fs::read(&error_log).unwrap_or_default()).into_owned();
+        let tail = match said.trim_end() {
+            "" => "; it wrote nothing to its standard error".to_owned(),
+            said => format!("; its standard error: {}", said.escape_debug()),
+        };
+        HarnessFailure(format!(
+            "--wrapper {}: {}{tail}",
+            wrapper.display(),
+            in_words(error)
+        ))
+        .into()
     })
+}
+
+/// Sees which extensions the wrapper uses: `umask` in its request, `"signals":true` with its descriptors, and a byte
+/// that is not UTF-8 as a lone surrogate. One that breaks down on the way has what was seen so far; the rest is for the
+/// cases to judge.
+///
+/// # Errors
+/// Where the suite cannot do its part.
+fn observe_wrapper(implementations: &mut Implementations, patience: Duration) -> anyhow::Result<()> {
+    let Some(wrapper) = implementations.wrapper.clone() else {
+        return Ok(());
+    };
+    let directory = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+    let error_log = directory.path().join("stderr");
+    let mut seen = Vec::new();
+    let observed = (|| -> Result<(), CaseError> {
+        let mut asking = ask(&wrapper, b"argument", &error_log, patience)?;
+        let umask = asking.request.json()?.get("umask").is_some();
+        if asking.stream.escalate()?.announces_signals() {
+            seen.push("signals");
+        }
+        if umask {
+            seen.push("umask");
+        }
+        let asking = ask(&wrapper, b"\xff", &error_log, patience)?;
+        let request = ByteRequest::decode(&asking.request.payload)?;
+        if request.argv.last().is_some_and(|argument| argument.0 == b"\xff") {
+            seen.push("bytes");
+        }
+        Ok(())
+    })();
+    match observed {
+        Ok(()) | Err(CaseError::Violation { .. }) => {}
+        Err(error) => return Err(in_words(error).into()),
+    }
+    implementations.wrapper_extensions = seen.into_iter().map(str::to_owned).collect();
+    Ok(())
 }
 
 /// Demands that a shell that runs some commands calls its wrapper for at least one of them.
@@ -231,7 +316,7 @@ pub fn initialize_server(implementations: &mut Implementations, patience: Durati
         );
         return Err(HarnessFailure(text).into());
     }
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let text = |value: &serde_json::Value| value.as_str().map(printable);
     implementations.server_name = text(&result["implementation"]["name"]);
     implementations.server_version = text(&result["implementation"]["version"]);
     implementations.capabilities = result["capabilities"]

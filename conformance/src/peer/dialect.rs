@@ -17,7 +17,7 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect of the shell under test.
     pub fn of(context: &Context) -> Dialect {
-        let version = context.implementations.shell_version.as_deref();
+        let version = context.settings.implementations.shell_version.as_deref();
         Dialect::of_version(version.unwrap_or_default())
     }
 

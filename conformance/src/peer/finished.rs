@@ -63,17 +63,6 @@ impl Finished {
         )
     }
 
-    /// Demands a refusal where no status is prescribed: not 0, one line on standard error, nothing executed.
-    pub fn expect_refused(&self) -> Verdict {
-        expect::that(
-            matches!(self.ended, Ended::Exited(status) if status != 0),
-            "a refusal: an exit status that is not 0",
-            self.ended,
-        )?;
-        self.expect_one_line()?;
-        self.expect_no_output()
-    }
-
     /// Demands one line on standard error.
     pub fn expect_one_line(&self) -> Verdict {
         let text = self.error_text();
@@ -85,12 +74,22 @@ impl Finished {
         )
     }
 
-    /// Demands a closed failure (`wrapper.fail-closed`): status 126 and one line on standard error that names
-    /// the cause; and that the wrapper did not crash.
-    pub fn expect_failed_closed(&self) -> Verdict {
-        self.expect_status(126)?;
-        self.expect_one_line()?;
-        self.expect_no_output()
+    /// Demands a refusal: an exit status that isn't 0, nothing on standard output, and no denial that the server never sent.
+    /// That the status is 126 and the cause is told in one line, `wrapper.fail-closed/status` and `/one-line` ask for.
+    pub fn expect_refused(&self) -> Verdict {
+        expect::all([
+            expect::that(
+                matches!(self.ended, Ended::Exited(status) if status != 0),
+                format_args!("{} refuses: it exits with a status other than 0", self.what),
+                self.ended,
+            ),
+            self.expect_no_output(),
+            expect::that(
+                !self.error_text().contains("Execution denied"),
+                "no denial, since the server denied nothing",
+                format_args!("standard error: {:?}", self.error_text()),
+            ),
+        ])
     }
 }
 

@@ -154,11 +154,6 @@ impl ConnectedProgram {
         })
     }
 
-    /// The program as one that reports.
-    pub fn program(&self) -> &Program {
-        &self.program
-    }
-
     /// The path as text.
     pub fn text(&self) -> &str {
         self.program.text()
@@ -313,18 +308,6 @@ impl Probe {
                 .descriptors
                 .pop()
                 .ok_or_else(|| harness("a probe sent no descriptor")),
-        }
-    }
-
-    /// Reads from one of its descriptors.
-    pub fn read(&mut self, number: i32, length: usize) -> Result<Vec<u8>, CaseError> {
-        match self.order(&Order::Read(number, length))? {
-            Answer::Bytes(bytes) => Ok(bytes),
-            Answer::Failed(errno) => Err(violation(
-                format_args!("the program can read descriptor {number}"),
-                nix::errno::Errno::from_raw(errno).desc(),
-            )),
-            other => Err(harness(format_args!("a probe answered {other:?} to Read"))),
         }
     }
 

@@ -359,7 +359,7 @@ pub fn is_patched(context: &Context) -> Result<bool, CaseError> {
 
 /// The stock shell, or the shell under test where none is given.
 pub fn stock_shell(context: &Context) -> Result<&Path, CaseError> {
-    match &context.implementations.stock_shell {
+    match &context.settings.implementations.stock_shell {
         Some(path) => Ok(path),
         None => context.shell(),
     }

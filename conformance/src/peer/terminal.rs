@@ -59,11 +59,6 @@ impl Terminal {
         })
     }
 
-    /// For what takes longer than one event.
-    pub fn be_patient(&mut self, factor: u32) {
-        self.patience *= factor;
-    }
-
     /// A copy of the side that programs have open.
     pub fn other_side(&self) -> Result<OwnedFd, CaseError> {
         let slave = self

@@ -1,19 +1,20 @@
 //! Frames and descriptors on a request stream, and the handshake datagram: bytes, no shared message types.
 //!
-//! `sendfd` sends; `recvmsg` of nix with MSG_CMSG_CLOEXEC receives, since `sendfd` would receive descriptors
-//! that every child inherits, and would not notice a truncated control message.
+//! O_NONBLOCK belongs to the open file description, which a wrapper hands over with its end: the suite asks for each
+//! call not to wait and waits by poll(2), so it never matters how the other side has set the flag. That needs flags
+//! for sendmsg(2), which `sendfd` doesn't offer.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
-use sendfd::SendWithFd;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde_json::Value;
 
-use crate::system::poll::readable_until;
+use crate::system::poll::{readable_until, writable_until};
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -137,15 +138,49 @@ impl FrameStream {
             bytes.get(4..).unwrap_or(bytes),
             descriptors.len(),
         );
-        self.socket.set_write_timeout(Some(self.patience))?;
+        let deadline = Instant::now() + self.patience;
         let mut rest = bytes;
-        if !descriptors.is_empty() {
-            let sent = self.socket.send_with_fd(bytes, descriptors)?;
-            rest = &bytes[sent..];
+        let mut with = descriptors;
+        while !rest.is_empty() {
+            match send_some(&self.socket, rest, with) {
+                Ok(sent) => {
+                    rest = &rest[sent..];
+                    with = &[];
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if writable_until(&self.socket, deadline)? => {}
+                Err(Errno::EAGAIN) => {
+                    let sent = bytes.len() - rest.len();
+                    let text = format!("only {sent} bytes were taken within {:?}", self.patience);
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        // MSG_NOSIGNAL is what the standard library writes to sockets with; sendfd's first part may raise
-        // SIGPIPE, which the suite's processes ignore.
-        self.socket.write_all(rest)
+        Ok(())
+    }
+
+    /// Up to `most` bytes as they come, none at end of file, and the descriptors that came with them by control
+    /// message; for cases that look at the stream below its frames. `what` names what is to come.
+    ///
+    /// # Errors
+    /// A violation where nothing comes.
+    pub fn receive_bytes(
+        &mut self,
+        most: usize,
+        what: &str,
+    ) -> Result<(Vec<u8>, Vec<Vec<OwnedFd>>), CaseError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if !readable_until(&self.socket, deadline)? {
+                let seen = format!("nothing within {:?}", self.patience);
+                return Err(violation(format_args!("{what} on {}", self.channel), seen));
+            }
+            match receive_at_most(&self.socket, most) {
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                received => return Ok(received?),
+            }
+        }
     }
 
     /// Sends raw bytes cut into pieces at `cuts` (offsets), each piece written when the one before was taken.
@@ -175,7 +210,7 @@ impl FrameStream {
             let mut unread: libc::c_int = 0;
             // SAFETY: SIOCOUTQ writes one int through the pointer, which outlives the call.
             let status = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
-            nix::errno::Errno::result(status)?;
+            Errno::result(status)?;
             if unread == 0 {
                 return Ok(());
             }
@@ -228,7 +263,8 @@ impl FrameStream {
             match receive_some(&self.socket, &mut self.held) {
                 Ok(bytes) if bytes.is_empty() => return Ok(self.ended()),
                 Ok(bytes) => self.buffer.extend_from_slice(&bytes),
-                Err(nix::errno::Errno::ECONNRESET) => return Ok(self.ended()),
+                Err(Errno::ECONNRESET) => return Ok(self.ended()),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -289,23 +325,43 @@ impl FrameStream {
     }
 }
 
+/// One sendmsg that doesn't wait, whatever the socket's flags: how many bytes were taken.
+fn send_some(socket: &UnixStream, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<usize> {
+    let rights = [ControlMessage::ScmRights(descriptors)];
+    let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        control,
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+}
+
 /// One recvmsg: bytes (empty at end of file); descriptors go to `held`.
 pub(crate) fn receive_some(socket: &UnixStream, held: &mut Vec<OwnedFd>) -> nix::Result<Vec<u8>> {
-    let mut bytes = vec![0; 1 << 16];
+    let (bytes, groups) = receive_at_most(socket, 1 << 16)?;
+    held.extend(groups.into_iter().flatten());
+    Ok(bytes)
+}
+
+/// One recvmsg that doesn't wait, whatever the socket's flags: up to `most` bytes, and descriptors by control message.
+fn receive_at_most(socket: &UnixStream, most: usize) -> nix::Result<(Vec<u8>, Vec<Vec<OwnedFd>>)> {
+    let mut bytes = vec![0; most];
     let mut control = nix::cmsg_space!([RawFd; DESCRIPTOR_ROOM]);
-    let length = {
+    let (length, groups) = {
         let mut slices = [IoSliceMut::new(&mut bytes)];
         let message = recvmsg::<UnixAddr>(
             socket.as_raw_fd(),
             &mut slices,
             Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
+            MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
         )?;
-        held.extend(owned_descriptors(message.cmsgs()?));
-        message.bytes
+        let groups = message.cmsgs()?.map(|part| owned_descriptors([part].into_iter()));
+        (message.bytes, groups.filter(|group| !group.is_empty()).collect())
     };
     bytes.truncate(length);
-    Ok(bytes)
+    Ok((bytes, groups))
 }
 
 fn owned_descriptors(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<OwnedFd> {
@@ -346,7 +402,7 @@ pub fn receive_handshake(socket: &UnixDatagram, deadline: Instant) -> Result<Opt
         match message {
             Ok(message) => (message.bytes, owned_descriptors(message.cmsgs()?)),
             // A pair whose client ends are all closed reads as reset once.
-            Err(nix::errno::Errno::ECONNRESET | nix::errno::Errno::EAGAIN) => return Ok(None),
+            Err(Errno::ECONNRESET | Errno::EAGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     };
@@ -364,7 +420,6 @@ pub fn send_datagram(
     descriptors: &[RawFd],
     patience: Duration,
 ) -> io::Result<()> {
-    use nix::sys::socket::{ControlMessage, sendmsg};
     let deadline = Instant::now() + patience;
     let rights = [ControlMessage::ScmRights(descriptors)];
     // `sendfd` always sends a control message; a datagram without one needs none at all.
@@ -378,7 +433,7 @@ pub fn send_datagram(
             None,
         ) {
             Ok(_) => return Ok(()),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ETOOMANYREFS) if Instant::now() < deadline => {
+            Err(Errno::EAGAIN | Errno::ETOOMANYREFS) if Instant::now() < deadline => {
                 // POLLOUT comes back later than sendmsg would succeed, so this is a bounded nap, then a new try.
                 let mut set = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
                 poll(&mut set, PollTimeout::from(5_u16))?;

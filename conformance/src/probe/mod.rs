@@ -5,6 +5,7 @@
 //! With a plan that says so it is the recording wrapper for shells ([`record`]).
 
 pub mod instructions;
+pub mod kernel_state;
 pub mod own;
 pub mod plan;
 pub mod record;
@@ -43,6 +44,7 @@ fn follow(plan: &Plan, report: report::Report) -> std::io::Result<i32> {
         match act {
             Act::Output(bytes) => std::io::stdout().lock().write_all(bytes)?,
             Act::Error(bytes) => std::io::stderr().lock().write_all(bytes)?,
+            Act::KernelState(path) => std::fs::write(path, serde_json::to_vec(&kernel_state::take()?)?)?,
             Act::Copy => {
                 let mut bytes = Vec::new();
                 std::io::stdin().lock().read_to_end(&mut bytes)?;

@@ -28,6 +28,8 @@ pub enum Act {
     Output(Vec<u8>),
     /// Writes to standard error.
     Error(Vec<u8>),
+    /// Writes what the kernel keeps of the process (see [`super::kernel_state`]) to this path.
+    KernelState(PathBuf),
     /// Copies standard input to standard output until its end.
     Copy,
     /// Dies by this signal.

@@ -44,7 +44,7 @@ pub struct Report {
     pub blocked: u64,
     /// Ignored signals.
     pub ignored: u64,
-    /// Pending signals of the process.
+    /// Pending signals, of the process and of its main thread.
     pub pending: u64,
     /// Soft and hard resource limits, by number.
     pub limits: Vec<(u64, u64)>,
@@ -114,11 +114,6 @@ impl Report {
         self.ignored & (1 << (signal - 1)) != 0
     }
 
-    /// Whether `signal` was blocked.
-    pub fn blocks(&self, signal: i32) -> bool {
-        self.blocked & (1 << (signal - 1)) != 0
-    }
-
     /// Writes the report as a file of its own into `directory`, whole or not at all.
     ///
     /// # Errors
@@ -178,7 +173,7 @@ pub fn take() -> Report {
         descriptors,
         blocked: set("SigBlk"),
         ignored: set("SigIgn"),
-        pending: set("ShdPnd"),
+        pending: set("ShdPnd") | set("SigPnd"),
         limits: limits(),
         nice: nice(),
         users: nix::unistd::getresuid().map_or((0, 0, 0), |ids| {

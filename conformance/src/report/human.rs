@@ -1,15 +1,23 @@
 //! The report for people: a line a case while the run goes on, then the failures in full, then a summary.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use super::Run;
-use crate::case::result::{CaseResult, Outcome};
-use crate::spec::requirements::{self, Level, Role};
+use crate::case::result::{CaseResult, CaseView, Outcome};
+use crate::case::run::Run;
+use crate::report::diff;
+use crate::report::shares;
+use crate::spec::requirements::{self, Level};
+use crate::spec::roots::{self, Failing};
 
 /// The line of a finished case.
 pub fn line(result: &CaseResult) -> String {
+    let newer = result
+        .newer_than
+        .as_ref()
+        .map_or(String::new(), |version| format!(", newer than {version}"));
     format!(
-        "{:>15}  {} ({} ms)",
+        "{:>15}  {} ({} ms{newer})",
         result.outcome.to_string(),
         result.id,
         result.duration_ms
@@ -35,10 +43,20 @@ pub fn failure(run: &Run, result: &CaseResult) -> String {
             ),
         );
     }
-    if let Some(expected) = &result.expected {
+    let difference = match (&result.expected, &result.observed) {
+        (Some(expected), Some(observed)) => diff::of(expected, observed),
+        _ => None,
+    };
+    if let Some(parts) = &difference {
+        block(&mut text, "difference", "- expected\n+ observed");
+        for part in parts {
+            block(&mut text, "", &format!("{} {}", part.sign, part.text));
+        }
+    }
+    if let (Some(expected), None) = (&result.expected, &difference) {
         block(&mut text, "expected", expected);
     }
-    if let Some(observed) = &result.observed {
+    if let (Some(observed), None) = (&result.observed, &difference) {
         let name = if result.outcome == Outcome::HarnessError {
             "reason"
         } else {
@@ -71,14 +89,66 @@ pub fn trace(result: &CaseResult) -> String {
     })
 }
 
+/// All failures in full.
+pub fn failures(run: &Run) -> String {
+    run.failures()
+        .fold(String::new(), |text, result| text + "\n" + &failure(run, result))
+}
+
+/// From this many failures on, what failed is first told by requirement.
+const MANY: usize = 11;
+
+/// How many cases of each requirement failed, the likely root of others first.
+fn by_requirement(cases: &[CaseView]) -> String {
+    let failing = cases.iter().filter(|case| case.is_unexpected());
+    let failing: Vec<&str> = failing.map(|case| case.requirement).collect();
+    let mut text = format!("\n{} failed:\n", counted(failing.len(), "case"));
+    for Failing { requirement, others } in roots::first(&failing) {
+        let of_requirement = cases.iter().filter(|case| case.requirement == requirement);
+        let (failed, all) = of_requirement.fold((0, 0), |(failed, all), result| {
+            (failed + usize::from(result.is_unexpected()), all + 1)
+        });
+        let _ = write!(text, "{:>9}  {requirement}", format!("{failed}/{all}"));
+        if !others.is_empty() {
+            let _ = write!(text, " (likely root of {} more)", others.len());
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The ids of what failed, a line each, to be copied from the end of the output.
+pub fn failed_ids(cases: &[CaseView]) -> String {
+    let mut text = String::new();
+    for case in cases.iter().filter(|case| case.is_unexpected()) {
+        let _ = writeln!(text, "{:>15}  {}", case.outcome.to_string(), case.id);
+    }
+    if !text.is_empty() {
+        text.insert(0, '\n');
+    }
+    text
+}
+
 /// All failures and the summary.
 pub fn summary(run: &Run) -> String {
+    let cases: Vec<_> = run.results.iter().map(CaseResult::view).collect();
     let mut text = String::new();
-    for result in run.results.iter().filter(|result| !result.outcome.is_green()) {
-        text.push('\n');
-        text.push_str(&failure(run, result));
+    if run.failures().count() >= MANY {
+        text.push_str(&by_requirement(&cases));
     }
-    table(&mut text, run);
+    text.push_str(&failures(run));
+    // The id of a single failure stands in sight already.
+    if run.failures().count() > 1 {
+        text.push_str(&failed_ids(&cases));
+    }
+    text.push_str(&closing(&cases, run.duration, run.level, run.seed));
+    text
+}
+
+/// What a run ends with: the table of results, and a line of numbers.
+pub fn closing(cases: &[CaseView], duration: Duration, level: Level, seed: u64) -> String {
+    let mut text = String::new();
+    table(&mut text, cases);
     let counts = [
         (Outcome::Pass, "passed"),
         (Outcome::Fail, "failed"),
@@ -87,36 +157,49 @@ pub fn summary(run: &Run) -> String {
         (Outcome::NotApplicable, "not applicable"),
         (Outcome::HarnessError, "harness errors"),
     ];
+    let count = |wanted: Outcome| cases.iter().filter(|case| case.outcome == wanted).count();
     let words: Vec<String> = counts
         .into_iter()
-        .map(|(outcome, word)| (run.count(outcome), outcome, word))
+        .map(|(outcome, word)| (count(outcome), outcome, word))
         .filter(|(count, outcome, _)| *count > 0 || matches!(outcome, Outcome::Pass | Outcome::Fail))
         .map(|(count, _, word)| format!("{count} {word}"))
+        .chain(newer(cases))
         .collect();
-    let seconds = run.duration.as_secs_f64();
-    let (cases, level, seed) = (counted(run.results.len(), "case"), run.level, run.seed);
+    let seconds = duration.as_secs_f64();
+    let number = counted(cases.len(), "case");
     let _ = writeln!(
         text,
-        "\n{cases} in {seconds:.1} s, level {level}, seed {seed}: {}",
+        "\n{number} in {seconds:.1} s, level {level}, seed {seed}: {}",
         words.join(", ")
     );
     text
 }
 
 /// How many rounds there were, and of each case that was not as expected in one of them, in which and with which seed.
-pub fn rounds(number: u32, first_seed: u64, unexpected: &[(String, Vec<u32>)]) -> String {
-    let mut text = format!("{number} rounds\n");
-    for (id, rounds) in unexpected {
-        let numbers: Vec<String> = rounds.iter().map(u32::to_string).collect();
-        let seed = first_seed.wrapping_add(u64::from(rounds[0]) - 1);
+pub fn rounds(run: &Run) -> String {
+    let mut text = format!("{} rounds\n", run.rounds);
+    for case in &run.unexpected {
+        let numbers: Vec<String> = case.rounds.iter().map(u32::to_string).collect();
+        let seed = run.seed.wrapping_add(u64::from(case.rounds[0]) - 1);
         let _ = writeln!(
             text,
-            "{id} was not as expected in {} of them, with seed {seed} first: {}",
-            rounds.len(),
+            "{} was not as expected in {} of them, with seed {seed} first: {}",
+            case.id,
+            case.rounds.len(),
             numbers.join(", ")
         );
     }
     text
+}
+
+/// How many of the cases are newer than the run is held to.
+fn newer(cases: &[CaseView]) -> Option<String> {
+    let versions: Vec<&str> = cases.iter().filter_map(|case| case.newer_than).collect();
+    let version = versions.first()?;
+    Some(format!(
+        "{} of these newer than {version}, which do not decide",
+        versions.len()
+    ))
 }
 
 /// A number of things: `1 case`, `2 cases`.
@@ -125,37 +208,24 @@ pub fn counted(number: usize, thing: &str) -> String {
 }
 
 /// Passed of those that apply, per role and level.
-fn table(text: &mut String, run: &Run) {
+fn table(text: &mut String, cases: &[CaseView]) {
+    let rows = shares::table(cases);
+    let width = rows
+        .iter()
+        .map(|row| row.name.len() + 2)
+        .max()
+        .unwrap_or(0)
+        .max(10);
     let _ = writeln!(
         text,
-        "\n{:<10}{:>10}{:>10}{:>10}{:>10}",
+        "\n{:<width$}{:>10}{:>10}{:>10}{:>10}",
         "passed", "core", "faithful", "hardened", "in all"
     );
-    for role in Role::ALL {
-        let results: Vec<_> = run.results.iter().filter(|result| result.role == role).collect();
-        if results.is_empty() {
-            continue;
+    for row in rows {
+        let _ = write!(text, "{:<width$}", row.name);
+        for share in row.levels {
+            let _ = write!(text, "{:>10}", share.to_string());
         }
-        let _ = write!(text, "{:<10}", role.to_string());
-        for level in Level::ALL {
-            let at_level = results.iter().copied().filter(|result| result.level == level);
-            let _ = write!(text, "{:>10}", share(at_level));
-        }
-        let _ = writeln!(text, "{:>10}", share(results.iter().copied()));
-    }
-}
-
-fn share<'a>(results: impl Iterator<Item = &'a CaseResult>) -> String {
-    let applicable: Vec<_> = results
-        .filter(|result| result.outcome != Outcome::NotApplicable)
-        .collect();
-    let passed = applicable
-        .iter()
-        .filter(|result| matches!(result.outcome, Outcome::Pass | Outcome::UnexpectedPass))
-        .count();
-    if applicable.is_empty() {
-        "-".to_owned()
-    } else {
-        format!("{passed}/{}", applicable.len())
+        let _ = writeln!(text, "{:>10}", row.all.to_string());
     }
 }

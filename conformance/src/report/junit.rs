@@ -2,14 +2,14 @@
 //!
 //! JUnit knows passed, failed, error and skipped: an unexpected pass is a failure, an expected failure and a
 //! case that does not apply are skipped with the reason, and a harness error is an error. So is, in a suite of its own,
-//! that a run was interrupted.
+//! that a run ended early. A case that is newer than `--as-of` is skipped where it did not pass.
 
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::Run;
 use crate::case::result::{CaseResult, Outcome};
+use crate::case::run::{Cause, Run};
 use crate::spec::requirements::Role;
 
 /// The report of a run, a test suite a role.
@@ -32,12 +32,16 @@ pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
             report.add_test_suite(test_suite);
         }
     }
-    if let Some(interrupted) = run.interrupted {
+    if let Some(cut_short) = run.cut_short {
         // Viewers know no unfinished run; without an error they would show one as passed.
         let mut error = TestCaseStatus::non_success(NonSuccessKind::Error);
-        error.set_message(interrupted.to_string());
+        error.set_message(cut_short.to_string());
+        let name = match cut_short.cause {
+            Cause::Signal(_) => "interrupted",
+            Cause::Failures(_) => "stopped",
+        };
         let mut test_suite = TestSuite::new("run");
-        test_suite.add_test_case(TestCase::new("interrupted", error));
+        test_suite.add_test_case(TestCase::new(name, error));
         report.add_test_suite(test_suite);
     }
     report.to_string()
@@ -46,6 +50,7 @@ pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
 fn test_case(run: &Run, result: &CaseResult) -> TestCase {
     let (requirement, variation) = result.id.split_once('/').unwrap_or((&result.id, ""));
     let status = match result.outcome {
+        _ if result.newer_than.is_some() && !result.outcome.is_green() => TestCaseStatus::skipped(),
         Outcome::Pass => TestCaseStatus::success(),
         Outcome::Fail | Outcome::UnexpectedPass => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Outcome::HarnessError => TestCaseStatus::non_success(NonSuccessKind::Error),
@@ -57,11 +62,14 @@ fn test_case(run: &Run, result: &CaseResult) -> TestCase {
     if result.outcome != Outcome::Pass {
         test_case.status.set_type(result.outcome.to_string());
         let observed = result.observed.clone().unwrap_or_default();
-        test_case.status.set_message(match &result.known {
-            Some(known) => format!("{} ({}): {observed}", known.reason, known.issue),
-            None => observed,
-        });
-        if !result.outcome.is_green() {
+        test_case
+            .status
+            .set_message(match (&result.known, &result.newer_than) {
+                (Some(known), _) => format!("{} ({}): {observed}", known.reason, known.issue),
+                (None, Some(version)) => format!("newer than {version}: {observed}"),
+                (None, None) => observed,
+            });
+        if result.is_unexpected() {
             test_case
                 .status
                 .set_description(super::human::failure(run, result));

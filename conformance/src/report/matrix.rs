@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
 use serde::Serialize;
-use serde_json::Value;
 
-use super::json::FORMAT;
+use super::json::{CaseReport, Report};
+use crate::case::result::Outcome;
 use crate::spec::requirements::{self, Level};
 
 /// Requirements × implementations.
@@ -47,17 +46,20 @@ impl Matrix {
     /// Reads the reports and sets them side by side.
     ///
     /// # Errors
-    /// A file that cannot be read or is no report of this suite.
+    /// A file that cannot be read or is not a report of this suite.
     pub fn read(paths: &[std::path::PathBuf]) -> anyhow::Result<Matrix> {
         let reports = paths
             .iter()
-            .map(|path| read(path))
+            .map(|path| {
+                let report = Report::read(path)?;
+                Ok((name(path, &report), report))
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Matrix::of(&reports))
     }
 
     /// Sets reports side by side.
-    pub fn of(reports: &[(String, Value)]) -> Matrix {
+    pub fn of(reports: &[(String, Report)]) -> Matrix {
         let rows: Vec<Row> = requirements::all()
             .iter()
             .map(|requirement| Row {
@@ -66,7 +68,7 @@ impl Matrix {
                 sentence: requirement.sentence.clone(),
                 cells: reports
                     .iter()
-                    .map(|(_, report)| cell(report, |case| case["requirement"] == requirement.id.as_str()))
+                    .map(|(_, report)| cell(report, |case| case.requirement == requirement.id))
                     .collect(),
             })
             .filter(|row: &Row| row.cells.iter().any(|cell| cell.applicable > 0))
@@ -111,36 +113,28 @@ fn write_cells(text: &mut String, cells: &[Cell]) {
     text.push('\n');
 }
 
-fn cell(report: &Value, wanted: impl Fn(&Value) -> bool) -> Cell {
-    let cases = report["cases"].as_array().map(Vec::as_slice).unwrap_or_default();
-    cases
+fn cell(report: &Report, wanted: impl Fn(&CaseReport) -> bool) -> Cell {
+    let applicable = report
+        .cases
         .iter()
-        .filter(|case| wanted(case) && case["outcome"] != "not-applicable")
-        .fold(Cell::default(), |cell, case| {
-            let passed = case["outcome"] == "pass" || case["outcome"] == "unexpected-pass";
-            Cell {
-                passed: cell.passed + usize::from(passed),
-                applicable: cell.applicable + 1,
-            }
-        })
+        .filter(|case| wanted(case) && case.outcome != Outcome::NotApplicable);
+    applicable.fold(Cell::default(), |cell, case| Cell {
+        passed: cell.passed + usize::from(case.outcome.is_pass()),
+        applicable: cell.applicable + 1,
+    })
 }
 
-fn read(path: &Path) -> anyhow::Result<(String, Value)> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("{shown}: cannot be read"))?;
-    let report: Value = serde_json::from_str(&text).with_context(|| format!("{shown}: no JSON"))?;
-    if report["format"] != FORMAT || !report["cases"].is_array() {
-        bail!(
-            "{shown}: no report of this suite, format {FORMAT} (write one with `conformance run --json FILE`)"
-        );
-    }
+fn name(path: &Path, report: &Report) -> String {
     let mut name = path
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    if !report["interrupted"].is_null() {
+    if report.interrupted.is_some() {
         name.push_str(" (interrupted)");
     }
-    Ok((name, report))
+    if report.stopped.is_some() {
+        name.push_str(" (stopped early)");
+    }
+    name
 }

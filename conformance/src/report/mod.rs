@@ -1,78 +1,32 @@
 //! Reports of a run: for people on the terminal and in a browser, for programs as JSON, JUnit XML and TAP.
+//!
+//! Every reporter hears the same events ([`crate::case::run::RunEvent`]): [`progress`] writes while the run goes on,
+//! [`files`] when it is over.
 
+pub mod changes;
+pub mod diff;
+pub mod files;
 pub mod html;
 pub mod human;
+pub mod join;
 pub mod json;
 pub mod junit;
 pub mod matrix;
+pub mod progress;
 pub mod schema;
+pub mod shares;
 pub mod tap;
 
-use std::time::Duration;
+use crate::case::run::RunEvent;
 
-use schemars::JsonSchema;
-use serde::Serialize;
+/// Something that tells of a run.
+pub trait Reporter {
+    /// Hears what happens. What goes wrong in telling of it does not disturb the run, and is said by [`Reporter::close`].
+    fn hear(&mut self, event: &RunEvent);
 
-use crate::case::implementations::Implementations;
-use crate::case::result::{CaseResult, Outcome};
-use crate::spec::requirements::Level;
-
-/// A finished run, as the reports see it.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// What was judged.
-    pub implementations: Implementations,
-    /// Up to and including this level.
-    pub level: Level,
-    /// Seed of the property cases.
-    pub seed: u64,
-    /// The part of the suite, I/N.
-    pub shard: String,
-    /// The results, in the order of the suite.
-    pub results: Vec<CaseResult>,
-    /// Wall time.
-    pub duration: Duration,
-    /// Where a signal ended the run early.
-    pub interrupted: Option<Interrupted>,
-}
-
-/// How a run ended early.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-pub struct Interrupted {
-    /// Number of the signal that ended it.
-    pub signal: i32,
-    /// How many of the selected cases were not run.
-    pub not_run: usize,
-}
-
-impl std::fmt::Display for Interrupted {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Interrupted { signal, not_run } = self;
-        let cases = human::counted(*not_run, "case");
-        let were = if *not_run == 1 { "was" } else { "were" };
-        write!(
-            formatter,
-            "interrupted by signal {signal}: {cases} {were} not run"
-        )
-    }
-}
-
-impl Run {
-    /// How many cases had that outcome.
-    pub fn count(&self, outcome: Outcome) -> usize {
-        self.results
-            .iter()
-            .filter(|result| result.outcome == outcome)
-            .count()
-    }
-
-    /// The command that runs just that case again.
-    pub fn reproduce(&self, result: &CaseResult) -> String {
-        format!(
-            "conformance case {} {} --seed {}",
-            result.id,
-            self.implementations.as_options(),
-            result.seed
-        )
-    }
+    /// Ends the report.
+    ///
+    /// # Errors
+    /// What could not be written, now or before.
+    fn close(&mut self) -> anyhow::Result<()>;
 }

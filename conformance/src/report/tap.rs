@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::Run;
 use crate::case::result::Outcome;
+use crate::case::run::Run;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {
     let mut text = String::from("TAP version 14\n");
-    let not_run = run.interrupted.map_or(0, |interrupted| interrupted.not_run);
+    let not_run = run.cut_short.map_or(0, |cut_short| cut_short.not_run);
     let _ = writeln!(text, "1..{}", run.results.len() + not_run);
     for (index, result) in run.results.iter().enumerate() {
         let ok = match result.outcome {
@@ -18,6 +18,7 @@ pub fn report(run: &Run) -> String {
                 "not ok"
             }
         };
+        let newer = result.newer_than.as_ref().filter(|_| !result.outcome.is_green());
         let directive = match (result.outcome, &result.known) {
             (Outcome::ExpectedFail, Some(known)) => {
                 format!(
@@ -32,7 +33,7 @@ pub fn report(run: &Run) -> String {
                     in_a_line(result.observed.as_deref().unwrap_or_default())
                 )
             }
-            _ => String::new(),
+            _ => newer.map_or(String::new(), |version| format!(" # TODO newer than {version}")),
         };
         let _ = writeln!(text, "{ok} {} - {}{directive}", index + 1, result.id);
         if result.outcome == Outcome::Pass {
@@ -49,8 +50,8 @@ pub fn report(run: &Run) -> String {
         member(&mut text, "reproduce", &run.reproduce(result));
         let _ = writeln!(text, "  ...");
     }
-    if let Some(interrupted) = run.interrupted {
-        let _ = writeln!(text, "Bail out! {interrupted}");
+    if let Some(cut_short) = run.cut_short {
+        let _ = writeln!(text, "Bail out! {cut_short}");
     }
     text
 }

@@ -58,7 +58,13 @@ fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
         Role::Server | Role::E2e => Inodes::OfEachProgram,
         Role::Wrapper | Role::Shell => Inodes::OfTheCase,
     };
-    let mut context = Context::new(assignment.settings, inodes, &assignment.directory, transcript)?;
+    let mut context = Context::new(
+        assignment.settings,
+        assignment.probe_executable,
+        inodes,
+        &assignment.directory,
+        transcript,
+    )?;
     std::env::set_current_dir(context.directory())?;
     (case.run)(&mut context)
 }

@@ -1,6 +1,6 @@
 //! Runs cases, several at a time, and tells what happens as a stream of events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -9,34 +9,30 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::channel::Secret;
+use super::plan::{Plan, Planned};
 use super::supervision::Supervision;
 use super::{Assignment, census, install, interrupts};
 use crate::case::Case;
 use crate::case::context::Settings;
-use crate::case::implementations::Implementations;
 use crate::case::result::{CaseResult, Outcome};
+use crate::case::run::{Cause, RunEvent};
 use crate::exit::HarnessFailure;
 use crate::system::process::ProcessHandle;
-use anyhow::Context as _;
 
 /// The hidden subcommand under which this executable is a supervisor.
 pub const SUPERVISE: &str = "__supervise";
 
-/// The PATH that cases have, whoever starts them.
+/// The PATH that cases have, whatever the PATH of the run is.
 pub const PATH_OF_CASES: &str = "/usr/bin:/bin";
 
 /// How cases are run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What is judged.
-    pub implementations: Implementations,
-    /// Seed of property cases.
-    pub seed: u64,
-    /// Examples of a property case.
-    pub property_cases: u32,
-    /// Multiplies every deadline.
-    pub timeout_scale: f64,
+    /// What every case is told.
+    pub settings: Settings,
     /// Cases at a time.
     pub jobs: usize,
     /// Whether the directories of cases stay.
@@ -45,27 +41,18 @@ pub struct Options {
     pub under: Vec<String>,
 }
 
-/// What a run tells while it goes on.
-#[derive(Debug)]
-pub enum Event {
-    /// A case has started.
-    Started(&'static str),
-    /// A case has ended.
-    Finished(Box<CaseResult>),
-}
-
-/// What a run came to.
-pub struct Finished {
-    /// The results, in the order of the suite.
+/// What one round came to.
+pub struct Round {
+    /// The results, in the order of the plan.
     pub results: Vec<CaseResult>,
-    /// The signal that ended the run early.
-    pub interrupted: Option<i32>,
+    /// Why it ended before all its cases had run, where it did.
+    pub cut_short: Option<Cause>,
     /// Where the directories of cases stay, where they do.
     pub kept: Option<PathBuf>,
 }
 
 enum Message {
-    Event(Event),
+    Event(RunEvent),
     Interrupted(i32),
     WorkerDone,
 }
@@ -82,23 +69,22 @@ type Leashes = Arc<Mutex<HashMap<usize, Leash>>>;
 /// How long an interrupted case's supervisor may take to end it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Runs `cases`; `tell` hears every event.
+/// Runs the cases of `plan`, no more once `most_failures` of them were not as expected; `tell` hears every event.
 ///
 /// # Errors
 /// Where the run's directory cannot be made.
-pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> anyhow::Result<Finished> {
+pub fn run(
+    plan: &Plan,
+    options: &Options,
+    most_failures: Option<usize>,
+    tell: &mut dyn FnMut(&RunEvent),
+) -> anyhow::Result<Round> {
     let run_directory = tempfile::Builder::new()
         .prefix("conformance-")
         .permissions(std::fs::Permissions::from_mode(0o755))
         .tempdir()
         .context("a directory for the cases (is TMPDIR writable?)")?;
-    let settings = Settings {
-        implementations: options.implementations.clone(),
-        seed: options.seed,
-        property_cases: options.property_cases,
-        timeout_scale: options.timeout_scale,
-        probe_executable: install::probe(run_directory.path())?,
-    };
+    let probe_executable = install::probe(run_directory.path())?;
     let (sender, receiver) = channel();
     let leashes: Leashes = Arc::default();
     let (mut signals, earlier) = interrupts::listen()?;
@@ -113,98 +99,141 @@ pub fn run(cases: &[Case], options: &Options, mut tell: impl FnMut(&Event)) -> a
             }
         }
     });
-    let queue = Arc::new(Mutex::new(
-        cases
-            .iter()
-            .copied()
-            .enumerate()
-            .collect::<std::collections::VecDeque<_>>(),
-    ));
+    let mut results = Vec::new();
+    let mut waiting = VecDeque::new();
+    for (index, planned) in plan.cases.iter().enumerate() {
+        match planned.without_running() {
+            None => waiting.push_back((index, planned.clone())),
+            Some(result) => {
+                let result = planned.settle(result, options.settings.seed);
+                tell(&RunEvent::CaseFinished(Box::new(result.clone())));
+                results.push(result);
+            }
+        }
+    }
+    let queue = Arc::new(Mutex::new(Queue {
+        waiting,
+        most_failures,
+        failures: 0,
+        cut_short: None,
+    }));
     let workers: Vec<_> = (0..options.jobs.max(1))
         .map(|_| {
             let worker = Worker {
                 queue: queue.clone(),
                 leashes: leashes.clone(),
-                settings: settings.clone(),
+                options: options.clone(),
+                probe_executable: probe_executable.clone(),
                 run_directory: run_directory.path().to_owned(),
-                keep: options.keep,
-                under: options.under.clone(),
                 sender: sender.clone(),
             };
             std::thread::spawn(move || worker.work())
         })
         .collect();
-    let (mut results, interrupted) = collect(&receiver, workers.len(), &queue, &leashes, &mut tell);
+    let mut collector = Collector {
+        at_work: workers.len(),
+        queue: &queue,
+        leashes: &leashes,
+        results,
+    };
+    collector.collect(&receiver, tell);
+    let mut results = collector.results;
     for worker in workers {
         worker
             .join()
             .map_err(|_| anyhow::anyhow!("a worker thread of the runner panicked"))?;
     }
-    // Where somebody killed a supervisor, what that watched over has come to this process.
+    // Where a supervisor was killed, what it watched over has come to this process.
     let ended = census::kill_all_descendants();
     ended.map_err(|error| anyhow::anyhow!("what a case left running cannot be ended: {error}"))?;
     signals_handle.close();
     signal_thread
         .join()
         .map_err(|_| anyhow::anyhow!("the signal thread of the runner panicked"))?;
-    if interrupted.is_none() && results.len() != cases.len() {
-        let (got, planned) = (results.len(), cases.len());
+    let cut_short = lock(&queue).cut_short;
+    if cut_short.is_none() && results.len() != plan.cases.len() {
+        let (got, planned) = (results.len(), plan.cases.len());
         let what = format!("{planned} cases were planned, and {got} have a result");
         return Err(HarnessFailure(what).into());
     }
-    results.sort_by_key(|result| cases.iter().position(|case| case.id == result.id));
+    results.sort_by_key(|result| plan.cases.iter().position(|planned| planned.case.id == result.id));
     let kept = options.keep.then(|| run_directory.keep());
-    Ok(Finished {
+    Ok(Round {
         results,
-        interrupted,
+        cut_short,
         kept,
     })
 }
 
-type Queue = Arc<Mutex<std::collections::VecDeque<(usize, Case)>>>;
+/// The cases that have not started yet.
+struct Queue {
+    waiting: VecDeque<(usize, Planned)>,
+    most_failures: Option<usize>,
+    failures: usize,
+    cut_short: Option<Cause>,
+}
 
-fn collect(
-    receiver: &Receiver<Message>,
-    workers: usize,
-    queue: &Queue,
-    leashes: &Leashes,
-    tell: &mut impl FnMut(&Event),
-) -> (Vec<CaseResult>, Option<i32>) {
-    let mut results = Vec::new();
-    let mut interrupted: Option<(i32, Instant)> = None;
-    let mut at_work = workers;
-    while at_work > 0 {
-        // The sender in `run` lives until the end, so this ends only when all workers are done.
-        let message = match interrupted {
-            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some((_, until)) => receiver.recv_timeout(until.saturating_duration_since(Instant::now())),
-        };
-        match message {
-            Ok(Message::Event(event)) => {
-                tell(&event);
-                if let Event::Finished(result) = event {
-                    results.push(*result);
-                }
-            }
-            Ok(Message::Interrupted(signal)) => {
-                interrupted = Some((signal, Instant::now() + LAST_WORDS));
-                lock(queue).clear();
-                for leash in lock(leashes).values_mut() {
-                    leash.input = None;
-                }
-            }
-            Ok(Message::WorkerDone) => at_work -= 1,
-            Err(RecvTimeoutError::Timeout) => {
-                for leash in lock(leashes).values() {
-                    // One that can't be killed is the worker's error, which waits for its end.
-                    let _ = census::kill_tree(&leash.supervisor);
-                }
-                interrupted = interrupted.map(|(signal, _)| (signal, Instant::now() + LAST_WORDS));
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
+impl Queue {
+    /// Lets no other case start once there are too many failures. Those that run are not disturbed.
+    fn count_failure(&mut self) {
+        self.failures += 1;
+        let too_many = self.most_failures.is_some_and(|most| self.failures >= most);
+        if too_many && !self.waiting.is_empty() {
+            self.waiting.clear();
+            self.cut_short.get_or_insert(Cause::Failures(self.failures));
         }
     }
-    (results, interrupted.map(|(signal, _)| signal))
+
+    fn interrupt(&mut self, signal: i32) {
+        self.waiting.clear();
+        self.cut_short = Some(Cause::Signal(signal));
+    }
+}
+
+/// Follows the workers to their end.
+struct Collector<'a> {
+    at_work: usize,
+    queue: &'a Mutex<Queue>,
+    leashes: &'a Leashes,
+    results: Vec<CaseResult>,
+}
+
+impl Collector<'_> {
+    fn collect(&mut self, receiver: &Receiver<Message>, tell: &mut dyn FnMut(&RunEvent)) {
+        // Until when the supervisors may take to end their cases, once a signal has come.
+        let mut patience: Option<Instant> = None;
+        while self.at_work > 0 {
+            // The sender in `run` lives until the end, so this ends only when all workers are done.
+            let message = match patience {
+                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => receiver.recv_timeout(until.saturating_duration_since(Instant::now())),
+            };
+            match message {
+                Ok(Message::Event(event)) => {
+                    tell(&event);
+                    if let RunEvent::CaseFinished(result) = event {
+                        self.results.push(*result);
+                    }
+                }
+                Ok(Message::Interrupted(signal)) => {
+                    patience = Some(Instant::now() + LAST_WORDS);
+                    lock(self.queue).interrupt(signal);
+                    for leash in lock(self.leashes).values_mut() {
+                        leash.input = None;
+                    }
+                }
+                Ok(Message::WorkerDone) => self.at_work -= 1,
+                Err(RecvTimeoutError::Timeout) => {
+                    for leash in lock(self.leashes).values() {
+                        // One that can't be killed is the worker's error, which waits for its end.
+                        let _ = census::kill_tree(&leash.supervisor);
+                    }
+                    patience = Some(Instant::now() + LAST_WORDS);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -212,36 +241,33 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 struct Worker {
-    queue: Queue,
+    queue: Arc<Mutex<Queue>>,
     leashes: Leashes,
-    settings: Settings,
+    options: Options,
+    probe_executable: PathBuf,
     run_directory: PathBuf,
-    keep: bool,
-    under: Vec<String>,
     sender: Sender<Message>,
 }
 
 impl Worker {
     fn work(self) {
         loop {
-            let next = lock(&self.queue).pop_front();
-            let Some((index, case)) = next else { break };
-            self.send(Message::Event(Event::Started(case.id)));
-            match self.supervise(index, &case) {
-                Ok(Some(mut result)) => {
-                    result.seed = self.settings.seed;
-                    self.send(Message::Event(Event::Finished(Box::new(result))));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let result = CaseResult {
-                        observed: Some(format!("{error:#}")),
-                        seed: self.settings.seed,
-                        ..CaseResult::new(&case, Outcome::HarnessError)
-                    };
-                    self.send(Message::Event(Event::Finished(Box::new(result))));
-                }
+            let next = lock(&self.queue).waiting.pop_front();
+            let Some((index, planned)) = next else { break };
+            self.send(Message::Event(RunEvent::CaseStarted(planned.case.id)));
+            let result = match self.supervise(index, &planned.case) {
+                Ok(Some(result)) => result,
+                Ok(None) => continue,
+                Err(error) => CaseResult {
+                    observed: Some(format!("{error:#}")),
+                    ..CaseResult::new(&planned.case, Outcome::HarnessError)
+                },
+            };
+            let settled = planned.settle(result, self.options.settings.seed);
+            if settled.is_unexpected() {
+                lock(&self.queue).count_failure();
             }
+            self.send(Message::Event(RunEvent::CaseFinished(Box::new(settled))));
         }
         self.send(Message::WorkerDone);
     }
@@ -253,7 +279,7 @@ impl Worker {
 
     /// This executable as supervisor, under another command where one is wanted.
     fn supervisor(&self, case: &Case) -> anyhow::Result<Command> {
-        let Some((program, options)) = self.under.split_first() else {
+        let Some((program, options)) = self.options.under.split_first() else {
             let mut command = Command::new("/proc/self/exe");
             command.arg0("conformance").arg(SUPERVISE);
             return Ok(command);
@@ -269,18 +295,12 @@ impl Worker {
 
     /// Runs one case; none where the run was interrupted meanwhile.
     fn supervise(&self, index: usize, case: &Case) -> anyhow::Result<Option<CaseResult>> {
-        let named = &self.settings.implementations.capabilities;
-        let missing = case
-            .capabilities()
-            .find(|needed| !named.iter().any(|name| name == needed));
-        if let Some(capability) = missing {
-            return Ok(Some(not_applicable(case, capability)));
-        }
         let assignment = Assignment {
             case: case.id.to_owned(),
             directory: self.run_directory.join(index.to_string()),
-            keep: self.keep,
-            settings: self.settings.clone(),
+            keep: self.options.keep,
+            probe_executable: self.probe_executable.clone(),
+            settings: self.options.settings.clone(),
             secret: Secret::new().context("random bytes for the case's secret")?,
         };
         let mut command = self.supervisor(case)?;
@@ -289,12 +309,14 @@ impl Worker {
             .env("PATH", PATH_OF_CASES)
             .env("LC_ALL", "C.UTF-8")
             .env("TMPDIR", &self.run_directory);
-        let deadline = Duration::from_secs(case.deadline_seconds).mul_f64(self.settings.timeout_scale);
-        let (supervision, leash) =
-            Supervision::start(command, &assignment, deadline).with_context(|| match self.under.first() {
+        let deadline =
+            Duration::from_secs(case.deadline_seconds).mul_f64(self.options.settings.timeout_scale);
+        let (supervision, leash) = Supervision::start(command, &assignment, deadline).with_context(|| {
+            match self.options.under.first() {
                 None => "a process for the case cannot be started".to_owned(),
                 Some(program) => format!("--under: {program} cannot be started"),
-            })?;
+            }
+        })?;
         let leash = Leash {
             input: Some(leash),
             supervisor: supervision.handle()?,
@@ -310,12 +332,5 @@ impl Worker {
             Ok(None) => anyhow::bail!("the case's supervisor ended without a result"),
             Err(error) => Err(error),
         }
-    }
-}
-
-fn not_applicable(case: &Case, capability: &str) -> CaseResult {
-    CaseResult {
-        observed: Some(format!("the shim does not name the capability '{capability}'")),
-        ..CaseResult::new(case, Outcome::NotApplicable)
     }
 }

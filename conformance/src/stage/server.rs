@@ -251,17 +251,17 @@ pub fn probe_session_with(
         "session": session, "argv": [shell.text()], "cwd": context.work_directory(), "env": environment,
     });
     let result = shim.call("session/spawn", params)?;
+    if !result["pid"].is_i64() {
+        return Err(violation("a pid, a number", &result));
+    }
     let mut probe = shell.accept("the spawned shell")?;
     let socket = probe.take_descriptor(overlay.socket_number()?)?;
     Ok(ProbeSession {
         name: session.to_owned(),
         overlay,
-        pid: result["pid"]
-            .as_i64()
-            .ok_or_else(|| violation("a pid, a number", &result))?,
         socket: EscalationSocket::new(socket, context.transcript.clone(), context.patience()),
         probe,
-        shell,
+        _shell: shell,
     })
 }
 

@@ -15,8 +15,8 @@ use crate::verdict::{CaseError, Verdict};
 pub struct Tree {
     /// The child and its request.
     pub escalated: Escalated,
-    /// Its descendants, which obey.
-    pub descendants: Vec<Probe>,
+    /// Its descendants, which end when they are dropped.
+    _descendants: Vec<Probe>,
     /// All of its processes.
     pub handles: Vec<ProcessHandle>,
 }
@@ -46,7 +46,7 @@ pub fn grow(
         .collect::<Result<_, _>>()?;
     Ok(Tree {
         escalated,
-        descendants,
+        _descendants: descendants,
         handles,
     })
 }

@@ -1,9 +1,10 @@
 //! What cases of a wrapper share: the suite as shell and server around it, and what it demands of the wrapper.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
@@ -17,6 +18,7 @@ use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
 use crate::system::launch::Launch;
 use crate::system::process;
+use crate::transcript::shown;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Whether two descriptors share an open file description: a status flag set through one is seen through the
@@ -106,9 +108,12 @@ pub fn fails_without_request<'a>(
 ) -> Verdict {
     let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
     let mut wrapper = change(WrapperCall::new(context, &program.path, ["program"])?).start()?;
-    wrapper.finish()?.expect_failed_closed()?;
-    program.expect_not_started()?;
-    wrapper.expect_no_handshake()
+    let finished = wrapper.finish();
+    expect::all([
+        program.expect_not_started(),
+        finished.and_then(|finished| finished.expect_refused()),
+        wrapper.expect_no_handshake(),
+    ])
 }
 
 /// A call that must fail by what `answer` does on the request stream.
@@ -122,18 +127,22 @@ pub fn fails_by(
     expect::equal("file", program.text(), request.file()?)?;
     // A stream that comes back stays open: the wrapper must not wait for its end.
     let held = answer(stream)?;
-    wrapper.finish()?.expect_failed_closed()?;
+    let finished = wrapper.finish();
     drop(held);
-    program.expect_not_started()
+    expect::all([
+        program.expect_not_started(),
+        finished.and_then(|finished| finished.expect_refused()),
+    ])
 }
 
 /// Demands that each of these decisions fails closed.
 pub fn each_decision_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
     for payload in payloads {
-        fails_by(context, |mut stream| {
+        let verdict = fails_by(context, |mut stream| {
             stream.frames.send(payload, &[])?;
             Ok(Some(stream))
-        })?;
+        });
+        expect::with_input(format_args!("the decision {}", shown(payload)), verdict)?;
     }
     Ok(())
 }
@@ -141,11 +150,12 @@ pub fn each_decision_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
 /// Demands that each of these results fails closed.
 pub fn each_result_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
     for payload in payloads {
-        fails_by(context, |mut stream| {
+        let verdict = fails_by(context, |mut stream| {
             stream.escalate()?;
             stream.frames.send(payload, &[])?;
             Ok(Some(stream))
-        })?;
+        });
+        expect::with_input(format_args!("the result {}", shown(payload)), verdict)?;
     }
     Ok(())
 }
@@ -225,11 +235,12 @@ impl FullSocket {
 }
 
 /// Variables that turn on the logging of programs and runtimes.
-const DEBUG_VARIABLES: [(&str, &str); 6] = [
+///
+/// GODEBUG isn't one of them: the runtime of Go prints what it asks for before `main`, so no program in Go could be quiet.
+const DEBUG_VARIABLES: [(&str, &str); 5] = [
     ("RUST_BACKTRACE", "full"),
     ("RUST_LOG", "trace"),
     ("DEBUG", "1"),
-    ("GODEBUG", "gctrace=1,inittrace=1"),
     ("PYTHONDEVMODE", "1"),
     ("LC_ALL", "xx_YY.UTF-8"),
 ];
@@ -262,20 +273,95 @@ pub fn forwarded(stream: &mut RequestStream, what: &str) -> Result<i64, CaseErro
         .ok_or_else(|| violation(format_args!("{what}: a signal frame"), &message))
 }
 
+/// Sends the wrapper SIGUSR1 again and again, without reading, until no more frames of it fit into the stream.
+pub fn fill_with_signals(context: &Context, wrapper: &WrapperRun, stream: &RequestStream) -> Verdict {
+    for _ in 0..20_000 {
+        let before = waiting_bytes(stream.frames.socket())?;
+        wrapper.process.signal(libc::SIGUSR1)?;
+        // The event is the arrival of the frame; if none arrives in this time, the stream is full.
+        let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
+        while waiting_bytes(stream.frames.socket())? == before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        if waiting_bytes(stream.frames.socket())? == before {
+            return Ok(());
+        }
+    }
+    Err(violation(
+        "a frame for each signal until the stream is full",
+        "20,000 frames fit",
+    ))
+}
+
+/// Waits until the wrapper is held up by what it writes to: some bytes have `arrived` that nobody reads, and it sleeps.
+/// One that tries again without sleeping is given the case's patience, one that has ended none.
+pub fn expect_held_up(
+    context: &Context,
+    wrapper: &WrapperRun,
+    arrived: impl Fn() -> Result<i32, CaseError>,
+) -> Verdict {
+    let deadline = Instant::now() + context.patience();
+    loop {
+        let before = arrived()?;
+        let sleeps = wrapper
+            .process
+            .state()
+            .is_some_and(|process| process.state == 'S');
+        let held_up = before > 0 && sleeps && arrived()? == before;
+        if held_up || wrapper.process.has_ended()? {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return expect::that(before > 0, "the wrapper writes what it has to say", "no byte");
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Bytes that wait to be read from this pipe or socket.
+pub fn waiting_bytes(descriptor: &impl AsFd) -> Result<i32, CaseError> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
+    let status = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    nix::errno::Errno::result(status)?;
+    Ok(bytes)
+}
+
+/// Stops the wrapper from outside and continues it, as Ctrl-Z and `fg` do: a call in which it waits is interrupted.
+pub fn stopped_and_continued(context: &Context, wrapper: &WrapperRun) -> Verdict {
+    wrapper.process.signal(libc::SIGSTOP)?;
+    // One that has ended too early is found by what it hasn't written.
+    expect_state(context, wrapper, "TZ")?;
+    wrapper.process.signal(libc::SIGCONT)
+}
+
 /// Waits until the wrapper, a child of this process, is stopped, and returns by which signal.
+///
+/// # Errors
+/// A violation where it ends or runs on instead.
 pub fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseError> {
     let deadline = Instant::now() + context.patience();
     loop {
+        // Once it has ended no stop will come, and without WEXITED waitid(2) gives ECHILD for it.
+        if wrapper.process.has_ended()? {
+            return Err(violation(
+                "the wrapper stops itself after `stopped`",
+                "it ended and was never seen as stopped",
+            ));
+        }
         // Without WNOWAIT, so that the next stop is reported as a new one.
         let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-        match waitid(Id::Pid(wrapper.process.pid), flags)? {
-            WaitStatus::Stopped(_, signal) => return Ok(signal as i32),
-            WaitStatus::StillAlive if Instant::now() < deadline => std::thread::yield_now(),
-            WaitStatus::StillAlive => {
+        match waitid(Id::Pid(wrapper.process.pid), flags) {
+            Ok(WaitStatus::Stopped(_, signal)) => return Ok(signal as i32),
+            // It has ended just now; the next round says so.
+            Err(Errno::ECHILD) if Instant::now() < deadline => {}
+            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => std::thread::yield_now(),
+            Ok(WaitStatus::StillAlive) => {
                 let seen = process::describe(wrapper.process.pid);
                 return Err(violation("the wrapper stops itself after `stopped`", seen));
             }
-            other => return Err(harness(format_args!("waitid gave {other:?}"))),
+            Ok(other) => return Err(harness(format_args!("waitid gave {other:?}"))),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -44,10 +44,11 @@ pub struct Launch {
     ignored: Vec<i32>,
     blocked: Vec<i32>,
     umask: u32,
-    limits: Vec<(libc::__rlimit_resource_t, u64)>,
+    limits: Vec<(libc::__rlimit_resource_t, u64, u64)>,
     nice: i32,
     grouping: Grouping,
     filter: Option<Vec<libc::sock_filter>>,
+    steps: Vec<fn() -> libc::c_int>,
 }
 
 /// Process group and session of a new process.
@@ -75,6 +76,7 @@ impl Launch {
             nice: 0,
             grouping: Grouping::Group,
             filter: None,
+            steps: Vec::new(),
         }
     }
 
@@ -154,8 +156,22 @@ impl Launch {
     }
 
     /// Starts with this soft and hard limit, such as `RLIMIT_NOFILE` and 16.
-    pub fn limit(mut self, resource: libc::__rlimit_resource_t, value: u64) -> Launch {
-        self.limits.push((resource, value));
+    pub fn limit(self, resource: libc::__rlimit_resource_t, value: u64) -> Launch {
+        self.limits(resource, value, value)
+    }
+
+    /// Starts with this soft and that hard limit.
+    pub fn limits(mut self, resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Launch {
+        self.limits.push((resource, soft, hard));
+        self
+    }
+
+    /// Calls `step` as the last thing before execve(2); a negative result is an error in errno.
+    ///
+    /// # Safety
+    /// It runs in the child of a fork: only what signal-safety(7) allows, and no allocation.
+    pub unsafe fn prepared_by(mut self, step: fn() -> libc::c_int) -> Launch {
+        self.steps.push(step);
         self
     }
 
@@ -253,10 +269,11 @@ struct Prepared {
     ignored: u64,
     blocked: u64,
     umask: u32,
-    limits: Vec<(libc::__rlimit_resource_t, u64)>,
+    limits: Vec<(libc::__rlimit_resource_t, u64, u64)>,
     nice: i32,
     grouping: Grouping,
     filter: Option<Vec<libc::sock_filter>>,
+    steps: Vec<fn() -> libc::c_int>,
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -327,6 +344,7 @@ impl Prepared {
             nice: launch.nice,
             grouping: launch.grouping,
             filter: launch.filter.clone(),
+            steps: launch.steps.clone(),
         })
     }
 
@@ -414,10 +432,10 @@ impl Prepared {
             if self.nice != 0 {
                 check(libc::setpriority(libc::PRIO_PROCESS, 0, self.nice), b'n')?;
             }
-            for (resource, value) in &self.limits {
+            for (resource, soft, hard) in &self.limits {
                 let limit = libc::rlimit {
-                    rlim_cur: *value,
-                    rlim_max: *value,
+                    rlim_cur: *soft,
+                    rlim_max: *hard,
                 };
                 check(libc::setrlimit(*resource, &raw const limit), b'l')?;
             }
@@ -429,6 +447,9 @@ impl Prepared {
                 SIGNAL_SET_SIZE,
             );
             check(status as libc::c_int, b'm')?;
+            for step in &self.steps {
+                check(step(), b'a')?;
+            }
             if let Some(filter) = &mut self.filter {
                 check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), b'f')?;
                 let program = libc::sock_fprog {

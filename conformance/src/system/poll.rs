@@ -14,19 +14,28 @@ pub fn readable_until(socket: &impl AsFd, deadline: Instant) -> Result<bool, Cas
 
 /// Waits until one of `descriptors` can be read (or has ended); false at the deadline.
 pub fn any_readable_until(descriptors: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, CaseError> {
+    Ok(any_until(descriptors, PollFlags::POLLIN, deadline)?)
+}
+
+/// Waits until `socket` can be written (or its peer is gone); false at the deadline.
+pub fn writable_until(socket: &impl AsFd, deadline: Instant) -> nix::Result<bool> {
+    any_until(&[socket.as_fd()], PollFlags::POLLOUT, deadline)
+}
+
+fn any_until(descriptors: &[BorrowedFd<'_>], events: PollFlags, deadline: Instant) -> nix::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // Rounded up, so that the last wait is not a busy one.
         let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         let mut set: Vec<_> = descriptors
             .iter()
-            .map(|descriptor| PollFd::new(*descriptor, PollFlags::POLLIN))
+            .map(|descriptor| PollFd::new(*descriptor, events))
             .collect();
         match poll(&mut set, PollTimeout::from(milliseconds)) {
             Ok(0) if Instant::now() >= deadline => return Ok(false),
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             Ok(_) => return Ok(true),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -119,6 +119,7 @@ struct ShellParams {
     #[serde(default = "by_default")]
     login: bool,
     timeout_ms: Option<u64>,
+    output_limit: Option<usize>,
 }
 
 fn by_default() -> bool {
@@ -175,11 +176,19 @@ impl Shim {
             .ok_or_else(|| RpcError::invalid(format!("unknown session `{id}`")))
     }
 
-    fn server(&self, session: &str, shell: PathBuf, wrapper: PathBuf) -> EscalateServer {
+    fn server(
+        &self,
+        session: &str,
+        shell: PathBuf,
+        wrapper: PathBuf,
+        output_limit: Option<usize>,
+    ) -> EscalateServer {
         let policy = SuitePolicy::new(session, Arc::clone(&self.peer));
         let mut limits = Limits::default();
         limits.child_open_files = self.inherited_open_files;
-        let executor = LocalExecutor::new(StandardStreams::Captured).open_files(self.inherited_open_files);
+        let executor = LocalExecutor::new(StandardStreams::Captured)
+            .open_files(self.inherited_open_files)
+            .output_limit(output_limit);
         EscalateServer::new(shell, wrapper, policy)
             .with_limits(limits)
             .with_executor(executor)
@@ -216,7 +225,7 @@ impl Shim {
 
     fn start(&self, params: StartParams) -> Result<Value, RpcError> {
         let cancel = CancellationToken::new();
-        let server = self.server(&params.session, params.shell, params.wrapper);
+        let server = self.server(&params.session, params.shell, params.wrapper, None);
         let session = server.start_session(&cancel).map_err(RpcError::failed)?;
         let env = session.env().clone();
         let session = Session {
@@ -245,7 +254,7 @@ impl Shim {
 
     async fn exec(&self, params: ShellParams) -> Result<Value, RpcError> {
         let cancel = CancellationToken::new();
-        let server = self.server(&params.session, params.shell, params.wrapper);
+        let server = self.server(&params.session, params.shell, params.wrapper, params.output_limit);
         let session = Session {
             cancel: cancel.clone(),
             open: None,

@@ -59,6 +59,17 @@ pub(crate) fn ppoll(watched: &mut [libc::pollfd]) -> Result<()> {
     unsafe { syscall(libc::SYS_ppoll, [address, watched.len()]) }.map(drop)
 }
 
+/// ppoll(2) for at most `left`, from which the kernel subtracts the time that has passed; false when it is over.
+pub(crate) fn ppoll_within(watched: &mut [libc::pollfd], left: &mut libc::timespec) -> Result<bool> {
+    let arguments = [
+        watched.as_mut_ptr() as usize,
+        watched.len(),
+        std::ptr::from_mut(left) as usize,
+    ];
+    // SAFETY: the kernel writes to as many entries as the slice has, and to one timespec; a null pointer means no mask.
+    unsafe { syscall(libc::SYS_ppoll, arguments) }.map(|ready| ready > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

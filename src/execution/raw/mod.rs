@@ -17,11 +17,13 @@ mod signals;
 mod sockets;
 
 pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
-pub(crate) use descriptors::{clear_close_on_exec, close, close_range, dup3, pollfd, ppoll, read, write};
+pub(crate) use descriptors::{
+    clear_close_on_exec, close, close_range, dup3, pollfd, ppoll, ppoll_within, read, write,
+};
 pub(crate) use files::{fchdir, open, statx, umask};
 pub(crate) use processes::{
-    Strings, become_subreaper, execve, execveat, follow_parent_into_death, kill, raise_priority, set_name,
-    set_open_file_limit, setpgid, setsid, wait4,
+    Strings, be_continued_after_parent, become_subreaper, execve, execveat, follow_parent_into_death, getpid,
+    kill, pidfd_open, raise_priority, set_name, set_open_file_limit, setpgid, setsid, wait4,
 };
 pub(crate) use signals::{exit_instead_of_dumping, reset_all_dispositions, signalfd, unblock_all};
 pub(crate) use sockets::{recv, send};

@@ -108,6 +108,23 @@ pub(crate) fn follow_parent_into_death() -> Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize)
 }
 
+/// prctl(2), PR_SET_PDEATHSIG: this process gets SIGCONT when its parent ends, or the thread of it that made this process.
+pub(crate) fn be_continued_after_parent() -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT as usize)
+}
+
+/// getpid(2)
+pub(crate) fn getpid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { syscall(libc::SYS_getpid, []) }.map_or(0, |pid| pid as i32)
+}
+
+/// pidfd_open(2): close-on-exec, and readable when the process has ended.
+pub(crate) fn pidfd_open(pid: i32) -> Result<RawFd> {
+    // SAFETY: integers.
+    unsafe { syscall(libc::SYS_pidfd_open, [pid as usize, 0]) }.map(|descriptor| descriptor as RawFd)
+}
+
 fn prctl(option: c_int, argument: usize) -> Result<()> {
     // SAFETY: the options above take integers.
     unsafe { syscall(libc::SYS_prctl, [option as usize, argument, 0, 0, 0]) }.map(drop)

@@ -82,7 +82,7 @@ impl Descendants {
 }
 
 /// Sends SIGKILL to every child of this process.
-fn kill_children() {
+pub(super) fn kill_children() {
     let Ok(list) = raw::open(c"/proc/thread-self/children", libc::O_RDONLY | libc::O_CLOEXEC) else {
         return;
     };

@@ -6,12 +6,21 @@ mod tests;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use self::process::SupervisorProcess;
 use super::channel::{HostEnd, Report};
 use super::job::{Spawn, SpawnError};
+use super::procfs::check_proc;
 use super::stacks::Stacks;
 use super::supervisor::Job;
+use super::survivor::{Survivor, descendants};
+
+/// How long [`Tree::end`] waits for the end. The keeper has taken over from a supervisor that doesn't manage before.
+pub(crate) const ENDING_TIME: Duration = Duration::from_secs(3);
+
+/// How often a keeper is continued that the tree may have stopped.
+const WAKING_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A supervised process tree. Dropping it ends the whole tree.
 #[derive(Debug)]
@@ -25,12 +34,13 @@ impl Tree {
     /// Starts a supervisor with its child. Must be called within a tokio runtime; blocks for some ten microseconds.
     ///
     /// # Errors
-    /// When descriptors can't be mapped or no process can be made. What goes wrong later is reported.
+    /// When /proc is another namespace's, descriptors can't be mapped, or no process can be made. What goes wrong later is reported.
     pub(crate) fn spawn(mut spawn: Spawn) -> Result<Self, SpawnError> {
+        check_proc()?;
         let (channel, theirs) = HostEnd::new()?;
         let host = pidfd_of_this_process()?;
         let stacks = Stacks::new()?;
-        let job = Job::build(&mut spawn, &theirs, &host, stacks.child_top())?;
+        let job = Job::build(&mut spawn, &theirs, &host, &stacks)?;
         let supervisor = SupervisorProcess::start(Box::new(job), stacks)?;
         // Only now may the descriptors go: the supervisor has its own table from here on.
         drop(spawn);
@@ -75,12 +85,33 @@ impl Tree {
     /// Ends every process of the tree. [`Self::next_event`] tells when that is done.
     pub(crate) fn kill(&self) {
         self.channel.end();
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.wake();
+        }
     }
 
-    /// Ends the tree and waits until nothing of it is left.
-    pub(crate) async fn end(mut self) {
-        self.kill();
-        while self.next_event().await.is_some() {}
+    /// Ends the tree and waits until nothing of it is left, or for [`ENDING_TIME`]. What is left then is returned; it is
+    /// killed as soon as that is possible.
+    pub(crate) async fn end(mut self) -> Vec<Survivor> {
+        let ended = async {
+            loop {
+                // Again and again, since it may be stopped again and again.
+                self.kill();
+                let event = tokio::time::timeout(WAKING_INTERVAL, self.next_event()).await;
+                if event == Ok(None) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(ENDING_TIME, ended).await.is_ok() {
+            return Vec::new();
+        }
+        let keeper = self.supervisor.as_ref().map(|keeper| keeper.pid.as_raw());
+        let survivors = keeper.map(descendants).unwrap_or_default();
+        for process in &survivors {
+            tracing::error!(%process, "cannot be ended");
+        }
+        survivors
     }
 }
 

@@ -1,6 +1,8 @@
 //! Process trees, with real processes.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -191,23 +193,57 @@ async fn a_tree_that_is_dropped_leaves_no_process() {
     }
 }
 
-#[tokio::test]
-async fn a_complaint_that_is_never_read_does_not_hold_up_the_supervisor() {
-    let (_reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
-    while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
-    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-    let mut tree = Tree::spawn(Spawn {
+/// A failed start that complains to `output` after this prefix.
+fn failed_start(output: OwnedFd, prefix: Vec<u8>) -> Tree {
+    Tree::spawn(Spawn {
         program: Err(StartFailure {
             stage: Stage::Execute,
             errno: Errno::ENOENT,
         }),
-        descriptors: vec![(writer, 2)],
-        error_prefix: b"command: ".to_vec(),
+        descriptors: vec![(output, 2)],
+        error_prefix: prefix,
         ..command(&["/bin/true"])
     })
-    .unwrap();
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_complaint_that_no_reader_takes_does_not_hold_up_the_supervisor() {
+    // Without room, and with some, so that poll(2) finds the pipe writable.
+    for room in [0, 4096] {
+        let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
+        while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
+        nix::unistd::read(&reader, &mut vec![0; room]).unwrap();
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        let other_writer = writer.try_clone().unwrap();
+        let mut tree = failed_start(writer, vec![b'x'; 100_000]);
+        let reported = in_time(tree.next_event()).await;
+        assert!(matches!(reported, Some(Report::Failed(_))), "{reported:?}");
+        assert_eq!(in_time(tree.next_event()).await, None);
+        drop(other_writer);
+    }
+}
+
+#[tokio::test]
+async fn a_complaint_ends_with_the_host_s_order() {
+    let (_reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
+    while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    let start = std::time::Instant::now();
+    let mut tree = failed_start(writer, b"command: ".to_vec());
     tree.kill();
     while in_time(tree.next_event()).await.is_some() {}
+    assert!(start.elapsed() < std::time::Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_complaint_is_read_as_a_line() {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let mut tree = failed_start(writer, b"command: ".to_vec());
+    while in_time(tree.next_event()).await.is_some() {}
+    let mut line = [0; 64];
+    let bytes = nix::unistd::read(&reader, &mut line).unwrap();
+    assert_eq!(&line[..bytes], b"command: No such file or directory\n");
 }
 
 fn is_stopped(pid: Pid) -> bool {
@@ -244,7 +280,7 @@ async fn a_child_dies_with_a_supervisor_that_is_killed() {
     // SAFETY: just made.
     let child = unsafe { OwnedFd::from_raw_fd(i32::try_from(child).unwrap()) };
     kill(supervisor, Signal::SIGKILL).unwrap();
-    assert_eq!(tree.next_event().await, None);
+    while in_time(tree.next_event()).await.is_some() {}
     let mut watched = [nix::poll::PollFd::new(
         child.as_fd(),
         nix::poll::PollFlags::POLLIN,
@@ -311,4 +347,66 @@ async fn failed_starts_leave_no_stacks_behind() {
     }
     // Other tests have stacks, too, but few at once.
     assert!(mappings() < before + 500);
+}
+
+/// A tree whose shell runs `script`, and the pids that it prints, which must be as many.
+async fn printing<const N: usize>(script: &str) -> (Tree, [Pid; N]) {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let mut spawn = command(&["/bin/sh", "-c", script]);
+    spawn.descriptors = vec![(writer, 1)];
+    let mut tree = Tree::spawn(spawn).unwrap();
+    started(&mut tree).await;
+    let lines = BufReader::new(File::from(reader)).lines().take(N);
+    let pids: Vec<Pid> = lines
+        .map(|line| Pid::from_raw(line.unwrap().trim().parse().unwrap()))
+        .collect();
+    (tree, pids.try_into().unwrap())
+}
+
+/// Prints two processes, of which one has a session of its own.
+const TWO: &str = "sleep 600 & echo $!; setsid sleep 600 & echo $!; ";
+/// The keeper's pid, which is the parent of the shell's parent.
+const KEEPER: &str = "$(cut -d' ' -f4 /proc/$PPID/stat)";
+
+fn gone(pids: &[Pid]) {
+    for &pid in pids {
+        while kill(pid, None).is_ok() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_stops_its_supervisor_ends() {
+    for stop in [
+        "kill -STOP $PPID".to_owned(),
+        format!("kill -STOP {KEEPER}"),
+        format!("kill -STOP $PPID {KEEPER}"),
+        "while kill -STOP $PPID; do :; done".to_owned(),
+    ] {
+        let (tree, pids) = printing::<2>(&format!("{TWO}{stop}; wait")).await;
+        assert_eq!(in_time(tree.end()).await, [], "{stop}");
+        gone(&pids);
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
+    for victim in ["$PPID", KEEPER] {
+        let (mut tree, pids) = printing::<2>(&format!("{TWO}kill -KILL {victim}; wait")).await;
+        while in_time(tree.next_event()).await.is_some() {}
+        gone(&pids);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_ended_is_named_in_time() {
+    let (tree, [pid]) = printing::<1>("sleep 600 & echo $!; wait").await;
+    // A zombie stays until its tracer has seen it end, and the tracer is this thread.
+    nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
+    let left = in_time(tree.end()).await;
+    nix::sys::wait::waitpid(pid, None).unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].pid, pid.as_raw());
+    gone(&[pid]);
 }

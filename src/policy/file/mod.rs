@@ -4,9 +4,8 @@
 //! default = "run"                 # run, escalate, deny or prompt; required
 //! [[rule]]
 //! program = "/usr/bin/git"        # an absolute path, a file name, or a glob for either
-//! argv = ["push"]                 # the first arguments after argv[0]
+//! argv_exact = ["-C", "/srv/mirror", "fetch"]
 //! action = "escalate"
-//! keep_env = ["LD_LIBRARY_PATH"]  # or true: variables that load code and may reach the child
 //! [[rule]]
 //! program = "rm"
 //! action = "deny"
@@ -14,17 +13,24 @@
 //! ```
 //!
 //! A matching `deny` always wins; otherwise the first matching rule does. A rule is compared with the path as requested and
-//! with the path without symbolic links.
+//! with the path without symbolic links. `help.txt` describes all keys.
 
+mod environment;
 mod parse;
 mod rule;
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::approval::Approvals;
-use super::{Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
+use super::approval::{Approvals, Outcome};
+use super::environment::taken_out;
+use super::sessions::PerSession;
+use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
 
+use environment::{ChildEnv, is_basic};
 use rule::{Rule, RuleAction};
 
 /// Why a policy file is refused.
@@ -51,11 +57,27 @@ pub enum PolicyFileError {
 }
 
 /// A policy from a file. Rules with the action `prompt` ask an [`Approver`].
-#[derive(Debug)]
 pub struct PolicyFile {
     default: RuleAction,
     rules: Arc<Vec<Rule>>,
     approvals: Approvals,
+    /// What escalated commands get of the server's own environment.
+    basics: Vec<(OsString, OsString)>,
+    notices: Option<Box<Notices>>,
+    /// The rules that have said what they take out.
+    said: PerSession<Mutex<BTreeSet<usize>>>,
+}
+
+type Notices = dyn Fn(&str) + Send + Sync;
+
+impl fmt::Debug for PolicyFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PolicyFile")
+            .field("default", &self.default)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PolicyFile {
@@ -85,7 +107,31 @@ impl PolicyFile {
             default,
             rules: Arc::new(rules),
             approvals: Approvals::new(NoApprover),
+            basics: std::env::vars_os().filter(|(name, _)| is_basic(name)).collect(),
+            notices: None,
+            said: PerSession::default(),
         })
+    }
+
+    /// The manual of policy files.
+    #[must_use]
+    pub fn help() -> &'static str {
+        include_str!("help.txt")
+    }
+
+    /// Passes to `notices` what rules with `say_env` say: one line, once per rule and session.
+    #[must_use]
+    pub fn with_notices(mut self, notices: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.notices = Some(Box::new(notices));
+        self
+    }
+
+    /// Replaces the variables PATH, HOME, TERM, LANG and LC_* that escalated commands get from the server. Default: this
+    /// process's when the policy was read.
+    #[must_use]
+    pub fn with_server_env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        self.basics = env.into_iter().filter(|(name, _)| is_basic(name)).collect();
+        self
     }
 
     /// Asks `approver` where a rule says `prompt`.
@@ -95,53 +141,120 @@ impl PolicyFile {
         self
     }
 
-    /// The action for a request, and the line of the rule; `None` for the default.
-    fn action(rules: &[Rule], default: &RuleAction, request: &PolicyRequest) -> (RuleAction, Option<usize>) {
-        let matching = |rule: &&Rule| rule.matches(request);
+    /// The position of the rule for a request; `None` for the default.
+    fn rule_for(rules: &[Rule], request: &PolicyRequest) -> Option<usize> {
+        let denies = |rule: &Rule| matches!(rule.action, RuleAction::Deny { .. });
         let denied = rules
             .iter()
-            .filter(|rule| matches!(rule.action, RuleAction::Deny { .. }))
-            .find(matching);
-        match denied.or_else(|| rules.iter().find(matching)) {
-            Some(rule) => (rule.action.clone(), Some(rule.line)),
-            None => (default.clone(), None),
+            .position(|rule| denies(rule) && rule.matches(request));
+        denied.or_else(|| rules.iter().position(|rule| rule.matches(request)))
+    }
+
+    fn escalation(&self, env: &ChildEnv, request: &PolicyRequest) -> Decision {
+        Decision::escalate()
+            .with_env(env.of(&request.env, &self.basics))
+            .keeping_env(env.kept())
+    }
+
+    /// Says once what the rule takes out of the environment of what it escalates.
+    fn say(&self, rule: &Rule, request: &PolicyRequest, decision: &Decision) {
+        let Some(notices) = &self.notices else {
+            return;
+        };
+        let names = taken_out(&request.env, &decision.child_env(&request.env));
+        if names.is_empty() {
+            return;
+        }
+        let said = self.said.of(request);
+        let first = said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(rule.line);
+        if first {
+            notices(&format!(
+                "line {} of the policy does not pass on to {}: {} (see `env` in `shell-escalation help-policy`)",
+                rule.line,
+                request.program.display().to_string().escape_debug(),
+                list(&names)
+            ));
         }
     }
 }
 
+/// The first names, and the number of the others. The sandboxed side chose them.
+fn list(names: &[OsString]) -> String {
+    const MOST_NAMED: usize = 20;
+    const LONGEST: usize = 60;
+    let shown = |name: &OsStr| -> String {
+        let text = name.display().to_string();
+        text.escape_debug().take(LONGEST).collect()
+    };
+    let named = names.len().min(MOST_NAMED);
+    let mut text = names[..named]
+        .iter()
+        .map(|name| shown(name))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if named < names.len() {
+        text.push_str(&format!(" and {} more", names.len() - named));
+    }
+    text
+}
+
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
-        let (rules, default, question) = (Arc::clone(&self.rules), self.default.clone(), request.clone());
         // Who can write where may be asked on slow file systems.
-        let (action, line) = if rules.iter().any(Rule::needs_trust) {
-            tokio::task::spawn_blocking(move || Self::action(&rules, &default, &question)).await?
+        let found = if self.rules.iter().any(Rule::needs_trust) {
+            let (rules, question) = (Arc::clone(&self.rules), request.clone());
+            tokio::task::spawn_blocking(move || Self::rule_for(&rules, &question)).await?
         } else {
-            Self::action(&rules, &default, &question)
+            Self::rule_for(&self.rules, request)
         };
-        let decision = match action {
+        let rule = found.and_then(|position| self.rules.get(position));
+        let decision = match rule.map_or(&self.default, |rule| &rule.action) {
             RuleAction::Run => Decision::run(),
-            RuleAction::Escalate { keep_env } => Decision::escalate().keeping_env(keep_env),
-            RuleAction::Deny { reason } => Decision::deny(reason),
-            RuleAction::Prompt { keep_env, reason } => self
-                .approvals
-                .ask(request, reason.as_deref())
-                .await?
-                .keeping_env(keep_env),
+            RuleAction::Escalate { env } => self.escalation(env, request),
+            RuleAction::Deny { reason } => Decision::deny(reason.clone()),
+            RuleAction::Prompt { env, reason } => {
+                let escalation = self.escalation(env, request);
+                // The person is asked about what the command would get.
+                let mut asked = request.clone();
+                asked.env = escalation.child_env(&request.env);
+                match self.approvals.ask(&asked, reason.as_deref()).await? {
+                    Outcome::Approved => escalation,
+                    Outcome::Refused(reason) => Decision::deny(reason),
+                }
+            }
         };
-        Ok(decision.by_rule(line.map_or("default".to_owned(), |line| format!("line {line}"))))
+        if let Some(rule) = rule
+            && rule.say_env
+            && *decision.action() == Action::Escalate
+        {
+            self.say(rule, request, &decision);
+        }
+        Ok(decision.by_rule(rule.map_or("default".to_owned(), |rule| format!("line {}", rule.line))))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Action, KeepEnv};
 
     /// Decides about a program with arguments; the policy is rules in short form.
     async fn decide(policy: &str, program: &str, arguments: &[&str]) -> Decision {
         let policy = PolicyFile::parse(policy).unwrap();
         let mut request = PolicyRequest::new(program);
         request.argv.extend(arguments.iter().map(Into::into));
+        policy.decide(&request).await.unwrap()
+    }
+
+    const ENV: &str = "default = \"run\"\n[[rule]]\nprogram = \"/usr/bin/env\"\naction = \"escalate\"\n";
+
+    /// Decides about `/usr/bin/env` as `change` makes it, by a rule that escalates it, with `more`.
+    async fn decide_as(more: &str, change: impl FnOnce(&mut PolicyRequest)) -> Decision {
+        let policy = PolicyFile::parse(&format!("{ENV}{more}\n")).unwrap();
+        let mut request = PolicyRequest::new("/usr/bin/env");
+        change(&mut request);
         policy.decide(&request).await.unwrap()
     }
 
@@ -198,16 +311,155 @@ mod tests {
                 real.display().to_string()
             )
         };
-        let link = link.to_str().unwrap();
-        assert!(denied(&decide(&rule("deny"), link, &[]).await));
-        assert_eq!(
-            decide(&rule("escalate"), link, &[]).await.action(),
-            &Action::Escalate
-        );
+        assert!(denied(&decide(&rule("deny"), link.to_str().unwrap(), &[]).await));
+        let policy = PolicyFile::parse(&rule("escalate")).unwrap();
+        let mut request = PolicyRequest::new(&link);
+        request.argv = vec!["cat".into()];
+        let decision = policy.decide(&request).await.unwrap();
+        assert_eq!(decision.action(), &Action::Escalate);
     }
 
     #[tokio::test]
-    async fn a_mere_name_escalates_only_what_only_root_can_replace() {
+    async fn a_program_is_escalated_under_its_own_name_only() {
+        // `git-grep -O./evil` would execute ./evil, and the system has a link of that name to /usr/bin/git.
+        let as_name = async |name: &str| decide_as("", |request| request.argv[0] = name.into()).await;
+        assert_eq!(as_name("env").await.action(), &Action::Escalate);
+        assert_eq!(as_name("bin/env").await.action(), &Action::Escalate);
+        for name in ["env-grep", "", "-env", "env/"] {
+            assert_eq!(as_name(name).await.action(), &Action::Run, "{name:?}");
+        }
+        let decision = decide_as("", |request| request.argv.clear()).await;
+        assert_eq!(decision.action(), &Action::Run);
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("env-grep");
+        std::os::unix::fs::symlink("/usr/bin/env", &link).unwrap();
+        let decision = decide(ENV, link.to_str().unwrap(), &[]).await;
+        assert_eq!(decision.action(), &Action::Run);
+    }
+
+    #[tokio::test]
+    async fn exact_arguments_are_all_arguments() {
+        let with = async |arguments: &[&str]| {
+            let exact = "argv_exact = [\"a\", \"b\"]";
+            let decision = decide_as(exact, |request| {
+                request.argv.extend(arguments.iter().map(Into::into));
+            });
+            decision.await.action().clone()
+        };
+        assert_eq!(with(&["a", "b"]).await, Action::Escalate);
+        for other in [&["a"][..], &["a", "b", "c"], &["b", "a"], &[]] {
+            assert_eq!(with(other).await, Action::Run, "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_compared_as_the_kernel_knows_it() {
+        let within = async |pattern: &str, received: &str, real: Option<&str>| {
+            let workdir = format!("workdir = {pattern:?}");
+            let decision = decide_as(&workdir, |request| {
+                request.workdir = received.into();
+                request.canonical_workdir = real.map(Into::into);
+            });
+            decision.await.action() == &Action::Escalate
+        };
+        assert!(within("/srv/a", "/srv/a", Some("/srv/a")).await);
+        assert!(within("/srv/a/", "/link", Some("/srv/a")).await);
+        assert!(!within("/srv/a", "/srv/a", Some("/tmp")).await);
+        assert!(!within("/srv/a", "/srv/a", None).await);
+        assert!(!within("/srv/a", "/srv/a/b", Some("/srv/a/b")).await);
+        assert!(within("/srv/**", "/srv/a/b", Some("/srv/a/b")).await);
+        assert!(!within("/srv/*", "/srv/a/b", Some("/srv/a/b")).await);
+        // What is denied is so by any name of the place.
+        let policy =
+            "default = \"run\"\n[[rule]]\nprogram = \"env\"\nworkdir = \"/srv\"\naction = \"deny\"\n";
+        let policy = PolicyFile::parse(policy).unwrap();
+        for (received, real) in [("/srv", "/tmp"), ("/tmp", "/srv")] {
+            let mut request = PolicyRequest::new("/usr/bin/env");
+            request.workdir = received.into();
+            request.canonical_workdir = Some(real.into());
+            assert!(denied(&policy.decide(&request).await.unwrap()), "{received}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_escalated_command_gets_the_servers_basics_unless_more_is_listed() {
+        let policy = |more: &str| {
+            let own = [("PATH", "/bin"), ("HOME", "/h"), ("SECRET", "s")];
+            PolicyFile::parse(&format!("{ENV}{more}"))
+                .unwrap()
+                .with_server_env(own.map(|(name, value)| (name.into(), value.into())))
+        };
+        let mut request = PolicyRequest::new("/usr/bin/env");
+        let requested = [
+            ("PATH", "/evil"),
+            ("GIT_SSH_COMMAND", "evil"),
+            ("LD_PRELOAD", "x"),
+        ];
+        request.env = requested.map(|(name, value)| (name.into(), value.into())).into();
+        let given = async |more: &str| {
+            let decision = policy(more).decide(&request).await.unwrap();
+            let env = decision.child_env(&request.env);
+            let shown = env
+                .iter()
+                .map(|(name, value)| format!("{}={}", name.display(), value.display()));
+            shown.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(given("").await, "PATH=/bin HOME=/h");
+        assert_eq!(
+            given("env = [\"GIT_*\"]").await,
+            "GIT_SSH_COMMAND=evil PATH=/bin HOME=/h"
+        );
+        assert_eq!(given("env = [\"*\"]").await, "PATH=/evil GIT_SSH_COMMAND=evil");
+        assert_eq!(
+            given("env = [\"LD_PRELOAD\"]").await,
+            "LD_PRELOAD=x PATH=/bin HOME=/h"
+        );
+        assert_eq!(
+            given("env = \"request\"").await,
+            "PATH=/evil GIT_SSH_COMMAND=evil"
+        );
+        assert_eq!(
+            given("env = \"everything\"").await,
+            "PATH=/evil GIT_SSH_COMMAND=evil LD_PRELOAD=x"
+        );
+        let by_default = PolicyFile::parse("default = \"escalate\"").unwrap();
+        let decision = by_default.decide(&request).await.unwrap();
+        assert_eq!(decision.child_env(&request.env), request.env[..2]);
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_out_is_said_once_where_a_rule_asks_for_it() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let policy = |more: &str| {
+            let said = Arc::clone(&said);
+            PolicyFile::parse(&format!("{ENV}{more}"))
+                .unwrap()
+                .with_server_env([])
+                .with_notices(move |line| said.lock().unwrap().push(line.to_owned()))
+        };
+        let mut request = PolicyRequest::new("/usr/bin/env");
+        request.env = (0..30)
+            .map(|number| (format!("V{number:02}").into(), "".into()))
+            .collect();
+        request.env.push(("GIT_SSH_COMMAND".into(), "evil".into()));
+        policy("").decide(&request).await.unwrap();
+        assert!(said.lock().unwrap().is_empty());
+        let says = policy("say_env = true");
+        says.decide(&request).await.unwrap();
+        says.decide(&request).await.unwrap();
+        let said = said.lock().unwrap();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].starts_with(
+                "line 2 of the policy does not pass on to /usr/bin/env: GIT_SSH_COMMAND, V00, V01"
+            ),
+            "{said:?}"
+        );
+        assert!(said[0].contains("V18 and 11 more"), "{said:?}");
+    }
+
+    #[tokio::test]
+    async fn a_rule_escalates_only_what_only_root_can_replace() {
         let folder = tempfile::tempdir().unwrap();
         let writable = folder.path().join("bin");
         std::fs::create_dir(&writable).unwrap();
@@ -217,45 +469,33 @@ mod tests {
         let linked = writable.join("elsewhere");
         std::os::unix::fs::symlink("/usr/bin/env", &linked).unwrap();
         let planted = planted.to_str().unwrap();
-        for program in ["env", "en*", "**/env"] {
-            let policy = |more: &str| {
-                format!("default = \"run\"\n[[rule]]\nprogram = \"{program}\"\naction = \"escalate\"\n{more}")
-            };
-            assert_eq!(
-                decide(&policy(""), "/usr/bin/env", &[]).await.action(),
-                &Action::Escalate,
-                "{program}"
-            );
-            assert_eq!(
-                decide(&policy(""), planted, &[]).await.action(),
-                &Action::Run,
-                "{program}"
-            );
-            let anywhere = decide(&policy("anywhere = true\n"), planted, &[]).await;
-            assert_eq!(anywhere.action(), &Action::Escalate, "{program}");
-            // The link's target is the system's program, whatever the link is called.
-            let behind = decide(&policy(""), linked.to_str().unwrap(), &[]).await;
-            assert_eq!(behind.action(), &Action::Escalate, "{program}");
+        for action in ["escalate", "prompt"] {
+            for program in ["env", "en*", "**/env", planted] {
+                let decide = async |more: &str, path: &str| {
+                    let policy = format!(
+                        "default = \"run\"\n[[rule]]\nprogram = {program:?}\naction = \"{action}\"\n{more}"
+                    );
+                    let policy = PolicyFile::parse(&policy).unwrap();
+                    let mut request = PolicyRequest::new(path);
+                    request.argv = vec!["env".into()];
+                    policy.decide(&request).await.unwrap().rule.unwrap()
+                };
+                assert_eq!(decide("", planted).await, "default", "{program}");
+                assert_eq!(
+                    decide("replaceable = true\n", planted).await,
+                    "line 2",
+                    "{program}"
+                );
+                if program != planted {
+                    assert_eq!(decide("", "/usr/bin/env").await, "line 2", "{program}");
+                    // The link's target is the system's program, whatever the link is called.
+                    assert_eq!(decide("", linked.to_str().unwrap()).await, "line 2", "{program}");
+                }
+            }
         }
-        // A rule that names the directory applies there, as its author intends.
-        let policy = format!("default = \"run\"\n[[rule]]\nprogram = {planted:?}\naction = \"escalate\"\n");
-        assert_eq!(decide(&policy, planted, &[]).await.action(), &Action::Escalate);
-        // A deny rule with a mere name applies everywhere.
+        // A deny rule applies everywhere.
         let policy = "default = \"run\"\n[[rule]]\nprogram = \"env\"\naction = \"deny\"\n";
         assert!(denied(&decide(policy, planted, &[]).await));
-    }
-
-    #[tokio::test]
-    async fn escalations_say_which_variables_they_keep() {
-        let policy = |keep: &str| {
-            format!("default = \"run\"\n[[rule]]\nprogram = \"/bin/cat\"\naction = \"escalate\"\n{keep}\n")
-        };
-        let kept = async |keep: &str| decide(&policy(keep), "/bin/cat", &[]).await.keep_env;
-        assert_eq!(kept("").await, KeepEnv::Nothing);
-        assert_eq!(kept("keep_env = false").await, KeepEnv::Nothing);
-        assert_eq!(kept("keep_env = true").await, KeepEnv::Everything);
-        let names = KeepEnv::Names(["LD_PRELOAD".into()].into());
-        assert_eq!(kept("keep_env = [\"LD_PRELOAD\"]").await, names);
     }
 
     #[tokio::test]

@@ -1,16 +1,15 @@
 //! Parses policy files; every error says where it is and what was expected.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::rule::{ProgramPattern, Rule, RuleAction};
-use crate::policy::KeepEnv;
+use super::environment::{ChildEnv, NamePattern};
+use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
 
 /// Number of a line, starting at 1, and what is wrong there.
 type Complaint = (usize, String);
@@ -28,18 +27,44 @@ struct RawPolicy {
 struct RawRule {
     program: Spanned<String>,
     #[serde(default)]
-    argv: Vec<String>,
+    argv: Option<Vec<String>>,
+    argv_exact: Option<Spanned<Vec<String>>>,
+    workdir: Option<Spanned<String>>,
     action: Spanned<String>,
     reason: Option<Spanned<String>>,
-    anywhere: Option<Spanned<bool>>,
-    keep_env: Option<Spanned<RawKeepEnv>>,
+    env: Option<Spanned<RawEnv>>,
+    say_env: Option<Spanned<bool>>,
+    replaceable: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected true, false, or a list of names")]
-enum RawKeepEnv {
-    All(bool),
-    Names(BTreeSet<String>),
+#[serde(
+    untagged,
+    expecting = "expected a list of variables' names, \"request\" or \"everything\""
+)]
+enum RawEnv {
+    Word(EnvWord),
+    Names(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EnvWord {
+    Request,
+    Everything,
+}
+
+/// What to write instead of a key that existed once.
+fn instead(message: &str) -> Option<&'static str> {
+    if message.starts_with("unknown field `anywhere`") {
+        Some("`anywhere` is now `replaceable`, for every rule that escalates: write `replaceable = true`")
+    } else if message.starts_with("unknown field `keep_env`") {
+        Some(
+            "`keep_env` is now part of `env`: write the names there, `env = [\"LD_LIBRARY_PATH\"]`, or `env = \"everything\"`",
+        )
+    } else {
+        None
+    }
 }
 
 /// The default action and the rules in their order.
@@ -47,7 +72,9 @@ pub(super) fn parse(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
     let file = Text(text);
     let raw: RawPolicy = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
-        (file.line(start), error.message().replace('\n', "; "))
+        let message =
+            instead(error.message()).map_or_else(|| error.message().replace('\n', "; "), str::to_owned);
+        (file.line(start), message)
     })?;
     let Some(default) = raw.default else {
         return Err((
@@ -57,12 +84,14 @@ pub(super) fn parse(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
     };
     let default = match default.get_ref().as_str() {
         "run" => RuleAction::Run,
+        // The default escalates everything, and so trusts everything.
         "escalate" => RuleAction::Escalate {
-            keep_env: KeepEnv::Nothing,
+            env: ChildEnv::Request,
         },
         "deny" => RuleAction::Deny { reason: None },
+        // The question shows all of it.
         "prompt" => RuleAction::Prompt {
-            keep_env: KeepEnv::Nothing,
+            env: ChildEnv::Request,
             reason: None,
         },
         other => return Err(file.complaint(default.span(), unknown_action(other))),
@@ -95,84 +124,125 @@ impl Text<'_> {
         let line = self.line(rule.span().start);
         let rule = rule.into_inner();
         let program = self.program(&rule.program)?;
-        let keep_env = match rule.keep_env.as_ref().map(Spanned::get_ref) {
-            None | Some(RawKeepEnv::All(false)) => KeepEnv::Nothing,
-            Some(RawKeepEnv::All(true)) => KeepEnv::Everything,
-            Some(RawKeepEnv::Names(names)) => KeepEnv::Names(names.iter().map(OsString::from).collect()),
-        };
+        let env = self.environment(rule.env.as_ref())?;
         let reason = rule.reason.as_ref().map(|reason| reason.get_ref().clone());
         let action = match rule.action.get_ref().as_str() {
             "run" => RuleAction::Run,
-            "escalate" => RuleAction::Escalate { keep_env },
+            "escalate" => RuleAction::Escalate { env },
             "deny" => RuleAction::Deny { reason },
-            "prompt" => RuleAction::Prompt { keep_env, reason },
+            "prompt" => RuleAction::Prompt { env, reason },
             other => return Err(self.complaint(rule.action.span(), unknown_action(other))),
         };
         // A key without effect is a misunderstanding, which is dangerous in a policy.
-        let escalates = matches!(action, RuleAction::Escalate { .. } | RuleAction::Prompt { .. });
         if let Some(reason) = &rule.reason
             && !matches!(action, RuleAction::Deny { .. } | RuleAction::Prompt { .. })
         {
             let message = "`reason` has no effect here; it is only for `deny` and `prompt`";
             return Err(self.complaint(reason.span(), message));
         }
-        if let Some(keep_env) = &rule.keep_env
-            && !escalates
-        {
-            let message = "`keep_env` has no effect here; it is only for `escalate` and `prompt`";
-            return Err(self.complaint(keep_env.span(), message));
+        let only_escalating = [
+            ("env", rule.env.as_ref().map(Spanned::span)),
+            ("say_env", rule.say_env.as_ref().map(Spanned::span)),
+            ("replaceable", rule.replaceable.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in only_escalating {
+            if let (Some(span), false) = (span, action.may_escalate()) {
+                let message = format!("`{key}` has no effect here; it is only for `escalate` and `prompt`");
+                return Err(self.complaint(span, message));
+            }
         }
-        if let Some(anywhere) = &rule.anywhere
-            && !(escalates && program.any_folder())
-        {
-            let message = "`anywhere` has no effect here; it is only for `escalate` and `prompt`, \
-                           with a program that is not in a fixed directory";
-            return Err(self.complaint(anywhere.span(), message));
-        }
-        let anywhere = rule.anywhere.is_some_and(Spanned::into_inner);
-        let argv = rule.argv.into_iter().map(OsString::from).collect();
+        let texts = |texts: Vec<String>| texts.into_iter().map(OsString::from).collect();
+        let arguments = match (rule.argv, rule.argv_exact) {
+            (Some(_), Some(exact)) => {
+                let message = "`argv` and `argv_exact` exclude each other: \
+                               `argv` are the first arguments, `argv_exact` all of them";
+                return Err(self.complaint(exact.span(), message));
+            }
+            (None, Some(exact)) => Arguments::Exactly(texts(exact.into_inner())),
+            (first, None) => Arguments::Prefix(texts(first.unwrap_or_default())),
+        };
         Ok(Rule {
             line,
             program,
-            argv,
+            arguments,
+            workdir: rule.workdir.map(|workdir| self.directory(&workdir)).transpose()?,
             action,
-            anywhere,
+            replaceable: rule.replaceable.is_some_and(Spanned::into_inner),
+            say_env: rule.say_env.is_some_and(Spanned::into_inner),
+        })
+    }
+
+    fn environment(&self, env: Option<&Spanned<RawEnv>>) -> Result<ChildEnv, Complaint> {
+        let Some(env) = env else {
+            return Ok(ChildEnv::Listed(Vec::new()));
+        };
+        match env.get_ref() {
+            RawEnv::Word(EnvWord::Request) => Ok(ChildEnv::Request),
+            RawEnv::Word(EnvWord::Everything) => Ok(ChildEnv::Everything),
+            RawEnv::Names(names) => {
+                let patterns: Result<_, _> = names.iter().map(|name| NamePattern::parse(name)).collect();
+                let patterns = patterns.map_err(|error| {
+                    self.complaint(env.span(), format!("env {error}; expected a name or a glob"))
+                })?;
+                Ok(ChildEnv::Listed(patterns))
+            }
+        }
+    }
+
+    fn directory(&self, workdir: &Spanned<String>) -> Result<DirectoryPattern, Complaint> {
+        let text = workdir.get_ref();
+        if !(text.starts_with('/') || text.starts_with("**/")) {
+            let message = format!("workdir `{text}`: expected an absolute path, or a glob for one");
+            return Err(self.complaint(workdir.span(), message));
+        }
+        self.without_dots("workdir", workdir)?;
+        if is_glob(text) {
+            Ok(DirectoryPattern::Glob(self.glob("workdir", workdir)?))
+        } else {
+            // Compared with a path as the kernel knows it, which ends without a slash.
+            Ok(DirectoryPattern::Path(PathBuf::from(text).components().collect()))
+        }
+    }
+
+    fn without_dots(&self, key: &str, path: &Spanned<String>) -> Result<(), Complaint> {
+        let text = path.get_ref();
+        if text.split('/').any(|part| part == "." || part == "..") {
+            let message = format!("{key} `{text}`: expected a path without `.` or `..`");
+            return Err(self.complaint(path.span(), message));
+        }
+        Ok(())
+    }
+
+    fn glob(&self, key: &str, text: &Spanned<String>) -> Result<GlobMatcher, Complaint> {
+        let glob = GlobBuilder::new(text.get_ref())
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build();
+        glob.map(|glob| glob.compile_matcher()).map_err(|error| {
+            let message = format!("{key} `{}`: {}", text.get_ref(), error.kind());
+            self.complaint(text.span(), message)
         })
     }
 
     fn program(&self, program: &Spanned<String>) -> Result<ProgramPattern, Complaint> {
         let text = program.get_ref();
         let expected = "expected an absolute path, a file name, or a glob for either";
-        let is_glob = text.contains(['*', '?', '[', '{']);
         if text.is_empty() || (text.contains('/') && !text.starts_with('/') && !text.starts_with("**/")) {
             return Err(self.complaint(program.span(), format!("program `{text}`: {expected}")));
         }
-        if text.split('/').any(|part| part == "." || part == "..") {
-            let message = format!("program `{text}`: expected a path without `.` or `..`");
-            return Err(self.complaint(program.span(), message));
-        }
-        if !is_glob {
-            return Ok(if text.starts_with('/') {
-                ProgramPattern::Path(PathBuf::from(text))
-            } else {
-                ProgramPattern::Name(OsString::from(text))
-            });
-        }
-        let glob = GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build();
-        let glob = glob
-            .map_err(|error| self.complaint(program.span(), format!("program `{text}`: {}", error.kind())))?;
-        let glob = glob.compile_matcher();
-        Ok(match text.rsplit_once('/') {
-            None => ProgramPattern::NameGlob(glob),
-            Some((folder, _)) => ProgramPattern::PathGlob {
-                glob,
-                fixed_folder: !folder.contains(['*', '?', '[', '{']),
-            },
+        self.without_dots("program", program)?;
+        let in_a_folder = text.contains('/');
+        Ok(match (is_glob(text), in_a_folder) {
+            (false, true) => ProgramPattern::Path(PathBuf::from(text)),
+            (false, false) => ProgramPattern::Name(OsString::from(text)),
+            (true, true) => ProgramPattern::PathGlob(self.glob("program", program)?),
+            (true, false) => ProgramPattern::NameGlob(self.glob("program", program)?),
         })
     }
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{'])
 }
 
 #[cfg(test)]
@@ -200,9 +270,18 @@ mod tests {
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\nargs = []\naction = \"run\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\nargv = \"push\"\naction = \"run\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nreason = \"x\"\n",
-            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"deny\"\nkeep_env = true\n",
-            "default = \"run\"\n[[rule]]\nprogram = \"/bin/git\"\naction = \"escalate\"\nanywhere = true\n",
-            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nkeep_env = \"PATH\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"deny\"\nenv = []\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nsay_env = true\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nreplaceable = false\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = \"PATH\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = [\"A=B\"]\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = [\"A[\"]\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\nargv = []\nargv_exact = []\naction = \"run\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\nworkdir = \"src\"\naction = \"run\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\nworkdir = \"/a/../b\"\naction = \"run\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\nworkdir = \"/a/[b\"\naction = \"run\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nanywhere = true\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nkeep_env = true\n",
             "default = \"run\"\nrules = []\n",
             "default = \"run\"\n[[rule]\n",
         ];
@@ -222,19 +301,14 @@ mod tests {
                 ProgramPattern::Path(_) => "path",
                 ProgramPattern::Name(_) => "name",
                 ProgramPattern::NameGlob(_) => "glob for names",
-                ProgramPattern::PathGlob {
-                    fixed_folder: true, ..
-                } => "glob in a directory",
-                ProgramPattern::PathGlob {
-                    fixed_folder: false, ..
-                } => "glob for directories",
+                ProgramPattern::PathGlob(_) => "glob for paths",
             }
         };
         assert_eq!(kind("/usr/bin/git"), "path");
         assert_eq!(kind("git"), "name");
         assert_eq!(kind("git-*"), "glob for names");
-        assert_eq!(kind("/usr/bin/git-*"), "glob in a directory");
-        assert_eq!(kind("/usr/*/git"), "glob for directories");
-        assert_eq!(kind("**/git"), "glob for directories");
+        assert_eq!(kind("/usr/bin/git-*"), "glob for paths");
+        assert_eq!(kind("/usr/*/git"), "glob for paths");
+        assert_eq!(kind("**/git"), "glob for paths");
     }
 }

@@ -1,12 +1,14 @@
 //! One rule: the requests that it matches, and the action for them.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use globset::GlobMatcher;
 
+use super::environment::ChildEnv;
 use crate::files::Trust;
-use crate::policy::{KeepEnv, PolicyRequest};
+use crate::policy::PolicyRequest;
 
 /// A rule and its position in the file.
 #[derive(Clone, Debug)]
@@ -14,38 +16,72 @@ pub(super) struct Rule {
     /// Number of the rule's first line, starting at 1.
     pub line: usize,
     pub program: ProgramPattern,
-    /// The first arguments after `argv[0]`.
-    pub argv: Vec<OsString>,
+    pub arguments: Arguments,
+    /// Working directory; any, if `None`.
+    pub workdir: Option<DirectoryPattern>,
     pub action: RuleAction,
     /// Escalate even programs that the sandboxed user could replace.
-    pub anywhere: bool,
+    pub replaceable: bool,
+    /// Say what was taken out of an escalated command's environment.
+    pub say_env: bool,
 }
 
 /// What happens to a matching request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum RuleAction {
     Run,
-    Escalate {
-        keep_env: KeepEnv,
-    },
-    Deny {
-        reason: Option<String>,
-    },
-    Prompt {
-        keep_env: KeepEnv,
-        reason: Option<String>,
-    },
+    Escalate { env: ChildEnv },
+    Deny { reason: Option<String> },
+    Prompt { env: ChildEnv, reason: Option<String> },
+}
+
+impl RuleAction {
+    /// Whether a matching request may be executed outside.
+    pub(super) fn may_escalate(&self) -> bool {
+        matches!(self, Self::Escalate { .. } | Self::Prompt { .. })
+    }
+}
+
+/// The arguments after `argv[0]`.
+#[derive(Clone, Debug)]
+pub(super) enum Arguments {
+    /// They begin with these.
+    Prefix(Vec<OsString>),
+    /// These and no others.
+    Exactly(Vec<OsString>),
+}
+
+impl Arguments {
+    fn match_those_of(&self, request: &PolicyRequest) -> bool {
+        let arguments = request.argv.get(1..).unwrap_or_default();
+        match self {
+            Self::Prefix(first) => arguments.starts_with(first),
+            Self::Exactly(all) => arguments == all,
+        }
+    }
+}
+
+/// How a rule names working directories.
+#[derive(Clone, Debug)]
+pub(super) enum DirectoryPattern {
+    Path(PathBuf),
+    Glob(GlobMatcher),
+}
+
+impl DirectoryPattern {
+    fn matches(&self, path: &Path) -> bool {
+        match self {
+            Self::Path(own) => path == own,
+            Self::Glob(glob) => glob.is_match(path),
+        }
+    }
 }
 
 /// How a rule names programs.
 #[derive(Clone, Debug)]
 pub(super) enum ProgramPattern {
     Path(PathBuf),
-    PathGlob {
-        glob: GlobMatcher,
-        /// The directory is given without wildcards.
-        fixed_folder: bool,
-    },
+    PathGlob(GlobMatcher),
     Name(OsString),
     NameGlob(GlobMatcher),
 }
@@ -55,44 +91,74 @@ impl ProgramPattern {
         let name = || path.file_name().unwrap_or(OsStr::new(""));
         match self {
             Self::Path(program) => path == program,
-            Self::PathGlob { glob, .. } => glob.is_match(path),
+            Self::PathGlob(glob) => glob.is_match(path),
             Self::Name(program) => name() == program,
             Self::NameGlob(glob) => glob.is_match(name()),
-        }
-    }
-
-    /// Whether the pattern matches programs in more than one directory.
-    pub(super) fn any_folder(&self) -> bool {
-        match self {
-            Self::Path(_) => false,
-            Self::PathGlob { fixed_folder, .. } => !fixed_folder,
-            Self::Name(_) | Self::NameGlob(_) => true,
         }
     }
 }
 
 impl Rule {
-    /// Whether the rule may escalate programs in directories that it does not name, so that it matters who can write there.
+    /// Whether it matters to the rule who can write where: it escalates only what no one but root can replace.
     pub(super) fn needs_trust(&self) -> bool {
-        let gives = matches!(
-            self.action,
-            RuleAction::Escalate { .. } | RuleAction::Prompt { .. }
-        );
-        gives && self.program.any_folder() && !self.anywhere
+        self.action.may_escalate() && !self.replaceable
     }
 
     pub(super) fn matches(&self, request: &PolicyRequest) -> bool {
-        let arguments = request.argv.get(1..).unwrap_or_default();
-        if !arguments.starts_with(&self.argv) {
+        if !self.arguments.match_those_of(request) || !self.applies_in(request) {
             return false;
         }
         let real = request.canonical.as_deref();
-        let trusts =
-            |others_can: fn(Trust) -> bool| !self.needs_trust() || !others_can(request.judgement.trust());
-        if real.is_some_and(|real| self.program.matches(real)) && trusts(Trust::others_can_replace) {
+        if real.is_some_and(|real| self.names(real, request))
+            && self.trusts(request, Trust::others_can_replace)
+        {
             return true;
         }
-        // If it is the requested path that matches, everything on the way to its target must be trusted, too.
-        self.program.matches(&request.program) && trusts(Trust::others_can_redirect)
+        // If the requested path matches, everything on the way to its target must be trusted, too.
+        self.names(&request.program, request) && self.trusts(request, Trust::others_can_redirect)
     }
+
+    /// Whether the rule is about the program at `path`. To escalate it, `argv[0]` must be its name as well: programs of many
+    /// names choose by it what they do (`/usr/bin/git` as `git-grep`).
+    fn names(&self, path: &Path, request: &PolicyRequest) -> bool {
+        let name = request
+            .argv
+            .first()
+            .map_or(OsStr::new(""), |first| base_name(first));
+        self.program.matches(path) && (!self.action.may_escalate() || path.file_name() == Some(name))
+    }
+
+    /// Whether the rule is about the request's working directory. What may be escalated is so by where the command will in
+    /// fact be executed; what is denied, is so by any name of the place.
+    fn applies_in(&self, request: &PolicyRequest) -> bool {
+        let Some(pattern) = &self.workdir else {
+            return true;
+        };
+        let real = request.canonical_workdir.as_deref();
+        real.is_some_and(|real| pattern.matches(real))
+            || (matches!(self.action, RuleAction::Deny { .. }) && pattern.matches(&request.workdir))
+    }
+
+    fn trusts(&self, request: &PolicyRequest, others_can: fn(Trust) -> bool) -> bool {
+        let doubtful = self.needs_trust() && others_can(request.judgement.trust());
+        if doubtful {
+            tracing::info!(
+                line = self.line,
+                program = ?request.program,
+                "this rule does not apply: a user other than root could replace the program, and the rule does not say \
+                 `replaceable = true`"
+            );
+        }
+        !doubtful
+    }
+}
+
+/// What follows the last slash.
+fn base_name(text: &OsStr) -> &OsStr {
+    let bytes = text.as_bytes();
+    let start = bytes
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(0, |slash| slash + 1);
+    OsStr::from_bytes(&bytes[start..])
 }

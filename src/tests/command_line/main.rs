@@ -3,5 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approval;
+mod audit;
+mod hostile;
 mod run;
 mod terminal;

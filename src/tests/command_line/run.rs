@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::support::chain;
 use super::support::processes::gone_within;
 
-fn program() -> Command {
+pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
     command
         .env_remove("SHELL_ESCALATION_SHELL")
@@ -22,7 +22,7 @@ fn program() -> Command {
 }
 
 /// `run` with a policy and a shell that hands lines to the wrapper.
-fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
+pub fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
     let file = folder.path().join("policy.toml");
     std::fs::write(&file, policy).unwrap();
     let mut run = program();
@@ -124,7 +124,7 @@ fn the_policy_file_decides() {
 }
 
 #[test]
-fn the_audit_log_has_one_line_per_request() {
+fn the_audit_log_has_two_lines_per_escalated_command() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("audit");
     let mut run = run(
@@ -147,13 +147,17 @@ fn the_audit_log_has_one_line_per_request() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0]["program"], "/bin/sh");
-    assert_eq!(lines[0]["decision"], "escalate");
-    assert_eq!(lines[0]["rule"], "default");
-    assert_eq!(lines[0]["result"], serde_json::json!({"exit_code": 3}));
-    assert!(lines[0]["peer"].is_u64() && lines[0]["error"].is_null());
-    assert_eq!(lines[1]["argv"], serde_json::json!(["echo", "hi"]));
+    let events: Vec<&serde_json::Value> = lines.iter().map(|line| &line["event"]).collect();
+    assert_eq!(events, ["start", "end", "start", "end"]);
+    assert!(lines[0]["result"].is_null());
+    assert_eq!(lines[1]["program"], "/bin/sh");
+    let canonical = std::fs::canonicalize("/bin/sh").unwrap();
+    assert_eq!(lines[1]["canonical"], canonical.to_str().unwrap());
+    assert_eq!(lines[1]["decision"], "escalate");
+    assert_eq!(lines[1]["rule"], "default");
+    assert_eq!(lines[1]["result"], serde_json::json!({"exit_code": 3}));
+    assert!(lines[1]["peer"].is_u64() && lines[1]["error"].is_null());
+    assert_eq!(lines[3]["argv"], serde_json::json!(["echo", "hi"]));
 }
 
 #[test]
@@ -286,4 +290,20 @@ fn errors_say_what_happened_and_what_to_do() {
         )
     };
     insta::assert_snapshot!(cases.map(shown).concat());
+}
+
+#[test]
+fn a_proc_of_another_pid_namespace_is_noticed_before_anything_is_started() {
+    // A namespace of its own, but the /proc of this one.
+    let run = stock("echo ran");
+    let mut outside = Command::new("unshare");
+    outside.args(["--user", "--map-root-user", "--pid", "--fork"]);
+    outside.arg(run.get_program()).args(run.get_args());
+    let output = outside.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("/proc belongs to another pid namespace"),
+        "{errors}"
+    );
+    assert_eq!((output.stdout, output.status.success()), (Vec::new(), false));
 }

@@ -13,13 +13,30 @@ use super::support::processes::gone_within;
 const PATIENCE: Option<u64> = Some(20_000);
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
 
-fn prompt_policy(folder: &tempfile::TempDir) -> PathBuf {
+pub fn prompt_policy(folder: &tempfile::TempDir) -> PathBuf {
     let policy = folder.path().join("policy.toml");
     std::fs::write(&policy, "default = \"prompt\"\n").unwrap();
     policy
 }
 
-fn prompting(folder: &tempfile::TempDir, command: &str) -> PtySession {
+/// Waits for a question, to its end; the word that approves it.
+pub fn word(terminal: &mut PtySession) -> String {
+    let (_, found) = terminal.exp_regex("type [a-z]{6} ").unwrap();
+    terminal.exp_string("in this session): ").unwrap();
+    found["type ".len()..].trim_end().to_owned()
+}
+
+/// Waits for a question and answers it.
+fn answer(terminal: &mut PtySession, answer: impl FnOnce(&str) -> String) {
+    let word = word(terminal);
+    terminal.send_line(&answer(&word)).unwrap();
+}
+
+fn yes(word: &str) -> String {
+    word.to_owned()
+}
+
+pub fn prompting(folder: &tempfile::TempDir, command: &str) -> PtySession {
     let policy = prompt_policy(folder);
     let mut run = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
     run.args(["run", "--no-login", "--policy"]).arg(policy);
@@ -40,18 +57,14 @@ fn a_person_is_asked_and_answers() {
     terminal.exp_string("arguments   echo \"first one\"").unwrap();
     terminal.exp_string("changed ADDED=2").unwrap();
     terminal.exp_string("added   NEW=3").unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
-    terminal.send_line("perhaps").unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
-    terminal.send_line("y").unwrap();
+    answer(&mut terminal, |_| "yes".to_owned());
+    answer(&mut terminal, yes);
     terminal.exp_string("first one\r\n").unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
-    terminal.send_line("a").unwrap();
+    answer(&mut terminal, |word| format!("{word} always"));
     terminal.exp_string("second\r\n").unwrap();
     terminal.exp_string("second\r\n").unwrap();
     terminal.exp_string("arguments   echo third").unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
-    terminal.send_line("n").unwrap();
+    answer(&mut terminal, |_| "no".to_owned());
     terminal.exp_string("Execution denied: not approved").unwrap();
     terminal.exp_eof().unwrap();
 }
@@ -61,7 +74,7 @@ fn interactive() -> PtySession {
     interactive_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")), RUN)
 }
 
-fn interactive_by(mut shell: Command, policy: &str) -> PtySession {
+pub fn interactive_by(mut shell: Command, policy: &str) -> PtySession {
     shell.args([
         "shell",
         "--policy",
@@ -128,12 +141,11 @@ fn a_question_borrows_the_terminal_of_an_interactive_shell() {
     let ask = r#""$EXEC_WRAPPER" /bin/echo echo out""side"#;
     // Each command is a job with a process group of its own, which has the terminal until the question.
     terminal.send_line(ask).unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
-    terminal.send_line("y").unwrap();
+    answer(&mut terminal, yes);
     terminal.exp_string("outside\r\n").unwrap();
     terminal.exp_string("ready> ").unwrap();
     terminal.send_line(ask).unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
+    word(&mut terminal);
     terminal.send_control('c').unwrap();
     terminal.exp_string("ready> ").unwrap();
     terminal.send_line("echo $((128+2))-$?").unwrap();
@@ -143,8 +155,7 @@ fn a_question_borrows_the_terminal_of_an_interactive_shell() {
     terminal
         .send_line(&format!("sh -c '{ask}; read -r line; echo read:$line'"))
         .unwrap();
-    terminal.exp_string("[a]lways in this session: ").unwrap();
-    terminal.send_line("y").unwrap();
+    answer(&mut terminal, yes);
     terminal.exp_string("outside\r\n").unwrap();
     terminal.send_line("words").unwrap();
     terminal.exp_string("read:words\r\n").unwrap();

@@ -84,6 +84,37 @@ async fn always_is_for_the_same_program_with_the_same_arguments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn always_is_neither_for_another_environment_nor_for_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let tool = folder.path().join("tool");
+    chain::script(&tool, "#!/bin/sh\necho first\n");
+    let tool = tool.display();
+    let lines = format!(
+        "{tool} tool\n{tool} tool\n:export EVIL=1\n{tool} tool\n\
+         :unset EVIL; printf '#!/bin/sh\\necho other\\n' > {tool}\n{tool} tool"
+    );
+    let no = |reason: &str| Approval::No {
+        reason: Some(reason.to_owned()),
+    };
+    let result = exec(&lines, None, async |mut questions| {
+        questions.recv().await.unwrap().send(Approval::Always).unwrap();
+        questions
+            .recv()
+            .await
+            .unwrap()
+            .send(no("another environment"))
+            .unwrap();
+        questions.recv().await.unwrap().send(no("another file")).unwrap();
+    })
+    .await;
+    assert_eq!(output(&result), "first\nfirst\n");
+    assert_eq!(
+        String::from_utf8_lossy(&result.stderr),
+        "Execution denied: another environment\nExecution denied: another file\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn time_spent_on_approval_does_not_count() {
     let limit = Duration::from_millis(400);
     // Two overlapping approvals: the clock is stopped from the first question to the last answer.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Always;
 use super::support::chain::{self, script};
-use super::support::processes::gone_within;
+use super::support::processes::{eventually, gone_within};
 
 fn server() -> EscalateServer {
     EscalateServer::new("/bin/sh", "/no/wrapper", Always::new(Decision::run()))
@@ -184,4 +184,54 @@ async fn the_executor_has_the_last_word() {
     let result = server.exec(params, &CancellationToken::new()).await.unwrap();
     assert_eq!(result.stdout, b"<a><b>");
     assert_ne!(result.exit_code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_may_be_bounded() {
+    let server = server().with_executor(LocalExecutor::default().output_limit(Some(100_000)));
+    let exec = async |text: &str| server.exec(command(text), &CancellationToken::new()).await;
+    let within = exec("head -c 100000 /dev/zero; head -c 100000 /dev/zero >&2")
+        .await
+        .unwrap();
+    assert_eq!((within.stdout.len(), within.stderr.len()), (100_000, 100_000));
+    for stream in ["1", "2"] {
+        // It never ends by itself.
+        let error = exec(&format!("exec cat /dev/zero >&{stream}")).await.unwrap_err();
+        let name = if stream == "1" { "output" } else { "error" };
+        let expected = format!("the command wrote more than 100000 bytes to standard {name}");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_answers_and_names_what_cannot_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pid");
+    let mut params = command(&format!(
+        "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait",
+        path.display()
+    ));
+    params.timeout = Some(Duration::from_secs(2));
+    let (answered, over) = std::sync::mpsc::channel::<()>();
+    // A zombie stays until its tracer, a thread, has seen it end.
+    let tracer = std::thread::spawn(move || {
+        let mut text = String::new();
+        eventually("the command runs", || {
+            text = std::fs::read_to_string(&path).unwrap_or_default();
+            !text.is_empty()
+        });
+        let pid = nix::unistd::Pid::from_raw(text.trim().parse().unwrap());
+        nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
+        over.recv().unwrap();
+        nix::sys::wait::waitpid(pid, None).unwrap();
+        pid.as_raw()
+    });
+    let start = Instant::now();
+    let result = exec(params).await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    answered.send(()).unwrap();
+    let pid = tracer.join().unwrap();
+    let survivors: Vec<i32> = result.survivors.iter().map(|process| process.pid).collect();
+    assert_eq!((result.timed_out, survivors), (true, vec![pid]));
+    assert!(gone_within(pid, Duration::from_secs(10)));
 }

@@ -38,6 +38,35 @@ async fn the_three_answers_are_on_the_wire() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_sees_where_the_command_will_be_executed() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().canonicalize().unwrap().join("real");
+    let link = folder.path().join("link");
+    std::fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let policy = Always::new(Decision::run());
+    let asked = policy.asked.clone();
+    let fixture = start(policy);
+    let workdirs = [link.clone(), real.clone(), folder.path().join("nothing")];
+    blocking(move || {
+        for workdir in workdirs {
+            let mut stream = fixture.client.connect();
+            stream.send(
+                &json!({"file": "/bin/true", "argv": ["true"], "workdir": workdir, "env": {}, "umask": 0o27}),
+            );
+            stream.receive();
+        }
+    })
+    .await;
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked[0].workdir, link);
+    assert_eq!(asked[0].canonical_workdir.as_ref(), Some(&real));
+    assert_eq!(asked[1].canonical_workdir.as_ref(), Some(&real));
+    assert_eq!(asked[2].canonical_workdir, None);
+    assert_eq!(asked[0].umask, Some(0o27));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_policy_sees_the_whole_request() {
     let policy = Always::new(Decision::run());
     let asked = policy.asked.clone();

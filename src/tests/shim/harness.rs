@@ -32,6 +32,14 @@ impl Shim {
         Self::start_by(shell)
     }
 
+    /// A shim with this limit of open files.
+    pub fn start_with_at_most_open_files(hard: u64) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let script = format!("ulimit -n {hard} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_shell-escalation")]);
+        Self::start_by(shell)
+    }
+
     fn start_by(mut command: Command) -> Self {
         let mut child = command
             .args(["--log", "error", "shim"])

@@ -32,6 +32,8 @@ pub const CASES: Table = Table::of(Role::Shell, &[
     case("shell.contexts/prompt-commands", prompt_commands),
     case("shell.contexts/not-found-handler", not_found_handler),
     case("shell.contexts/script-file-stdin-c", script_file_stdin_c),
+    case("shell.contexts/posix-mode", posix_mode).since("0.2.0"),
+    case("shell.contexts/called-as-sh", called_as_sh).since("0.2.0"),
 ]);
 
 /// Runs a script of commands that do nothing and succeed, and demands exactly these calls, in any order.
@@ -372,4 +374,54 @@ fn script_file_stdin_c(context: &mut Context) -> Verdict {
         .start(launch)?
         .finish()?
         .expect_output("one\nthis is\nits input\n")
+}
+
+/// One of each kind of process that POSIX has.
+const POSIX_LINES: &str = "a; ( b ); x=$(c)\nd | e\nf &\nwait\ncommand g\neval h\nexec i";
+
+/// The file names of [`POSIX_LINES`].
+const POSIX_NAMES: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+
+/// POSIX mode, however it is switched on, and zsh's emulation of sh.
+fn posix_mode(context: &mut Context) -> Verdict {
+    commands(context, &POSIX_NAMES)?;
+    let dialect = Dialect::of(context);
+    let switch = match dialect {
+        Dialect::Bash => "set -o posix",
+        Dialect::Zsh => "emulate sh",
+        Dialect::Other => return Err(no_such_syntax("a POSIX mode to switch to")),
+    };
+    let switched = format!("{switch}\n{POSIX_LINES}");
+    let expect_wrapped = |shell: &RecordedShell<'_>, options: &[&str], script: &str| -> Verdict {
+        context.transcript.note(format_args!("{options:?} -c {script:?}"));
+        let options = options.iter().chain(dialect.plain_options()).copied();
+        let launch = shell.launch(options.chain(["-c", script]))?;
+        shell.start(launch)?.finish()?.expect_output("")?;
+        shell.expect_calls_in_any_order(&POSIX_NAMES)
+    };
+    expect_wrapped(&RecordedShell::new(context)?, &[], &switched)?;
+    if dialect == Dialect::Bash {
+        expect_wrapped(&RecordedShell::new(context)?, &["--posix"], POSIX_LINES)?;
+        let mut shell = RecordedShell::new(context)?;
+        shell.set_variable("POSIXLY_CORRECT", Some("1".as_ref()));
+        expect_wrapped(&shell, &[], POSIX_LINES)?;
+    } else {
+        expect_wrapped(&RecordedShell::new(context)?, &["--emulate", "sh"], POSIX_LINES)?;
+    }
+    Ok(())
+}
+
+/// A shell whose `argv[0]` is `sh`, or a path that ends so.
+fn called_as_sh(context: &mut Context) -> Verdict {
+    commands(context, &POSIX_NAMES)?;
+    for name in ["sh", "/bin/sh"] {
+        context
+            .transcript
+            .note(format_args!("argv[0] is {name:?}, -c {POSIX_LINES:?}"));
+        let shell = RecordedShell::new(context)?;
+        let launch = shell.launch::<&str>([])?.arguments([name, "-c", POSIX_LINES]);
+        shell.start(launch)?.finish()?.expect_output("")?;
+        shell.expect_calls_in_any_order(&POSIX_NAMES)?;
+    }
+    Ok(())
 }

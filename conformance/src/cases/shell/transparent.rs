@@ -128,7 +128,7 @@ impl<'a> Comparison<'a> {
         let stock = self.run(script, "the stock shell", |shell, arguments| {
             shell.launch_stock(arguments)
         })?;
-        if self.context.implementations.stock_shell.is_some() {
+        if self.context.settings.implementations.stock_shell.is_some() {
             self.compare_off(script, &stock)?;
         }
         let wrapped = self.run(

@@ -1,4 +1,5 @@
-//! wrapper.fail-closed: on any failure, 126 and one line on standard error, at once, and nothing executed.
+//! wrapper.fail-closed: on any failure nothing is executed, at once; 126 and one line on standard error are cases of their
+//! own, so that the others say what is worse than a number.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,20 +11,25 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
+use crate::cases::wrapper::sandbox::in_sandbox;
+use crate::peer::finished::Finished;
 use crate::peer::program::Program;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, frame};
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{
-    each_decision_fails, each_result_fails, fails_by, fails_without_request, with_debug_variables,
+    any_call, each_decision_fails, each_result_fails, fails_by, fails_without_request, with_debug_variables,
 };
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
+use crate::transcript::shown;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.fail-closed/status", status_is_126),
+    case("wrapper.fail-closed/one-line", one_line),
     case("wrapper.fail-closed/variable-missing", variable_missing),
     case("wrapper.fail-closed/variable-no-number", variable_no_number),
     case("wrapper.fail-closed/descriptor-closed", descriptor_closed),
@@ -44,6 +50,101 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.fail-closed/sigpipe-of-every-disposition", sigpipe_of_every_disposition),
 ]);
 
+/// Replies after which a wrapper fails closed, none for the end of file.
+const BAD_DECISIONS: [Option<&[u8]>; 5] = [
+    None,
+    Some(b"{"),
+    Some(b"{}"),
+    Some(br#"{"action":"Sudo"}"#),
+    Some(br#"{"action":7}"#),
+];
+
+/// How a wrapper ends for each kind of failure, with what failed.
+fn failures(context: &Context) -> Result<Vec<(String, Finished)>, CaseError> {
+    let mut ends = Vec::new();
+    let mut before_a_request = |what: &str, call: WrapperCall<'_>| -> Verdict {
+        ends.push((what.to_owned(), call.start()?.finish()?));
+        Ok(())
+    };
+    let variable = "CODEX_ESCALATE_SOCKET";
+    before_a_request(
+        "no CODEX_ESCALATE_SOCKET",
+        any_call(context)?.without_variable(variable),
+    )?;
+    for value in ["", "x", "-1", "20x"] {
+        let what = format!("CODEX_ESCALATE_SOCKET {value:?}");
+        before_a_request(&what, any_call(context)?.variable(variable, value))?;
+    }
+    before_a_request("a closed descriptor", any_call(context)?.client_end(None))?;
+    let file: OwnedFd = File::open("/dev/null")?.into();
+    before_a_request("a file for the socket", any_call(context)?.client_end(Some(file)))?;
+    let (server_end, client_end) = UnixDatagram::pair()?;
+    drop(server_end);
+    before_a_request("no peer", any_call(context)?.client_end(Some(client_end.into())))?;
+    for sandboxed in [false, true] {
+        for payload in BAD_DECISIONS {
+            let call = any_call(context)?;
+            let mut wrapper = if sandboxed {
+                call.launched(in_sandbox)
+            } else {
+                call
+            }
+            .start()?;
+            let (mut stream, _) = wrapper.request()?;
+            if let Some(payload) = payload {
+                stream.frames.send(payload, &[])?;
+            }
+            drop(stream);
+            let reply = payload.map_or("the end of file".to_owned(), shown);
+            let place = if sandboxed { ", in a sandbox" } else { "" };
+            ends.push((format!("{reply} for a decision{place}"), wrapper.finish()?));
+        }
+    }
+    for payload in [None, Some(&b"{}"[..]), Some(br#"{"exit_code":"0"}"#)] {
+        let mut wrapper = any_call(context)?.start()?;
+        let (mut stream, _) = wrapper.request()?;
+        drop(stream.escalate()?);
+        if let Some(payload) = payload {
+            stream.frames.send(payload, &[])?;
+        }
+        drop(stream);
+        let reply = payload.map_or("the end of file".to_owned(), shown);
+        ends.push((format!("{reply} for a result"), wrapper.finish()?));
+    }
+    Ok(ends)
+}
+
+/// Each kind of failure has the status 126, also where standard error is closed.
+fn status_is_126(context: &mut Context) -> Verdict {
+    let mut ends = failures(context)?;
+    for with_variable in [true, false] {
+        let mut call = any_call(context)?
+            .launched(|launch| launch.closed(2))
+            .client_end(None);
+        if !with_variable {
+            call = call.without_variable("CODEX_ESCALATE_SOCKET");
+        }
+        ends.push(("standard error closed".to_owned(), call.start()?.finish()?));
+    }
+    let status =
+        |(what, finished): &(String, Finished)| expect::with_input(what, finished.expect_status(126));
+    expect::all(ends.iter().map(status))
+}
+
+/// Each kind of failure says in one line what went wrong; for the variable the line names it.
+fn one_line(context: &mut Context) -> Verdict {
+    let ends = failures(context)?;
+    expect::all(ends.iter().map(|(what, finished)| {
+        let one_line = expect::with_input(what, finished.expect_one_line());
+        let variable = "CODEX_ESCALATE_SOCKET";
+        if what.contains(variable) {
+            let named = expect::contains("standard error", &finished.error_text(), variable);
+            return expect::all([one_line, named]);
+        }
+        one_line
+    }))
+}
+
 /// Without CODEX_ESCALATE_SOCKET.
 fn variable_missing(context: &mut Context) -> Verdict {
     fails_without_request(context, |call| call.without_variable("CODEX_ESCALATE_SOCKET"))
@@ -62,7 +163,8 @@ fn variable_no_number(context: &mut Context) -> Verdict {
         "4294967316",
         "socket",
     ] {
-        fails_without_request(context, |call| call.variable("CODEX_ESCALATE_SOCKET", value))?;
+        let verdict = fails_without_request(context, |call| call.variable("CODEX_ESCALATE_SOCKET", value));
+        expect::with_input(format_args!("the value {value:?}"), verdict)?;
     }
     Ok(())
 }
@@ -78,7 +180,7 @@ fn handshake_ignored(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
     drop(wrapper.handshake()?);
-    wrapper.finish()?.expect_failed_closed()?;
+    wrapper.finish()?.expect_refused()?;
     program.expect_not_started()
 }
 
@@ -168,11 +270,13 @@ fn variable_nearly_a_number(context: &mut Context) -> Verdict {
         let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
         let call = WrapperCall::new(context, &program.path, ["program"])?;
         let mut wrapper = call.variable("CODEX_ESCALATE_SOCKET", &value).start()?;
-        let finished = wrapper.finish()?;
-        finished.expect_failed_closed()?;
-        expect::contains("standard error", &finished.error_text(), "CODEX_ESCALATE_SOCKET")?;
-        wrapper.expect_no_handshake()?;
-        program.expect_not_started()?;
+        let finished = wrapper.finish();
+        let verdict = expect::all([
+            program.expect_not_started(),
+            wrapper.expect_no_handshake(),
+            finished.and_then(|finished| finished.expect_refused()),
+        ]);
+        expect::with_input(format_args!("the value {value:?}"), verdict)?;
     }
     Ok(())
 }
@@ -286,36 +390,32 @@ fn one_line_under_debug_variables(context: &mut Context) -> Verdict {
             stream.frames.send(b"{", &[])?;
         }
         drop(stream);
-        wrapper.finish()?.expect_failed_closed()?;
+        wrapper.finish()?.expect_one_line()?;
     }
-    fails_without_request(context, |call| {
-        with_debug_variables(call).without_variable("CODEX_ESCALATE_SOCKET")
-    })?;
+    let call = WrapperCall::new(context, &program.path, ["program"])?;
+    let call = with_debug_variables(call).without_variable("CODEX_ESCALATE_SOCKET");
+    call.start()?.finish()?.expect_one_line()?;
     program.expect_not_started()
 }
 
-/// With standard error closed: 126 all the same, and standard output stays empty.
+/// With standard error closed it refuses all the same, and standard output stays empty.
 fn standard_error_closed(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let call = WrapperCall::new(context, &program.path, ["program"])?;
     let mut wrapper = call.launched(|launch| launch.closed(2)).start()?;
     drop(wrapper.handshake()?);
-    let finished = wrapper.finish()?;
-    finished.expect_status(126)?;
-    finished.expect_no_output()?;
+    wrapper.finish()?.expect_refused()?;
     let call = WrapperCall::new(context, &program.path, ["program"])?;
     let mut wrapper = call
         .launched(|launch| launch.closed(2))
         .client_end(None)
         .without_variable("CODEX_ESCALATE_SOCKET")
         .start()?;
-    let finished = wrapper.finish()?;
-    finished.expect_status(126)?;
-    finished.expect_no_output()?;
+    wrapper.finish()?.expect_refused()?;
     program.expect_not_started()
 }
 
-/// Standard error is a pipe without a reader, and SIGPIPE is ignored: the status is the usual one. (Where SIGPIPE is
+/// Standard error is a pipe without a reader, and SIGPIPE is ignored: it denies and refuses as usual. (Where SIGPIPE is
 /// not ignored it may end the wrapper, as it ends any program.)
 fn standard_error_broken(context: &mut Context) -> Verdict {
     let program = Program::new(context, "program", [])?;
@@ -326,14 +426,13 @@ fn standard_error_broken(context: &mut Context) -> Verdict {
             .launched(|launch| launch.descriptor(2, writer).ignoring(libc::SIGPIPE));
         let mut wrapper = call.start()?;
         let (mut stream, _) = wrapper.request()?;
-        let status = if deny {
+        if deny {
             stream.deny(Some("nowhere to go"))?;
-            1
+            wrapper.finish()?.expect_status(1)?;
         } else {
             drop(stream);
-            126
-        };
-        wrapper.finish()?.expect_status(status)?;
+            wrapper.finish()?.expect_refused()?;
+        }
     }
     program.expect_not_started()
 }
@@ -363,7 +462,7 @@ fn sigpipe_of_every_disposition(context: &mut Context) -> Verdict {
         )?;
         expect::that(begun, "a request", "nothing")?;
         drop(stream);
-        wrapper.finish()?.expect_failed_closed()?;
+        wrapper.finish()?.expect_refused()?;
         program.expect_not_started()?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! wrapper.limits: 16 open files, and no further process, are enough.
+//! wrapper.limits: 16 open files, and no further process or thread, are enough.
 
 use serde_json::json;
 
@@ -18,10 +18,11 @@ use crate::verdict::Verdict;
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.limits/signals-with-sixteen-open-files", signals_with_few_files),
-    case("wrapper.limits/signals-without-further-process", signals_without_further_process),
+    case("wrapper.limits/signals-without-further-thread", signals_without_further_thread),
     case("wrapper.limits/both-at-once", both_at_once),
     case("wrapper.limits/sixteen-open-files", sixteen_open_files),
     case("wrapper.limits/no-further-process", no_further_process),
+    case("wrapper.limits/no-further-thread", no_further_thread),
 ]);
 
 /// RLIMIT_NPROC does not apply to root, so a filter refuses to create processes and threads, as the limit would.
@@ -65,7 +66,7 @@ fn signals_with_few_files(context: &mut Context) -> Verdict {
 }
 
 /// Without a further process or thread.
-fn signals_without_further_process(context: &mut Context) -> Verdict {
+fn signals_without_further_thread(context: &mut Context) -> Verdict {
     signals_under(context, alone)
 }
 
@@ -111,8 +112,16 @@ fn sixteen_open_files(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// Every decision where no process or thread can be created. RLIMIT_NPROC does not apply to root, but a filter does.
+/// Every decision where no process can be created, while threads can: some runtimes (Go, Java, Node) start one before main.
 fn no_further_process(context: &mut Context) -> Verdict {
+    let without_processes = |launch: Launch| launch.filter(filter::refusing_processes());
+    runs_under(context, without_processes)?;
+    denied_under(context, without_processes)?;
+    escalated_under(context, without_processes)
+}
+
+/// Every decision where no process or thread can be created. RLIMIT_NPROC does not apply to root, but a filter does.
+fn no_further_thread(context: &mut Context) -> Verdict {
     let alone = |launch: Launch| {
         let mut calls = vec![libc::SYS_clone, libc::SYS_clone3];
         #[cfg(target_arch = "x86_64")]

@@ -2,6 +2,7 @@
 
 pub mod closed_stdio;
 pub mod deny;
+pub mod deny_message;
 pub mod escalate;
 pub mod fail_closed;
 pub mod handshake;
@@ -23,17 +24,21 @@ pub const TABLES: &[Table] = &[
     run::signals::CASES,
     run::fds::CASES,
     run::attributes::CASES,
+    run::kernel_state::CASES,
     run::missing::CASES,
     run::script_bare::CASES,
     deny::CASES,
+    deny_message::CASES,
     escalate::fds::CASES,
     escalate::status::CASES,
     escalate::remote::CASES,
     escalate::umask::CASES,
     escalate::more_fds::CASES,
     escalate::eof::CASES,
+    escalate::interrupted::CASES,
     escalate::killed::CASES,
     escalate::signal::CASES,
+    escalate::signal_bursts::CASES,
     escalate::stopped::CASES,
     closed_stdio::CASES,
     waits::CASES,

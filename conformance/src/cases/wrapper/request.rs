@@ -6,7 +6,7 @@ use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -17,10 +17,12 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.request/file-without-slash", file_without_slash),
     case("wrapper.request/unusual-arguments", unusual_arguments),
     case("wrapper.request/ten-thousand-arguments", ten_thousand_arguments),
-    case("wrapper.request/environment-without-the-three", environment),
+    case("wrapper.request/environment-without-the-two", environment),
+    case("wrapper.request/environment-without-the-alias", environment_without_the_alias).at(Level::Faithful),
     case("wrapper.request/environment-keeps-similar-names", similar_names),
     case("wrapper.request/environment-of-one-mebibyte", large_environment),
     case("wrapper.request/physical-working-directory", physical_directory),
+    case("wrapper.request/directory-named-by-pwd", directory_named_by_pwd).since("0.2.0"),
     case("wrapper.request/once", once),
     case("wrapper.request/other-socket-numbers", other_socket_numbers),
 ]);
@@ -109,13 +111,12 @@ fn ten_thousand_arguments(context: &mut Context) -> Verdict {
     )
 }
 
-/// env is the environment without the three variables of the wrapper.
+/// env is the environment without EXEC_WRAPPER and CODEX_ESCALATE_SOCKET, which every shell sets.
 fn environment(context: &mut Context) -> Verdict {
     let call = WrapperCall::new(context, "/bin/program", ["program"])?
         .variable("EMPTY", "")
         .variable("EQUALS", "a=b=c")
-        .variable("QUOTES", "\"\\\n")
-        .variable("BASH_EXEC_WRAPPER", "/some/wrapper");
+        .variable("QUOTES", "\"\\\n");
     let mut wrapper = call.start()?;
     let (mut stream, request) = wrapper.request()?;
     let mut names: Vec<&str> = request.environment()?.into_iter().map(|(name, _)| name).collect();
@@ -128,6 +129,18 @@ fn environment(context: &mut Context) -> Verdict {
     expect::equal("EMPTY", Some(""), request.variable("EMPTY")?)?;
     expect::equal("EQUALS", Some("a=b=c"), request.variable("EQUALS")?)?;
     expect::equal("QUOTES", Some("\"\\\n"), request.variable("QUOTES")?)?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// The older name of EXEC_WRAPPER, which some shells are given too, is left out as well.
+fn environment_without_the_alias(context: &mut Context) -> Verdict {
+    let call = WrapperCall::new(context, "/bin/program", ["program"])?;
+    let mut wrapper = call.variable("BASH_EXEC_WRAPPER", context.wrapper()?).start()?;
+    let (mut stream, request) = wrapper.request()?;
+    let mut names: Vec<&str> = request.environment()?.into_iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    expect::equal("names in env", vec!["PATH", "TMPDIR"], names)?;
     stream.deny(None)?;
     wrapper.finish()?.expect_status(1)
 }
@@ -179,6 +192,24 @@ fn physical_directory(context: &mut Context) -> Verdict {
     let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?
         .directory(&link)
         .variable("PWD", "/elsewhere")
+        .start()?;
+    let (mut stream, request) = wrapper.request()?;
+    expect::equal(
+        "workdir",
+        context.work_directory().to_str(),
+        Some(request.directory()?),
+    )?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+/// Nor does a PWD that rightly names the directory by a symbolic link: pwd(1) would print it, getcwd(3) doesn't.
+fn directory_named_by_pwd(context: &mut Context) -> Verdict {
+    let link = context.path("link");
+    symlink(context.work_directory(), &link)?;
+    let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?
+        .directory(&link)
+        .variable("PWD", &link)
         .start()?;
     let (mut stream, request) = wrapper.request()?;
     expect::equal(

@@ -21,7 +21,7 @@ use crate::verdict::Verdict;
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.sandbox/failures", sandbox_failures),
-    case("wrapper.sandbox/child-killed", sandbox_child_killed),
+    case("wrapper.sandbox/child-killed", sandbox_child_killed).needs("signals"),
     case("wrapper.sandbox/run", sandbox_run),
     case("wrapper.sandbox/deny", sandbox_deny),
     case("wrapper.sandbox/escalate", sandbox_escalate),
@@ -38,7 +38,7 @@ fn sandbox_failures(context: &mut Context) -> Verdict {
             stream.frames.send(reply.as_bytes(), &[])?;
         }
         drop(stream);
-        wrapper.finish()?.expect_failed_closed()?;
+        wrapper.finish()?.expect_refused()?;
     }
     let (server_end, client_end) = UnixDatagram::pair()?;
     drop(server_end);
@@ -74,7 +74,8 @@ pub(super) const REFUSED: [i64; 7] = [
     libc::SYS_setsockopt,
 ];
 
-fn in_sandbox(launch: Launch) -> Launch {
+/// Under a filter that refuses these.
+pub(super) fn in_sandbox(launch: Launch) -> Launch {
     launch.filter(filter::refusing(&REFUSED))
 }
 

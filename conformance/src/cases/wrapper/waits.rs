@@ -16,12 +16,24 @@ use crate::verdict::{CaseError, Verdict};
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.waits/for-each-decision", for_each_decision),
+    case("wrapper.waits/fourteen-seconds", fourteen_seconds).within_seconds(60).since("0.2.0"),
     case("wrapper.waits/stopped-and-continued", stopped_and_continued).at(Level::Faithful),
     case("wrapper.waits/harmless-signals", harmless_signals).at(Level::Faithful),
 ]);
 
 /// Three wrappers wait side by side while time passes; then each decision is still carried out, silently until then.
 fn for_each_decision(context: &mut Context) -> Verdict {
+    carried_out_after(context, context.scaled(Duration::from_secs(2)))
+}
+
+/// The same for longer than the timeouts of 5 and 10 seconds that clients of all kinds have.
+fn fourteen_seconds(context: &mut Context) -> Verdict {
+    // Not scaled: a timeout of a wrapper isn't either.
+    carried_out_after(context, Duration::from_secs(7))
+}
+
+/// Each decision is carried out after twice this time; the escalating wrapper waits once for each answer.
+fn carried_out_after(context: &Context, half: Duration) -> Verdict {
     let program = Program::new(context, "program", [])?;
     let start = || -> Result<_, CaseError> {
         let wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
@@ -33,7 +45,6 @@ fn for_each_decision(context: &mut Context) -> Verdict {
     let (mut escalated, mut escalated_stream) = start()?;
     // The delay is the input: a wrapper with a timeout of its own would give up. The escalating one spends half of it
     // waiting for its result.
-    let half = context.scaled(Duration::from_secs(2));
     expect_waiting(&run, half)?;
     drop(escalated_stream.escalate()?);
     expect_waiting(&escalated, half)?;

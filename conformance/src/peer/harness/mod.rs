@@ -225,17 +225,16 @@ impl Shim {
         let shell = ConnectedProgram::new(context, &format!("shell-{session}"))?;
         let overlay = self.start_session(session, shell.text(), "/nonexistent/wrapper")?;
         let directory = context.work_directory();
-        let pid = self.spawn(session, &[shell.text()], &directory.to_string_lossy())?;
+        self.spawn(session, &[shell.text()], &directory.to_string_lossy())?;
         let mut probe = shell.accept("the spawned shell")?;
         let number = overlay.socket_number()?;
         let socket = probe.take_descriptor(number)?;
         Ok(ProbeSession {
             name: session.to_owned(),
             overlay,
-            pid,
             socket: EscalationSocket::new(socket, self.transcript.clone(), self.patience),
             probe,
-            shell,
+            _shell: shell,
         })
     }
 

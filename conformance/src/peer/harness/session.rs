@@ -41,12 +41,10 @@ pub struct ProbeSession {
     pub name: String,
     /// Its overlay.
     pub overlay: Overlay,
-    /// The spawned shell's pid, as the shim said.
-    pub pid: i64,
     /// The client's end of the escalation socket, in the hands of the suite.
     pub socket: EscalationSocket,
     /// The spawned shell.
     pub probe: Probe,
-    /// The program that the shell is.
-    pub shell: ConnectedProgram,
+    /// The program that the shell is, which listens for the probe as long as the session is there.
+    pub _shell: ConnectedProgram,
 }

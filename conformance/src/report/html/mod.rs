@@ -6,9 +6,14 @@
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, context};
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::spec::requirements::{self, Level, Role};
+use crate::case::result::Outcome;
+use crate::report::diff::{self, Part};
+use crate::report::json::{CaseReport, Report};
+use crate::report::matrix::Matrix;
+use crate::report::shares;
+use crate::spec::requirements::{self, Level, Requirement};
+use crate::spec::roots::{self, Failing};
 
 /// One line of the wire, for the sequence drawing.
 #[derive(Serialize)]
@@ -20,46 +25,139 @@ struct WireLine {
     payload: String,
 }
 
-/// The page of one run, from its JSON report.
+/// How many cases came to an outcome.
+#[derive(Serialize)]
+struct Count {
+    outcome: Outcome,
+    number: usize,
+}
+
+/// A requirement and its cases.
+#[derive(Serialize)]
+struct Section<'a> {
+    id: &'a str,
+    level: Option<Level>,
+    sentence: &'a str,
+    /// The cases that need attention.
+    failures: Vec<ShownCase<'a>>,
+    /// All others, which are folded.
+    others: Vec<ShownCase<'a>>,
+    passed: usize,
+    /// Other requirements that fail, of which this one is the likely root.
+    root_of: Vec<&'a str>,
+}
+
+/// A case with its wire taken apart.
+#[derive(Serialize)]
+struct ShownCase<'a> {
+    #[serde(flatten)]
+    case: &'a CaseReport,
+    wire: Vec<WireLine>,
+    /// How expected and observed differ, where they are long.
+    difference: Option<Vec<Part>>,
+}
+
+/// The page of one run, from its JSON report. What failed stands first, by requirement, the likely root of others before
+/// them.
 ///
 /// # Errors
-/// Where the report is not of the form that this suite writes.
-pub fn report(report: &Value) -> anyhow::Result<String> {
-    let cases = members(report, "cases")?;
-    let of_requirement = |id: &str| -> Vec<Value> {
-        cases
-            .iter()
-            .filter(|case| case["requirement"] == id)
-            .cloned()
-            .map(with_wire)
-            .collect()
-    };
-    let sections: Vec<Value> = requirements::all()
+/// Where a template is wrong, which a test would have shown.
+pub fn report(report: &Report) -> anyhow::Result<String> {
+    let failing: Vec<&str> = report
+        .cases
         .iter()
-        .filter_map(|requirement| {
-            let cases = of_requirement(&requirement.id);
-            (!cases.is_empty()).then(|| {
-                serde_json::json!({
-                    "id": requirement.id, "level": requirement.level, "sentence": requirement.sentence, "cases": cases,
-                })
-            })
+        .filter(|case| case.is_unexpected())
+        .map(|case| case.requirement.as_str())
+        .collect();
+    let failing: Vec<Section> = roots::first(&failing)
+        .into_iter()
+        .map(|failing| section(report, failing))
+        .collect();
+    let whole: Vec<Section> = in_order(report)
+        .into_iter()
+        .filter(|id| !failing.iter().any(|section| section.id == *id))
+        .map(|requirement| {
+            section(
+                report,
+                Failing {
+                    requirement,
+                    others: Vec::new(),
+                },
+            )
         })
         .collect();
+    let counts: Vec<Count> = Outcome::ALL
+        .into_iter()
+        .map(|outcome| Count {
+            outcome,
+            number: report.cases.iter().filter(|case| case.outcome == outcome).count(),
+        })
+        .collect();
+    let views: Vec<_> = report.cases.iter().map(CaseReport::view).collect();
+    let table = shares::table(&views);
     let template = environment()?;
     let page = template.get_template("report.html")?.render(context! {
         report => Serde(report),
-        sections => Serde(&sections),
-        summary => Serde(summary(cases)),
-        outcomes => ["fail", "unexpected-pass", "harness-error", "expected-fail", "not-applicable", "pass"],
+        failing => Serde(&failing),
+        whole => Serde(&whole),
+        summary => Serde(&table),
+        counts => Serde(&counts),
     })?;
     Ok(page)
+}
+
+/// The requirements of a report: first those that this suite knows, in the order of the specification.
+fn in_order(report: &Report) -> Vec<&str> {
+    let place = |id: &str| requirements::all().iter().position(|known| known.id == id);
+    let mut ids: Vec<&str> = report
+        .cases
+        .iter()
+        .map(|case| case.requirement.as_str())
+        .collect();
+    ids.sort_by_key(|id| (place(id).unwrap_or(usize::MAX), *id));
+    ids.dedup();
+    ids
+}
+
+fn section<'a>(report: &'a Report, failing: Failing<'a>) -> Section<'a> {
+    let id = failing.requirement;
+    let known: Option<&'static Requirement> = requirements::find(id);
+    let cases = report.cases.iter().filter(|case| case.requirement == id);
+    let (others, failures): (Vec<_>, Vec<_>) = cases
+        .map(|case| ShownCase {
+            wire: case
+                .transcript
+                .iter()
+                .flatten()
+                .map(|line| wire_line(line))
+                .collect(),
+            difference: case
+                .expected
+                .as_deref()
+                .zip(case.observed.as_deref())
+                .and_then(|(expected, observed)| diff::of(expected, observed)),
+            case,
+        })
+        .partition(|shown| !shown.case.is_unexpected());
+    Section {
+        id,
+        level: known.map(|known| known.level),
+        sentence: known.map_or("", |known| &known.sentence),
+        failures,
+        passed: others
+            .iter()
+            .filter(|shown| shown.case.outcome == Outcome::Pass)
+            .count(),
+        others,
+        root_of: failing.others,
+    }
 }
 
 /// The page that sets several runs side by side: requirements × implementations.
 ///
 /// # Errors
 /// Where a template is wrong, which a test would have shown.
-pub fn matrix(matrix: &crate::report::matrix::Matrix) -> anyhow::Result<String> {
+pub fn matrix(matrix: &Matrix) -> anyhow::Result<String> {
     Ok(environment()?
         .get_template("matrix.html")?
         .render(context! { matrix => Serde(matrix) })?)
@@ -72,47 +170,6 @@ fn environment() -> anyhow::Result<Environment<'static>> {
     environment.add_template("report.html", include_str!("report.html"))?;
     environment.add_template("matrix.html", include_str!("matrix.html"))?;
     Ok(environment)
-}
-
-fn members<'a>(value: &'a Value, name: &str) -> anyhow::Result<&'a [Value]> {
-    value[name]
-        .as_array()
-        .map(Vec::as_slice)
-        .ok_or_else(|| anyhow::anyhow!("a report without {name}"))
-}
-
-/// Passed and applicable, per role and level.
-fn summary(cases: &[Value]) -> Vec<Value> {
-    let share = |role: Role, level: Option<Level>| {
-        let applicable = cases.iter().filter(|case| {
-            case["role"] == role.to_string()
-                && level.is_none_or(|level| case["level"] == level.to_string())
-                && case["outcome"] != "not-applicable"
-        });
-        let (passed, all) = applicable.fold((0, 0), |(passed, all), case| {
-            let pass = case["outcome"] == "pass" || case["outcome"] == "unexpected-pass";
-            (passed + u32::from(pass), all + 1)
-        });
-        serde_json::json!({"passed": passed, "all": all})
-    };
-    Role::ALL
-        .into_iter()
-        .filter(|role| cases.iter().any(|case| case["role"] == role.to_string()))
-        .map(|role| {
-            let levels: Vec<Value> = Level::ALL
-                .into_iter()
-                .map(|level| share(role, Some(level)))
-                .collect();
-            serde_json::json!({"role": role, "levels": levels, "all": share(role, None)})
-        })
-        .collect()
-}
-
-fn with_wire(mut case: Value) -> Value {
-    let lines = case["transcript"].as_array().cloned().unwrap_or_default();
-    let wire: Vec<WireLine> = lines.iter().filter_map(Value::as_str).map(wire_line).collect();
-    case["wire"] = serde_json::to_value(wire).unwrap_or_default();
-    case
 }
 
 /// Takes a transcript's line apart: `  12.3 ms --> channel: payload`.

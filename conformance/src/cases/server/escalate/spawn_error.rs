@@ -1,7 +1,10 @@
 //! Programs that cannot be started: a result of 127 or 126, and one line on the request's standard error.
 
 use std::fs::File;
+use std::io::Write;
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -31,6 +34,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.spawn-error/no-standard-error", no_standard_error),
     case("server.escalate.spawn-error/nothing-mapped", nothing_mapped),
     case("server.escalate.spawn-error/standard-error-unwritable", standard_error_unwritable),
+    case("server.escalate.spawn-error/standard-error-unread", standard_error_unread),
     case("server.escalate.spawn-error/directory-gone", directory_gone),
     case("server.escalate.spawn-error/next-is-served", next_is_served),
 ]);
@@ -264,6 +268,23 @@ fn standard_error_unwritable(context: &mut Context) -> Verdict {
             .expect_exit_code(127)?;
         stage.sentinel()?;
     }
+    stage.finish()
+}
+
+/// A standard error that is a full pipe: the result comes all the same, and the session ends.
+fn standard_error_unread(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let file = text(&context.path("bin/no-such-program"));
+    let (_unread, mut full) = pipe()?;
+    fcntl(&full, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    while full.write(&[0; 4096]).is_ok() {}
+    fcntl(&full, FcntlArg::F_SETFL(OFlag::empty()))?;
+    stage
+        .escalate_request(&stage.request_for(&file), &[(2, &full)])?
+        .expect_exit_code(127)?;
+    stage.sentinel()?;
+    stage.close_session()?;
+    stage.expect_no_zombies()?;
     stage.finish()
 }
 

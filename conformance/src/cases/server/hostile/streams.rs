@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::case::context::Context;
 use crate::case::{Table, case};
-use crate::peer::fake_wrapper::Requester;
+use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::{FrameStream, frame};
@@ -33,6 +33,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.hostile/readers-that-stall", readers_that_stall).within_seconds(60),
     case("server.hostile/nested-without-end", nested_without_end).within_seconds(60),
     case("server.hostile/sixteen-mib-of-json", sixteen_mib_of_json).within_seconds(180),
+    case("server.hostile/parents-without-end", parents_without_end).within_seconds(60),
     case("server.hostile/heaps-of-descriptors", heaps_of_descriptors),
     case("server.hostile/a-stream-in-itself", a_stream_in_itself),
     case("server.hostile/streams-with-credentials", streams_with_credentials),
@@ -259,6 +260,25 @@ fn sixteen_mib_of_json(context: &mut Context) -> Verdict {
         Ok(())
     })?;
     stage.finish()
+}
+
+/// Hundreds of `..` in a deep folder, in less than four kilobytes: the file is not there, and saying so takes no more time than
+/// the kernel would take.
+fn parents_without_end(context: &mut Context) -> Verdict {
+    const DEPTH: usize = 900;
+    const PARENTS: usize = 800;
+    let mut siege = Siege::new(context)?;
+    let deep = context.path(&"a/".repeat(DEPTH));
+    std::fs::create_dir_all(&deep)?;
+    let file = "../a/".repeat(PARENTS) + "tool";
+    let request = RequestMessage::new(&file, &["tool"], &deep.to_string_lossy());
+    let mut open = open(&mut siege, 4, |_, requester| requester.request(&request))?;
+    siege.others_are_served()?;
+    for requester in &mut open {
+        expect_any_answer(requester, "a file behind hundreds of `..`", context.patience())?;
+    }
+    drop(open);
+    siege.lift(context, "requests with hundreds of `..`")
 }
 
 /// Sixteen descriptors with each of many half frames.

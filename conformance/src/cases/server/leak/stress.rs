@@ -95,7 +95,7 @@ struct Session {
 fn stress(context: &mut Context) -> Verdict {
     // The wire of thousands of requests would drown what matters.
     let notes = std::mem::replace(&mut context.transcript, Transcript::new(|_| {}));
-    let time = USUAL_TIME.mul_f64(f64::from(context.property_cases) / f64::from(USUAL_EXAMPLES));
+    let time = USUAL_TIME.mul_f64(f64::from(context.settings.property_cases) / f64::from(USUAL_EXAMPLES));
     let (_reader, full) = full_pipe()?;
     let arena = arena(context, full)?;
     // A first part warms the server up, the second is measured against it.
@@ -133,7 +133,7 @@ fn stress(context: &mut Context) -> Verdict {
     }
     notes.note(format_args!(
         "{total} operations in {time:?}, seed {}",
-        context.seed
+        context.settings.seed
     ));
     lock(&arena.control).shim.shutdown()
 }
@@ -178,7 +178,7 @@ fn decide(question: &Question) -> Answer {
 /// All drivers at once, for that long; then every session is closed.
 fn storm(context: &Context, arena: &Arena, part: u8, time: Duration) -> Result<Counts, CaseError> {
     let until = Instant::now() + time;
-    let seed = context.seed;
+    let seed = context.settings.seed;
     let results: Vec<Result<Counts, CaseError>> = std::thread::scope(|scope| {
         let drivers: Vec<_> = (0..DRIVERS)
             .map(|index| {

@@ -1,21 +1,15 @@
 //! wire.fds, for a wrapper: where the descriptors of a descriptor message are.
 
 use std::fs::File;
-use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Instant;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
 use serde_json::Value;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::peer::fake_server::RequestStream;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::same_description;
-use crate::system::poll::readable_until;
-use crate::verdict::{CaseError, Verdict, violation};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -23,40 +17,6 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.fds/read-byte-by-byte", read_byte_by_byte),
     case("wire.fds/each-under-its-number", each_under_its_number),
 ]);
-
-/// One byte with recvmsg: what it holds, and the descriptors of each control message.
-fn receive_byte(
-    context: &Context,
-    stream: &RequestStream,
-) -> Result<(Option<u8>, Vec<Vec<OwnedFd>>), CaseError> {
-    let socket = stream.frames.socket();
-    expect::that(
-        readable_until(socket, Instant::now() + context.patience())?,
-        "a descriptor message",
-        "nothing",
-    )?;
-    let mut byte = [0];
-    let mut control = nix::cmsg_space!([i32; 64]);
-    let mut groups = Vec::new();
-    let length = {
-        let mut slices = [IoSliceMut::new(&mut byte)];
-        let message = recvmsg::<UnixAddr>(
-            socket.as_raw_fd(),
-            &mut slices,
-            Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )?;
-        for part in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(numbers) = part {
-                // SAFETY: the kernel has just made these descriptors for us.
-                let own = |number| unsafe { OwnedFd::from_raw_fd(number) };
-                groups.push(numbers.into_iter().map(own).collect());
-            }
-        }
-        message.bytes
-    };
-    Ok(((length == 1).then_some(byte[0]), groups))
-}
 
 /// Read byte by byte, the descriptor message has all its descriptors with the first byte, in one control message.
 fn read_byte_by_byte(context: &mut Context) -> Verdict {
@@ -66,8 +26,8 @@ fn read_byte_by_byte(context: &mut Context) -> Verdict {
     let mut received = Vec::new();
     let mut whole = 4;
     while received.len() < whole {
-        let (byte, groups) = receive_byte(context, &stream)?;
-        let Some(byte) = byte else {
+        let (byte, groups) = stream.frames.receive_bytes(1, "a descriptor message")?;
+        let [byte] = byte[..] else {
             return Err(violation(
                 format_args!("a descriptor message of {whole} bytes"),
                 format_args!("the end after {}", received.len()),

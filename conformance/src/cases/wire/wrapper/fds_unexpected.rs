@@ -47,7 +47,7 @@ fn run_with(context: &Context, count: usize) -> Verdict {
         expect_end_of_file(reader, &what, context.patience())?;
     }
     match probe {
-        None => wrapper.finish()?.expect_failed_closed(),
+        None => wrapper.finish()?.expect_refused(),
         Some(mut probe) => {
             probe.send(&Order::Exit(0))?;
             wrapper.finish()?.expect_status(0)
@@ -92,7 +92,7 @@ fn descriptors_with_escalate(context: &mut Context) -> Verdict {
             wrapper.finish()?.expect_status(6)?;
         }
         // Refusing the message is as right as ignoring what came with it.
-        _ => wrapper.finish()?.expect_failed_closed()?,
+        _ => wrapper.finish()?.expect_refused()?,
     }
     for reader in &readers {
         expect_end_of_file(
@@ -116,7 +116,7 @@ fn expect_only_its_own(context: &Context) -> Verdict {
     // Refusing the message is as right as ignoring what came with it; keeping it is not.
     let finished = wrapper.finish()?;
     let Some(report) = program.starts()?.pop() else {
-        return finished.expect_failed_closed();
+        return finished.expect_refused();
     };
     let number = ESCALATION_DESCRIPTOR;
     expect::equal(

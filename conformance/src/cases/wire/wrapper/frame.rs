@@ -1,7 +1,5 @@
 //! wire.frame, wire.frame.split and wire.frame.joined, for a wrapper: lengths, pieces, several frames in one write.
 
-use std::io::Read;
-
 use serde_json::{Value, json};
 
 use crate::case::context::Context;
@@ -11,7 +9,9 @@ use crate::peer::program::Program;
 use crate::peer::wire::frame;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
-use crate::stage::wrapper::{escalating, stopped_by};
+use crate::stage::wrapper::{
+    any_call, escalating, expect_held_up, stopped_and_continued, stopped_by, waiting_bytes,
+};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -26,7 +26,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(60),
     case("wire.frame.joined/decision-and-result", decision_and_result),
-    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful),
+    case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
+    case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful).since("0.2.0"),
 ]);
 
 /// One JSON object in UTF-8, exactly as long as announced: nothing follows it.
@@ -182,20 +183,19 @@ fn slow_reader(context: &mut Context) -> Verdict {
     }
     let mut wrapper = call.start()?;
     let mut stream = wrapper.handshake()?;
-    let mut socket = stream.frames.socket();
-    socket.set_read_timeout(Some(context.patience()))?;
     let mut received = Vec::new();
-    let mut piece = [0; 4096];
     let mut whole = 4;
     while received.len() < whole {
-        let step = if received.len() < 64 { 1 } else { piece.len() };
-        let length = socket.read(&mut piece[..step.min(whole - received.len())])?;
+        let step = if received.len() < 64 { 1 } else { 4096 };
+        let (piece, _) = stream
+            .frames
+            .receive_bytes(step.min(whole - received.len()), "a request")?;
         expect::that(
-            length > 0,
+            !piece.is_empty(),
             format_args!("a request of {whole} bytes"),
             format_args!("the end after {}", received.len()),
         )?;
-        received.extend_from_slice(&piece[..length]);
+        received.extend_from_slice(&piece);
         if let Ok(length) = <[u8; 4]>::try_from(&received[..]) {
             whole += u32::from_le_bytes(length) as usize;
         }
@@ -221,4 +221,30 @@ fn stopped_and_result(context: &mut Context) -> Verdict {
     stopped_by(&wrapper, context)?;
     wrapper.process.signal(libc::SIGCONT)?;
     wrapper.finish()?.expect_status(3)
+}
+
+/// A request that the stream has no room for arrives whole, though the wrapper is stopped and continued meanwhile, as
+/// by Ctrl-Z and `fg`: the call that was interrupted has sent a part.
+fn request_through_a_stop(context: &mut Context) -> Verdict {
+    let mut call = any_call(context)?;
+    let value = "v".repeat(100_000);
+    for index in 0..15 {
+        call = call.variable(format!("LARGE_{index}"), &value);
+    }
+    let mut wrapper = call.start()?;
+    let mut stream = wrapper.handshake()?;
+    expect_held_up(context, &wrapper, || waiting_bytes(stream.frames.socket()))?;
+    stopped_and_continued(context, &wrapper)?;
+    let request = stream.request()?;
+    for index in 0..15 {
+        let name = format!("LARGE_{index}");
+        let whole = request.variable(&name)? == Some(value.as_str());
+        expect::that(
+            whole,
+            format_args!("{name}, 100,000 bytes, verbatim"),
+            "something else",
+        )?;
+    }
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
 }

@@ -5,6 +5,7 @@ use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
+use crate::stage::wrapper::fails_by;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -14,6 +15,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.limit/result-announced-4-gibibytes", result_announced),
     case("wire.limit/four-gibibytes", announced_four_gibibytes),
     case("wire.limit/sixteen-mebibytes", sixteen_mebibytes),
+    case("wire.limit/announced-without-a-limit-of-memory", announced_without_a_limit).since("0.2.0"),
 ]);
 
 /// A reason that fills a payload of 16 MiB arrives whole.
@@ -44,7 +46,7 @@ fn result_announced(context: &mut Context) -> Verdict {
     let (mut stream, _) = wrapper.request()?;
     stream.escalate()?;
     stream.frames.send_bytes(&u32::MAX.to_le_bytes(), &[])?;
-    wrapper.finish()?.expect_failed_closed()?;
+    wrapper.finish()?.expect_refused()?;
     stream.frames.expect_end("the length is over every limit")
 }
 
@@ -57,7 +59,7 @@ fn announced_four_gibibytes(context: &mut Context) -> Verdict {
         .start()?;
     let (mut stream, _) = wrapper.request()?;
     stream.frames.send_bytes(&u32::MAX.to_le_bytes(), &[])?;
-    wrapper.finish()?.expect_failed_closed()?;
+    wrapper.finish()?.expect_refused()?;
     program.expect_not_started()
 }
 
@@ -72,4 +74,19 @@ fn sixteen_mebibytes(context: &mut Context) -> Verdict {
     stream.frames.send(&payload, &[])?;
     wrapper.finish()?.expect_status(0)?;
     program.only_start().map(drop)
+}
+
+/// A length of 4 GiB is refused as soon as it is there, also where that much memory can be had: in place of a decision,
+/// and of a result.
+fn announced_without_a_limit(context: &mut Context) -> Verdict {
+    for escalated in [false, true] {
+        fails_by(context, |mut stream| {
+            if escalated {
+                stream.escalate()?;
+            }
+            stream.frames.send_bytes(&u32::MAX.to_le_bytes(), &[])?;
+            Ok(Some(stream))
+        })?;
+    }
+    Ok(())
 }

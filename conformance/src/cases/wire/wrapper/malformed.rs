@@ -5,8 +5,11 @@ use serde_json::Value;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, property};
+use crate::peer::program::Program;
+use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{each_decision_fails, each_result_fails};
+use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -20,6 +23,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.malformed/any-value", any_value).within_seconds(60),
     case("wire.malformed/decision", malformed_decision),
     case("wire.malformed/any-decision", any_malformed_decision).within_seconds(60),
+    case("wire.malformed/millions-of-brackets", millions_of_brackets).since("0.2.0"),
+    case("wire.malformed/nested-millions-deep", nested_millions_deep).since("0.2.0"),
 ]);
 
 /// Payloads that a lenient reader takes for JSON, and other encodings.
@@ -224,4 +229,40 @@ fn any_malformed_decision(context: &mut Context) -> Verdict {
         }
         each_decision_fails(context, &[&payload])
     })
+}
+
+/// Levels of nesting that no stack has room for.
+const LEVELS: usize = 4 << 20;
+
+/// Megabytes of opening brackets in place of a decision and of a result: refused, without a stack that overflows.
+fn millions_of_brackets(context: &mut Context) -> Verdict {
+    let payloads = [
+        "[".repeat(LEVELS),
+        "{\"x\":".repeat(LEVELS / 4),
+        format!(
+            "{{\"action\":\"Run\",\"exit_code\":0,\"x\":{}",
+            "[".repeat(LEVELS)
+        ),
+    ];
+    let payloads = payloads.each_ref().map(|payload| payload.as_bytes());
+    each_decision_fails(context, &payloads)?;
+    each_result_fails(context, &payloads)
+}
+
+/// The same with all of the closing brackets, in a member that the protocol doesn't know: how deep a reader goes is its
+/// own affair, so it runs the command or fails closed, and doesn't crash.
+fn nested_millions_deep(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let mut wrapper = WrapperCall::new(context, &program.path, ["program"])?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    let nested = ["[".repeat(LEVELS), "]".repeat(LEVELS)].concat();
+    stream
+        .frames
+        .send(format!("{{\"x\":{nested},\"action\":\"Run\"}}").as_bytes(), &[])?;
+    let finished = wrapper.finish()?;
+    if finished.ended == Ended::Exited(0) {
+        return program.only_start().map(drop);
+    }
+    finished.expect_refused()?;
+    program.expect_not_started()
 }

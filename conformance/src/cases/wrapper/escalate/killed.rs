@@ -128,7 +128,14 @@ fn cannot_kill(context: &mut Context) -> Verdict {
             let right = matches!(ended, Ended::Exited(status) if status != 0 && (status == code || code == 0 || status == 126));
             expect::that(
                 right,
-                format_args!("signal {number}, exit_code {code}: that status, and never success"),
+                match code {
+                    0 => format!(
+                        "signal {number}, exit_code 0: any status but 0, since the two contradict each other"
+                    ),
+                    _ => format!(
+                        "signal {number}, exit_code {code}: status {code}, or 126 for a malformed result"
+                    ),
+                },
                 ended,
             )?;
         }

@@ -2,10 +2,12 @@
 
 pub mod eof;
 pub mod fds;
+pub mod interrupted;
 pub mod killed;
 pub mod more_fds;
 pub mod remote;
 pub mod signal;
+pub mod signal_bursts;
 pub mod status;
 pub mod stopped;
 pub mod umask;

@@ -1,7 +1,6 @@
 //! wrapper.escalate.signal: signals to the wrapper reach the child, none lost and none twice.
 
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -11,10 +10,10 @@ use crate::peer::fake_server::RequestStream;
 use crate::peer::signals::FORWARDED;
 use crate::peer::wire::{Received, frame};
 use crate::spec::requirements::{Level, Role};
-use crate::stage::wrapper::{any_call, escalating, expect_state, forwarded, stopped_by};
+use crate::stage::wrapper::{any_call, escalating, expect_state, fill_with_signals, forwarded, stopped_by};
 use crate::system::poll::readable_until;
 use crate::system::process::Ended;
-use crate::verdict::{CaseError, Verdict, violation};
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -122,38 +121,11 @@ fn while_half_a_result_is_there(context: &mut Context) -> Verdict {
     Ok(())
 }
 
-/// How many bytes the suite has not read yet.
-fn unread(stream: &RequestStream) -> Result<i32, CaseError> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
-    let status = unsafe { libc::ioctl(stream.frames.socket().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
-    nix::errno::Errno::result(status)?;
-    Ok(bytes)
-}
-
 /// A server without the extension need not read signal frames: even when no more of them fit, the result ends the
 /// wrapper.
 fn while_nobody_reads(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    let mut full = false;
-    for _ in 0..20_000 {
-        let before = unread(&stream)?;
-        wrapper.process.signal(libc::SIGUSR1)?;
-        // The event is the arrival of the frame; if none arrives in this time, the stream is full.
-        let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
-        while unread(&stream)? == before && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        if unread(&stream)? == before {
-            full = true;
-            break;
-        }
-    }
-    expect::that(
-        full,
-        "a frame for each signal until the stream is full",
-        "20,000 frames fit",
-    )?;
+    fill_with_signals(context, &wrapper, &stream)?;
     stream.result(21)?;
     wrapper.finish()?.expect_status(21)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::wrapper_call::WrapperCall;
@@ -17,6 +19,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.status.range/never-success", range),
     case("wrapper.escalate.status/zero-to-255", every_status).within_seconds(60),
     case("wrapper.escalate.status/waits-for-the-result", waits_for_the_result),
+    case("wrapper.escalate.status/of-a-killed-child", of_a_killed_child),
 ]);
 
 /// Numbers too large for a machine integer, some with the low bits of 0.
@@ -41,6 +44,28 @@ fn beyond_64_bits(context: &mut Context) -> Verdict {
         expect::that(
             matches!(ended, Ended::Exited(status) if status != 0),
             format_args!("exit_code {digits} does not become success"),
+            ended,
+        )?;
+    }
+    Ok(())
+}
+
+/// The result of a killed child carries `signal` too. For its shell the wrapper has the status 128+N, whether it knows that
+/// member and dies by the signal or doesn't and exits with the exit code.
+fn of_a_killed_child(context: &mut Context) -> Verdict {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGKILL] {
+        let (mut wrapper, mut stream, escalation) = escalated(any_call(context)?)?;
+        drop(escalation);
+        stream
+            .frames
+            .send_json(&json!({"exit_code": 128 + signal, "signal": signal}))?;
+        let ended = wrapper.process.wait("the wrapper", context.patience())?;
+        expect::that(
+            ended.shell_status() == 128 + signal,
+            format_args!(
+                "status {} for the shell, by exit or by signal {signal}",
+                128 + signal
+            ),
             ended,
         )?;
     }

@@ -9,6 +9,7 @@ use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::run_file;
+use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -39,10 +40,17 @@ fn a_directory(context: &mut Context) -> Verdict {
     cannot_run(context, "/tmp", 126)
 }
 
-/// A path below a plain file is missing: 127 and one line.
+/// A path below a plain file: 127 as in zsh and dash, or 126 as in bash, and one line.
 fn below_a_file(context: &mut Context) -> Verdict {
     let path = context.write_file("work/plain", b"text\n", 0o755)?;
-    cannot_run(context, &format!("{}/program", path.display()), 127)
+    let finished = run_file(context, &format!("{}/program", path.display()), &["program"])?;
+    expect::that(
+        matches!(finished.ended, Ended::Exited(126 | 127)),
+        "status 126 or 127 for a path below a plain file",
+        finished.ended,
+    )?;
+    finished.expect_no_output()?;
+    finished.expect_one_line()
 }
 
 fn cannot_run(context: &Context, file: &str, status: i32) -> Verdict {

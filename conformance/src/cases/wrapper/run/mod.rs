@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod command;
 pub mod fds;
+pub mod kernel_state;
 pub mod missing;
 pub mod script_bare;
 pub mod signals;

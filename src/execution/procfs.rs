@@ -1,0 +1,66 @@
+//! Makes sure that /proc is this process's own: a supervisor finds there whom it has to kill.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+
+/// Why no process tree can be supervised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UnusableProc {
+    /// Nothing is mounted there, or another file system.
+    #[error("/proc is not mounted; mount it, and try again")]
+    Missing,
+    /// Its numbers are not those that this process uses: it was mounted in another pid namespace.
+    #[error(
+        "/proc belongs to another pid namespace; mount one for this namespace (`unshare --mount-proc`, `bwrap --proc /proc`)"
+    )]
+    Foreign,
+    /// CONFIG_PROC_CHILDREN is off.
+    #[error("/proc does not list the children of processes; the kernel needs CONFIG_PROC_CHILDREN")]
+    WithoutChildren,
+}
+
+/// Checks /proc.
+///
+/// # Errors
+/// When a supervisor would not find its children there, or find others under their numbers.
+pub(crate) fn check_proc() -> Result<(), UnusableProc> {
+    check(Path::new("/proc"), std::process::id())
+}
+
+/// Checks what is mounted at `proc`, for a process that has this pid.
+fn check(proc: &Path, own: u32) -> Result<(), UnusableProc> {
+    if !statfs(proc).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC) {
+        return Err(UnusableProc::Missing);
+    }
+    // For a process that is not in its pid namespace, procfs has no `self`.
+    let shown = fs::read_link(proc.join("self"));
+    if !shown.is_ok_and(|shown| shown.as_os_str() == own.to_string().as_str()) {
+        return Err(UnusableProc::Foreign);
+    }
+    match fs::File::open(proc.join("thread-self/children")) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(UnusableProc::WithoutChildren),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_proc_of_the_own_namespace_is_usable() {
+        let own = std::process::id();
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(own.to_string(), folder.path().join("self")).unwrap();
+        assert_eq!(check_proc(), Ok(()));
+        assert_eq!(check(folder.path(), own), Err(UnusableProc::Missing));
+        assert_eq!(
+            check(&folder.path().join("none"), own),
+            Err(UnusableProc::Missing)
+        );
+        // As in another namespace, where this process has another number.
+        assert_eq!(check(Path::new("/proc"), own + 1), Err(UnusableProc::Foreign));
+    }
+}
