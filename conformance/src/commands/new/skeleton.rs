@@ -244,7 +244,7 @@ impl Tree {
         let text = self.text(&file)?;
         let line = format!("pub mod {name};");
         let mut lines: Vec<&str> = text.lines().collect();
-        let modules = lines
+        let mut modules = lines
             .iter()
             .enumerate()
             .filter(|(_, known)| known.starts_with("pub mod "));
@@ -252,7 +252,7 @@ impl Tree {
             .clone()
             .find(|(_, known)| **known > line.as_str())
             .map(|(at, _)| at);
-        let last = modules.last().map(|(at, _)| at + 1);
+        let last = modules.next_back().map(|(at, _)| at + 1);
         let place = before
             .or(last)
             .with_context(|| format!("{file} declares no modules"))?;
