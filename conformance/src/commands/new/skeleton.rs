@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
-use super::{check_words, read};
 use crate::spec::requirements::{self, Level, Role};
 
 /// The specification's place in the tree.
@@ -364,4 +363,30 @@ fn new_file(names: &Names) -> String {
         entry(names),
         function(names)
     )
+}
+
+/// What may stand in an id or in the name of a fault, between dots, slash and hyphens.
+fn check_words(what: &str, text: &str) -> anyhow::Result<()> {
+    let word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word
+                .chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+    };
+    if !text.split(['.', '-']).all(word) {
+        bail!(
+            "'{text}' is not a valid {what}; expected words of lower-case letters and digits, such as deny.prompt or stays-open"
+        );
+    }
+    Ok(())
+}
+
+/// A file's text.
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "{}: cannot be read; run this at the top of the source tree of the suite",
+            path.display()
+        )
+    })
 }
