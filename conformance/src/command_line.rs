@@ -26,7 +26,7 @@ enum Command {
     Run(Box<commands::run::RunArguments>),
     /// List the cases
     List(commands::list::ListArguments),
-    /// Explain a requirement or a case: sentence, level, cases, the broken implementations that prove them
+    /// Explain a requirement or a case: its sentence, level and cases, and what proves them
     Explain(commands::explain::ExplainArguments),
     /// Run one case with its wire and output shown
     Case(Box<commands::case::CaseArguments>),

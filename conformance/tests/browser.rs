@@ -316,7 +316,7 @@ async fn wire_of_a_failure(driver: &Driver, pages: &Pages) {
     );
     let expected = ask(
         &client,
-        "return document.querySelector('details.fail dd').textContent",
+        "return document.querySelector('details.fail dd.expected-text').textContent",
     )
     .await;
     assert_eq!(expected, first["expected"]);

@@ -154,7 +154,7 @@ fn a_repeated_run_tries_another_seed_each_time_and_counts_a_failure_once() {
     let said = &outcome.said;
     assert_eq!(said.matches(&format!("fail  {EASY} (")).count(), 3, "{said}");
     assert!(said.contains("-- round 3, seed 7"), "{said}");
-    let rounds = format!("3 rounds\n{EASY} was not as expected in 3 of them, with seed 5 first: 1, 2, 3\n");
+    let rounds = format!("3 rounds\n{EASY} was not as expected in 3 of them, first with seed 5: 1, 2, 3\n");
     assert!(said.ends_with(&rounds), "{said}");
     assert_eq!(outcome.report["summary"]["fail"], 1);
 }
@@ -164,7 +164,7 @@ fn a_case_that_failed_in_one_round_has_failed() {
     let outcome = Run::of(&fails_when("-eq 2"))
         .with(&["--repeat", "3"])
         .ends_with(1);
-    assert!(outcome.said.ends_with(" first: 2\n"), "{}", outcome.said);
+    assert!(outcome.said.ends_with(": 2\n"), "{}", outcome.said);
     assert_eq!(outcome.report["summary"]["fail"], 1);
 }
 
@@ -176,7 +176,7 @@ fn until_failure_goes_on_until_a_case_fails() {
     let said = &outcome.said;
     assert_eq!(said.matches(&format!("pass  {EASY}")).count(), 2, "{said}");
     assert_eq!(said.matches(&format!("fail  {EASY} (")).count(), 1, "{said}");
-    let rounds = format!("3 rounds\n{EASY} was not as expected in 1 of them, with seed 7 first: 3\n");
+    let rounds = format!("3 rounds\n{EASY} was not as expected in 1 of them, first with seed 7: 3\n");
     assert!(said.ends_with(&rounds), "{said}");
 }
 

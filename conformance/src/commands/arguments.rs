@@ -12,14 +12,14 @@ pub struct Judged {
     /// The patched shell
     #[arg(long, value_name = "PATH")]
     pub shell: Option<PathBuf>,
-    /// The stock shell of the same version, the measure of "as the stock shell"; without it, the shell
-    /// itself with interception off is
+    /// The stock shell of the same version, with which the patched one is compared; without it, the
+    /// patched shell with interception off
     #[arg(long, value_name = "PATH")]
     pub stock_shell: Option<PathBuf>,
     /// The wrapper
     #[arg(long, value_name = "PATH")]
     pub wrapper: Option<PathBuf>,
-    /// The server: a shim's command line, split as a shell does; nothing is expanded
+    /// The server: its shim's command line, split into words as a shell does, but not expanded
     #[arg(long, value_name = "COMMAND")]
     pub server: Option<String>,
 }
@@ -27,10 +27,10 @@ pub struct Judged {
 /// How cases are tried.
 #[derive(Debug, Args)]
 pub struct Trying {
-    /// Seed of the property cases [default: random; always printed]
+    /// Seed of the property cases [default: random, and always printed]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Examples of each property case
+    /// How many examples each property case tries
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub cases: u32,
     /// Multiplies every deadline

@@ -32,7 +32,7 @@ pub struct CaseArguments {
     /// Where the run is reported.
     #[command(flatten)]
     pub reports: Reports,
-    /// Print the wire, which this command does anyway
+    /// Print the wire; this command always does
     #[arg(long)]
     pub trace: bool,
 }

@@ -18,7 +18,7 @@ pub struct CompareArguments {
     /// Reports that `conformance run --json FILE` wrote
     #[arg(required = true, value_name = "REPORT")]
     pub reports: Vec<PathBuf>,
-    /// Compare two reports, the earlier one first, case by case; the exit status is 1 if any case got worse
+    /// Compare two reports case by case, the earlier one first; the exit status is 1 if any case got worse
     #[arg(long, conflicts_with = "html")]
     pub by_case: bool,
     /// Write the matrix as one HTML page

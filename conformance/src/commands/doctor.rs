@@ -262,7 +262,7 @@ fn server(command: &str) -> anyhow::Result<String> {
         .capabilities
         .iter()
         .filter(|name| !CAPABILITIES.contains(&name.as_str()))
-        .map(|name| format!("; {name} is none that the protocol knows"))
+        .map(|name| format!("; the protocol has no capability {name}"))
         .collect();
     Ok(format!(
         "{} {}, capabilities: {}{}",

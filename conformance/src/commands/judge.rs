@@ -22,13 +22,13 @@ use crate::suite::baseline::Baseline;
 /// How often cases run, and what ends a run early.
 #[derive(Debug, Args)]
 pub struct Repeating {
-    /// Run everything N times, each time with the next seed; a case that fails once has failed
+    /// Run all cases N times, each time with the next seed; a case that fails once has failed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: Option<u32>,
     /// Repeat until a case fails, or for the rounds of --repeat
     #[arg(long)]
     pub until_failure: bool,
-    /// Start no other case once N cases were not as expected; those that run are finished
+    /// Start no more cases once N were not as expected; those already running are finished
     #[arg(long, value_name = "N")]
     pub max_failures: Option<NonZeroUsize>,
     /// The same as --max-failures 1
@@ -53,13 +53,13 @@ impl Repeating {
 /// What is expected of the cases.
 #[derive(Debug, Args)]
 pub struct ExpectationArguments {
-    /// Known failures, TOML
+    /// The known failures, a TOML file
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// Write what failed now as a baseline, reasons to be filled in
+    /// Write what fails now as a baseline, with its reasons to be filled in
     #[arg(long, value_name = "FILE")]
     pub write_baseline: Option<PathBuf>,
-    /// Cases and requirements that are newer than this version of the suite are reported but do not decide
+    /// Report cases and requirements that are newer than this version of the suite, but let them not decide
     #[arg(long, value_name = "VERSION")]
     pub as_of: Option<Version>,
 }

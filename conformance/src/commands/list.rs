@@ -14,10 +14,10 @@ use crate::suite;
 /// Options of `list`.
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// As JSON
+    /// Print requirements, cases and faults as JSON
     #[arg(long)]
     pub json: bool,
-    /// As a table in Markdown: requirement, its cases, the broken implementations that prove them
+    /// Print a Markdown table: each requirement, its cases, and the broken implementations that prove them
     #[arg(long, conflicts_with = "json")]
     pub coverage: bool,
 }

@@ -1,4 +1,4 @@
-//! The subcommands, a file each.
+//! The subcommands, one file per command.
 
 pub mod arguments;
 pub mod bench;
@@ -101,6 +101,6 @@ fn unknown_id(id: &str) -> anyhow::Error {
     let known = cases.iter().map(|case| case.id).chain(requirements);
     let nearest = suite::nearest(id, known).unwrap_or("none");
     anyhow::anyhow!(
-        "'{id}' is no requirement and no case; the nearest id is '{nearest}' (see `conformance list`)"
+        "'{id}' is neither a requirement nor a case; the nearest id is '{nearest}' (see `conformance list`)"
     )
 }

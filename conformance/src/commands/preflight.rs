@@ -79,7 +79,7 @@ pub fn leaving_nothing<T>(trial: impl FnOnce() -> anyhow::Result<T>) -> anyhow::
     }
 }
 
-/// What went wrong, for an error that is no case's.
+/// What went wrong, for an error outside of any case.
 fn in_words(error: CaseError) -> HarnessFailure {
     HarnessFailure(error.to_string())
 }

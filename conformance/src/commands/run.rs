@@ -21,25 +21,25 @@ pub struct RunArguments {
     /// How cases are tried.
     #[command(flatten)]
     pub trying: Trying,
-    /// Up to and including this level: core, faithful or hardened
+    /// The highest level to judge: core, faithful or hardened
     #[arg(long, default_value_t = Level::Hardened)]
     pub level: Level,
-    /// Only cases that judge this: wrapper, server, shell or e2e; repeatable [default: all that is named]
+    /// Only cases of this role: wrapper, server, shell or e2e; repeatable [default: every role that is named]
     #[arg(long, value_name = "ROLE")]
     pub role: Vec<Role>,
-    /// Only cases whose id matches; repeatable
+    /// Only cases whose id matches this pattern; repeatable
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
-    /// No case whose id matches; repeatable
+    /// Leave out cases whose id matches this pattern; repeatable
     #[arg(long, value_name = "GLOB")]
     pub skip: Vec<String>,
-    /// Cases at a time [default: the number of cores]
+    /// How many cases run at a time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// How often cases run.
     #[command(flatten)]
     pub repeating: Repeating,
-    /// The I-th of N parts, by a stable hash of the case id
+    /// Only the I-th of N parts of the suite, chosen by a stable hash of the case id
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     pub shard: Shard,
     /// What is expected.
@@ -48,7 +48,7 @@ pub struct RunArguments {
     /// Where the run is reported.
     #[command(flatten)]
     pub reports: Reports,
-    /// Print the wire of every case, not only of failed ones
+    /// Print the wire of every case, not only of failures
     #[arg(long)]
     pub trace: bool,
 }

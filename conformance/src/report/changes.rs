@@ -31,7 +31,7 @@ pub struct Changed {
 }
 
 /// The cases that changed: what got worse first, each group by id. A case that passed and was not run again got worse:
-/// who runs less must not look better.
+/// a run of fewer cases must not look better.
 pub fn between(before: &Report, after: &Report) -> Vec<Changed> {
     let outcomes = |report: &Report| -> BTreeMap<String, Outcome> {
         let outcome = |case: &CaseReport| (case.id.clone(), case.outcome);

@@ -1,4 +1,4 @@
-//! The report for people: a line a case while the run goes on, then the failures in full, then a summary.
+//! The report for people: a line per case while the run goes on, then the failures in full, then a summary.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn by_requirement(cases: &[CaseView]) -> String {
     text
 }
 
-/// The ids of what failed, a line each, to be copied from the end of the output.
+/// The ids of what failed, one per line, to be copied from the end of the output.
 pub fn failed_ids(cases: &[CaseView]) -> String {
     let mut text = String::new();
     for case in cases.iter().filter(|case| case.is_unexpected()) {
@@ -183,7 +183,7 @@ pub fn rounds(run: &Run) -> String {
         let seed = run.seed.wrapping_add(u64::from(case.rounds[0]) - 1);
         let _ = writeln!(
             text,
-            "{} was not as expected in {} of them, with seed {seed} first: {}",
+            "{} was not as expected in {} of them, first with seed {seed}: {}",
             case.id,
             case.rounds.len(),
             numbers.join(", ")

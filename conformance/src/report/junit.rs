@@ -12,7 +12,7 @@ use crate::case::result::{CaseResult, Outcome};
 use crate::case::run::{Cause, Run};
 use crate::spec::requirements::Role;
 
-/// The report of a run, a test suite a role.
+/// The report of a run, one test suite per role.
 ///
 /// # Errors
 /// Where it cannot be written as XML, which none of ours can be.

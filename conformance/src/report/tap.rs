@@ -1,4 +1,4 @@
-//! The report as TAP 14, a line a case; known failures are TODO, cases that do not apply are SKIP.
+//! The report as TAP 14, one line per case; known failures are TODO, cases that do not apply are SKIP.
 
 use std::fmt::Write as _;
 

@@ -8,7 +8,7 @@ use signal_hook::iterator::Signals;
 
 const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
-/// The last of them that came since somebody listened for the first time; 0 is none.
+/// The last of them that came since [`listen`] was called for the first time; 0 if none came.
 static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// Listens from now on; from then on no signal gets lost between one listener and the next, who is told of it here.

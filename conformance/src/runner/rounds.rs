@@ -99,7 +99,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// Of each case the first result that is no pass stays.
+    /// Of each case the first result other than a pass stays.
     fn add(&mut self, round: Vec<CaseResult>) {
         self.rounds += 1;
         for result in round {

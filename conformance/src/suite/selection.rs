@@ -20,7 +20,8 @@ impl std::str::FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let explained = || format!("'{text}' is no shard; expected I/N with 1 <= I <= N, such as 1/4");
+        let explained =
+            || format!("'{text}' is not a valid shard; expected I/N with 1 <= I <= N, such as 1/4");
         let (index, count) = text.split_once('/').ok_or_else(explained)?;
         let index: u64 = index.parse().map_err(|_| explained())?;
         let count: u64 = count.parse().map_err(|_| explained())?;
@@ -93,7 +94,7 @@ impl Selection {
 fn globs(option: &str, patterns: &[String], cases: &[Case]) -> anyhow::Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        let glob = Glob::new(pattern).with_context(|| format!("{option} '{pattern}' is no glob"))?;
+        let glob = Glob::new(pattern).with_context(|| format!("{option} '{pattern}' is not a valid glob"))?;
         let matcher = glob.compile_matcher();
         if !cases.iter().any(|case| matcher.is_match(case.id)) {
             let near = nearest(pattern, cases.iter().map(|case| case.id)).unwrap_or("none");
@@ -116,7 +117,10 @@ mod tests {
         }
         for text in ["0/4", "5/4", "0/0", "1", "/4", "1/", "a/b", "-1/4", "1/4/4"] {
             let refused = text.parse::<Shard>().expect_err(text);
-            assert!(refused.starts_with(&format!("'{text}' is no shard")), "{refused}");
+            assert!(
+                refused.starts_with(&format!("'{text}' is not a valid shard")),
+                "{refused}"
+            );
         }
     }
 

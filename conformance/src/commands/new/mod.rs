@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::exit;
@@ -68,30 +67,4 @@ pub fn new(arguments: &NewArguments) -> anyhow::Result<i32> {
     );
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(exit::EXPECTED)
-}
-
-/// What may stand in an id or in the name of a fault, between dots, slash and hyphens.
-fn check_words(what: &str, text: &str) -> anyhow::Result<()> {
-    let word = |word: &str| {
-        word.starts_with(|first: char| first.is_ascii_lowercase())
-            && word
-                .chars()
-                .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
-    };
-    if !text.split(['.', '-']).all(word) {
-        bail!(
-            "'{text}' is not a valid {what}; expected words of lower-case letters and digits, such as deny.prompt or stays-open"
-        );
-    }
-    Ok(())
-}
-
-/// A file's text.
-fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| {
-        format!(
-            "{}: cannot be read; run this at the top of the source tree of the suite",
-            path.display()
-        )
-    })
 }

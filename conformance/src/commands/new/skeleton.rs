@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
-use super::{check_words, read};
 use crate::spec::requirements::{self, Level, Role};
 
 /// The specification's place in the tree.
@@ -244,7 +243,7 @@ impl Tree {
         let text = self.text(&file)?;
         let line = format!("pub mod {name};");
         let mut lines: Vec<&str> = text.lines().collect();
-        let modules = lines
+        let mut modules = lines
             .iter()
             .enumerate()
             .filter(|(_, known)| known.starts_with("pub mod "));
@@ -252,7 +251,7 @@ impl Tree {
             .clone()
             .find(|(_, known)| **known > line.as_str())
             .map(|(at, _)| at);
-        let last = modules.last().map(|(at, _)| at + 1);
+        let last = modules.next_back().map(|(at, _)| at + 1);
         let place = before
             .or(last)
             .with_context(|| format!("{file} declares no modules"))?;
@@ -364,4 +363,30 @@ fn new_file(names: &Names) -> String {
         entry(names),
         function(names)
     )
+}
+
+/// What may stand in an id or in the name of a fault, between dots, slash and hyphens.
+fn check_words(what: &str, text: &str) -> anyhow::Result<()> {
+    let word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word
+                .chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+    };
+    if !text.split(['.', '-']).all(word) {
+        bail!(
+            "'{text}' is not a valid {what}; expected words of lower-case letters and digits, such as deny.prompt or stays-open"
+        );
+    }
+    Ok(())
+}
+
+/// A file's text.
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "{}: cannot be read; run this at the top of the source tree of the suite",
+            path.display()
+        )
+    })
 }
