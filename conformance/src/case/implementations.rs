@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::case::Case;
-use crate::exit::Lacking;
 use crate::spec::requirements::Role;
 
 /// The extensions of the wire (SPEC.md, section 5).
@@ -114,59 +112,6 @@ impl Implementations {
         } else {
             self.wrapper_extensions.join(" ")
         }
-    }
-
-    /// Why `case` does not apply to what is judged, where it doesn't: it needs an extension or a capability that isn't
-    /// there.
-    pub fn lacking(&self, case: &Case) -> Option<String> {
-        let has = |list: &[String], name: &str| list.iter().any(|known| known == name);
-        case.capabilities().find_map(|needed| {
-            let judges_a_wrapper = matches!(case.role, Role::Wrapper | Role::E2e);
-            let judges_a_server = matches!(case.role, Role::Server | Role::E2e);
-            if judges_a_wrapper && EXTENSIONS.contains(&needed) && !has(&self.wrapper_extensions, needed) {
-                Some(format!("the wrapper does not have the extension '{needed}'"))
-            } else if judges_a_server && !has(&self.capabilities, needed) {
-                Some(format!("the shim does not name the capability '{needed}'"))
-            } else {
-                None
-            }
-        })
-    }
-
-    /// Checks that everything that is judged has what `--require` names.
-    ///
-    /// # Errors
-    /// An unknown name is a usage error; [`Lacking`] says what isn't there.
-    pub fn check_required(&self, required: &[String]) -> anyhow::Result<()> {
-        for name in required {
-            let is_extension = EXTENSIONS.contains(&name.as_str());
-            if !is_extension && !CAPABILITIES.contains(&name.as_str()) {
-                bail!(
-                    "--require {name}: not an extension or a capability; expected one of {}",
-                    CAPABILITIES.join(", ")
-                );
-            }
-            let wrapper = self.wrapper.is_some() && is_extension;
-            if !wrapper && self.server.is_none() {
-                bail!(
-                    "--require {name}: nothing that could have it is judged; add --server{}",
-                    if is_extension { " or --wrapper" } else { "" }
-                );
-            }
-            if wrapper && !self.wrapper_extensions.contains(name) {
-                return Err(Lacking(format!(
-                    "--require {name}: the wrapper does not have this extension"
-                ))
-                .into());
-            }
-            if self.server.is_some() && !self.capabilities.contains(name) {
-                return Err(Lacking(format!(
-                    "--require {name}: the shim does not name this capability"
-                ))
-                .into());
-            }
-        }
-        Ok(())
     }
 
     /// Names the stock shell that the shell under test is compared with.

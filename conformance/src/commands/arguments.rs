@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 
+use crate::case::implementations::{CAPABILITIES, EXTENSIONS, Implementations};
+use crate::exit::Lacking;
 use crate::spec::requirements::Role;
 
 /// What is judged.
@@ -65,4 +68,40 @@ fn positive(text: &str) -> Result<f64, String> {
     } else {
         Err("expected a number greater than 0".to_owned())
     }
+}
+
+/// Checks that everything that is judged has what `--require` names.
+///
+/// # Errors
+/// An unknown name is a usage error; [`Lacking`] says what isn't there.
+pub fn check_required(implementations: &Implementations, required: &[String]) -> anyhow::Result<()> {
+    for name in required {
+        let is_extension = EXTENSIONS.contains(&name.as_str());
+        if !is_extension && !CAPABILITIES.contains(&name.as_str()) {
+            bail!(
+                "--require {name}: not an extension or a capability; expected one of {}",
+                CAPABILITIES.join(", ")
+            );
+        }
+        let wrapper = implementations.wrapper.is_some() && is_extension;
+        if !wrapper && implementations.server.is_none() {
+            bail!(
+                "--require {name}: nothing that could have it is judged; add --server{}",
+                if is_extension { " or --wrapper" } else { "" }
+            );
+        }
+        if wrapper && !implementations.wrapper_extensions.contains(name) {
+            return Err(Lacking(format!(
+                "--require {name}: the wrapper does not have this extension"
+            ))
+            .into());
+        }
+        if implementations.server.is_some() && !implementations.capabilities.contains(name) {
+            return Err(Lacking(format!(
+                "--require {name}: the shim does not name this capability"
+            ))
+            .into());
+        }
+    }
+    Ok(())
 }

@@ -46,7 +46,7 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         &mut implementations,
         preflight::PATIENCE.mul_f64(trying.timeout_scale),
     )?;
-    implementations.check_required(&trying.require)?;
+    arguments::check_required(&implementations, &trying.require)?;
     Ok(Options {
         settings: Settings {
             implementations,

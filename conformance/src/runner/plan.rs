@@ -2,9 +2,10 @@
 //! known to fail.
 
 use crate::case::Case;
-use crate::case::implementations::Implementations;
+use crate::case::implementations::{EXTENSIONS, Implementations};
 use crate::case::result::{CaseResult, Known, Outcome};
 use crate::printable::printable;
+use crate::spec::requirements::Role;
 use crate::spec::version::Version;
 use crate::suite::baseline::{self, Baseline};
 use crate::suite::selection::Selection;
@@ -62,7 +63,7 @@ impl Plan {
         let planned = |case: Case| {
             let version = case.version().map_err(anyhow::Error::msg)?;
             Ok(Planned {
-                not_applicable: implementations.lacking(&case),
+                not_applicable: lacking(implementations, &case),
                 known: expectations.baseline.entry(case.id).cloned(),
                 newer_than: expectations.as_of.filter(|as_of| version > *as_of),
                 case,
@@ -103,6 +104,26 @@ impl Planned {
         }
         result
     }
+}
+
+/// Why `case` does not apply to what is judged, where it doesn't: it needs an extension or a capability that isn't
+/// there.
+fn lacking(implementations: &Implementations, case: &Case) -> Option<String> {
+    let has = |list: &[String], name: &str| list.iter().any(|known| known == name);
+    case.capabilities().find_map(|needed| {
+        let judges_a_wrapper = matches!(case.role, Role::Wrapper | Role::E2e);
+        let judges_a_server = matches!(case.role, Role::Server | Role::E2e);
+        if judges_a_wrapper
+            && EXTENSIONS.contains(&needed)
+            && !has(&implementations.wrapper_extensions, needed)
+        {
+            Some(format!("the wrapper does not have the extension '{needed}'"))
+        } else if judges_a_server && !has(&implementations.capabilities, needed) {
+            Some(format!("the shim does not name the capability '{needed}'"))
+        } else {
+            None
+        }
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::peer::program::Program;
 use crate::peer::wire::receive_handshake;
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
+use crate::system::filter;
 use crate::system::launch::Launch;
 use crate::system::process;
 use crate::transcript::shown;
@@ -397,4 +398,20 @@ pub fn escalated_under(context: &Context, change: impl FnOnce(Launch) -> Launch)
     expect::equal("numbers", vec![0, 1, 2], escalation.sorted_numbers())?;
     stream.result(4)?;
     wrapper.finish()?.expect_status(4)
+}
+
+/// What network filters of sandboxes refuse (SPEC.md, "Facts that trap implementers").
+pub const REFUSED: [i64; 7] = [
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+];
+
+/// Under a filter that refuses these.
+pub fn in_sandbox(launch: Launch) -> Launch {
+    launch.filter(filter::refusing(&REFUSED))
 }

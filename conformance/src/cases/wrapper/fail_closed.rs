@@ -11,14 +11,14 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::cases::wrapper::sandbox::in_sandbox;
 use crate::peer::finished::Finished;
 use crate::peer::program::Program;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, frame};
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{
-    any_call, each_decision_fails, each_result_fails, fails_by, fails_without_request, with_debug_variables,
+    any_call, each_decision_fails, each_result_fails, fails_by, fails_without_request, in_sandbox,
+    with_debug_variables,
 };
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;

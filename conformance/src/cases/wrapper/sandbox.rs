@@ -10,10 +10,8 @@ use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{
-    any_call, denied_under, escalated, escalated_under, fails_without_request, runs_under,
+    any_call, denied_under, escalated, escalated_under, fails_without_request, in_sandbox, runs_under,
 };
-use crate::system::filter;
-use crate::system::launch::Launch;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
@@ -61,22 +59,6 @@ fn sandbox_child_killed(context: &mut Context) -> Verdict {
         expect::equal("the wrapper's end", Ended::Killed(signal), ended)?;
     }
     Ok(())
-}
-
-/// What network filters of sandboxes refuse (SPEC.md, "Facts that trap implementers").
-pub(super) const REFUSED: [i64; 7] = [
-    libc::SYS_socket,
-    libc::SYS_connect,
-    libc::SYS_bind,
-    libc::SYS_sendto,
-    libc::SYS_shutdown,
-    libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
-];
-
-/// Under a filter that refuses these.
-pub(super) fn in_sandbox(launch: Launch) -> Launch {
-    launch.filter(filter::refusing(&REFUSED))
 }
 
 /// Run, under the filter.
