@@ -113,10 +113,14 @@ async fn a_signal_before_the_exec_leaves_no_core_with_the_memory_of_the_host() {
     set(libc::F_SETLEASE, libc::F_WRLCK).unwrap();
     set(libc::F_SETOWN, 0).unwrap();
     let mut tree = spawn(&[path.to_str().unwrap()]);
-    let supervisor = tree.supervisor.as_ref().unwrap().pid;
+    let only_child = |of: &str| {
+        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+        children.unwrap_or_default().trim().to_owned()
+    };
+    let keeper = tree.supervisor.as_ref().unwrap().pid.to_string();
     let child = loop {
-        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
-        let child = children.unwrap_or_default().trim().to_owned();
+        // The keeper's child is the supervisor, whose child is about to execute the program.
+        let child = only_child(&only_child(&keeper));
         let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
         if status.contains("SigBlk:\t0000000000000000\n") {
             break Pid::from_raw(child.parse().unwrap());
