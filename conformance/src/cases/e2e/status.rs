@@ -136,7 +136,11 @@ fn closed_input(context: &mut Context) -> Verdict {
 /// An executable text without `#!` runs as a shell script.
 fn bare_script(context: &mut Context) -> Verdict {
     context.write_file("bin/bare", b"echo \"bare $1 $#\"\nexit 5\n", 0o755)?;
-    context.write_file("bin/with-line", b"#!/bin/sh\necho \"$0 $1 $#\"\nexit 6\n", 0o755)?;
+    context.write_file(
+        "bin/with-line",
+        b"#!/bin/sh\necho \"line $1 $#\"\nexit 6\n",
+        0o755,
+    )?;
     let script = "bare 'a b' c; echo $?; x=$(bare); echo $x; bare | cat; ( exec bare x ); echo $?\n\
                   ./../bin/with-line y; echo $?";
     same_under_both(context, script, &["bare", "with-line"])

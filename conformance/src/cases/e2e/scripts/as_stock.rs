@@ -38,7 +38,7 @@ fn many_descriptors(context: &mut Context) -> Verdict {
 /// The ordinary script, with its commands under each decision.
 fn ordinary(context: &mut Context) -> Verdict {
     commands(context, ["tool"])?;
-    context.write_file("bin/script", b"#!/bin/sh\necho \"$0: $*\"\n", 0o755)?;
+    context.write_file("bin/script", b"#!/bin/sh\necho \"script: $*\"\n", 0o755)?;
     context.write_file("bin/bare", b"echo bare: \"$*\"\nexit 4\n", 0o755)?;
     context.write_file("bin/unexecutable", b"", 0o644)?;
     let script = include_str!("../../../../../fixtures/scripts/ordinary.sh");
