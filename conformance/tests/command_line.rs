@@ -452,6 +452,7 @@ fn an_interrupted_run_reports_what_it_has_and_leaves_nothing_running() {
         .expect("a run");
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
     let mut first = String::new();
+    output.read_line(&mut first).expect("the wrapper's extensions");
     output.read_line(&mut first).expect("the first finished case");
     assert!(first.contains("fail"), "{first}");
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);

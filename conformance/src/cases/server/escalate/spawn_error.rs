@@ -12,7 +12,7 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::program::Program;
 use crate::peer::wire::{Received, read_to_end};
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
 use crate::system::launch::pipe;
@@ -34,7 +34,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.spawn-error/no-standard-error", no_standard_error),
     case("server.escalate.spawn-error/nothing-mapped", nothing_mapped),
     case("server.escalate.spawn-error/standard-error-unwritable", standard_error_unwritable),
-    case("server.escalate.spawn-error/standard-error-unread", standard_error_unread),
+    case("server.escalate.spawn-error/standard-error-unread", standard_error_unread).at(Level::Hardened),
     case("server.escalate.spawn-error/directory-gone", directory_gone),
     case("server.escalate.spawn-error/next-is-served", next_is_served),
 ]);

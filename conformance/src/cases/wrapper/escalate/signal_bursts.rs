@@ -11,7 +11,9 @@ use crate::peer::fake_server::RequestStream;
 use crate::peer::wire::Received;
 use crate::peer::wrapper_call::WrapperRun;
 use crate::spec::requirements::{Level, Role};
-use crate::stage::wrapper::{any_call, escalating, expect_state, fill_with_signals, forwarded};
+use crate::stage::wrapper::{
+    any_call, escalating, expect_held_up, expect_state, fill_with_signals, forwarded, waiting_bytes,
+};
 use crate::system::process::Ended;
 use crate::verdict::{Verdict, violation};
 
@@ -107,6 +109,8 @@ fn after_the_stream_was_full(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
     fill_with_signals(context, &wrapper, &stream)?;
     wrapper.process.signal(libc::SIGTERM)?;
+    // Reading makes room, so the wrapper must have met the full stream before.
+    expect_held_up(context, &wrapper, || waiting_bytes(stream.frames.socket()))?;
     loop {
         let seen = forwarded(&mut stream, "SIGTERM, which came while the stream was full")?;
         if seen == i64::from(libc::SIGTERM) {
