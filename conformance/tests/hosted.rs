@@ -126,7 +126,13 @@ fn wrong_workflow(workflow: &Value) -> Vec<String> {
         wrong.push("it has no name".to_owned());
     }
     let events = names(&workflow["on"]);
-    if events.is_empty() || !events.is_subset(&BTreeSet::from(["push", "pull_request", "workflow_dispatch"]))
+    if events.is_empty()
+        || !events.is_subset(&BTreeSet::from([
+            "push",
+            "pull_request",
+            "workflow_dispatch",
+            "schedule",
+        ]))
     {
         wrong.push(format!("it is started by {events:?}"));
     }
