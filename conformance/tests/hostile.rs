@@ -18,7 +18,9 @@ const EASY: &str = "wrapper.usage/no-arguments";
 const PASSES: &str = "echo 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n";
 
 /// The processes of the suite above a wrapper: the case's own is its parent, and the supervisor is the parent of that.
-const SUPERVISOR: &str = "supervisor=$(sed 's/.*) . //; s/ .*//' /proc/$PPID/stat)\n";
+/// Before the cases the suite calls the wrapper itself, to see its extensions; then there is no supervisor to attack.
+const SUPERVISOR: &str = "supervisor=$(sed 's/.*) . //; s/ .*//' /proc/$PPID/stat)\n\
+                          grep -q __supervise /proc/$supervisor/cmdline || exit 1\n";
 
 /// Memory that no process of the suite may need, in KiB.
 const MEMORY: i64 = 300 << 10;
@@ -92,12 +94,12 @@ fn a_pass_cannot_be_written_into_the_supervisors_output() {
 
 #[test]
 fn a_verdict_cannot_be_written_into_the_pipe_of_the_cases_process() {
-    let script = r#"for pipe in /proc/$PPID/fd/*; do
+    let pipes = r#"for pipe in /proc/$PPID/fd/*; do
             case $(readlink $pipe) in pipe:*) echo '{"verdict":{"Ok":null}}' >$pipe;; esac
         done 2>/dev/null
         exit 0
     "#;
-    Hostile::wrapper(script).ends_with(&[], 1, "fail", "the suite has not written");
+    Hostile::wrapper(&format!("{SUPERVISOR}{pipes}")).ends_with(&[], 1, "fail", "the suite has not written");
 }
 
 #[test]
