@@ -66,19 +66,32 @@ fn processor_time(pid: i32) -> Result<Duration, CaseError> {
     ))
 }
 
+/// How long the process has been ready to run without a processor (/proc/PID/schedstat); zero where the kernel doesn't say.
+fn time_in_the_queue(pid: i32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let nanoseconds = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|field| field.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
+}
+
 /// A wrapper that waits for room does not spin.
 fn does_not_spin(context: &mut Context) -> Verdict {
     for nonblocking in [true, false] {
         let full = FullSocket::new(nonblocking)?;
         let mut wrapper = full.start(any_call(context)?)?;
         let pid = wrapper.process.pid.as_raw();
-        let before = processor_time(pid)?;
+        let (before, waited_before) = (processor_time(pid)?, time_in_the_queue(pid));
         let window = context.scaled(Duration::from_millis(1_200));
         expect_waiting(&wrapper, window)?;
         let used = processor_time(pid)?.saturating_sub(before);
+        // What others left it of the processors: on a loaded machine one that spins doesn't get more.
+        let waited = time_in_the_queue(pid).saturating_sub(waited_before);
+        let allowed = (window.saturating_sub(waited) / 4).max(Duration::from_millis(50));
         expect::that(
-            used < window / 4,
-            format_args!("less than a quarter of a processor during {window:?}"),
+            used < allowed,
+            format_args!("less than {allowed:?} of processor time during {window:?}"),
             format_args!("{used:?} of processor time"),
         )?;
         full.take_fillers(full.datagrams)?;
