@@ -15,6 +15,9 @@ const EASY: &str = "wrapper.usage/no-arguments";
 /// What such a wrapper ends with.
 const PASSES: &str = "echo 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n";
 
+/// That case calls the wrapper without arguments; with some, the suite looks at its extensions before the run.
+const IN_A_CASE: &str = "[ $# -eq 0 ] || exit 1\n";
+
 /// A run of the suite on a wrapper that is a shell script.
 struct Run {
     folder: tempfile::TempDir,
@@ -127,7 +130,7 @@ fn what_a_failed_wrapper_said_on_standard_error_is_in_the_report() {
 
 #[test]
 fn a_crash_of_the_cases_process_is_an_error_of_the_harness() {
-    Run::of("kill -KILL $PPID\n")
+    Run::of(&format!("{IN_A_CASE}kill -KILL $PPID\n"))
         .ends_with(3)
         .is("harness-error", "the case's process ended without a verdict");
 }
@@ -143,7 +146,7 @@ fn a_crash_of_the_cases_supervisor_is_an_error_of_the_harness() {
 /// A wrapper that passes, but for those of its calls, counted from 1, for which test(1) finds this to hold.
 fn fails_when(condition: &str) -> String {
     let count = "calls=$(dirname \"$0\")/calls\necho >>\"$calls\"\ncall=$(wc -l <\"$calls\")\n";
-    format!("{count}[ \"$call\" {condition} ] && exit 0\n{PASSES}")
+    format!("{IN_A_CASE}{count}[ \"$call\" {condition} ] && exit 0\n{PASSES}")
 }
 
 #[test]
@@ -262,7 +265,7 @@ fn a_listed_case_that_passes_is_unexpected() {
 
 #[test]
 fn a_harness_error_is_nothing_that_a_baseline_could_expect() {
-    Run::of("kill -KILL $PPID\n")
+    Run::of(&format!("{IN_A_CASE}kill -KILL $PPID\n"))
         .baseline(&format!(
             "[[known]]\ncase = \"{EASY}\"\nreason = \"crashes\"\nissue = \"#1\"\n"
         ))
