@@ -218,7 +218,7 @@ fn what_ends_shortly_after_the_case_is_not_left_behind() {
 fn a_case_ends_with_its_supervisor() {
     let supervisor_of_parent = "read -r _ _ _ supervisor _ </proc/$PPID/stat";
     Run::of(&format!(
-        "{supervisor_of_parent}\nkill -KILL \"$supervisor\"\nsleep 600\n"
+        "{IN_A_CASE}{supervisor_of_parent}\nkill -KILL \"$supervisor\"\nsleep 600\n"
     ))
     .ends_with(3)
     .is("harness-error", "the case's supervisor ended without a result");
