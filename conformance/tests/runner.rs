@@ -227,7 +227,7 @@ fn a_case_ends_with_its_supervisor() {
 #[test]
 fn a_case_that_goes_on_beyond_its_deadline_fails_and_shows_how_far_it_came() {
     // The process that would meet its own, earlier deadlines is stopped.
-    let outcome = Run::of("kill -STOP $PPID\n")
+    let outcome = Run::of(&format!("{IN_A_CASE}kill -STOP $PPID\n"))
         .with(&["--timeout-scale", "0.1"])
         .ends_with(1);
     outcome.is("fail", "it did not; the wire shows how far it came");
