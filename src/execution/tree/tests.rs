@@ -354,12 +354,12 @@ async fn failed_starts_leave_no_stacks_behind() {
 }
 
 /// A tree whose shell runs `script`, and the pids that it prints, which must be as many.
-async fn printing<const N: usize>(script: &str) -> (Tree, [Pid; N]) {
+fn printing<const N: usize>(script: &str) -> (Tree, [Pid; N]) {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let mut spawn = command(&["/bin/sh", "-c", script]);
     spawn.descriptors = vec![(writer, 1)];
-    let mut tree = Tree::spawn(spawn).unwrap();
-    started(&mut tree).await;
+    // Its start isn't awaited: the script may stop or kill its supervisor before that has reported it.
+    let tree = Tree::spawn(spawn).unwrap();
     let lines = BufReader::new(File::from(reader)).lines().take(N);
     let pids: Vec<Pid> = lines
         .map(|line| Pid::from_raw(line.unwrap().trim().parse().unwrap()))
@@ -388,7 +388,7 @@ async fn a_tree_that_stops_its_supervisor_ends() {
         format!("kill -STOP $PPID {KEEPER}"),
         "while kill -STOP $PPID; do :; done".to_owned(),
     ] {
-        let (tree, pids) = printing::<2>(&format!("{TWO}{stop}; wait")).await;
+        let (tree, pids) = printing::<2>(&format!("{TWO}{stop}; wait"));
         assert_eq!(in_time(tree.end()).await, [], "{stop}");
         gone(&pids);
     }
@@ -397,7 +397,7 @@ async fn a_tree_that_stops_its_supervisor_ends() {
 #[tokio::test]
 async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
     for victim in ["$PPID", KEEPER] {
-        let (mut tree, pids) = printing::<2>(&format!("{TWO}kill -KILL {victim}; wait")).await;
+        let (mut tree, pids) = printing::<2>(&format!("{TWO}kill -KILL {victim}; wait"));
         while in_time(tree.next_event()).await.is_some() {}
         gone(&pids);
     }
@@ -405,7 +405,7 @@ async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
 
 #[tokio::test]
 async fn what_cannot_be_ended_is_named_in_time() {
-    let (tree, [pid]) = printing::<1>("sleep 600 & echo $!; wait").await;
+    let (tree, [pid]) = printing::<1>("sleep 600 & echo $!; wait");
     // A zombie stays until its tracer has seen it end, and the tracer is this thread.
     nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
     let left = in_time(tree.end()).await;
