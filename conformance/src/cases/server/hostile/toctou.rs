@@ -370,16 +370,23 @@ fn missing_then_there(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// After the decision two files are exchanged again and again: whenever the server looks and whenever it executes,
-/// the other one never runs. Sixty times.
+/// After the decision two files, or the directories that they are in, are exchanged again and again: whenever the server
+/// looks and whenever it executes, the other one never runs. Sixty times.
 fn exchanged_again_and_again(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let (mut ran, mut refused) = (0, 0);
-    for _ in 0..60 {
+    for round in 0..60 {
         let directory = fresh_directory(context)?;
-        let (decided, other) = (directory.join("program"), directory.join("other"));
-        write_both(&decided, &other, Kind::Binary)?;
-        let mut requester = stage.granted(&stage.request_for(&text(&decided)))?;
+        // A file's own new name changes the time of its last change, which gives the exchange away. A directory's doesn't.
+        let (program, decided, other) = if round % 3 == 0 {
+            let (program, other) = (directory.join("program"), directory.join("other"));
+            write_both(&program, &other, Kind::Binary)?;
+            (program.clone(), program, other)
+        } else {
+            let (decided, other) = two_directories(&directory)?;
+            (decided.join("program"), decided, other)
+        };
+        let mut requester = stage.granted(&stage.request_for(&text(&program)))?;
         let over = Arc::new(AtomicBool::new(false));
         let exchanger = std::thread::spawn({
             let over = over.clone();
