@@ -67,7 +67,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .init();
     let inherited_open_files = open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // One, so that no question is handed from one to another. What may block has threads of its own.
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

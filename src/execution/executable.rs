@@ -25,7 +25,7 @@ use nix::sys::sendfile::sendfile;
 use nix::unistd::{AccessFlags, faccessat};
 
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
-use crate::files::{Identity, Lookup, PinnedFile, Trust, status_of};
+use crate::files::{Identity, Lookup, PinnedFile, Trust, Wait, status_of};
 
 /// Bytes of the largest file that is copied.
 const MAX_COPY: u64 = 256 * 1024 * 1024;
@@ -153,7 +153,8 @@ impl Executable {
         faccessat(file.descriptor(), "", AccessFlags::X_OK, may).map_err(|errno| at(errno.into()))?;
         let content = open(&file).map_err(at)?;
         let lease = lease(&content)?;
-        let is_unchanged = || Ok(status_of(content.as_fd()).map_err(at)?.identity == status.identity);
+        let is_unchanged =
+            || Ok(status_of(content.as_fd(), Wait::Allowed).map_err(at)?.identity == status.identity);
         if !is_unchanged()? {
             return Err(SWAPPED);
         }

@@ -14,7 +14,7 @@ use super::failure::StartFailure;
 use super::job::{Spawn, SpawnError};
 use super::supervisor::Placement;
 use super::tree::Tree;
-use crate::files::{PinnedFile, open_directory};
+use crate::files::{PinnedFile, Wait, open_directory};
 
 /// Where the standard streams of a one-shot command's shell lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,9 +131,9 @@ fn start(
     let name = |error: &io::Error, path: &OsStr| {
         io::Error::new(error.kind(), format!("{}: {error}", path.display()))
     };
-    let workdir = open_directory(command.workdir.as_os_str())
+    let workdir = open_directory(command.workdir.as_os_str(), Wait::Allowed)
         .map_err(|error| name(&error, command.workdir.as_os_str()))?;
-    let program = PinnedFile::open(workdir.as_fd(), command.program.as_os_str())
+    let program = PinnedFile::open(workdir.as_fd(), command.program.as_os_str(), Wait::Allowed)
         .map_err(|error| name(&error, command.program.as_os_str()))?;
     let number = command.socket.number();
     streams.push((command.socket.0, number));

@@ -1,11 +1,12 @@
 //! From a request to a child: the file that the decision was about is the file that runs.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
 
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
 use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
@@ -15,9 +16,16 @@ use super::job::{Spawn, SpawnError};
 use super::supervisor::Placement;
 use super::tree::Tree;
 use crate::files::{
-    Identity, Judgement, PinnedFile, Place, Unclear, canonical, find, look_up, open_directory, status_of,
+    Identity, Judgement, PinnedFile, Place, Unclear, Wait, canonical, find, look_up, open_directory,
+    status_of,
 };
 use crate::protocol::Request;
+
+/// Only waiting for a file system would tell.
+const WOULD_WAIT: StartFailure = StartFailure {
+    stage: Stage::Execute,
+    errno: Errno::EAGAIN,
+};
 
 /// The files of a request as they were before the policy was asked.
 #[derive(Clone, Debug)]
@@ -32,8 +40,6 @@ pub(crate) struct FilesAtDecision {
     pub(crate) canonical: Option<PathBuf>,
     /// Who could put another program there.
     pub(crate) judgement: Judgement,
-    /// What stat(2) says about the program.
-    pub(crate) status: Option<Metadata>,
     /// The working directory's path without symbolic links.
     pub(crate) canonical_workdir: Option<PathBuf>,
 }
@@ -57,33 +63,68 @@ impl FilesAtDecision {
     /// # Errors
     /// When the program's path changes while it is looked at, or leads to another file in each process.
     pub(crate) fn look(request: &Request) -> Result<Self, Refusal> {
+        Self::look_and(request, Wait::Allowed)
+    }
+
+    /// The same where no file system has to be waited for, else `None`: so mostly for programs of the system.
+    ///
+    /// # Errors
+    /// As for [`Self::look`].
+    pub(crate) fn look_at_once(request: &Request) -> Result<Option<Self>, Refusal> {
+        match Self::look_and(request, Wait::Never) {
+            Ok(files) if files.is_settled() => Ok(Some(files)),
+            Err(Refusal::Unclear(Unclear::System(error))) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(None)
+            }
+            Ok(_) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn look_and(request: &Request, wait: Wait) -> Result<Self, Refusal> {
         let requested_in = Path::new(&request.workdir);
-        let found = find(requested_in, &request.file)?;
+        let found = find(requested_in, &request.file, wait)?;
         let program = found
             .file
             .as_ref()
             .map_err(|error| failure(Stage::Execute, error));
         let program = program.and_then(|program| {
-            if !is_of_system(program, found.canonical.as_deref()) && is_being_written(program) {
+            if is_of_system(program, found.canonical.as_deref()) {
+                return Ok(program.identity());
+            }
+            // Leases are the file system's affair.
+            if wait == Wait::Never {
+                return Err(WOULD_WAIT);
+            }
+            if is_being_written(program) {
                 return Err(BUSY);
             }
             Ok(program.identity())
         });
-        let workdir = open_workdir(&request.workdir);
+        let workdir = open_workdir(&request.workdir, wait);
         Ok(Self {
             file: request.file.clone(),
             workdir: request.workdir.clone(),
             program,
-            status: found.file.as_ref().ok().and_then(|program| status(program).ok()),
             canonical_workdir: workdir
                 .as_ref()
                 .ok()
                 .and_then(|directory| canonical(directory.as_fd()).ok()),
-            directory: workdir.and_then(|directory| place(&directory)),
+            directory: workdir.and_then(|directory| place(&directory, wait)),
             judgement: Judgement::about(requested_in, &request.file, &found),
             requested: found.requested,
             canonical: found.canonical,
         })
+    }
+
+    fn is_settled(&self) -> bool {
+        let waits = |failure: StartFailure| failure.errno == WOULD_WAIT.errno;
+        !self.program.is_err_and(waits) && !self.directory.is_err_and(waits)
+    }
+
+    /// Which file the program was; `None` if there was none to execute.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.program.ok()
     }
 
     /// Opens the files of the decision again; a different file under the same name is a failed start.
@@ -93,8 +134,8 @@ impl FilesAtDecision {
     ) -> (Result<Executable, StartFailure>, Result<OwnedFd, StartFailure>) {
         if exec.file != self.file || exec.workdir.as_os_str() != self.workdir {
             // The host's own decision.
-            let workdir = open_workdir(exec.workdir.as_os_str());
-            let found = look_up(&exec.workdir, &exec.file).map_err(|error| match error {
+            let workdir = open_workdir(exec.workdir.as_os_str(), Wait::Allowed);
+            let found = look_up(&exec.workdir, &exec.file, Wait::Allowed).map_err(|error| match error {
                 Unclear::System(error) => failure(Stage::Execute, &error),
                 Unclear::DependsOnProcess(_) | Unclear::Changed => SWAPPED,
             });
@@ -105,8 +146,8 @@ impl FilesAtDecision {
             });
             return (program, workdir);
         }
-        let workdir = open_workdir(exec.workdir.as_os_str()).and_then(|directory| {
-            if place(&directory)? == self.directory? {
+        let workdir = open_workdir(exec.workdir.as_os_str(), Wait::Allowed).and_then(|directory| {
+            if place(&directory, Wait::Allowed)? == self.directory? {
                 Ok(directory)
             } else {
                 Err(SWAPPED)
@@ -116,7 +157,7 @@ impl FilesAtDecision {
             .as_ref()
             .map_err(|failure| *failure)
             .and_then(|directory| {
-                let pinned = PinnedFile::open(directory.as_fd(), &exec.file);
+                let pinned = PinnedFile::open(directory.as_fd(), &exec.file, Wait::Allowed);
                 match (pinned, self.program) {
                     (Ok(_), Err(BUSY)) => Err(BUSY),
                     (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
@@ -135,17 +176,12 @@ impl FilesAtDecision {
     }
 }
 
-fn status(program: &PinnedFile) -> io::Result<Metadata> {
-    // fstat(2) takes a descriptor that was opened with O_PATH.
-    File::from(program.descriptor().try_clone_to_owned()?).metadata()
+fn open_workdir(path: &OsStr, wait: Wait) -> Result<OwnedFd, StartFailure> {
+    open_directory(path, wait).map_err(|error| failure(Stage::Workdir, &error))
 }
 
-fn open_workdir(path: &OsStr) -> Result<OwnedFd, StartFailure> {
-    open_directory(path).map_err(|error| failure(Stage::Workdir, &error))
-}
-
-fn place(directory: &OwnedFd) -> Result<Place, StartFailure> {
-    let status = status_of(directory.as_fd()).map_err(|error| failure(Stage::Workdir, &error))?;
+fn place(directory: &OwnedFd, wait: Wait) -> Result<Place, StartFailure> {
+    let status = status_of(directory.as_fd(), wait).map_err(|error| failure(Stage::Workdir, &error))?;
     Ok(status.identity.place())
 }
 

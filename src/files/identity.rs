@@ -46,6 +46,8 @@ pub(crate) struct Status {
     pub(crate) group: u32,
     /// Kind and permissions, see inode(7).
     pub(crate) mode: u32,
+    /// Which mount it is on, by a number that no other mount ever gets; from Linux 6.8 on.
+    pub(crate) mount: Option<u64>,
 }
 
 impl Status {
@@ -56,6 +58,7 @@ impl Status {
             user: found.stx_uid,
             group: found.stx_gid,
             mode: u32::from(found.stx_mode),
+            mount: (found.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0).then_some(found.stx_mnt_id),
         }
     }
 

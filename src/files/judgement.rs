@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::identity::Identity;
+use super::pinned::Wait;
 use super::trust::Trust;
 use super::walk::{Lookup, look_up};
 
@@ -33,10 +34,26 @@ impl Judgement {
     /// The verdict. The first call walks along the path, and blocks as long as its file systems do.
     pub(crate) fn trust(&self) -> Trust {
         *self.verdict.get_or_init(|| {
-            let found = look_up(&self.workdir, &self.file).ok();
-            let same = found.filter(|found| identity(found) == self.identity);
-            same.and_then(|found| found.trust).unwrap_or_default()
+            let found = look_up(&self.workdir, &self.file, Wait::Allowed).ok();
+            self.verdict_on(found)
         })
+    }
+
+    /// Makes the verdict if that needs no waiting; whether there is one now.
+    pub(crate) fn is_ready(&self) -> bool {
+        if self.verdict.get().is_none()
+            && let Ok(found) = look_up(&self.workdir, &self.file, Wait::Never)
+            && found.is_settled()
+        {
+            // Another thread may have been faster, with the same verdict or a later one.
+            let _ = self.verdict.set(self.verdict_on(Some(found)));
+        }
+        self.verdict.get().is_some()
+    }
+
+    fn verdict_on(&self, found: Option<Lookup>) -> Trust {
+        let same = found.filter(|found| identity(found) == self.identity);
+        same.and_then(|found| found.trust).unwrap_or_default()
     }
 }
 

@@ -1,13 +1,26 @@
 //! Opens programs and working directories as the kernel would, and remembers which files they were.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
 
 use super::identity::{Identity, STATX_IDENTITY, Status};
 use super::trust::only_root_writes;
+
+/// Whether a look at a file may wait for its file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// For as long as the file system likes: not where others wait, too.
+    Allowed,
+    /// What the kernel does not know already is the error EAGAIN.
+    Never,
+}
 
 /// A file opened with O_PATH, and what it was at that moment.
 #[derive(Debug)]
@@ -22,16 +35,16 @@ impl PinnedFile {
     ///
     /// # Errors
     /// What openat2(2) or statx(2) says.
-    pub(crate) fn open(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
-        Self::of(open_path(directory, path, 0)?)
+    pub(crate) fn open(directory: BorrowedFd<'_>, path: &OsStr, wait: Wait) -> io::Result<Self> {
+        Self::of(open_path(directory, path, 0, wait)?, wait)
     }
 
     /// Pins what is open.
     ///
     /// # Errors
     /// What statx(2) says.
-    pub(super) fn of(descriptor: OwnedFd) -> io::Result<Self> {
-        let status = status_of(descriptor.as_fd())?;
+    pub(super) fn of(descriptor: OwnedFd, wait: Wait) -> io::Result<Self> {
+        let status = status_of(descriptor.as_fd(), wait)?;
         Ok(Self { descriptor, status })
     }
 
@@ -82,13 +95,45 @@ pub(crate) fn canonical(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
 ///
 /// # Errors
 /// What openat2(2) says; ELOOP for a directory of this process in /proc, by whatever name.
-pub(crate) fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
-    let directory = open_path(nowhere(), path, libc::O_DIRECTORY)?;
+pub(crate) fn open_directory(path: &OsStr, wait: Wait) -> io::Result<OwnedFd> {
+    let directory = open_path(nowhere(), path, libc::O_DIRECTORY, wait)?;
+    let status = status_of(directory.as_fd(), wait)?;
+    if known_not_to_be_procfs(status) {
+        return Ok(directory);
+    }
+    if wait == Wait::Never {
+        return Err(Errno::EAGAIN.into());
+    }
+    if !is_on_procfs(directory.as_fd())? {
+        remember_not_to_be_procfs(status);
+        return Ok(directory);
+    }
     // `/proc/self` and the like are ordinary links, and lead to this process instead of the one that asks.
-    if is_on_procfs(directory.as_fd())? && is_about_this_process(&directory)? {
-        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    if is_about_this_process(&directory)? {
+        return Err(Errno::ELOOP.into());
     }
     Ok(directory)
+}
+
+/// Mounts of other file systems than procfs.
+static OTHER_MOUNTS: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+/// More mounts than that are asked again.
+const MOST_MOUNTS: usize = 64;
+
+fn known_not_to_be_procfs(status: Status) -> bool {
+    let on_a_block_device = status.identity.device.0 != 0;
+    let mounts = || OTHER_MOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    on_a_block_device || status.mount.is_some_and(|mount| mounts().contains(&mount))
+}
+
+fn remember_not_to_be_procfs(status: Status) {
+    let mut mounts = OTHER_MOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(mount) = status.mount
+        && mounts.len() < MOST_MOUNTS
+    {
+        mounts.insert(mount);
+    }
 }
 
 /// What openat2(2) takes for "no directory".
@@ -123,9 +168,9 @@ fn is_about_this_process(directory: &OwnedFd) -> io::Result<bool> {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             Err(error) => return Err(error),
         }
-        let parent = open_path(above.as_fd(), OsStr::new(".."), libc::O_DIRECTORY)?;
-        let is_root =
-            status_of(parent.as_fd())?.identity.place() == status_of(above.as_fd())?.identity.place();
+        let parent = open_path(above.as_fd(), OsStr::new(".."), libc::O_DIRECTORY, Wait::Allowed)?;
+        let place = |of: &OwnedFd| Ok::<_, io::Error>(status_of(of.as_fd(), Wait::Allowed)?.identity.place());
+        let is_root = place(&parent)? == place(&above)?;
         if is_root || !is_on_procfs(parent.as_fd())? {
             return Ok(false);
         }
@@ -137,7 +182,12 @@ fn is_about_this_process(directory: &OwnedFd) -> io::Result<bool> {
 ///
 /// # Errors
 /// What statx(2) says.
-pub(crate) fn status_of(file: BorrowedFd<'_>) -> io::Result<Status> {
+pub(crate) fn status_of(file: BorrowedFd<'_>, wait: Wait) -> io::Result<Status> {
+    let sync = match wait {
+        Wait::Allowed => libc::AT_STATX_SYNC_AS_STAT,
+        // What a server on the network or in user space said last.
+        Wait::Never => libc::AT_STATX_DONT_SYNC,
+    };
     // SAFETY: all-zero is a valid statx.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: an empty path with AT_EMPTY_PATH asks about the descriptor; `found` is written to.
@@ -145,8 +195,8 @@ pub(crate) fn status_of(file: BorrowedFd<'_>) -> io::Result<Status> {
         libc::statx(
             file.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            STATX_IDENTITY,
+            libc::AT_EMPTY_PATH | sync,
+            STATX_IDENTITY | libc::STATX_MNT_ID_UNIQUE,
             &raw mut found,
         )
     };
@@ -158,8 +208,21 @@ pub(crate) fn status_of(file: BorrowedFd<'_>) -> io::Result<Status> {
 }
 
 /// Opens with O_PATH, following symbolic links but no magic ones.
-pub(super) fn open_path(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int) -> io::Result<OwnedFd> {
-    open_at(directory, path, libc::O_PATH | flags, libc::RESOLVE_NO_MAGICLINKS)
+pub(super) fn open_path(
+    directory: BorrowedFd<'_>,
+    path: &OsStr,
+    flags: libc::c_int,
+    wait: Wait,
+) -> io::Result<OwnedFd> {
+    let resolve = match wait {
+        Wait::Allowed => libc::RESOLVE_NO_MAGICLINKS,
+        Wait::Never => libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_CACHED,
+    };
+    open_at(directory, path, libc::O_PATH | flags, resolve).map_err(|error| match error.raw_os_error() {
+        // Linux before 5.12 doesn't know what is cached.
+        Some(libc::EINVAL) if wait == Wait::Never => Errno::EAGAIN.into(),
+        _ => error,
+    })
 }
 
 fn open_at(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int, resolve: u64) -> io::Result<OwnedFd> {
@@ -192,7 +255,7 @@ mod tests {
     use std::path::Path;
 
     fn open(path: &Path) -> io::Result<PinnedFile> {
-        PinnedFile::open(nowhere(), path.as_os_str())
+        PinnedFile::open(nowhere(), path.as_os_str(), Wait::Allowed)
     }
 
     #[test]
@@ -259,7 +322,7 @@ mod tests {
             &format!("{link}/attr"),
             "/dev/fd",
         ] {
-            let error = open_directory(OsStr::new(path)).expect_err(path);
+            let error = open_directory(OsStr::new(path), Wait::Allowed).expect_err(path);
             assert_eq!(error.raw_os_error(), Some(libc::ELOOP), "{path}");
         }
         for path in [
@@ -269,7 +332,7 @@ mod tests {
             "/proc/1",
             "/proc/sys/kernel",
         ] {
-            open_directory(OsStr::new(path)).expect(path);
+            open_directory(OsStr::new(path), Wait::Allowed).expect(path);
         }
     }
 

@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 
 use super::identity::{Place, Status};
-use super::pinned::{PinnedFile, is_on_procfs, nowhere, open_path, status_of};
+use super::pinned::{PinnedFile, Wait, is_on_procfs, nowhere, open_path, status_of};
 use super::trust::{Trust, only_root_renames, only_root_writes};
 
 /// As many symbolic links as path_resolution(7) allows.
@@ -49,13 +50,13 @@ pub(crate) enum Unclear {
 ///
 /// # Errors
 /// As for [`look_up`].
-pub(crate) fn find(workdir: &Path, file: &OsStr) -> Result<Lookup, Unclear> {
+pub(crate) fn find(workdir: &Path, file: &OsStr, wait: Wait) -> Result<Lookup, Unclear> {
     let path = workdir.join(file);
     let goes_up = path
         .components()
         .any(|component| component == Component::ParentDir);
     // What leads to another file in each process has a `..` or is an error here: nothing else leads out of procfs.
-    if !goes_up && let Ok(file) = PinnedFile::open(nowhere(), path.as_os_str()) {
+    if !goes_up && let Ok(file) = PinnedFile::open(nowhere(), path.as_os_str(), wait) {
         return Ok(Lookup {
             requested: path.components().collect(),
             canonical: Some(file.canonical()?),
@@ -63,15 +64,15 @@ pub(crate) fn find(workdir: &Path, file: &OsStr) -> Result<Lookup, Unclear> {
             trust: None,
         });
     }
-    look_up(workdir, file)
+    look_up(workdir, file, wait)
 }
 
 /// Looks at the file that the kernel would execute as `file` in the absolute `workdir`, and at everything on the way.
 ///
 /// # Errors
 /// When the path means something else in each process, or changes during the walk. A file that doesn't exist is no error.
-pub(crate) fn look_up(workdir: &Path, file: &OsStr) -> Result<Lookup, Unclear> {
-    let mut walk = Walk::from_root()?;
+pub(crate) fn look_up(workdir: &Path, file: &OsStr, wait: Wait) -> Result<Lookup, Unclear> {
+    let mut walk = Walk::from_root(wait)?;
     if !file.as_bytes().starts_with(b"/") {
         walk.add(workdir.as_os_str(), true);
     }
@@ -134,12 +135,20 @@ struct Walk {
     links: usize,
     /// The names ahead, the next one last.
     ahead: Vec<Name>,
+    wait: Wait,
+}
+
+impl Lookup {
+    /// Whether nothing is open that only waiting would tell.
+    pub(crate) fn is_settled(&self) -> bool {
+        !matches!(&self.file, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 impl Walk {
-    fn from_root() -> io::Result<Self> {
-        let here = open_path(nowhere(), OsStr::new("/"), libc::O_DIRECTORY)?;
-        let status = status_of(here.as_fd())?;
+    fn from_root(wait: Wait) -> io::Result<Self> {
+        let here = open_path(nowhere(), OsStr::new("/"), libc::O_DIRECTORY, wait)?;
+        let status = status_of(here.as_fd(), wait)?;
         Ok(Self {
             here,
             status,
@@ -153,6 +162,7 @@ impl Walk {
             last_safe: true,
             links: 0,
             ahead: Vec::new(),
+            wait,
         })
     }
 
@@ -205,8 +215,8 @@ impl Walk {
         }
         self.levels.pop();
         self.real.pop();
-        let here = open_path(self.here.as_fd(), OsStr::new(".."), libc::O_DIRECTORY)?;
-        let status = status_of(here.as_fd())?;
+        let here = open_path(self.here.as_fd(), OsStr::new(".."), libc::O_DIRECTORY, self.wait)?;
+        let status = status_of(here.as_fd(), self.wait)?;
         let parent = self
             .levels
             .last()
@@ -239,7 +249,7 @@ impl Walk {
 
     /// Opens an entry of the directory where the walk is; a symbolic link itself, not its target.
     fn open(&self, name: &OsStr) -> io::Result<(OwnedFd, Status)> {
-        let open = |flags| open_path(self.here.as_fd(), name, libc::O_NOFOLLOW | flags);
+        let open = |flags| open_path(self.here.as_fd(), name, libc::O_NOFOLLOW | flags, self.wait);
         let found = if self.ahead.is_empty() {
             open(0)?
         } else {
@@ -249,11 +259,15 @@ impl Walk {
                 opened => opened?,
             }
         };
-        let status = status_of(found.as_fd())?;
+        let status = status_of(found.as_fd(), self.wait)?;
         Ok((found, status))
     }
 
     fn follow(&mut self, link: &OwnedFd, name: &OsStr, status: Status) -> Result<(), Stop> {
+        // A link may have to be read from its file system. One that only root could have mounted there answers.
+        if self.wait == Wait::Never && !self.safe {
+            return Err(Unclear::from(io::Error::from(Errno::EAGAIN)).into());
+        }
         if is_on_procfs(link.as_fd())? {
             return Err(Unclear::DependsOnProcess(self.real.join(name)).into());
         }
@@ -264,7 +278,7 @@ impl Walk {
         self.safe &= status.user == 0;
         let target = OsString::from_vec(readlinkat(link, "").map_err(io::Error::from)?.into_vec());
         if target.as_bytes().starts_with(b"/") {
-            let root = Self::from_root()?;
+            let root = Self::from_root(self.wait)?;
             (self.here, self.status, self.real) = (root.here, root.status, root.real);
             self.levels = root.levels;
         }
@@ -275,9 +289,9 @@ impl Walk {
     fn finish(mut self, ended: io::Result<()>) -> Result<Lookup, Unclear> {
         let place = self.levels.last().is_some_and(|own| own.safe);
         let Err(error) = ended else {
-            let file = PinnedFile::of(self.here)?;
+            let file = PinnedFile::of(self.here, self.wait)?;
             let canonical = file.canonical()?;
-            if canonical != self.real && !leads_to(&self.real, &file) {
+            if canonical != self.real && !leads_to(&self.real, &file, self.wait) {
                 return Err(Unclear::Changed);
             }
             // A directory's own level says the same of its last step.
@@ -320,8 +334,8 @@ impl Walk {
 
 /// Whether that path without symbolic links leads to that file, although the kernel spells it otherwise (as on a file system
 /// that ignores case).
-fn leads_to(real: &Path, file: &PinnedFile) -> bool {
-    PinnedFile::open(nowhere(), real.as_os_str()).is_ok_and(|other| other.identity() == file.identity())
+fn leads_to(real: &Path, file: &PinnedFile, wait: Wait) -> bool {
+    PinnedFile::open(nowhere(), real.as_os_str(), wait).is_ok_and(|other| other.identity() == file.identity())
 }
 
 #[cfg(test)]
@@ -331,7 +345,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     fn look(workdir: &str, file: &str) -> Lookup {
-        look_up(Path::new(workdir), OsStr::new(file)).unwrap()
+        look_up(Path::new(workdir), OsStr::new(file), Wait::Allowed).unwrap()
     }
 
     fn shown(workdir: &str, file: &str) -> String {
@@ -343,7 +357,7 @@ mod tests {
     }
 
     fn trust(path: &Path) -> Trust {
-        let found = look_up(Path::new("/"), path.as_os_str()).unwrap();
+        let found = look_up(Path::new("/"), path.as_os_str(), Wait::Allowed).unwrap();
         found.trust.unwrap()
     }
 
@@ -391,7 +405,7 @@ mod tests {
         fs::create_dir_all(root.join("elsewhere/deep")).unwrap();
         symlink(root.join("elsewhere/deep"), root.join("link")).unwrap();
         symlink("elsewhere/../elsewhere/deep", root.join("relative")).unwrap();
-        let requested = |file: &str| look_up(&root, OsStr::new(file)).unwrap().requested;
+        let requested = |file: &str| look_up(&root, OsStr::new(file), Wait::Allowed).unwrap().requested;
         for link in ["link", "relative"] {
             assert_eq!(requested(&format!("{link}/../tool")), root.join("elsewhere/tool"));
             assert_eq!(requested(&format!("{link}/tool")), root.join(link).join("tool"));
@@ -447,15 +461,18 @@ mod tests {
             "a/dangling/..",
             "a/root/..",
         ] {
-            let found = look_up(&root, OsStr::new(file)).unwrap();
-            let quick = find(&root, OsStr::new(file)).unwrap();
+            let found = look_up(&root, OsStr::new(file), Wait::Allowed).unwrap();
+            let quick = find(&root, OsStr::new(file), Wait::Allowed).unwrap();
             assert_eq!(
                 (&quick.requested, &quick.canonical),
                 (&found.requested, &found.canonical),
                 "{file}"
             );
-            let directory = open_path(nowhere(), root.as_os_str(), 0).unwrap();
-            match (found.file, PinnedFile::open(directory.as_fd(), OsStr::new(file))) {
+            let directory = open_path(nowhere(), root.as_os_str(), 0, Wait::Allowed).unwrap();
+            match (
+                found.file,
+                PinnedFile::open(directory.as_fd(), OsStr::new(file), Wait::Allowed),
+            ) {
                 (Ok(ours), Ok(theirs)) => {
                     assert_eq!(ours.status(), theirs.status(), "{file}");
                     assert_eq!(
@@ -490,7 +507,7 @@ mod tests {
             ("/proc/thread-self", "./exe"),
             ("/", &format!("/proc/{own}/root/bin/sh")),
         ] {
-            let unclear = find(Path::new(workdir), OsStr::new(file)).unwrap_err();
+            let unclear = find(Path::new(workdir), OsStr::new(file), Wait::Allowed).unwrap_err();
             assert!(
                 matches!(unclear, Unclear::DependsOnProcess(_)),
                 "{file} in {workdir}"
@@ -510,7 +527,7 @@ mod tests {
         fs::create_dir_all(&deep).unwrap();
         let file = "../a/".repeat(800) + "t";
         let before = std::time::Instant::now();
-        let found = look_up(&deep, OsStr::new(&file)).unwrap();
+        let found = look_up(&deep, OsStr::new(&file), Wait::Allowed).unwrap();
         assert_eq!(found.requested, deep.join("t"));
         assert!(before.elapsed() < std::time::Duration::from_secs(1));
     }

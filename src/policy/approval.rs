@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::sessions::PerSession;
-use super::{FileStamp, PolicyError, PolicyRequest};
+use super::{PolicyError, PolicyRequest};
+use crate::files::Identity;
 
 /// A person's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ enum Shared {
 struct Asked {
     program: PathBuf,
     canonical: Option<PathBuf>,
-    stamp: Option<FileStamp>,
+    identity: Option<Identity>,
     argv: Vec<OsString>,
     workdir: PathBuf,
     canonical_workdir: Option<PathBuf>,
@@ -140,7 +141,7 @@ impl Asked {
         Self {
             program: request.program.clone(),
             canonical: request.canonical.clone(),
-            stamp: request.stamp,
+            identity: request.identity,
             argv: request.argv.clone(),
             workdir: request.workdir.clone(),
             canonical_workdir: request.canonical_workdir.clone(),

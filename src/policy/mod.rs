@@ -4,7 +4,6 @@ mod approval;
 mod environment;
 mod file;
 mod sessions;
-mod stamp;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::{Stopped, Stopwatch};
-use crate::files::{Judgement, look_up};
+use crate::files::{Identity, Judgement, PinnedFile, Wait, look_up};
 
 pub use crate::protocol::Action;
 pub use approval::{Approval, Approver, MOST_WAITING, NoApprover};
@@ -22,7 +21,6 @@ use environment::child_environment;
 pub(crate) use environment::taken_out;
 pub use environment::{KeepEnv, directs_programs, loads_code};
 pub use file::{PolicyFile, PolicyFileError};
-pub(crate) use stamp::FileStamp;
 
 /// What a policy is asked about: the whole request. The sandboxed side chose everything in it except `canonical`,
 /// `canonical_workdir`, `session` and `peer`, which the server determined itself.
@@ -52,7 +50,7 @@ pub struct PolicyRequest {
     /// Who could put another program there; judged by the server's own look at the file.
     pub(crate) judgement: Judgement,
     /// The program's state when it was looked at; `None` if it could not be opened.
-    pub(crate) stamp: Option<FileStamp>,
+    pub(crate) identity: Option<Identity>,
     pub(crate) clock: Arc<Stopwatch>,
 }
 
@@ -62,16 +60,17 @@ impl PolicyRequest {
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let program = program.into();
-        let found = look_up(Path::new("/"), program.as_os_str()).ok();
+        let found = look_up(Path::new("/"), program.as_os_str(), Wait::Allowed).ok();
         Self {
             session: 0,
             judgement: found.as_ref().map_or_else(Judgement::default, |found| {
                 Judgement::about(Path::new("/"), program.as_os_str(), found)
             }),
+            identity: found
+                .as_ref()
+                .and_then(|found| found.file.as_ref().ok())
+                .map(PinnedFile::identity),
             canonical: found.and_then(|found| found.canonical),
-            stamp: std::fs::metadata(&program)
-                .ok()
-                .map(|found| FileStamp::from(&found)),
             argv: vec![program.clone().into_os_string()],
             program,
             workdir: PathBuf::from("/"),

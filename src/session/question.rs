@@ -4,9 +4,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::core::SessionCore;
-use super::error::RequestError;
 use crate::execution::{FilesAtDecision, PreparedExec};
-use crate::policy::{Decision, FileStamp, PolicyRequest};
+use crate::policy::{Decision, PolicyRequest};
 use crate::protocol::Request;
 
 /// A request whose files have been looked at.
@@ -19,22 +18,19 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// Looks at a request's files. Blocks as long as the file systems do.
-    ///
-    /// # Errors
-    /// When the files change while they are looked at.
-    pub(super) fn look(
+    /// About a request whose files have been looked at.
+    pub(super) fn new(
         request: Request,
+        files: FilesAtDecision,
         session: &SessionCore,
         peer: Option<i32>,
-    ) -> Result<Self, RequestError> {
-        let files = FilesAtDecision::look(&request)?;
+    ) -> Self {
         let asked = PolicyRequest {
             session: session.id,
             program: files.requested.clone(),
             canonical: files.canonical.clone(),
             judgement: files.judgement.clone(),
-            stamp: files.status.as_ref().map(FileStamp::from),
+            identity: files.identity(),
             argv: request.argv,
             workdir: request.workdir.into(),
             canonical_workdir: files.canonical_workdir.clone(),
@@ -43,11 +39,11 @@ impl Question {
             peer,
             clock: Arc::clone(&session.clock),
         };
-        Ok(Self {
+        Self {
             asked: Arc::new(asked),
             file: request.file,
             files,
-        })
+        }
     }
 
     /// The command that was decided to be escalated, and the files that the decision was about.

@@ -2,13 +2,15 @@
 //!
 //! Whatever goes wrong, the stream is closed and nothing runs: a wrapper needs no more than that to fail closed.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use nix::errno::Errno;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::core::{SessionCore, SessionEnded};
 use super::error::RequestError;
@@ -16,7 +18,9 @@ use super::memory::RequestMemory;
 use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
-use crate::execution::{Ending, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated};
+use crate::execution::{
+    Ending, FilesAtDecision, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated,
+};
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
@@ -160,8 +164,8 @@ impl Worker {
         self.session.until_ended(output).await?
     }
 
-    /// Decodes the request and looks at its files, on threads of their own, which may outlive the request: they hold what it is
-    /// counted by.
+    /// Decodes the request and looks at its files. What would hold up others is done on threads of their own, which may outlive
+    /// the request: they hold what it is counted by.
     async fn question(
         &self,
         payload: Vec<u8>,
@@ -169,10 +173,14 @@ impl Worker {
     ) -> Result<(RequestMemory, Question), RequestError> {
         let (memory, request) = self.decode(payload, memory).await?;
         let (session, peer) = (Arc::clone(&self.session), self.peer);
+        if let Some(files) = FilesAtDecision::look_at_once(&request)? {
+            return Ok((memory, Question::new(request, files, &session, peer)));
+        }
         let permit = Arc::clone(&session.looking).acquire_owned().await;
         let looking = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            Question::look(request, &session, peer).map(|question| (memory, question))
+            let files = FilesAtDecision::look(&request)?;
+            Ok((memory, Question::new(request, files, &session, peer)))
         });
         looking.await.map_err(|_| RequestError::WorkerPanicked)?
     }
@@ -202,14 +210,18 @@ impl Worker {
         decoding.await.map_err(|_| RequestError::WorkerPanicked)?
     }
 
-    /// Asks the policy in a task of its own, which contains a panic.
-    async fn decide(&self, question: &Arc<PolicyRequest>) -> Result<Decision, RequestError> {
-        let (policy, question) = (Arc::clone(&self.session.settings.policy), Arc::clone(question));
-        let task = tokio::spawn(async move { policy.decide(&question).await });
-        match AbortOnDropHandle::new(task).await {
-            Ok(decision) => decision.map_err(RequestError::Policy),
-            Err(_) => Err(RequestError::PolicyPanicked),
-        }
+    /// Asks the policy. Its panic ends here.
+    async fn decide(&self, question: &PolicyRequest) -> Result<Decision, RequestError> {
+        let policy = &self.session.settings.policy;
+        let mut deciding = pin!(async { policy.decide(question).await });
+        let decided = poll_fn(|context| {
+            // After a panic it isn't polled again.
+            match catch_unwind(AssertUnwindSafe(|| deciding.as_mut().poll(context))) {
+                Ok(polled) => polled.map(Ok),
+                Err(_) => Poll::Ready(Err(RequestError::PolicyPanicked)),
+            }
+        });
+        decided.await?.map_err(RequestError::Policy)
     }
 
     async fn reply(&self, decision: &Decision) -> Result<(), RequestError> {

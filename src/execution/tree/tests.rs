@@ -16,12 +16,12 @@ use crate::execution::descriptor_map::open_file_limit;
 use crate::execution::executable::{Executable, Origin};
 use crate::execution::failure::{Stage, StartFailure};
 use crate::execution::supervisor::Placement;
-use crate::files::{PinnedFile, open_directory};
+use crate::files::{PinnedFile, Wait, open_directory};
 
 /// A command in the root directory, with an empty environment and nothing else of its own.
 fn command(argv: &[&str]) -> Spawn {
-    let workdir = open_directory(OsStr::new("/")).unwrap();
-    let program = PinnedFile::open(workdir.as_fd(), OsStr::new(argv[0])).unwrap();
+    let workdir = open_directory(OsStr::new("/"), Wait::Allowed).unwrap();
+    let program = PinnedFile::open(workdir.as_fd(), OsStr::new(argv[0]), Wait::Allowed).unwrap();
     Spawn {
         program: Ok(Executable::of_host(program)),
         path: argv[0].into(),
@@ -88,7 +88,12 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
         assert_eq!(output(by_name).await, format!("{}\n", path.display()));
         for origin in [Origin::SystemByOtherName, Origin::Changeable] {
             let mut command = command(&[path.to_str().unwrap()]);
-            let file = PinnedFile::open(command.workdir.as_ref().unwrap().as_fd(), path.as_os_str()).unwrap();
+            let file = PinnedFile::open(
+                command.workdir.as_ref().unwrap().as_fd(),
+                path.as_os_str(),
+                Wait::Allowed,
+            )
+            .unwrap();
             command.program = Executable::new(file, origin, OsStr::new("text"));
             let output = output(command).await;
             assert!(output.starts_with("/dev/fd/"), "{origin:?}: {output}");

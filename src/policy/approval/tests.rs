@@ -61,8 +61,8 @@ fn script(folder: &std::path::Path, content: &str) -> PathBuf {
     path
 }
 
-fn stamp(path: &std::path::Path) -> Option<FileStamp> {
-    Some(FileStamp::from(&std::fs::metadata(path).unwrap()))
+fn identity(path: &std::path::Path) -> Option<Identity> {
+    PolicyRequest::new(path).identity
 }
 
 #[tokio::test]
@@ -110,10 +110,10 @@ async fn always_is_for_the_same_command_in_every_respect() {
     script(folder.path(), "two");
     let file = std::fs::File::options().write(true).open(&tool).unwrap();
     file.set_modified(before).unwrap();
-    with("another content", &|other| other.stamp = stamp(&tool));
+    with("another content", &|other| other.identity = identity(&tool));
     std::fs::remove_file(&tool).unwrap();
     script(folder.path(), "one");
-    with("another file", &|other| other.stamp = stamp(&tool));
+    with("another file", &|other| other.identity = identity(&tool));
     for (what, other) in others {
         let asked = asking(&approvals, &other);
         let (_, answer) = next(&mut questions).await;

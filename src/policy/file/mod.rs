@@ -203,8 +203,8 @@ fn list(names: &[OsString]) -> String {
 
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
-        // Who can write where may be asked on slow file systems.
-        let found = if self.rules.iter().any(Rule::needs_trust) {
+        // Who can write where may have to be asked on slow file systems.
+        let found = if self.rules.iter().any(Rule::needs_trust) && !request.judgement.is_ready() {
             let (rules, question) = (Arc::clone(&self.rules), request.clone());
             tokio::task::spawn_blocking(move || Self::rule_for(&rules, &question)).await?
         } else {
