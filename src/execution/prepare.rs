@@ -222,3 +222,35 @@ pub(crate) fn spawn_escalated(
         error_prefix,
     })?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_the_system_are_looked_at_at_once_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("program");
+        std::fs::write(&own, "").unwrap();
+        std::os::unix::fs::chown(&own, Some(1), None).ok();
+        for (file, at_once) in [(Path::new("/usr/bin/env"), true), (&own, false)] {
+            let request = Request {
+                file: file.into(),
+                argv: vec!["program".into()],
+                workdir: folder.path().into(),
+                env: Vec::new(),
+                umask: None,
+            };
+            // The kernel knows these names from now on.
+            let slowly = FilesAtDecision::look(&request).unwrap();
+            let found = FilesAtDecision::look_at_once(&request).unwrap();
+            assert_eq!(found.is_some(), at_once, "{file:?}");
+            if let Some(found) = found {
+                assert_eq!(
+                    (found.program, found.directory, found.canonical_workdir),
+                    (slowly.program, slowly.directory, slowly.canonical_workdir)
+                );
+            }
+        }
+    }
+}

@@ -468,6 +468,16 @@ mod tests {
                 (&found.requested, &found.canonical),
                 "{file}"
             );
+            // Without waiting the answer is the same, if there is one.
+            if let Ok(at_once) = look_up(&root, OsStr::new(file), Wait::Never)
+                && at_once.is_settled()
+            {
+                assert_eq!(
+                    (&at_once.requested, &at_once.canonical, at_once.trust),
+                    (&found.requested, &found.canonical, found.trust),
+                    "{file}"
+                );
+            }
             let directory = open_path(nowhere(), root.as_os_str(), 0, Wait::Allowed).unwrap();
             match (
                 found.file,
@@ -489,6 +499,29 @@ mod tests {
                 (ours, theirs) => panic!("{file}: {ours:?}, but {theirs:?}"),
             }
         }
+    }
+
+    #[test]
+    fn nothing_is_said_at_once_that_the_kernel_would_have_to_ask_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("not looked up before");
+        let at_once = find(Path::new("/"), name.as_os_str(), Wait::Never).unwrap();
+        assert!(!at_once.is_settled(), "{at_once:?}");
+        // Links lead where their file system says, which may be anybody's.
+        set(folder.path(), 0o777);
+        symlink("/usr/bin", folder.path().join("bin")).unwrap();
+        let env = folder.path().join("bin/env");
+        assert!(
+            find(Path::new("/"), env.as_os_str(), Wait::Allowed)
+                .unwrap()
+                .file
+                .is_ok()
+        );
+        let at_once = look_up(Path::new("/"), env.as_os_str(), Wait::Never);
+        assert!(
+            matches!(&at_once, Err(Unclear::System(error)) if error.kind() == io::ErrorKind::WouldBlock),
+            "{at_once:?}"
+        );
     }
 
     #[test]
