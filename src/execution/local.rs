@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use super::capture::Captures;
@@ -133,7 +133,7 @@ fn start(
     };
     let workdir = open_directory(command.workdir.as_os_str(), Wait::Allowed)
         .map_err(|error| name(&error, command.workdir.as_os_str()))?;
-    let program = PinnedFile::open(workdir.as_fd(), command.program.as_os_str(), Wait::Allowed)
+    let program = PinnedFile::open(workdir.descriptor(), command.program.as_os_str(), Wait::Allowed)
         .map_err(|error| name(&error, command.program.as_os_str()))?;
     let number = command.socket.number();
     streams.push((command.socket.0, number));
@@ -148,7 +148,7 @@ fn start(
         path: command.program.into(),
         argv: command.argv,
         env: command.env,
-        workdir: Ok(workdir),
+        workdir: Ok(workdir.into_descriptor()),
         umask: None,
         open_files,
         descriptors: streams,

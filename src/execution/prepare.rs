@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,7 @@ use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::job::{Spawn, SpawnError};
 use super::supervisor::Placement;
 use super::tree::Tree;
-use crate::files::{
-    Identity, Judgement, PinnedFile, Place, Unclear, Wait, canonical, find, look_up, open_directory,
-    status_of,
-};
+use crate::files::{Identity, Judgement, PinnedFile, Place, Unclear, Wait, find, look_up, open_directory};
 use crate::protocol::Request;
 
 /// Only waiting for a file system would tell.
@@ -109,8 +106,8 @@ impl FilesAtDecision {
             canonical_workdir: workdir
                 .as_ref()
                 .ok()
-                .and_then(|directory| canonical(directory.as_fd()).ok()),
-            directory: workdir.and_then(|directory| place(&directory, wait)),
+                .and_then(|directory| directory.canonical().ok()),
+            directory: workdir.map(|directory| directory.identity().place()),
             judgement: Judgement::about(requested_in, &request.file, &found),
             requested: found.requested,
             canonical: found.canonical,
@@ -144,10 +141,10 @@ impl FilesAtDecision {
                 let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
                 Executable::new(file, origin, &exec.file)
             });
-            return (program, workdir);
+            return (program, workdir.map(PinnedFile::into_descriptor));
         }
         let workdir = open_workdir(exec.workdir.as_os_str(), Wait::Allowed).and_then(|directory| {
-            if place(&directory, Wait::Allowed)? == self.directory? {
+            if directory.identity().place() == self.directory? {
                 Ok(directory)
             } else {
                 Err(SWAPPED)
@@ -157,7 +154,7 @@ impl FilesAtDecision {
             .as_ref()
             .map_err(|failure| *failure)
             .and_then(|directory| {
-                let pinned = PinnedFile::open(directory.as_fd(), &exec.file, Wait::Allowed);
+                let pinned = PinnedFile::open(directory.descriptor(), &exec.file, Wait::Allowed);
                 match (pinned, self.program) {
                     (Ok(_), Err(BUSY)) => Err(BUSY),
                     (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
@@ -167,22 +164,17 @@ impl FilesAtDecision {
                     (Err(error), _) => Err(failure(Stage::Execute, &error)),
                 }
             });
-        (program, workdir)
+        (program, workdir.map(PinnedFile::into_descriptor))
     }
 
     fn origin(&self) -> Origin {
-        let trust = self.judgement.trust();
+        let trust = self.judgement.trust(Wait::Allowed).unwrap_or_default();
         Origin::new(trust, &self.requested, self.canonical.as_deref())
     }
 }
 
-fn open_workdir(path: &OsStr, wait: Wait) -> Result<OwnedFd, StartFailure> {
+fn open_workdir(path: &OsStr, wait: Wait) -> Result<PinnedFile, StartFailure> {
     open_directory(path, wait).map_err(|error| failure(Stage::Workdir, &error))
-}
-
-fn place(directory: &OwnedFd, wait: Wait) -> Result<Place, StartFailure> {
-    let status = status_of(directory.as_fd(), wait).map_err(|error| failure(Stage::Workdir, &error))?;
-    Ok(status.identity.place())
 }
 
 /// Starts an escalated command with the descriptors that came with its request. Blocks for the start of a process.

@@ -31,29 +31,20 @@ impl Judgement {
         }
     }
 
-    /// The verdict. The first call walks along the path, and blocks as long as its file systems do.
-    pub(crate) fn trust(&self) -> Trust {
-        *self.verdict.get_or_init(|| {
-            let found = look_up(&self.workdir, &self.file, Wait::Allowed).ok();
-            self.verdict_on(found)
-        })
-    }
-
-    /// Makes the verdict if that needs no waiting; whether there is one now.
-    pub(crate) fn is_ready(&self) -> bool {
-        if self.verdict.get().is_none()
-            && let Ok(found) = look_up(&self.workdir, &self.file, Wait::Never)
-            && found.is_settled()
-        {
-            // Another thread may have been faster, with the same verdict or a later one.
-            let _ = self.verdict.set(self.verdict_on(Some(found)));
+    /// The verdict, for which the first call walks along the path. `None` if that would have to wait and may not.
+    pub(crate) fn trust(&self, wait: Wait) -> Option<Trust> {
+        if let Some(verdict) = self.verdict.get() {
+            return Some(*verdict);
         }
-        self.verdict.get().is_some()
-    }
-
-    fn verdict_on(&self, found: Option<Lookup>) -> Trust {
-        let same = found.filter(|found| identity(found) == self.identity);
-        same.and_then(|found| found.trust).unwrap_or_default()
+        let found = look_up(&self.workdir, &self.file, wait);
+        if wait == Wait::Never && !matches!(&found, Ok(found) if found.is_settled()) {
+            return None;
+        }
+        // Another thread may have been faster; then its verdict counts.
+        Some(*self.verdict.get_or_init(|| {
+            let same = found.ok().filter(|found| identity(found) == self.identity);
+            same.and_then(|found| found.trust).unwrap_or_default()
+        }))
     }
 }
 

@@ -95,21 +95,21 @@ pub(crate) fn canonical(file: BorrowedFd<'_>) -> io::Result<PathBuf> {
 ///
 /// # Errors
 /// What openat2(2) says; ELOOP for a directory of this process in /proc, by whatever name.
-pub(crate) fn open_directory(path: &OsStr, wait: Wait) -> io::Result<OwnedFd> {
-    let directory = open_path(nowhere(), path, libc::O_DIRECTORY, wait)?;
-    let status = status_of(directory.as_fd(), wait)?;
+pub(crate) fn open_directory(path: &OsStr, wait: Wait) -> io::Result<PinnedFile> {
+    let directory = PinnedFile::of(open_path(nowhere(), path, libc::O_DIRECTORY, wait)?, wait)?;
+    let status = directory.status();
     if known_not_to_be_procfs(status) {
         return Ok(directory);
     }
     if wait == Wait::Never {
         return Err(Errno::EAGAIN.into());
     }
-    if !is_on_procfs(directory.as_fd())? {
+    if !is_on_procfs(directory.descriptor())? {
         remember_not_to_be_procfs(status);
         return Ok(directory);
     }
     // `/proc/self` and the like are ordinary links, and lead to this process instead of the one that asks.
-    if is_about_this_process(&directory)? {
+    if is_about_this_process(directory.descriptor())? {
         return Err(Errno::ELOOP.into());
     }
     Ok(directory)
@@ -151,9 +151,9 @@ pub(super) fn is_on_procfs(file: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// Whether a directory of procfs, or one above it, is that of this process or one of its threads.
-fn is_about_this_process(directory: &OwnedFd) -> io::Result<bool> {
+fn is_about_this_process(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let own = format!("Tgid:\t{}", std::process::id());
-    let mut above = directory.try_clone()?;
+    let mut above = directory.try_clone_to_owned()?;
     loop {
         // Directories of processes and threads have a file `status`.
         match open_at(above.as_fd(), OsStr::new("status"), libc::O_RDONLY, 0) {

@@ -7,6 +7,7 @@ mod frame;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use serde::Serialize;
 use tokio::io::Interest;
@@ -84,14 +85,29 @@ impl RequestStream {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "message over 4 GiB"))?;
         let frame = [&length.to_le_bytes()[..], &payload].concat();
         let mut rest = &frame[..];
-        while !rest.is_empty() {
+        loop {
+            // Send first: mostly there is room.
+            self.send_what_fits(&mut rest)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
             let mut ready = self.socket.writable().await?;
+            let before = rest.len();
+            self.send_what_fits(&mut rest)?;
+            if rest.len() == before {
+                ready.clear_ready();
+            }
+        }
+    }
+
+    fn send_what_fits(&self, rest: &mut &[u8]) -> io::Result<()> {
+        while !rest.is_empty() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.socket.as_raw_fd(), rest, flags) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
+                Ok(sent) => *rest = &rest[sent..],
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

@@ -21,13 +21,13 @@ use crate::files::{PinnedFile, Wait, open_directory};
 /// A command in the root directory, with an empty environment and nothing else of its own.
 fn command(argv: &[&str]) -> Spawn {
     let workdir = open_directory(OsStr::new("/"), Wait::Allowed).unwrap();
-    let program = PinnedFile::open(workdir.as_fd(), OsStr::new(argv[0]), Wait::Allowed).unwrap();
+    let program = PinnedFile::open(workdir.descriptor(), OsStr::new(argv[0]), Wait::Allowed).unwrap();
     Spawn {
         program: Ok(Executable::of_host(program)),
         path: argv[0].into(),
         argv: argv.iter().map(Into::into).collect(),
         env: Vec::new(),
-        workdir: Ok(workdir),
+        workdir: Ok(workdir.into_descriptor()),
         umask: None,
         open_files: None,
         descriptors: Vec::new(),

@@ -29,9 +29,10 @@ use super::approval::{Approvals, Outcome};
 use super::environment::taken_out;
 use super::sessions::PerSession;
 use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
+use crate::files::Wait;
 
 use environment::{ChildEnv, is_basic};
-use rule::{Rule, RuleAction};
+use rule::{Rule, RuleAction, WouldWait};
 
 /// Why a policy file is refused.
 #[derive(Debug, thiserror::Error)]
@@ -142,12 +143,22 @@ impl PolicyFile {
     }
 
     /// The position of the rule for a request; `None` for the default.
-    fn rule_for(rules: &[Rule], request: &PolicyRequest) -> Option<usize> {
+    ///
+    /// # Errors
+    /// When only waiting would tell.
+    fn rule_for(rules: &[Rule], request: &PolicyRequest, wait: Wait) -> Result<Option<usize>, WouldWait> {
         let denies = |rule: &Rule| matches!(rule.action, RuleAction::Deny { .. });
-        let denied = rules
-            .iter()
-            .position(|rule| denies(rule) && rule.matches(request));
-        denied.or_else(|| rules.iter().position(|rule| rule.matches(request)))
+        let mut first = None;
+        for (position, rule) in rules.iter().enumerate() {
+            // After the first match only a denial counts.
+            if (first.is_none() || denies(rule)) && rule.matches(request, wait)? {
+                if denies(rule) {
+                    return Ok(Some(position));
+                }
+                first = Some(position);
+            }
+        }
+        Ok(first)
     }
 
     fn escalation(&self, env: &ChildEnv, request: &PolicyRequest) -> Decision {
@@ -203,12 +214,15 @@ fn list(names: &[OsString]) -> String {
 
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
-        // Who can write where may have to be asked on slow file systems.
-        let found = if self.rules.iter().any(Rule::needs_trust) && !request.judgement.is_ready() {
-            let (rules, question) = (Arc::clone(&self.rules), request.clone());
-            tokio::task::spawn_blocking(move || Self::rule_for(&rules, &question)).await?
-        } else {
-            Self::rule_for(&self.rules, request)
+        let found = match Self::rule_for(&self.rules, request, Wait::Never) {
+            Ok(found) => found,
+            // Who can write where has to be asked on slow file systems.
+            Err(WouldWait) => {
+                let (rules, question) = (Arc::clone(&self.rules), request.clone());
+                let looking =
+                    tokio::task::spawn_blocking(move || Self::rule_for(&rules, &question, Wait::Allowed));
+                looking.await??
+            }
         };
         let rule = found.and_then(|position| self.rules.get(position));
         let decision = match rule.map_or(&self.default, |rule| &rule.action) {

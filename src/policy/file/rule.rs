@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use globset::GlobMatcher;
 
 use super::environment::ChildEnv;
-use crate::files::Trust;
+use crate::files::{Trust, Wait};
 use crate::policy::PolicyRequest;
 
 /// A rule and its position in the file.
@@ -61,6 +61,11 @@ impl Arguments {
     }
 }
 
+/// Only waiting for a file system would tell whether a rule matches.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("only waiting for a file system would tell whether a rule matches")]
+pub(super) struct WouldWait;
+
 /// How a rule names working directories.
 #[derive(Clone, Debug)]
 pub(super) enum DirectoryPattern {
@@ -100,22 +105,29 @@ impl ProgramPattern {
 
 impl Rule {
     /// Whether it matters to the rule who can write where: it escalates only what no one but root can replace.
-    pub(super) fn needs_trust(&self) -> bool {
+    fn needs_trust(&self) -> bool {
         self.action.may_escalate() && !self.replaceable
     }
 
-    pub(super) fn matches(&self, request: &PolicyRequest) -> bool {
+    /// Whether the request matches.
+    ///
+    /// # Errors
+    /// When it hangs on who can write where, and that could only be found out by waiting.
+    pub(super) fn matches(&self, request: &PolicyRequest, wait: Wait) -> Result<bool, WouldWait> {
         if !self.arguments.match_those_of(request) || !self.applies_in(request) {
-            return false;
+            return Ok(false);
         }
         let real = request.canonical.as_deref();
         if real.is_some_and(|real| self.names(real, request))
-            && self.trusts(request, Trust::others_can_replace)
+            && self.trusts(request, wait, Trust::others_can_replace)?
         {
-            return true;
+            return Ok(true);
         }
         // If the requested path matches, everything on the way to its target must be trusted, too.
-        self.names(&request.program, request) && self.trusts(request, Trust::others_can_redirect)
+        Ok(
+            self.names(&request.program, request)
+                && self.trusts(request, wait, Trust::others_can_redirect)?,
+        )
     }
 
     /// Whether the rule is about the program at `path`. To escalate it, `argv[0]` must be its name as well: programs of many
@@ -139,8 +151,13 @@ impl Rule {
             || (matches!(self.action, RuleAction::Deny { .. }) && pattern.matches(&request.workdir))
     }
 
-    fn trusts(&self, request: &PolicyRequest, others_can: fn(Trust) -> bool) -> bool {
-        let doubtful = self.needs_trust() && others_can(request.judgement.trust());
+    fn trusts(
+        &self,
+        request: &PolicyRequest,
+        wait: Wait,
+        others_can: fn(Trust) -> bool,
+    ) -> Result<bool, WouldWait> {
+        let doubtful = self.needs_trust() && others_can(request.judgement.trust(wait).ok_or(WouldWait)?);
         if doubtful {
             tracing::info!(
                 line = self.line,
@@ -149,7 +166,7 @@ impl Rule {
                  `replaceable = true`"
             );
         }
-        !doubtful
+        Ok(!doubtful)
     }
 }
 
