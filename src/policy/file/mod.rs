@@ -18,12 +18,13 @@
 mod environment;
 mod parse;
 mod rule;
+mod rules;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::approval::{Approvals, Outcome};
 use super::environment::taken_out;
@@ -33,6 +34,7 @@ use crate::files::Wait;
 
 use environment::{ChildEnv, is_basic};
 use rule::{Rule, RuleAction, WouldWait};
+use rules::Rules;
 
 /// Why a policy file is refused.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ pub enum PolicyFileError {
 /// A policy from a file. Rules with the action `prompt` ask an [`Approver`].
 pub struct PolicyFile {
     default: RuleAction,
-    rules: Arc<Vec<Rule>>,
+    rules: Rules,
     approvals: Approvals,
     /// What escalated commands get of the server's own environment.
     basics: Vec<(OsString, OsString)>,
@@ -76,7 +78,7 @@ impl fmt::Debug for PolicyFile {
         formatter
             .debug_struct("PolicyFile")
             .field("default", &self.default)
-            .field("rules", &self.rules)
+            .field("rules", &self.rules.in_order())
             .finish_non_exhaustive()
     }
 }
@@ -104,9 +106,11 @@ impl PolicyFile {
     /// The number of the faulty line, and what is wrong there.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let (default, rules) = parse::parse(text)?;
+        let rules = Rules::new(rules)
+            .map_err(|error| (1, format!("the patterns of all rules together: {}", error.kind())))?;
         Ok(Self {
             default,
-            rules: Arc::new(rules),
+            rules,
             approvals: Approvals::new(NoApprover),
             basics: std::env::vars_os().filter(|(name, _)| is_basic(name)).collect(),
             notices: None,
@@ -140,25 +144,6 @@ impl PolicyFile {
     pub fn with_approver(mut self, approver: impl Approver) -> Self {
         self.approvals = Approvals::new(approver);
         self
-    }
-
-    /// The position of the rule for a request; `None` for the default.
-    ///
-    /// # Errors
-    /// When only waiting would tell.
-    fn rule_for(rules: &[Rule], request: &PolicyRequest, wait: Wait) -> Result<Option<usize>, WouldWait> {
-        let denies = |rule: &Rule| matches!(rule.action, RuleAction::Deny { .. });
-        let mut first = None;
-        for (position, rule) in rules.iter().enumerate() {
-            // After the first match only a denial counts.
-            if (first.is_none() || denies(rule)) && rule.matches(request, wait)? {
-                if denies(rule) {
-                    return Ok(Some(position));
-                }
-                first = Some(position);
-            }
-        }
-        Ok(first)
     }
 
     fn escalation(&self, env: &ChildEnv, request: &PolicyRequest) -> Decision {
@@ -214,17 +199,15 @@ fn list(names: &[OsString]) -> String {
 
 impl EscalationPolicy for PolicyFile {
     async fn decide(&self, request: &PolicyRequest) -> Result<Decision, PolicyError> {
-        let found = match Self::rule_for(&self.rules, request, Wait::Never) {
-            Ok(found) => found,
-            // Who can write where has to be asked on slow file systems.
+        let rule = match self.rules.rule_for(request, Wait::Never) {
+            Ok(rule) => rule,
+            // Who can write where has to be asked on slow file systems. The verdict stays with the request.
             Err(WouldWait) => {
-                let (rules, question) = (Arc::clone(&self.rules), request.clone());
-                let looking =
-                    tokio::task::spawn_blocking(move || Self::rule_for(&rules, &question, Wait::Allowed));
-                looking.await??
+                let judgement = request.judgement.clone();
+                tokio::task::spawn_blocking(move || judgement.trust(Wait::Allowed)).await?;
+                self.rules.rule_for(request, Wait::Never)?
             }
         };
-        let rule = found.and_then(|position| self.rules.get(position));
         let decision = match rule.map_or(&self.default, |rule| &rule.action) {
             RuleAction::Run => Decision::run(),
             RuleAction::Escalate { env } => self.escalation(env, request),
@@ -252,6 +235,8 @@ impl EscalationPolicy for PolicyFile {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Decides about a program with arguments; the policy is rules in short form.
