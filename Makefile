@@ -46,7 +46,7 @@ help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
 	@echo "make test         run all tests"
 	@echo "make lint         check formatting, clippy and the documentation; warnings are errors"
-	@echo "make bench        measure the reference wrapper and server, against other programs in the same run (RUNS=400)"
+	@echo "make bench        measure the reference wrapper, the server, and commands in its shell, each against others in the same run (RUNS=400)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
@@ -122,6 +122,10 @@ proving-shells: judged-shells
 bench: reference suite
 	$(CONFORMANCE) bench --wrapper $(WRAPPER) --runs $(RUNS)
 	$(CONFORMANCE) bench --server "'$(abspath $(SERVER))' shim" --runs $(RUNS)
+	@patches/build-shell bash-5.3 && patches/build-shell --stock bash-5.3
+	$(CONFORMANCE) bench --runs $(RUNS) --stock-shell target/shells/bash-5.3-stock/bin/bash \
+	    --launcher "'$(abspath $(SERVER))' run --no-login --policy fixtures/policies/run.toml \
+	        --shell target/shells/bash-5.3/bin/bash --wrapper '$(abspath $(WRAPPER))' --"
 
 # Two minutes of what takes ten seconds as a case, with counts.
 stress: reference suite

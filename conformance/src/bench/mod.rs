@@ -3,7 +3,7 @@
 //! Machines are shared and noisy, so every round takes one sample of every subject (A B C A B C …), and what is
 //! reported are medians and their ratios. [`programs`] are the baselines, [`measure`] takes samples with the
 //! [`peer`] that answers at once, [`calls`] counts system calls, [`table`] shows it all. [`server`] measures the
-//! other side in the same way.
+//! other side in the same way, and [`shells`] what a command costs in a shell under both.
 
 pub mod calls;
 pub mod instructions;
@@ -11,6 +11,7 @@ pub mod measure;
 pub mod peer;
 pub mod programs;
 pub mod server;
+pub mod shells;
 pub mod table;
 
 use serde::Serialize;

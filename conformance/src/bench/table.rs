@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, server};
+use super::{Report, server, shells};
 
 /// The tables of a report.
 pub fn text(report: &Report) -> String {
@@ -104,6 +104,29 @@ pub fn of_servers(report: &server::Report) -> String {
     let _ = writeln!(
         text,
         "\n{} samples of each latency, interleaved; medians",
+        report.runs
+    );
+    text
+}
+
+/// The table of a report on shells.
+pub fn of_shells(report: &shells::Report) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{:<12}{:<10}{:<14}{:>12}{:>10}{:>10}{:>12}",
+        "work", "at once", "subject", "median us", "p90 us", "x stock", "own CPU us"
+    );
+    for row in &report.rows {
+        let _ = writeln!(
+            text,
+            "{:<12}{:<10}{:<14}{:>12.1}{:>10.1}{:>10.2}{:>12.1}",
+            row.work, row.at_once, row.subject, row.median_us, row.p90_us, row.ratio, row.own_cpu_us
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{} samples each, interleaved; medians of one command, and of its ratio to the stock shell's in the same round",
         report.runs
     );
     text

@@ -1,4 +1,5 @@
-//! `conformance bench`: measures wrappers against baselines and against each other, and servers against each other.
+//! `conformance bench`: measures wrappers against baselines and against each other, servers against each other, and commands in
+//! shells against those in a stock shell.
 
 use clap::Args;
 use std::fs;
@@ -12,7 +13,7 @@ use crate::bench::instructions::Instructions;
 use crate::bench::measure::{Size, Start};
 use crate::bench::peer::Peer;
 use crate::bench::programs::Programs;
-use crate::bench::{Decision, Growth, Latency, Report, quantile, server, table};
+use crate::bench::{Decision, Growth, Latency, Report, quantile, server, shells, table};
 use crate::case::implementations::Implementations;
 use crate::exit;
 
@@ -20,11 +21,18 @@ use crate::exit;
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     /// The wrapper
-    #[arg(long, value_name = "PATH", required_unless_present = "server")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["server", "launcher"])]
     pub wrapper: Option<PathBuf>,
     /// The server: a shim's command line
     #[arg(long, value_name = "COMMAND", conflicts_with = "wrapper")]
     pub server: Option<String>,
+    /// A command line that executes a script, its last argument, in a shell under a server, such as
+    /// `shell-escalation run --policy FILE --`; repeatable
+    #[arg(long, value_name = "COMMAND", requires = "stock_shell", conflicts_with_all = ["wrapper", "server", "compare"])]
+    pub launcher: Vec<String>,
+    /// The shell that launchers are compared with, unpatched
+    #[arg(long, value_name = "PATH", requires = "launcher")]
+    pub stock_shell: Option<PathBuf>,
     /// Another one of the same kind, measured in the same rounds; repeatable
     #[arg(long, value_name = "PATH|COMMAND")]
     pub compare: Vec<String>,
@@ -78,6 +86,10 @@ pub fn bench(arguments: &BenchArguments) -> anyhow::Result<i32> {
         return print(&report, &table::of_servers(&report), json);
     }
     let programs = Programs::write(folder.path())?;
+    if let Some(stock) = &arguments.stock_shell {
+        let report = shells::measure(stock, &arguments.launcher, arguments.runs, &programs.nothing)?;
+        return print(&report, &table::of_shells(&report), json);
+    }
     let mut wrappers = Vec::new();
     let others = arguments.compare.iter().map(PathBuf::from);
     for path in arguments.wrapper.iter().cloned().chain(others) {
