@@ -17,8 +17,9 @@ use super::quantile;
 
 /// Subshells that execute commands at once.
 const AT_ONCE: [usize; 3] = [1, 8, 64];
-/// Commands of a sample, of all subshells together.
+/// Commands of a sample, and of one without a process, which costs a hundredth.
 const COMMANDS: usize = 64;
+const BUILTINS: usize = 6_400;
 /// Samples of each kind of command, at most: each is many commands.
 const MOST_SAMPLES: usize = 40;
 /// Rounds before the measured ones.
@@ -60,6 +61,8 @@ pub struct Report {
 struct Work {
     name: &'static str,
     text: String,
+    /// Commands of a sample, of all subshells together.
+    commands: usize,
 }
 
 /// A command line that takes a script as its last argument.
@@ -95,12 +98,16 @@ pub fn measure(stock: &Path, launchers: &[String], runs: usize, nothing: &Path) 
         subjects.push(Subject { name, words });
     }
     let works = [
-        ("dynamic", "/bin/true".to_owned()),
-        ("static", format!("'{}'", nothing.display())),
-        ("builtin", ":".to_owned()),
-        ("pipeline", "/bin/true | /bin/true | /bin/true".to_owned()),
+        ("dynamic", "/bin/true".to_owned(), COMMANDS),
+        ("static", format!("'{}'", nothing.display()), COMMANDS),
+        ("builtin", ":".to_owned(), BUILTINS),
+        (
+            "pipeline",
+            "/bin/true | /bin/true | /bin/true".to_owned(),
+            COMMANDS,
+        ),
     ]
-    .map(|(name, text)| Work { name, text });
+    .map(|(name, text, commands)| Work { name, text, commands });
     let runs = runs.min(MOST_SAMPLES);
     let mut rows = Vec::new();
     for work in &works {
@@ -120,7 +127,7 @@ pub fn measure(stock: &Path, launchers: &[String], runs: usize, nothing: &Path) 
 /// One sample of each subject, again and again, so that what else the machine does hits all alike.
 fn rows_of(subjects: &[Subject], work: &Work, at_once: usize, runs: usize) -> anyhow::Result<Vec<Row>> {
     let (script, without) = (
-        script(&work.text, at_once, COMMANDS / at_once),
+        script(&work.text, at_once, work.commands / at_once),
         script(":", at_once, 0),
     );
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); subjects.len()];
@@ -128,7 +135,7 @@ fn rows_of(subjects: &[Subject], work: &Work, at_once: usize, runs: usize) -> an
         for (subject, samples) in subjects.iter().zip(&mut samples) {
             let (with, without) = (subject.run(&script)?, subject.run(&without)?);
             if round >= WARM_UP {
-                let of_one = |all: f64, start: f64| (all - start) / COMMANDS as f64;
+                let of_one = |all: f64, start: f64| (all - start) / work.commands as f64;
                 samples.push(Sample {
                     wall_us: of_one(with.wall_us, without.wall_us),
                     own_cpu_us: of_one(with.own_cpu_us, without.own_cpu_us),
