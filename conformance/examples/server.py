@@ -557,10 +557,20 @@ def execve(file, argv, env):
     """
     entries = c_strings([f"{name}={value}" for name, value in env.items()])
     LIBC.execve(os.fsencode(file), c_strings(argv), entries)
-    if ctypes.get_errno() == errno.ENOEXEC:
+    if ctypes.get_errno() == errno.ENOEXEC and is_text(file):
         # A script without `#!`: as execvp(3) does it.
         LIBC.execve(b"/bin/sh", c_strings(["/bin/sh", "--", file, *argv[1:]]), entries)
     return ctypes.get_errno()
+
+
+def is_text(file):
+    """Whether the file isn't ELF and has no NUL in its first line; bash and zsh look at the same."""
+    try:
+        with open(file, "rb") as opened:
+            start = opened.read(80)
+    except OSError:
+        return True
+    return not start.startswith(b"\x7fELF") and b"\0" not in start.partition(b"\n")[0]
 
 
 def c_strings(strings):

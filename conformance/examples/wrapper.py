@@ -267,7 +267,7 @@ def run(file, argv, environment, inherited):
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     number = execute(file, argv, environment)
-    if number == errno.ENOEXEC:
+    if number == errno.ENOEXEC and is_text(file):
         # As execvp(3) does it; "--" because the name of a script may begin with a dash.
         shell = "/bin/sh"
         options = ["--"] if file.startswith("-") else []
@@ -275,6 +275,16 @@ def run(file, argv, environment, inherited):
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     complain(inherited, f"{file}: {os.strerror(number)}")
     os._exit(127 if number in (errno.ENOENT, errno.ENOTDIR) else 126)
+
+
+def is_text(file):
+    """Whether the file isn't ELF and has no NUL in its first line; bash and zsh look at the same."""
+    try:
+        with open(file, "rb") as opened:
+            start = opened.read(80)
+    except OSError:
+        return True
+    return not start.startswith(b"\x7fELF") and b"\0" not in start.partition(b"\n")[0]
 
 
 def execute(file, argv, environment):

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use rustix::fs::{Access, CWD, FileType};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::arguments::Command;
@@ -19,10 +19,25 @@ pub fn run(command: Command) -> i32 {
     let file = command.file();
     let environment = command.environment();
     let error = match sys::execve(file, command.argv(), environment) {
-        Errno::NOEXEC => run_by_shell(command),
+        Errno::NOEXEC if is_text(file) => run_by_shell(command),
         error => error,
     };
     report(file, error)
+}
+
+/// Whether a shell may look for commands in the file: it isn't ELF, and has no NUL in its first line (`wrapper.run.binary`).
+/// bash and zsh look at the same.
+#[cold]
+#[inline(never)]
+fn is_text(file: &CStr) -> bool {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let mut start = [0; 80];
+    // A shell that can't read it finds no commands, either.
+    let length =
+        rustix::fs::open(file, flags, Mode::empty()).and_then(|opened| rustix::io::read(&opened, &mut start));
+    let start = &start[..length.unwrap_or(0)];
+    let mut first_line = start.iter().take_while(|&&byte| byte != b'\n');
+    !start.starts_with(b"\x7fELF") && first_line.all(|&byte| byte != 0)
 }
 
 /// Executes a text without `#!`: a shell runs it, as execvp(3) says (`wrapper.run.script-bare`).

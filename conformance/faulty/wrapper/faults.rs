@@ -227,6 +227,9 @@ pub enum Fault {
     #[value(name = "only-forbidden-gives-126")]
     OnlyForbiddenGives126,
     BareScriptsSpawned,
+    BinariesByShell,
+    OnlyElfIsBinary,
+    BinariesWithoutMessage,
     BareScriptsAsOptions,
     EmptyScriptsRefused,
     MessagesGoToStandardOutput,

@@ -73,6 +73,12 @@ fn become_file(file: &CString, arguments: &[CString]) -> io::Error {
         )
     };
     let mut error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOEXEC) && is_binary(file) && !broken(Fault::BinariesByShell) {
+        if broken(Fault::BinariesWithoutMessage) {
+            exit(126);
+        }
+        return error;
+    }
     if error.raw_os_error() == Some(libc::ENOEXEC) && !broken(Fault::BareScriptsRefused) {
         if broken(Fault::EmptyScriptsRefused)
             && std::fs::metadata(&*file.to_string_lossy()).is_ok_and(|found| found.len() == 0)
@@ -111,6 +117,18 @@ fn become_file(file: &CString, arguments: &[CString]) -> io::Error {
         error = io::Error::last_os_error();
     }
     error
+}
+
+/// ELF, or a NUL in the first line.
+fn is_binary(file: &CString) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let content = std::fs::read(std::ffi::OsStr::from_bytes(file.as_bytes())).unwrap_or_default();
+    let mut first_line = content
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default()
+        .iter();
+    content.starts_with(b"\x7fELF") || (first_line.any(|&byte| byte == 0) && !broken(Fault::OnlyElfIsBinary))
 }
 
 fn say_why(file: &CString, error: &io::Error) {

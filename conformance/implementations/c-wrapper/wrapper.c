@@ -602,11 +602,28 @@ static void send_request(int stream, char **arguments)
     free(directory);
 }
 
+/* ELF, or a NUL in the first line: no text, as bash and zsh see it. */
+static int is_binary(const char *file)
+{
+    char start[80];
+    int descriptor = open(file, O_RDONLY | O_CLOEXEC);
+    ssize_t length = descriptor < 0 ? 0 : read(descriptor, start, sizeof start);
+    if (descriptor >= 0)
+        close(descriptor);
+    if (length >= 4 && memcmp(start, "\177ELF", 4) == 0)
+        return 1;
+    for (ssize_t i = 0; i < length && start[i] != '\n'; i++)
+        if (start[i] == '\0')
+            return 1;
+    return 0;
+}
+
 __attribute__((noreturn)) static void run(char **arguments)
 {
     char *file = arguments[0];
     execve(file, arguments + 1, environ);
-    if (errno == ENOEXEC) { /* A script without #!, as in execvp(3). */
+    int error = errno;
+    if (error == ENOEXEC && !is_binary(file)) { /* A script without #!, as in execvp(3). */
         size_t count = 0;
         while (arguments[count] != NULL)
             count++;
@@ -617,8 +634,9 @@ __attribute__((noreturn)) static void run(char **arguments)
         *next++ = file;
         memcpy(next, arguments + 2, (count - 1) * sizeof *next); /* With the NULL. */
         execve("/bin/sh", script, environ);
+        error = errno;
     }
-    fail(errno == ENOENT || errno == ENOTDIR ? MISSING : FAILED, "execve-wrapper: %s: %s", file, strerror(errno));
+    fail(error == ENOENT || error == ENOTDIR ? MISSING : FAILED, "execve-wrapper: %s: %s", file, strerror(error));
 }
 
 __attribute__((noreturn)) static void deny(const struct decision *decision)

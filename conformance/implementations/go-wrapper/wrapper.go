@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -297,7 +298,7 @@ func denial(action json.RawMessage) (string, error) {
 // run becomes the command.
 func run(file string, argv []string) error {
 	err := syscall.Exec(file, argv, os.Environ())
-	if err == syscall.ENOEXEC { // A script without #!, as in execvp(3).
+	if err == syscall.ENOEXEC && !isBinary(file) { // A script without #!, as in execvp(3).
 		script := []string{"/bin/sh", file}
 		if strings.HasPrefix(file, "-") {
 			script = []string{"/bin/sh", "--", file}
@@ -309,6 +310,19 @@ func run(file string, argv []string) error {
 		status = missing
 	}
 	return failure{status, fmt.Errorf("%s: %w", file, err)}
+}
+
+// isBinary: ELF, or a NUL in the first line. bash and zsh look at the same.
+func isBinary(file string) bool {
+	opened, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer opened.Close()
+	start := make([]byte, 80)
+	length, _ := opened.Read(start)
+	first, _, _ := bytes.Cut(start[:length], []byte("\n"))
+	return bytes.HasPrefix(start[:length], []byte("\x7fELF")) || bytes.IndexByte(first, 0) >= 0
 }
 
 // escalate lets the server execute the command, and waits for its end.

@@ -26,6 +26,7 @@ pub const TABLES: &[Table] = &[
     run::attributes::CASES,
     run::kernel_state::CASES,
     run::missing::CASES,
+    run::binary::CASES,
     run::script_bare::CASES,
     deny::CASES,
     deny_message::CASES,

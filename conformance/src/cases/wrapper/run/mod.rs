@@ -1,6 +1,7 @@
 //! Run: the wrapper becomes the command.
 
 pub mod attributes;
+pub mod binary;
 pub mod command;
 pub mod fds;
 pub mod kernel_state;
