@@ -2,6 +2,7 @@
 
 use rustix::fd::RawFd;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
 use crate::arguments::{Command, Strings};
 use crate::failure::{CANNOT_EXECUTE, Detail, Failure, Message};
@@ -97,8 +98,10 @@ fn escalation_socket(environment: Strings) -> Result<RawFd, Failure> {
 
 /// Puts the working directory's path into `buffer`; its length in bytes.
 fn working_directory(buffer: &mut [u8]) -> Result<usize, Failure> {
-    let length =
-        sys::current_directory(buffer).map_err(Failure::system("cannot determine the working directory"))?;
+    let length = sys::current_directory(buffer).map_err(|error| match error {
+        Errno::NOENT => Failure::new("the working directory has been deleted; cd to another one first"),
+        error => Failure::system("cannot determine the working directory")(error),
+    })?;
     // The kernel puts "(unreachable)" before a path outside the process's root.
     if buffer[..length].first() != Some(&b'/') {
         return Err(Failure::new(

@@ -276,3 +276,22 @@ fn sixteen_open_files_and_no_further_process_suffice() {
         assert_status(finish(child).status, 0);
     }
 }
+
+#[test]
+fn a_working_directory_that_was_deleted_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).expect("a path");
+    let session = Session::new();
+    let mut command = session.command(&["/bin/echo", "echo", "ran"]);
+    // After the change into it, and before the exec.
+    command.current_dir(folder.path());
+    before_exec(&mut command, move || {
+        // SAFETY: a string that lives; rmdir(2) keeps to async-signal-safety.
+        unsafe { libc::rmdir(path.as_ptr()) };
+    });
+    let output = finish(spawn(command));
+    assert_fails_closed(
+        &output,
+        "the working directory has been deleted; cd to another one first",
+    );
+}
