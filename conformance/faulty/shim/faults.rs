@@ -316,6 +316,7 @@ pub enum Fault {
     KeepersNotReaped,
     StoppedKeepersStay,
     KilledKeepersForgotten,
+    TimeoutWaitsForTheTraced,
     LeakOnGoneWrapper,
     ThreadPerSession,
     DescriptorPerOneShot,
