@@ -39,6 +39,8 @@ NAMES ?=
 STRICT ?=
 # Samples of each subject of a benchmark.
 RUNS ?= 400
+# Rounds of `make stress` in each of which one or more processes are killed.
+KILLS ?= 200
 
 .PHONY: help conformance implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
@@ -49,7 +51,8 @@ help:
 	@echo "make bench        measure the reference wrapper, the server, and commands in its shell, each against others in the same run (RUNS=400)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
-	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
+	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server,"
+	@echo "                  then SIGKILL at random moments (KILLS=200)"
 	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
 	@echo "make shell-suites run each shell's own tests, without and with the reference"
 	@echo "make real-scripts run configure, make, git and tar in each shell, patched and stock"
@@ -127,9 +130,10 @@ bench: reference suite
 	    --launcher "'$(abspath $(SERVER))' run --no-login --policy fixtures/policies/run.toml \
 	        --shell target/shells/bash-5.3/bin/bash --wrapper '$(abspath $(WRAPPER))' --"
 
-# Two minutes of what takes ten seconds as a case, with counts.
+# Two minutes of what takes ten seconds as a case, with counts; and SIGKILL at as many random moments.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
+	SHELL_ESCALATION_KILLS=$(KILLS) cargo test --quiet --package shell-escalation --test command_line -- --nocapture whoever_is_killed
 
 shells: prerequisites
 	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done

@@ -59,8 +59,8 @@
 //!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A file that is open for writing is refused.
 //! - **Nothing outlives its owner.** An escalated child and all its descendants, whatever process groups and sessions they
 //!   have created, end with the wrapper that asked for it (while the child runs), with the session, with its parent token,
-//!   and with this process, even if that is killed by SIGKILL. Two small processes per child ensure that; the host's
-//!   own signal handling, children and process-wide attributes are left alone.
+//!   and with this process, even if that is killed by SIGKILL or for want of memory. Two small processes per child, and one more
+//!   per host, ensure that; the host's own signal handling, children and process-wide attributes are left alone.
 //! - **The socket does not leak.** Every descriptor is close-on-exec from the system call on; the client's end becomes
 //!   inheritable only inside the child that it is for. An escalated child holds the descriptors of its request and no others.
 //! - **It fails closed.** Whatever goes wrong, with the request, the policy or the system, the wrapper's stream is closed and
@@ -95,9 +95,11 @@
 //! this process may not signal, that another process traces, or that wait for a file system which does not answer, cannot be
 //! killed; [`EscalationSession::close`] and [`ExecResult::survivors`] name them after a few seconds.
 //!
-//! What remains: an escalated command of the same user may signal the processes that supervise it. One that stops or kills
-//! either of them ends all the same; one that kills both in the same instant can leave processes behind. And supervisors share
-//! the memory of this process until they end, so that the OOM killer, when it chooses this process, kills them, too.
+//! The process that starts the others is forked from this one with the first session; in a host that has grown large by then
+//! that takes milliseconds, once. Priority and processors of an escalated command are what this process had then.
+//!
+//! What remains: an escalated command of the same user may signal the three processes that supervise it. One that stops any of
+//! them, or kills one or two, ends all the same; one that kills all three in the same instant can leave processes behind.
 
 #![warn(unreachable_pub)]
 

@@ -45,7 +45,7 @@ fn servers_that_are_right_but_unusual_pass() {
     // Several at once where they are compatible.
     let variants = [
         "--variant pretty --variant extra-members --variant older-name --variant slow-start --variant chatty",
-        "--variant escaped --variant bytewise --variant out-of-order",
+        "--variant escaped --variant bytewise --variant out-of-order --variant stopped-keepers-killed",
         "--variant plain",
     ];
     let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |variant| {

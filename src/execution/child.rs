@@ -1,7 +1,7 @@
 //! The child between clone and exec: descriptors, working directory, limits, signals, program.
 //!
-//! It borrows the supervisor's memory, which is the host's (CLONE_VM), while the supervisor sleeps (CLONE_VFORK). So it must
-//! not allocate, lock, panic, or call into libc: only [`raw`].
+//! It borrows the supervisor's memory (CLONE_VM) while the supervisor sleeps (CLONE_VFORK). So it must not allocate, lock, panic,
+//! or call into libc: only [`raw`].
 
 use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
@@ -11,39 +11,124 @@ use std::ptr;
 use nix::errno::Errno;
 
 use super::descriptor_map::Step;
-use super::exec_strings::ExecStrings;
+use super::exec_strings::{ExecStrings, SHELL};
 use super::executable::Scripts;
 use super::failure::{FailureSlot, SWAPPED, Stage, StartFailure};
+use super::parcel::{Reader, Writer};
 use super::raw;
 use super::stacks::StackTop;
 use crate::files::{Identity, STATX_IDENTITY};
 
-/// What the child needs until it executes its program, made by the host.
+/// What the child needs until it executes its program.
 #[derive(Debug)]
-pub(crate) struct ChildSetup {
+pub(super) struct ChildSetup<'a> {
     /// How the child's descriptors get their numbers.
-    pub(crate) steps: Vec<Step>,
+    steps: &'a [u64],
     /// The program, opened with O_PATH, at its number after the steps.
-    pub(crate) program: RawFd,
-    pub(crate) scripts: Scripts,
+    program: RawFd,
+    scripts: Scripts,
     /// What the host saw when it opened the program.
-    pub(crate) identity: Identity,
+    identity: Identity,
     /// The program's name, for what can't be executed by descriptor, with arguments and environment.
-    pub(crate) strings: ExecStrings,
+    strings: ExecStrings<'a>,
     /// The working directory, opened with O_PATH, at its number after the steps.
-    pub(crate) workdir: RawFd,
-    pub(crate) umask: Option<u32>,
+    workdir: RawFd,
+    umask: Option<u32>,
     /// Limit of open files that the child gets instead of the host's.
-    pub(crate) open_files: Option<libc::rlimit64>,
+    open_files: Option<libc::rlimit64>,
     /// The process group that the child joins; 0 is a new one.
-    pub(crate) group: i32,
-    pub(crate) stack: StackTop,
+    group: i32,
+    pub(super) stack: StackTop,
     /// Why the start failed, written by the child; if the host has set it beforehand, no child is made.
-    pub(crate) failure: FailureSlot,
+    failure: FailureSlot,
+}
+
+/// The same as the host knows it.
+#[derive(Debug)]
+pub(super) struct ChildPlan<'a> {
+    pub(super) steps: &'a [Step],
+    pub(super) program: RawFd,
+    pub(super) scripts: Scripts,
+    pub(super) identity: Identity,
+    pub(super) workdir: RawFd,
+    pub(super) umask: Option<u32>,
+    pub(super) open_files: Option<(u64, u64)>,
+    pub(super) group: i32,
+    pub(super) failure: Option<StartFailure>,
+}
+
+/// Kinds of steps.
+const MOVE: i32 = 1;
+const PLACE: i32 = 2;
+const KEEP: i32 = 3;
+/// Words of a step.
+const STEP: usize = 3;
+
+impl ChildPlan<'_> {
+    /// Packs everything but the strings, which come behind.
+    pub(super) fn pack(&self, writer: &mut Writer) {
+        writer.word(self.steps.len() as u64);
+        for &step in self.steps {
+            let parts = match step {
+                Step::Move { from, to } => [MOVE, from, to],
+                Step::Place { from, to } => [PLACE, from, to],
+                Step::Keep { number } => [KEEP, number, number],
+            };
+            parts.into_iter().for_each(|part| writer.number(part));
+        }
+        writer.number(self.program);
+        writer.number(self.scripts as i32);
+        self.identity
+            .to_words()
+            .into_iter()
+            .for_each(|word| writer.word(word));
+        writer.number(self.workdir);
+        writer.number(i32::from(self.umask.is_some()));
+        writer.word(self.umask.unwrap_or_default().into());
+        let (soft, hard) = self.open_files.unwrap_or_default();
+        writer.number(i32::from(self.open_files.is_some()));
+        writer.word(soft);
+        writer.word(hard);
+        writer.number(self.group);
+        let failure = self.failure.map_or([0, 0], StartFailure::to_parts);
+        failure.into_iter().for_each(|part| writer.number(part));
+    }
+}
+
+impl<'a> ChildSetup<'a> {
+    /// What [`ChildPlan::pack`] and [`ExecStrings::pack`] have packed.
+    pub(super) fn unpack(reader: &mut Reader<'a>, stack: StackTop) -> Option<Self> {
+        let steps = usize::try_from(reader.word()?).ok()?;
+        let steps = reader.words(steps.checked_mul(STEP)?)?;
+        let program = reader.number()?;
+        let scripts = Scripts::from_number(reader.number()?)?;
+        let identity = Identity::from_words(reader.words(Identity::WORDS)?.try_into().ok()?);
+        let workdir = reader.number()?;
+        let (has_umask, umask) = (reader.number()? != 0, reader.word()?);
+        let (has_limit, soft, hard) = (reader.number()? != 0, reader.word()?, reader.word()?);
+        let group = reader.number()?;
+        let failure = [reader.number()?, reader.number()?];
+        Some(Self {
+            steps,
+            program,
+            scripts,
+            identity,
+            strings: ExecStrings::unpack(reader)?,
+            workdir,
+            umask: u32::try_from(umask).ok().filter(|_| has_umask),
+            open_files: has_limit.then_some(libc::rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            }),
+            group,
+            stack,
+            failure: FailureSlot::new(StartFailure::from_parts(failure)),
+        })
+    }
 }
 
 /// Starts the child. Returns its pid as soon as it executes its program, or why it could not.
-pub(crate) fn start(setup: &ChildSetup) -> Result<i32, StartFailure> {
+pub(super) fn start(setup: &ChildSetup<'_>) -> Result<i32, StartFailure> {
     if let Some(known) = setup.failure.get() {
         return Err(known);
     }
@@ -64,18 +149,18 @@ pub(crate) fn start(setup: &ChildSetup) -> Result<i32, StartFailure> {
 /// Entry of the child; `setup` is a [`ChildSetup`].
 extern "C" fn become_child(setup: *mut c_void) -> c_int {
     // SAFETY: see `start`.
-    let setup = unsafe { &*setup.cast::<ChildSetup>() };
+    let setup = unsafe { &*setup.cast::<ChildSetup<'_>>() };
     let Err(failure) = enter_program(setup);
     setup.failure.set(failure);
     127
 }
 
 /// Returns only on failure.
-fn enter_program(setup: &ChildSetup) -> Result<Infallible, StartFailure> {
+fn enter_program(setup: &ChildSetup<'_>) -> Result<Infallible, StartFailure> {
     // If the supervisor is killed, the child at least dies with it.
     raw::follow_parent_into_death().map_err(at(Stage::Supervisor))?;
     raw::setpgid(setup.group).map_err(at(Stage::Supervisor))?;
-    for &step in &setup.steps {
+    for step in setup.steps.chunks_exact(STEP) {
         carry_out(step).map_err(at(Stage::Descriptors))?;
     }
     raw::fchdir(setup.workdir).map_err(at(Stage::Workdir))?;
@@ -85,24 +170,27 @@ fn enter_program(setup: &ChildSetup) -> Result<Infallible, StartFailure> {
     if let Some(limit) = &setup.open_files {
         raw::set_open_file_limit(limit).map_err(at(Stage::Supervisor))?;
     }
-    // A core would hold the memory that this process borrows.
-    raw::exit_instead_of_dumping().map_err(at(Stage::Supervisor))?;
     raw::unblock_all().map_err(at(Stage::Supervisor))?;
     Err(execute(setup))
 }
 
-fn carry_out(step: Step) -> raw::Result<()> {
-    match step {
-        Step::Move { from, to } => raw::dup3(from, to, libc::O_CLOEXEC),
-        Step::Place { from, to } => raw::dup3(from, to, 0),
-        Step::Keep { number } => raw::clear_close_on_exec(number),
+fn carry_out(step: &[u64]) -> raw::Result<()> {
+    let &[kind, from, to] = step else {
+        return Err(Errno::EBADMSG);
+    };
+    let [kind, from, to] = [kind, from, to].map(|part| part as i32);
+    match kind {
+        MOVE => raw::dup3(from, to, libc::O_CLOEXEC),
+        PLACE => raw::dup3(from, to, 0),
+        KEEP => raw::clear_close_on_exec(to),
+        _ => Err(Errno::EBADMSG),
     }
 }
 
 /// Executes the file that was opened, not whatever has its name now. Returns only on failure.
-fn execute(setup: &ChildSetup) -> StartFailure {
+fn execute(setup: &ChildSetup<'_>) -> StartFailure {
     let strings = &setup.strings;
-    let by_descriptor = || raw::execveat(setup.program, strings.argv(), strings.environment());
+    let by_descriptor = || raw::execveat(setup.program, strings.argv, strings.environment);
     let mut errno = by_descriptor();
     if !matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
         return at(Stage::Execute)(errno);
@@ -115,7 +203,7 @@ fn execute(setup: &ChildSetup) -> StartFailure {
                 return SWAPPED;
             }
             if errno == Errno::ENOENT {
-                errno = raw::execve(strings.path(), strings.argv(), strings.environment());
+                errno = raw::execve(strings.path, strings.argv, strings.environment);
             }
         }
         Scripts::ByDescriptor => {
@@ -130,13 +218,13 @@ fn execute(setup: &ChildSetup) -> StartFailure {
     }
     if errno == Errno::ENOEXEC && setup.scripts != Scripts::Never {
         // As execvp(3) does it.
-        errno = raw::execve(strings.shell(), strings.shell_argv(), strings.environment());
+        errno = raw::execve(SHELL, strings.shell_argv, strings.environment);
     }
     at(Stage::Execute)(errno)
 }
 
-fn is_same_file(setup: &ChildSetup) -> bool {
-    raw::statx(setup.strings.path(), STATX_IDENTITY).is_ok_and(|found| Identity::of(&found) == setup.identity)
+fn is_same_file(setup: &ChildSetup<'_>) -> bool {
+    raw::statx(setup.strings.path, STATX_IDENTITY).is_ok_and(|found| Identity::of(&found) == setup.identity)
 }
 
 fn at(stage: Stage) -> impl Fn(Errno) -> StartFailure {

@@ -119,6 +119,13 @@ pub(crate) enum Scripts {
     Never,
 }
 
+impl Scripts {
+    pub(super) fn from_number(number: i32) -> Option<Self> {
+        let all = [Self::ByName, Self::ByDescriptor, Self::Never];
+        all.into_iter().find(|&scripts| scripts as i32 == number)
+    }
+}
+
 impl Executable {
     /// The shell of the host, which answers for it.
     pub(crate) fn of_host(file: PinnedFile) -> Self {

@@ -1,22 +1,23 @@
-//! Builds the supervisor's job from what the child is to have; this runs in the host and may allocate.
+//! Packs the supervisor's job from what the child is to have; this runs in the host and may allocate.
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::AtomicI32;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::getpgrp;
 
-use super::channel::SupervisorEnd;
-use super::child::ChildSetup;
+use super::child::ChildPlan;
 use super::descriptor_map::{MapError, open_file_limit, plan};
 use super::exec_strings::ExecStrings;
 use super::executable::{Executable, Scripts};
-use super::failure::{FailureSlot, StartFailure};
+use super::failure::StartFailure;
+use super::parcel::Writer;
 use super::procfs::UnusableProc;
-use super::stacks::Stacks;
-use super::supervisor::{Job, Placement};
+use super::supervisor::numbers::{CHANNEL, CHILD_CHANGES, GUARDIAN, HOST, JOB, KEEPER};
+use super::supervisor::{Placement, pack_job};
 use crate::files::Identity;
 
 /// Everything that a child is to have; nothing else reaches it.
@@ -59,84 +60,97 @@ impl From<Errno> for SpawnError {
     }
 }
 
-impl Job {
-    /// The job of starting `spawn`. Its descriptors, `channel` and `host` must stay open until the supervisor is made,
-    /// and its program and working directory, too.
+/// A job in the form in which it is sent.
+#[derive(Debug)]
+pub(super) struct PackedJob {
+    file: File,
+    /// How many there are in the file.
+    pub(super) bytes: usize,
+}
+
+impl Spawn {
+    /// Packs the job of starting this.
     ///
     /// # Errors
     /// When descriptors can't be mapped, or a string contains NUL.
-    pub(crate) fn build(
-        spawn: &mut Spawn,
-        channel: &OwnedFd,
-        host: &OwnedFd,
-        stacks: &Stacks,
-    ) -> Result<Self, SpawnError> {
-        let map: Vec<(RawFd, RawFd)> = spawn
-            .descriptors
-            .iter()
-            .map(|(from, to)| (from.as_raw_fd(), *to))
-            .collect();
-        let opened = opened(spawn);
-        let mut others = vec![channel.as_raw_fd(), host.as_raw_fd()];
-        let (needed, identity, scripts) = match opened {
-            Ok((program, workdir)) => {
-                others.extend(program.lease().map(|lease| lease.as_raw_fd()));
-                (
-                    vec![program.program().as_raw_fd(), workdir.as_raw_fd()],
-                    program.identity(),
-                    program.scripts(),
-                )
-            }
-            // No child will be made.
-            Err(_) => (Vec::new(), Identity::default(), Scripts::Never),
-        };
-        let failure = FailureSlot::new(opened.err());
+    pub(super) fn pack(&mut self) -> Result<PackedJob, SpawnError> {
+        let (sent, needed, lease) = self.numbers();
+        let map: Vec<(RawFd, RawFd)> = sent.zip(self.descriptors.iter().map(|&(_, to)| to)).collect();
+        let mut others = vec![HOST, GUARDIAN, KEEPER, CHILD_CHANGES, CHANNEL, JOB];
+        others.extend(lease);
         let plan = plan(&map, &needed, &others, open_file_limit()?)?;
-        let mut keep: Vec<RawFd> = map.iter().map(|&(from, _)| from).collect();
-        keep.extend(needed.iter().chain(&others));
-        keep.sort_unstable();
+        let opened = self.opened();
+        let (identity, scripts) = match opened {
+            Ok(program) => (program.identity(), program.scripts()),
+            // No child will be made.
+            Err(_) => (Identity::default(), Scripts::Never),
+        };
         let program = plan.needed.first().copied().unwrap_or(-1);
         let text = match scripts {
             Scripts::ByDescriptor => OsString::from(format!("/dev/fd/{program}")),
-            Scripts::ByName | Scripts::Never => spawn.path.clone(),
+            Scripts::ByName | Scripts::Never => self.path.clone(),
         };
-        let argv = std::mem::take(&mut spawn.argv);
-        let child = ChildSetup {
-            steps: plan.steps,
+        let child = ChildPlan {
+            steps: &plan.steps,
             program,
             scripts,
             identity,
-            strings: ExecStrings::new(&spawn.path, &text, argv, &spawn.env)?,
             workdir: plan.needed.get(1).copied().unwrap_or(-1),
-            umask: spawn.umask,
-            open_files: spawn.open_files.map(|(soft, hard)| libc::rlimit64 {
-                rlim_cur: soft,
-                rlim_max: hard,
-            }),
-            group: match spawn.placement {
+            umask: self.umask,
+            open_files: self.open_files,
+            group: match self.placement {
                 Placement::OwnGroup => 0,
                 Placement::HostGroup => getpgrp().as_raw(),
             },
-            stack: stacks.child_top(),
-            failure,
+            failure: opened.err(),
         };
-        Ok(Self {
-            channel: SupervisorEnd::new(channel.as_raw_fd()),
-            host: host.as_raw_fd(),
-            keep,
-            placement: spawn.placement,
-            keeper: AtomicI32::new(-1),
-            stack: stacks.supervisor_top(),
-            child,
-            error_output: map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from),
-            error_prefix: std::mem::take(&mut spawn.error_prefix),
-        })
+        let error_output = map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from);
+        let mut writer = Writer::default();
+        let error_prefix = std::mem::take(&mut self.error_prefix);
+        pack_job(&mut writer, self.placement, error_output, error_prefix)?;
+        child.pack(&mut writer);
+        let argv = std::mem::take(&mut self.argv);
+        ExecStrings::pack(&mut writer, &self.path, &text, argv, &self.env)?;
+        PackedJob::new(&writer.finish())
+    }
+
+    /// The descriptors that are sent with `job`, in the order in which the keeper gets them.
+    pub(super) fn sent<'a>(&'a self, job: &'a PackedJob) -> Vec<BorrowedFd<'a>> {
+        let mut sent = vec![job.file.as_fd()];
+        if let (Ok(program), Ok(workdir)) = (&self.program, &self.workdir) {
+            sent.extend([program.program(), workdir.as_fd()]);
+            sent.extend(program.lease());
+        }
+        sent.extend(self.descriptors.iter().map(|(descriptor, _)| descriptor.as_fd()));
+        sent
+    }
+
+    /// Their numbers in the keeper: of the child's descriptors, of program and working directory, and of the lease.
+    fn numbers(&self) -> (std::ops::RangeFrom<RawFd>, Vec<RawFd>, Option<RawFd>) {
+        let mut next = JOB + 1..;
+        let (mut needed, mut lease) = (Vec::new(), None);
+        if let Ok(program) = self.opened() {
+            needed.extend(next.by_ref().take(2));
+            lease = program.lease().and_then(|_| next.next());
+        }
+        (next, needed, lease)
+    }
+
+    /// The program, or why it or the working directory could not be opened.
+    fn opened(&self) -> Result<&Executable, StartFailure> {
+        let program = self.program.as_ref().map_err(|failure| *failure)?;
+        self.workdir.as_ref().map_err(|failure| *failure)?;
+        Ok(program)
     }
 }
 
-/// Program and working directory, or why one of them could not be opened.
-fn opened(spawn: &Spawn) -> Result<(&Executable, &OwnedFd), StartFailure> {
-    let program = spawn.program.as_ref().map_err(|failure| *failure)?;
-    let workdir = spawn.workdir.as_ref().map_err(|failure| *failure)?;
-    Ok((program, workdir))
+impl PackedJob {
+    fn new(bytes: &[u8]) -> Result<Self, SpawnError> {
+        let mut file = File::from(memfd_create(c"job", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(bytes)?;
+        Ok(Self {
+            file,
+            bytes: bytes.len(),
+        })
+    }
 }

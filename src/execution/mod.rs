@@ -1,9 +1,10 @@
 //! Runs what the policy escalates: prepares, starts, watches and ends process trees outside of the sandbox.
 //!
 //! From the ground up, each importing only what comes before it: `raw` (system calls), `failure` and `words`, `channel`
-//! (what host and supervisor say to each other) | `child` (between clone and exec) | `supervisor` | `job` (what a supervisor is
-//! given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local` (shells).
-//! `child` and `supervisor`, and what they call, run beside the host in the host's memory.
+//! (what host and supervisor say to each other) | `parcel` (a job as bytes) | `child` (between clone and exec) | `supervisor` |
+//! `guardian` | `job` (what a supervisor is given) | `tree` (the host's handle) | `prepare` (from a request to a tree), `local`
+//! (shells). `child`, `supervisor` and `guardian`, and what they call, run in processes of their own, without what the host's
+//! memory holds.
 
 mod capture;
 mod channel;
@@ -13,8 +14,10 @@ mod exec_strings;
 mod executable;
 mod executor;
 mod failure;
+mod guardian;
 mod job;
 mod local;
+mod parcel;
 mod prepare;
 mod procfs;
 mod raw;
@@ -29,6 +32,7 @@ pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executor::SharedExecutor;
 pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput};
 pub(crate) use failure::{Stage, StartFailure};
+pub(crate) use guardian::Guardian;
 pub use local::{LocalExecutor, StandardStreams};
 pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
 pub(crate) use procfs::check_proc;

@@ -32,6 +32,42 @@ impl Identity {
         }
     }
 
+    /// Words of [`Self::to_words`].
+    pub(crate) const WORDS: usize = 10;
+
+    /// The identity for a process that shares no memory with this one.
+    pub(crate) fn to_words(self) -> [u64; Self::WORDS] {
+        let [modified, changed, born] = [self.modified, self.changed, self.born]
+            .map(|(seconds, nanoseconds)| [seconds.cast_unsigned(), nanoseconds.into()]);
+        [
+            self.device.0.into(),
+            self.device.1.into(),
+            self.inode,
+            self.size,
+            modified[0],
+            modified[1],
+            changed[0],
+            changed[1],
+            born[0],
+            born[1],
+        ]
+    }
+
+    /// The identity that has these words. This neither allocates nor panics.
+    pub(crate) fn from_words(words: &[u64; Self::WORDS]) -> Self {
+        let &[major, minor, inode, size, rest @ ..] = words;
+        let [modified, modified_rest, changed, changed_rest, born, born_rest] = rest;
+        let time = |seconds: u64, nanoseconds: u64| (seconds.cast_signed(), nanoseconds as u32);
+        Self {
+            device: (major as u32, minor as u32),
+            inode,
+            size,
+            modified: time(modified, modified_rest),
+            changed: time(changed, changed_rest),
+            born: time(born, born_rest),
+        }
+    }
+
     /// The part that stays the same for a directory whose entries change.
     pub(crate) fn place(&self) -> Place {
         (self.device, self.inode, self.born)
@@ -81,5 +117,23 @@ impl Status {
     /// Whether executing the file changes user or group.
     pub(crate) fn changes_user(self) -> bool {
         self.mode & (libc::S_ISUID | libc::S_ISGID) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_the_trip() {
+        let identity = Identity {
+            device: (1, u32::MAX),
+            inode: u64::MAX,
+            size: 2,
+            modified: (-3, 4),
+            changed: (5, 999_999_999),
+            born: (i64::MIN, 6),
+        };
+        assert_eq!(Identity::from_words(&identity.to_words()), identity);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{LocalExecutor, ShellCommandExecutor};
+use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor};
 use crate::limits::Limits;
 use crate::policy::EscalationPolicy;
 use crate::session::{EscalationSession, Settings};
@@ -74,6 +74,7 @@ impl EscalateServer {
     /// # Errors
     /// When the system has no room for the session's sockets, or the wrapper's path is not UTF-8.
     pub fn start_session(&self, parent: &CancellationToken) -> io::Result<EscalationSession> {
+        Guardian::start_early();
         EscalationSession::start(Arc::clone(&self.settings), &self.wrapper, parent)
     }
 

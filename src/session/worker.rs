@@ -310,7 +310,7 @@ impl Worker {
                 Event::Child(Report::Stopped(stopped)) if signals => {
                     self.tell(&StoppedMessage { stopped }).await?;
                 }
-                Event::Child(Report::Stopped(_)) => {}
+                Event::Child(Report::Kept(_) | Report::Stopped(_)) => {}
                 Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
                 Event::Child(Report::Failed(failure)) => {
                     tracing::info!(?failure, "child could not be started");

@@ -314,6 +314,9 @@ pub enum Fault {
     LeftoversSurviveServer,
     KeepersInServerGroup,
     KeepersNotReaped,
+    StoppedKeepersStay,
+    KilledKeepersForgotten,
+    TimeoutWaitsForTheTraced,
     LeakOnGoneWrapper,
     ThreadPerSession,
     DescriptorPerOneShot,
@@ -338,6 +341,8 @@ pub enum Variant {
     Chatty,
     /// JSON-RPC answers are given out of order.
     OutOfOrder,
+    /// A tree that stops its keeper is ended at once.
+    StoppedKeepersKilled,
     /// None of the extensions.
     Plain,
 }

@@ -5,6 +5,7 @@
 //! its line to the server ends. Keepers are forked from the nursery, a process that was forked when the server had
 //! one thread and no session, so nothing of the server is in them.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -13,14 +14,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde_json::{Value, json};
 
 use crate::child;
 use crate::events;
-use crate::faults::{Fault, broken};
+use crate::faults::{Fault, Variant, broken, unusual};
 use crate::parcel::Parcel;
 use crate::stream::{self, FrameReader, Progress};
 
@@ -105,15 +106,10 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     drop(null);
-    // Keepers that have ended leave no zombies.
-    let handler = if broken(Fault::KeepersNotReaped) {
-        SigHandler::SigDfl
-    } else {
-        SigHandler::SigIgn
-    };
-    let ignore = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_IGN is no handler.
-    unsafe { sigaction(Signal::SIGCHLD, &ignore)? };
+    // What a keeper leaves behind that its tree has killed becomes this process's child.
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let children = watch_children()?;
+    let mut keepers = Keepers::default();
     // A group of its own: a signal for the server's must not reach it.
     if !broken(Fault::KeepersInServerGroup) {
         nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
@@ -121,7 +117,14 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
     NURSERY.store(std::process::id() as i32, Ordering::SeqCst);
     loop {
         let flags = PollFlags::POLLIN;
-        events::wait([(requests.as_fd(), flags)], None)?;
+        let [request, changed] = events::wait([(requests.as_fd(), flags), (children.as_fd(), flags)], None)?;
+        if !changed.is_empty() {
+            while children.read_signal()?.is_some() {}
+            keepers.look_after();
+        }
+        if request.is_empty() {
+            continue;
+        }
         let mut held = Vec::new();
         let mut byte = [0];
         match stream::receive(&requests, &mut byte, &mut held) {
@@ -133,15 +136,80 @@ fn nursery(requests: UnixStream) -> io::Result<()> {
         }
         let Some(line) = held.pop() else { continue };
         // SAFETY: this process has one thread, so the child may do anything.
-        if let ForkResult::Child = unsafe { fork() }? {
-            drop(requests);
-            let status = i32::from(
-                Keeper::new(UnixStream::from(line))
-                    .and_then(Keeper::keep)
-                    .is_err(),
-            );
-            std::process::exit(status);
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => _ = keepers.living.insert(child.as_raw()),
+            ForkResult::Child => {
+                drop((requests, children));
+                let status = i32::from(
+                    Keeper::new(UnixStream::from(line))
+                        .and_then(Keeper::keep)
+                        .is_err(),
+                );
+                std::process::exit(status);
+            }
         }
+    }
+}
+
+/// Blocks SIGCHLD in favour of a descriptor.
+fn watch_children() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    set.thread_block()?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok(SignalFd::with_flags(&set, flags)?)
+}
+
+/// The keepers of this nursery.
+#[derive(Default)]
+struct Keepers {
+    living: HashSet<i32>,
+    /// Whether one was killed, and what it left may not all be dead.
+    orphans: bool,
+}
+
+impl Keepers {
+    /// Reaps keepers, continues those that were stopped, and kills what killed ones have left.
+    fn look_after(&mut self) {
+        if broken(Fault::KeepersNotReaped) {
+            return;
+        }
+        loop {
+            let mut status = 0;
+            // SAFETY: waitpid(2) writes one int through the pointer.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+            if pid <= 0 {
+                break;
+            }
+            if !libc::WIFSTOPPED(status) {
+                let was_keeper = self.living.remove(&pid);
+                self.orphans |= was_keeper && libc::WIFSIGNALED(status);
+                continue;
+            }
+            let signal = if unusual(Variant::StoppedKeepersKilled) {
+                libc::SIGKILL
+            } else if broken(Fault::StoppedKeepersStay) {
+                continue;
+            } else {
+                libc::SIGCONT
+            };
+            // SAFETY: kill(2) takes integers; the process has not been reaped.
+            unsafe { libc::kill(pid, signal) };
+        }
+        if !self.orphans || broken(Fault::KilledKeepersForgotten) {
+            return;
+        }
+        let own = std::process::id() as i32;
+        let left: Vec<i32> = children(own)
+            .into_iter()
+            .filter(|pid| !self.living.contains(pid))
+            .collect();
+        // Their children become this process's own, and each of these ends announces itself.
+        for pid in &left {
+            // SAFETY: as above.
+            unsafe { libc::kill(*pid, libc::SIGKILL) };
+        }
+        self.orphans = !left.is_empty();
     }
 }
 
@@ -166,18 +234,11 @@ struct Keeper {
 impl Keeper {
     fn new(line: UnixStream) -> io::Result<Keeper> {
         nix::sys::prctl::set_child_subreaper(!broken(Fault::DaemonsMissed))?;
-        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-        // SAFETY: SIG_DFL is no handler.
-        unsafe { sigaction(Signal::SIGCHLD, &default)? };
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGCHLD);
-        set.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let line = Arc::new(line);
         Ok(Keeper {
             reader: FrameReader::new(line.clone()),
             line,
-            children: SignalFd::with_flags(&set, flags)?,
+            children: watch_children()?,
             child: None,
         })
     }

@@ -176,11 +176,14 @@ fn run_in(
         let _ = keeper::order(&line, &json!({ "signal": signal }));
         let _ = keeper::order(&line, &json!({"release": true}));
     } else if timed_out {
-        // Ending the line ends the shell's tree; the keeper closes its end when all processes are gone.
+        // Ending the line ends the shell's tree; the keeper closes its end when all processes are gone. One that is traced
+        // is gone only when its tracer likes.
         line.shutdown(std::net::Shutdown::Write)?;
+        let patience = Instant::now() + Duration::from_secs(5);
+        let deadline = (!broken(Fault::TimeoutWaitsForTheTraced)).then_some(patience);
         loop {
-            events::wait([(line.as_fd(), PollFlags::POLLIN)], None)?;
-            if let Progress::End = keeper.advance()? {
+            let [came] = events::wait([(line.as_fd(), PollFlags::POLLIN)], deadline)?;
+            if came.is_empty() || matches!(keeper.advance()?, Progress::End) {
                 break;
             }
         }

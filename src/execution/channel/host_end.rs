@@ -1,11 +1,12 @@
 //! The host's end of the channel, registered with the runtime.
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, send, sendmsg, shutdown,
+    socketpair,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -32,7 +33,21 @@ impl HostEnd {
         Ok((Self(ours), theirs))
     }
 
-    /// The next report; `None` when the supervisor has closed its end. Cancel safe.
+    /// Sends the job, before anything else: a file with its bytes, and the descriptors that it speaks of. Nobody needs to
+    /// receive it yet, and what was sent may be closed here.
+    ///
+    /// # Errors
+    /// What sendmsg(2) says, for example ETOOMANYREFS.
+    pub(crate) fn send_job(&self, bytes: usize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let size = (bytes as u64).to_ne_bytes();
+        let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&size)], &rights, flags, None)?;
+        Ok(())
+    }
+
+    /// The next report; `None` when no process holds the other end any more. Cancel safe.
     ///
     /// # Errors
     /// What recv(2) says; [`io::ErrorKind::InvalidData`] for a message that isn't a report.

@@ -7,6 +7,8 @@ use crate::execution::failure::StartFailure;
 /// What a supervisor reports about its child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
+    /// The keeper is there, under this pid; always the first report, unless the guardian could not make one.
+    Kept(Pid),
     /// The child runs its program.
     Started(Pid),
     /// The child couldn't be started.
@@ -43,6 +45,7 @@ const FAILED: i32 = 2;
 const STOPPED: i32 = 3;
 const EXITED: i32 = 4;
 const KILLED: i32 = 5;
+const KEPT: i32 = 6;
 
 impl Report {
     /// Size of a report in bytes.
@@ -50,6 +53,7 @@ impl Report {
 
     fn to_parts(self) -> [i32; 3] {
         match self {
+            Self::Kept(pid) => [KEPT, pid.as_raw(), 0],
             Self::Started(pid) => [STARTED, pid.as_raw(), 0],
             Self::Failed(failure) => {
                 let [stage, errno] = failure.to_parts();
@@ -63,6 +67,7 @@ impl Report {
 
     fn from_parts(parts: [i32; 3]) -> Option<Self> {
         match parts {
+            [KEPT, pid, 0] => Some(Self::Kept(Pid::from_raw(pid))),
             [STARTED, pid, 0] => Some(Self::Started(Pid::from_raw(pid))),
             [FAILED, stage, errno] => StartFailure::from_parts([stage, errno]).map(Self::Failed),
             [STOPPED, signal, 0] => Some(Self::Stopped(signal)),
@@ -122,6 +127,7 @@ pub(super) mod tests {
 
     pub(in crate::execution::channel) fn reports() -> impl Strategy<Value = Report> {
         prop_oneof![
+            any::<i32>().prop_map(|pid| Report::Kept(Pid::from_raw(pid))),
             any::<i32>().prop_map(|pid| Report::Started(Pid::from_raw(pid))),
             failures().prop_map(Report::Failed),
             any::<i32>().prop_map(Report::Stopped),
@@ -175,7 +181,7 @@ pub(super) mod tests {
             &[STARTED, 1, 1],
             &[STARTED, 1, 0, 0],
             &[0, 0, 0],
-            &[6, 0, 0],
+            &[7, 0, 0],
             &[FAILED, 0, libc::ENOENT],
             &[FAILED, 6, libc::ENOENT],
             &[FAILED, 1, 100_000],

@@ -1,11 +1,11 @@
-//! The supervisor's end of the channel. It shares the host's memory, so only [`raw`] calls here.
+//! The supervisor's end of the channel, which its keeper holds, too: only [`raw`] calls here.
 
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 
 use super::message::{Order, Report};
-use crate::execution::raw;
+use crate::execution::raw::{self, Received};
 
 /// The supervisor's end of a channel, in the supervisor's descriptor table.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,24 @@ impl SupervisorEnd {
 
     pub(crate) fn descriptor(self) -> RawFd {
         self.0
+    }
+
+    /// Waits for the host's first message: how many bytes the job has, and the descriptors that come with it.
+    pub(crate) fn job(self) -> raw::Result<(usize, Received)> {
+        let mut size = [0_u8; size_of::<u64>()];
+        loop {
+            match raw::receive(self.0, &mut size, 0) {
+                Ok(received) if received.bytes == size.len() && received.descriptors > 0 => {
+                    let size = usize::try_from(u64::from_ne_bytes(size));
+                    return size.map(|size| (size, received)).map_err(|_| Errno::EBADMSG);
+                }
+                Ok(_) => return Err(Errno::EBADMSG),
+                // The host has made its end one that doesn't wait, and this one with it.
+                Err(Errno::EAGAIN) => raw::ppoll(&mut [raw::pollfd(self.0, libc::POLLIN)])?,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     /// Reports without waiting.

@@ -17,6 +17,14 @@ pub(crate) fn clear_close_on_exec(descriptor: RawFd) -> Result<()> {
     unsafe { syscall(libc::SYS_fcntl, [descriptor as usize, libc::F_SETFD as usize, 0]) }.map(drop)
 }
 
+/// fcntl(2), F_DUPFD_CLOEXEC: the lowest free number from `lowest` on.
+pub(crate) fn duplicate_from(lowest: RawFd, descriptor: RawFd) -> Result<RawFd> {
+    let command = libc::F_DUPFD_CLOEXEC as usize;
+    // SAFETY: three integers.
+    unsafe { syscall(libc::SYS_fcntl, [descriptor as usize, command, lowest as usize]) }
+        .map(|descriptor| descriptor as RawFd)
+}
+
 /// close(2)
 pub(crate) fn close(descriptor: RawFd) -> Result<()> {
     // SAFETY: an integer.

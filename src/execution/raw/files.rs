@@ -34,6 +34,12 @@ pub(crate) fn fchdir(directory: RawFd) -> Result<()> {
     unsafe { syscall(libc::SYS_fchdir, [directory as usize]) }.map(drop)
 }
 
+/// chdir(2)
+pub(crate) fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: the path is NUL-terminated; the kernel only reads it.
+    unsafe { syscall(libc::SYS_chdir, [path.as_ptr() as usize]) }.map(drop)
+}
+
 /// umask(2), which can't fail.
 pub(crate) fn umask(mask: u32) {
     // SAFETY: an integer.

@@ -25,6 +25,14 @@ impl<'a> Strings<'a> {
             strings: PhantomData,
         }
     }
+
+    /// All pointers but the last.
+    #[cfg(test)]
+    pub(crate) fn pointers(self) -> impl Iterator<Item = *const c_char> {
+        // SAFETY: `from_pointers` was promised that the list ends with a null pointer.
+        let at = move |index| unsafe { *self.first.add(index) };
+        (0..).map(at).take_while(|pointer| !pointer.is_null())
+    }
 }
 
 /// execveat(2) of the opened file itself. It returns only when it has failed.
@@ -101,6 +109,11 @@ pub(crate) fn raise_priority() -> Result<()> {
 /// prctl(2), PR_SET_CHILD_SUBREAPER: orphans among the descendants become this process's children.
 pub(crate) fn become_subreaper() -> Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// prctl(2), PR_SET_DUMPABLE: this process leaves no core, whatever happens to it, until it executes another program.
+pub(crate) fn never_dump() -> Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
 /// prctl(2), PR_SET_PDEATHSIG: this process gets SIGKILL when its parent ends.

@@ -83,8 +83,15 @@ impl Descendants {
 
 /// Sends SIGKILL to every child of this process.
 pub(super) fn kill_children() {
+    each_child(|pid| {
+        let _ = raw::kill(pid, libc::SIGKILL);
+    });
+}
+
+/// Calls `act` with the pid of every child of this process, which must have one thread; false if they can't be listed.
+pub(in crate::execution) fn each_child(mut act: impl FnMut(i32)) -> bool {
     let Ok(list) = raw::open(c"/proc/thread-self/children", libc::O_RDONLY | libc::O_CLOEXEC) else {
-        return;
+        return false;
     };
     let mut buffer = [0_u8; 1024];
     let mut pid = 0_i32;
@@ -93,10 +100,11 @@ pub(super) fn kill_children() {
             if byte.is_ascii_digit() {
                 pid = pid.wrapping_mul(10).wrapping_add(i32::from(byte & 0x0f));
             } else if pid > 0 {
-                let _ = raw::kill(pid, libc::SIGKILL);
+                act(pid);
                 pid = 0;
             }
         }
     }
     let _ = raw::close(list);
+    true
 }

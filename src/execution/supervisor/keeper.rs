@@ -1,62 +1,64 @@
 //! The keeper: the supervisor's parent, for the case that the tree stops or kills its supervisor.
 //!
 //! What it starts and reaps is the supervisor alone; but it is a reaper of orphans, too, so that everything becomes its child
-//! when the supervisor is gone. When the tree is to end, it continues a supervisor that was stopped, and takes over from one
-//! that doesn't manage. If the tree kills the keeper instead, the supervisor ends the tree; if it stops the keeper, the host
-//! continues it, or the kernel does when the host is gone.
-
-use std::os::fd::RawFd;
+//! when the supervisor is gone. It continues a supervisor that is stopped, and takes over from one that doesn't manage when the
+//! tree is to end. If the tree kills the keeper instead, the supervisor ends the tree, and if it stops the keeper, the guardian
+//! continues that.
 
 use nix::errno::Errno;
 
 use super::descendants::kill_children;
+use super::numbers::{CHILD_CHANGES, GUARDIAN, HOST};
 use crate::execution::channel::SupervisorEnd;
 use crate::execution::raw;
 
 const EVERY_CHILD: i32 = -1;
 
-/// Between two attempts to continue the supervisor.
-const INTERVAL: libc::timespec = libc::timespec {
-    tv_sec: 0,
-    tv_nsec: 20_000_000,
+/// How long the supervisor has for the end of the tree, before the keeper takes over.
+const PATIENCE: libc::timespec = libc::timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
 };
 
-/// As often it is attempted: for a second.
-const ATTEMPTS: u32 = 50;
-
 /// Stays until neither the supervisor nor anything that it left is there.
-pub(super) fn keep(supervisor: i32, channel: SupervisorEnd, host: RawFd, child_changes: RawFd) {
+pub(super) fn keep(supervisor: i32, channel: SupervisorEnd) {
     let mut ending = false;
-    let mut attempts = ATTEMPTS;
+    let mut left = PATIENCE;
     loop {
         match reap(supervisor) {
             Left::Nothing => return,
             Left::Orphans => break,
             Left::Supervisor => {}
         }
-        if attempts == 0 {
-            break;
-        }
         if ending {
-            attempts -= 1;
-            let _ = raw::kill(supervisor, libc::SIGCONT);
-            let mut watched = [raw::pollfd(child_changes, libc::POLLIN)];
-            let mut left = INTERVAL;
-            let _ = raw::ppoll_within(&mut watched, &mut left);
+            let mut watched = [raw::pollfd(CHILD_CHANGES, libc::POLLIN)];
+            if !matches!(
+                raw::ppoll_within(&mut watched, &mut left),
+                Ok(true) | Err(Errno::EINTR)
+            ) {
+                break;
+            }
         } else {
             let mut watched = [
                 // The supervisor reads the orders.
                 raw::pollfd(channel.descriptor(), libc::POLLRDHUP),
-                raw::pollfd(host, libc::POLLIN),
-                raw::pollfd(child_changes, libc::POLLIN),
+                raw::pollfd(HOST, libc::POLLIN),
+                raw::pollfd(GUARDIAN, libc::POLLIN),
+                raw::pollfd(CHILD_CHANGES, libc::POLLIN),
             ];
-            ending = match raw::ppoll(&mut watched) {
-                Ok(()) => watched[0].revents != 0 || watched[1].revents != 0,
+            let polled = raw::ppoll(&mut watched);
+            let [from_host, host_end, guardian_end, _] = watched.map(|entry| entry.revents != 0);
+            ending = match polled {
+                Ok(()) => from_host || host_end || guardian_end,
                 Err(errno) => errno != Errno::EINTR,
             };
+            if guardian_end {
+                // Nothing continues this process any more if the tree stops it: the supervisor gets no time.
+                break;
+            }
         }
         let mut information = [0_u8; 512];
-        let _ = raw::read(child_changes, &mut information);
+        let _ = raw::read(CHILD_CHANGES, &mut information);
     }
     kill_all();
 }
@@ -70,12 +72,15 @@ enum Left {
     Nothing,
 }
 
-/// Collects all children that have ended.
+/// Collects all children that have ended, and continues those that have stopped.
 fn reap(supervisor: i32) -> Left {
     let mut left = Left::Supervisor;
     loop {
-        match raw::wait4(EVERY_CHILD, libc::WNOHANG) {
+        match raw::wait4(EVERY_CHILD, libc::WNOHANG | libc::WUNTRACED) {
             Ok((0, _)) => return left,
+            Ok((pid, status)) if libc::WIFSTOPPED(status) => {
+                let _ = raw::kill(pid, libc::SIGCONT);
+            }
             Ok((pid, _)) if pid == supervisor => left = Left::Orphans,
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return Left::Nothing,

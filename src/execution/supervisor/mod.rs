@@ -1,4 +1,4 @@
-//! The supervisor: one small process between the host and each process tree, which exits soon after either does.
+//! The supervisor: one small process for each process tree, which exits soon after either the tree or the host does.
 //!
 //! It makes itself the reaper of all its descendants (PR_SET_CHILD_SUBREAPER, process-wide, but for this process alone), starts
 //! the child, and holds one end of a socket whose other end only the host has. When that socket or the host itself comes to
@@ -6,154 +6,158 @@
 //! Processes with a group or session of their own don't escape that, and since only own unreaped children are ever
 //! signalled, no recycled pid is hit.
 //!
-//! The tree may stop or kill its supervisor, so that has a parent between it and the host, the [`keeper`], whose child
-//! everything becomes then.
+//! The tree may stop or kill its supervisor, so that has a parent, the [`keeper`], whose child everything becomes then; and the
+//! keeper has one as well, the [guardian](super::guardian).
 //!
-//! **This code runs in the memory of the host** (CLONE_VM), so that starting it costs the same in a host of any size. It has its
-//! own stack and descriptor table. It must not allocate, lock, panic, or call into libc: only [`raw`].
+//! Keeper and supervisor share the few pages that the keeper has of the guardian's memory, and nothing with the host. They must
+//! not allocate, lock, panic, or call into libc: only [`raw`].
 
 mod complaint;
 mod descendants;
+mod job;
 mod keeper;
+pub(crate) mod numbers;
 mod outbox;
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use self::complaint::complain;
 use self::descendants::Descendants;
+use self::job::Job;
 use self::keeper::keep;
+use self::numbers::{CHANNEL, CHILD_CHANGES, GUARDIAN, HOST, JOB, KEEPER};
 use super::channel::{Order, Report, SupervisorEnd};
-use super::child::{self, ChildSetup};
+use super::child;
 use super::failure::{Stage, StartFailure};
-use super::raw;
-use super::stacks::StackTop;
+use super::raw::{self, Mapping};
+use super::stacks::StackTops;
 use super::words::describe;
 
-/// What the supervisor needs, made by the host; it lives until the supervisor has said `Started` or has ended.
+pub(super) use self::descendants::each_child;
+pub(crate) use self::job::Placement;
+pub(super) use self::job::pack as pack_job;
+
+/// What a keeper starts with, in the guardian's memory, of which it has a copy.
 #[derive(Debug)]
-pub(crate) struct Job {
-    /// The supervisor's end of the channel to the host.
-    pub(crate) channel: SupervisorEnd,
-    /// A pidfd of the host.
-    pub(crate) host: RawFd,
-    /// Every descriptor that the supervisor starts with, sorted: all others are closed at once.
-    pub(crate) keep: Vec<RawFd>,
-    pub(crate) placement: Placement,
-    /// A pidfd of the keeper, once it is there.
-    pub(crate) keeper: AtomicI32,
-    /// The supervisor's stack; the keeper has another one.
-    pub(crate) stack: StackTop,
-    pub(crate) child: ChildSetup,
-    /// Where a line about a failed start goes.
-    pub(crate) error_output: Option<RawFd>,
-    /// Start of that line: the speaker, and what the line is about.
-    pub(crate) error_prefix: Vec<u8>,
+pub(super) struct Charge {
+    /// The channel to the host, at whatever number.
+    pub(super) channel: RawFd,
+    pub(super) stacks: StackTops,
 }
 
-/// The process group and session of the child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Placement {
-    /// A group of its own, in a session without a terminal: signals to its group reach only its own descendants.
-    OwnGroup,
-    /// The host's group and session: for a shell that stands in for the host on its terminal.
-    HostGroup,
-}
-
-/// Entry of the keeper's process, whose child the supervisor is; `job` is a [`Job`].
-pub(crate) extern "C" fn run(job: *mut c_void) -> c_int {
-    // SAFETY: the host passes a Job that lives until the supervisor has reported its start.
-    let job = unsafe { &*job.cast::<Job>() };
-    let (channel, host) = (job.channel, job.host);
-    match start_supervisor(job) {
-        Ok((supervisor, child_changes)) => {
-            // From here on `job` may be gone.
-            close_others(&sorted([channel.descriptor(), host, child_changes]));
-            keep(supervisor, channel, host, child_changes);
+/// Entry of the keeper's process, whose child the supervisor is; `charge` is a [`Charge`]. The status is 0 if nothing was left.
+pub(super) extern "C" fn run(charge: *mut c_void) -> c_int {
+    // SAFETY: the guardian passes a Charge, and this process has a copy of its memory.
+    let charge = unsafe { &*charge.cast::<Charge>() };
+    let started = take_places(charge.channel).and_then(|channel| {
+        channel.report(Report::Kept(Pid::from_raw(raw::getpid())));
+        receive(channel, charge.stacks)
+    });
+    // The supervisor uses the job in this frame while this process keeps it.
+    let supervisor = match &started {
+        Ok(job) => start_supervisor(job, charge.stacks),
+        Err(errno) => Err(*errno),
+    };
+    match supervisor {
+        Ok(supervisor) => {
+            close_others(&[HOST, GUARDIAN, CHILD_CHANGES, CHANNEL]);
+            keep(supervisor, SupervisorEnd::new(CHANNEL));
             0
         }
         Err(errno) => {
             let stage = Stage::Supervisor;
-            channel.report(Report::Failed(StartFailure { stage, errno }));
+            SupervisorEnd::new(CHANNEL).report(Report::Failed(StartFailure { stage, errno }));
             1
         }
     }
 }
 
-/// Detaches the keeper from the host and starts the supervisor; its pid, and a descriptor that is readable when a child of the
-/// keeper has ended.
-fn start_supervisor(job: &Job) -> raw::Result<(i32, RawFd)> {
-    let child_changes = detach(job)?;
-    job.keeper
-        .store(raw::pidfd_open(raw::getpid())?, Ordering::Release);
+/// Gives the keeper's descriptors their numbers, and closes what else the guardian has open.
+fn take_places(channel: RawFd) -> raw::Result<SupervisorEnd> {
+    if channel != CHANNEL {
+        raw::dup3(channel, CHANNEL, libc::O_CLOEXEC)?;
+    }
+    close_others(&[HOST, GUARDIAN, CHILD_CHANGES, CHANNEL]);
+    let keeper = raw::pidfd_open(raw::getpid())?;
+    if keeper != KEEPER {
+        raw::dup3(keeper, KEEPER, libc::O_CLOEXEC)?;
+        raw::close(keeper)?;
+    }
+    Ok(SupervisorEnd::new(CHANNEL))
+}
+
+/// Receives the job and its descriptors from the host.
+fn receive(channel: SupervisorEnd, stacks: StackTops) -> raw::Result<Job<'static>> {
+    let (size, received) = channel.job()?;
+    // The host has planned with these numbers.
+    if received.first != JOB {
+        return Err(Errno::EBADMSG);
+    }
+    let job = Job::unpack(Mapping::of(JOB, size)?, &stacks).ok_or(Errno::EBADMSG)?;
+    Ok(job)
+}
+
+/// Detaches the keeper from the host and starts the supervisor; its pid.
+fn start_supervisor(job: &Job<'_>, stacks: StackTops) -> raw::Result<i32> {
+    detach(job.placement)?;
     let flags = raw::SUPERVISOR_MEMORY | libc::SIGCHLD;
-    let argument = std::ptr::from_ref(job).cast_mut().cast();
-    // SAFETY: nothing else runs on that stack. The host frees it only when no process of the tree holds the channel, whichever
-    // was killed meanwhile, and the job as `run` says.
-    let supervisor = unsafe { raw::clone_process(flags, job.stack.as_ptr(), supervise, argument) }?;
-    Ok((supervisor, child_changes))
+    let argument = ptr::from_ref(job).cast_mut().cast();
+    // SAFETY: nothing else runs on that stack, and the job is in a frame of the keeper that is left only when the supervisor has
+    // ended. If the keeper is killed, its memory stays.
+    unsafe { raw::clone_process(flags, stacks.supervisor.as_ptr(), supervise, argument) }
 }
 
 /// Entry of the supervisor's process; `job` is a [`Job`].
 extern "C" fn supervise(job: *mut c_void) -> c_int {
     // SAFETY: see `start_supervisor`.
-    let job = unsafe { &*job.cast::<Job>() };
-    let keeper = job.keeper.load(Ordering::Acquire);
-    let (channel, host) = (job.channel, job.host);
-    let child_changes = match raw::become_subreaper().and_then(|()| raw::signalfd(libc::SIGCHLD)) {
-        Ok(child_changes) => child_changes,
-        Err(errno) => {
-            let stage = Stage::Supervisor;
-            channel.report(Report::Failed(StartFailure { stage, errno }));
-            return 1;
-        }
-    };
+    let job = unsafe { &*job.cast::<Job<'_>>() };
+    let channel = SupervisorEnd::new(CHANNEL);
+    if let Err(errno) = raw::become_subreaper() {
+        let stage = Stage::Supervisor;
+        channel.report(Report::Failed(StartFailure { stage, errno }));
+        return 1;
+    }
     let child = match child::start(&job.child) {
         Ok(child) => child,
         Err(failure) => {
             if let Some(output) = job.error_output {
-                let line = [&job.error_prefix, describe(failure).as_bytes()];
-                let owners = [channel.descriptor(), host];
-                complain(output, line, job.child.stack, owners, child_changes);
+                let line = [job.error_prefix, describe(failure).as_bytes()];
+                complain(output, line, job.child.stack, [CHANNEL, HOST], CHILD_CHANGES);
             }
             channel.report(Report::Failed(failure));
             return 1;
         }
     };
     // The child has its descriptors; a copy here would keep pipes open.
-    close_others(&sorted([channel.descriptor(), host, child_changes, keeper]));
+    close_others(&[HOST, KEEPER, CHILD_CHANGES, CHANNEL]);
     let own_group = job.placement == Placement::OwnGroup;
-    // Once the host has read this, `job` may be gone.
+    // SAFETY: the child has executed its program, and the job's memory isn't read from here on.
+    unsafe { job.memory.unmap() };
     channel.report(Report::Started(Pid::from_raw(child)));
-    let descendants = Descendants::new(child, own_group, channel);
-    watch(descendants, [host, keeper], child_changes);
+    watch(Descendants::new(child, own_group, channel));
     0
 }
 
-/// Detaches this process from the host's; all signals are blocked already. Returns a descriptor that is readable when a
-/// child has ended or stopped.
-fn detach(job: &Job) -> raw::Result<RawFd> {
-    close_others(&job.keep);
+/// Detaches this process from the host's. The guardian has blocked all signals and reset their actions.
+fn detach(placement: Placement) -> raw::Result<()> {
     // A signal to the host's group or terminal must not end the supervisor before the host.
-    match job.placement {
+    match placement {
         Placement::OwnGroup => raw::setsid()?,
         Placement::HostGroup => raw::setpgid(0)?,
     }
     raw::become_subreaper()?;
-    // The end of the host continues a keeper that was stopped.
+    // The end of the guardian continues a keeper that was stopped.
     raw::be_continued_after_parent()?;
-    raw::set_name(c"escalated-tree")?;
-    // Handlers of the host must not run here, and ignored signals would stay ignored in the child.
-    raw::reset_all_dispositions()?;
-    raw::signalfd(libc::SIGCHLD)
+    raw::set_name(c"escalated-tree")
 }
 
 /// Watches host, keeper and descendants until no descendant is left.
-fn watch(mut descendants: Descendants, [host, keeper]: [RawFd; 2], child_changes: RawFd) {
+fn watch(mut descendants: Descendants) {
     let channel = descendants.outbox.channel();
     loop {
         let room = if descendants.outbox.is_empty() {
@@ -163,9 +167,9 @@ fn watch(mut descendants: Descendants, [host, keeper]: [RawFd; 2], child_changes
         };
         let mut watched = [
             raw::pollfd(channel.descriptor(), libc::POLLIN | room),
-            raw::pollfd(host, libc::POLLIN),
-            raw::pollfd(keeper, libc::POLLIN),
-            raw::pollfd(child_changes, libc::POLLIN),
+            raw::pollfd(HOST, libc::POLLIN),
+            raw::pollfd(KEEPER, libc::POLLIN),
+            raw::pollfd(CHILD_CHANGES, libc::POLLIN),
         ];
         if raw::ppoll(&mut watched).is_err_and(|errno| errno != Errno::EINTR) {
             descendants.kill_all();
@@ -174,7 +178,7 @@ fn watch(mut descendants: Descendants, [host, keeper]: [RawFd; 2], child_changes
         let [from_host, host_end, keeper_end, changed] = watched.map(|entry| entry.revents != 0);
         if changed {
             let mut information = [0_u8; 512];
-            let _ = raw::read(child_changes, &mut information);
+            let _ = raw::read(CHILD_CHANGES, &mut information);
             if !descendants.reap() {
                 descendants.outbox.flush_blocking();
                 return;
@@ -200,7 +204,7 @@ fn obey(channel: SupervisorEnd, descendants: &Descendants) -> bool {
 }
 
 /// Closes everything that is not in `kept` (sorted).
-fn close_others(kept: &[RawFd]) {
+pub(super) fn close_others(kept: &[RawFd]) {
     let mut first = 0_u32;
     for number in kept.iter().map(|number| number.cast_unsigned()) {
         if number > first {
@@ -209,31 +213,4 @@ fn close_others(kept: &[RawFd]) {
         first = number.wrapping_add(1);
     }
     let _ = raw::close_range(first, u32::MAX);
-}
-
-/// The numbers in ascending order; `slice::sort` may allocate.
-fn sorted<const N: usize>(mut numbers: [RawFd; N]) -> [RawFd; N] {
-    for end in (1..N).rev() {
-        for index in 0..end {
-            if numbers[index] > numbers[index + 1] {
-                numbers.swap(index, index + 1);
-            }
-        }
-    }
-    numbers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn numbers_are_sorted(numbers: [RawFd; 4]) {
-            let mut expected = numbers;
-            expected.sort_unstable();
-            prop_assert_eq!(sorted(numbers), expected);
-        }
-    }
 }

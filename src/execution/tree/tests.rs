@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -60,8 +60,9 @@ async fn a_child_starts_ends_and_is_reaped() {
     let pid = started(&mut tree).await;
     assert_eq!(tree.next_event().await, Some(Report::Ended(Ending::Exited(7))));
     assert_eq!(tree.next_event().await, None);
-    assert!(tree.supervisor.is_none());
-    assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+    for process in [pid, tree.keeper.unwrap()] {
+        assert_eq!(kill(process, None), Err(Errno::ESRCH));
+    }
 }
 
 /// What a command writes to its standard output.
@@ -101,9 +102,9 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
     }
 }
 
-/// Where the child is about to execute its program it still borrows the host's memory.
+/// Where the child is about to execute its program it still borrows the supervisor's memory.
 #[tokio::test]
-async fn a_signal_before_the_exec_leaves_no_core_with_the_memory_of_the_host() {
+async fn a_signal_before_the_exec_leaves_no_core() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("leased");
     std::fs::copy("/bin/true", &path).unwrap();
@@ -117,12 +118,14 @@ async fn a_signal_before_the_exec_leaves_no_core_with_the_memory_of_the_host() {
     set(F_SETSIG, libc::SIGURG).unwrap();
     set(libc::F_SETLEASE, libc::F_WRLCK).unwrap();
     set(libc::F_SETOWN, 0).unwrap();
-    let mut tree = spawn(&[path.to_str().unwrap()]);
-    let only_child = |of: &str| {
-        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
-        children.unwrap_or_default().trim().to_owned()
-    };
-    let keeper = tree.supervisor.as_ref().unwrap().pid.to_string();
+    let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, most, most).unwrap();
+    let mut tree = Tree::spawn(Spawn {
+        workdir: Ok(open_directory(folder.path().as_os_str()).unwrap()),
+        ..command(&[path.to_str().unwrap()])
+    })
+    .unwrap();
+    let keeper = keeper(&mut tree).await.to_string();
     let child = loop {
         // The keeper's child is the supervisor, whose child is about to execute the program.
         let child = only_child(&only_child(&keeper));
@@ -134,10 +137,26 @@ async fn a_signal_before_the_exec_leaves_no_core_with_the_memory_of_the_host() {
     };
     kill(child, Signal::SIGQUIT).unwrap();
     started(&mut tree).await;
-    assert_eq!(
-        tree.next_event().await,
-        Some(Report::Ended(Ending::Exited(128 + libc::SIGQUIT)))
-    );
+    let ended = Report::Ended(Ending::Killed(libc::SIGQUIT));
+    assert_eq!(tree.next_event().await, Some(ended));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+fn only_child(of: &str) -> String {
+    let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
+    children.unwrap_or_default().trim().to_owned()
+}
+
+/// The keeper, once it has reported itself.
+async fn keeper(tree: &mut Tree) -> Pid {
+    while tree.keeper.is_none() {
+        match tree.channel.receive().await.unwrap() {
+            Some(Report::Kept(keeper)) => tree.keeper = Some(keeper),
+            other => panic!("{other:?}"),
+        }
+    }
+    tree.keeper.unwrap()
 }
 
 #[tokio::test]
@@ -192,10 +211,10 @@ async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
 async fn a_tree_that_is_dropped_leaves_no_process() {
     let mut tree = spawn(&["/bin/sleep", "600"]);
     let child = started(&mut tree).await;
-    let supervisor = tree.supervisor.as_ref().unwrap().pid;
+    let keeper = tree.keeper.unwrap();
     drop(tree);
     // Until it is reaped, kill(2) still finds a process.
-    for pid in [child, supervisor] {
+    for pid in [child, keeper] {
         while kill(pid, None).is_ok() {
             std::thread::yield_now();
         }
@@ -283,12 +302,12 @@ async fn a_child_has_its_own_limits_of_open_files() {
 async fn a_child_dies_with_a_supervisor_that_is_killed() {
     let mut tree = spawn(&["/bin/sleep", "600"]);
     let pid = started(&mut tree).await;
-    let supervisor = tree.supervisor.as_ref().unwrap().pid;
+    let supervisor: i32 = only_child(&tree.keeper.unwrap().to_string()).parse().unwrap();
     // SAFETY: two integers.
     let child = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     // SAFETY: just made.
     let child = unsafe { OwnedFd::from_raw_fd(i32::try_from(child).unwrap()) };
-    kill(supervisor, Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
     while in_time(tree.next_event()).await.is_some() {}
     let mut watched = [nix::poll::PollFd::new(
         child.as_fd(),
@@ -340,22 +359,6 @@ async fn a_script_that_was_replaced_is_not_executed_by_its_name() {
 async fn an_argument_with_nul_starts_nothing() {
     let spawned = Tree::spawn(command(&["/bin/sh", "a\0b"]));
     assert!(matches!(spawned, Err(SpawnError::Nul(_))), "{spawned:?}");
-}
-
-#[tokio::test]
-async fn failed_starts_leave_no_stacks_behind() {
-    let mappings = || {
-        std::fs::read_to_string("/proc/self/maps")
-            .unwrap()
-            .lines()
-            .count()
-    };
-    let before = mappings();
-    for _ in 0..1_000 {
-        Tree::spawn(command(&["/bin/sh", "a\0b"])).unwrap_err();
-    }
-    // Other tests have stacks, too, but few at once.
-    assert!(mappings() < before + 500);
 }
 
 /// A tree whose shell runs `script`, and the pids that it prints, which must be as many.
@@ -418,4 +421,110 @@ async fn what_cannot_be_ended_is_named_in_time() {
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0].pid, pid.as_raw());
     gone(&[pid]);
+}
+
+/// The guardian, the keeper and the supervisor of a tree, in the order of descent.
+async fn watchers(tree: &mut Tree) -> [Pid; 3] {
+    let keeper = keeper(tree).await;
+    let supervisor = loop {
+        if let Ok(pid) = only_child(&keeper.to_string()).parse() {
+            break Pid::from_raw(pid);
+        }
+        std::thread::yield_now();
+    };
+    [tree.guardian.pid, keeper, supervisor]
+}
+
+/// What a line of /proc/PID/status says, in KiB.
+fn memory(pid: Pid, name: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_matches(|character: char| !character.is_ascii_digit())
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_supervises_a_tree_has_none_of_the_host_s_memory() {
+    let large = vec![1_u8; 64 << 20];
+    let mut tree = spawn(&["/bin/sleep", "600"]);
+    for process in watchers(&mut tree).await {
+        let own = memory(process, "RssAnon:");
+        assert!(own < 8 << 10, "{own} KiB of {process}");
+        let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+        assert!(!maps.contains("[heap]") && !maps.contains("[stack]"), "{maps}");
+    }
+    assert!(large.iter().all(|&byte| byte == 1));
+    tree.end().await;
+}
+
+/// Processes that flee from the shell: into sessions of their own, by way of parents that end at once, and a few that fork on.
+const FLIGHT: &str = "setsid sh -c 'echo $$; (setsid sleep 600 & echo $!) & wait; \
+    n=0; while [ $((n += 1)) -le 200 ]; do (setsid sleep 600 &) & done; sleep 600' & (sleep 600 & echo $!) & sleep 0.1; ";
+
+/// Kills the shell's parent and its parent by two system calls, one after the other.
+const AT_ONCE: &str = "exec python3 -c \"import os; parent = os.getppid(); \
+    keeper = int(open(f'/proc/{parent}/stat').read().rpartition(')')[2].split()[1]); \
+    os.fork() or os.setsid(); os.kill(parent, 9); os.kill(keeper, 9)\"";
+
+#[tokio::test]
+async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not_escape() {
+    for kill in [format!("kill -KILL $PPID {KEEPER}"), AT_ONCE.to_owned()] {
+        let (mut tree, pids) = printing::<3>(&format!("{FLIGHT}{kill}; sleep 600"));
+        while in_time(tree.next_event()).await.is_some() {}
+        // What is not in time for its number to be printed is found by its guardian, which has no other child.
+        let left = only_child(&tree.guardian.pid.to_string());
+        assert_eq!(left, "", "{kill}");
+        for pid in pids {
+            assert_eq!(nix::sys::signal::kill(pid, None), Err(Errno::ESRCH), "{kill}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guardian_that_is_killed_ends_its_trees_and_is_replaced() {
+    let (mut tree, pids) = printing::<2>(&format!("{TWO}wait"));
+    let guardian = tree.guardian.pid;
+    kill(guardian, Signal::SIGKILL).unwrap();
+    while in_time(tree.next_event()).await.is_some() {}
+    gone(&pids);
+    let mut tree = spawn(&["/bin/true"]);
+    assert_ne!(tree.guardian.pid, guardian);
+    while in_time(tree.next_event()).await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_guardian_that_is_stopped_is_continued() {
+    let mut first = spawn(&["/bin/true"]);
+    while in_time(first.next_event()).await.is_some() {}
+    kill(first.guardian.pid, Signal::SIGSTOP).unwrap();
+    let mut tree = spawn(&["/bin/sleep", "600"]);
+    in_time(started(&mut tree)).await;
+    kill(tree.guardian.pid, Signal::SIGSTOP).unwrap();
+    assert_eq!(in_time(tree.end()).await, []);
+}
+
+#[tokio::test]
+async fn a_supervisor_or_keeper_that_is_stopped_still_reports() {
+    for victim in ["$PPID", KEEPER, &format!("$PPID {KEEPER}")] {
+        let mut tree = spawn(&["/bin/sh", "-c", &format!("kill -STOP {victim}; exit 7")]);
+        in_time(started(&mut tree)).await;
+        let ended = in_time(tree.next_event()).await;
+        assert_eq!(ended, Some(Report::Ended(Ending::Exited(7))), "{victim}");
+        assert_eq!(in_time(tree.next_event()).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_child_has_what_its_host_has_now() {
+    let umask = || {
+        let mut command = command(&["/bin/sh", "-c", "umask"]);
+        command.env.push(("PATH".into(), "/bin:/usr/bin".into()));
+        output(command)
+    };
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
+    assert_eq!(umask().await, "0027\n");
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    assert_eq!(umask().await, "0077\n");
+    nix::sys::stat::umask(before);
 }

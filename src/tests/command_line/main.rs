@@ -6,5 +6,6 @@ mod support;
 mod approval;
 mod audit;
 mod hostile;
+mod kills;
 mod run;
 mod terminal;

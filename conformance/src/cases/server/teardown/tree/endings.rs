@@ -1,5 +1,10 @@
 //! Ending an escalated child ends its whole tree, wherever its processes have moved to, and no other process.
 
+use std::time::Duration;
+
+use nix::sys::ptrace;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -26,6 +31,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.tree/on-cancel", on_cancel).needs("cancel"),
     case("teardown.tree/on-timeout", on_timeout).needs("exec"),
     case("teardown.tree/on-the-end-of-a-one-shot", on_the_end_of_a_one_shot).needs("exec"),
+    case("teardown.tree/traced", traced).needs("exec"),
     case("teardown.tree/deep", deep),
     case("teardown.tree/child-has-ended-before", child_has_ended_before),
     case("teardown.tree/fleeing", fleeing),
@@ -120,6 +126,31 @@ fn on_the_end_of_a_one_shot(context: &mut Context) -> Verdict {
     let answer = one_shots.result(begun.id)?;
     expect::equal("exit_code of the one-shot", &json!(5), &answer["exit_code"])?;
     tree.expect_end(context.patience())?;
+    expect_no_zombies(one_shots.shim.process.pid.as_raw(), context.patience())?;
+    one_shots.shim.shutdown()
+}
+
+/// A process that cannot be reaped, since another process traces it, holds up a timeout for ten seconds at most.
+fn traced(context: &mut Context) -> Verdict {
+    const BOUND: Duration = Duration::from_secs(10);
+    let mut one_shots = OneShots::new(context)?;
+    let mut begun = one_shots.begin(context, Some(one_shots.short_timeout_ms))?;
+    let daemon = fork(&mut begun.shell, &begun.program, Kin::Daemon)?;
+    let traced = Pid::from_raw(daemon.report.pid);
+    if let Err(errno) = ptrace::seize(traced, ptrace::Options::empty()) {
+        return Err(CaseError::NotApplicable(format!(
+            "a process of the tree cannot be traced: {}",
+            errno.desc()
+        )));
+    }
+    let timeout = Duration::from_millis(one_shots.short_timeout_ms);
+    let result = one_shots.result_within(begun.id, timeout + BOUND + context.patience())?;
+    expect::equal("timed_out", &json!(true), &result["timed_out"])?;
+    // From now on it can be reaped.
+    daemon
+        .process()?
+        .expect_end("the traced process", context.patience())?;
+    waitpid(traced, None)?;
     expect_no_zombies(one_shots.shim.process.pid.as_raw(), context.patience())?;
     one_shots.shim.shutdown()
 }

@@ -2,3 +2,4 @@
 
 pub mod endings;
 pub mod model;
+pub mod supervisor;

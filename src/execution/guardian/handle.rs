@@ -1,0 +1,204 @@
+//! The guardian as the host sees it: started when it is needed, given trees, and continued.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::inheritance::Inheritance;
+use super::memory::KeptMemory;
+use super::{Start, guard};
+use crate::execution::raw::clone_process;
+use crate::execution::stacks::Stacks;
+
+/// How long a guardian may take to make room for another tree.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a guardian is continued that a tree may have stopped.
+const WAKING_INTERVAL: u16 = 20; // milliseconds
+
+/// A guardian of this process. It ends with the last tree after this is dropped.
+#[derive(Debug)]
+pub(crate) struct Guardian {
+    control: OwnedFd,
+    pub(crate) pid: Pid,
+    inherited: Inheritance,
+}
+
+/// The guardians of this process.
+struct Guardians {
+    /// The one that gets trees.
+    current: Option<Arc<Guardian>>,
+    /// Former ones that aren't reaped yet.
+    former: Vec<Pid>,
+}
+
+static GUARDIANS: Mutex<Guardians> = Mutex::new(Guardians {
+    current: None,
+    former: Vec::new(),
+});
+
+impl Guardian {
+    /// Starts the guardian of this process if there is none, while this process is small. A failure is of no account yet: what
+    /// is to be escalated tries again, and fails if that does.
+    pub(crate) fn start_early() {
+        let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
+        if guardians.current.is_some() {
+            return;
+        }
+        match Inheritance::of_this_thread().and_then(Self::start) {
+            Ok(guardian) => guardians.current = Some(Arc::new(guardian)),
+            Err(error) => tracing::warn!(%error, "cannot start a process that supervises commands"),
+        }
+    }
+
+    /// Gives a tree's channel to the guardian of this process, which is started if there is none, or not the right one.
+    ///
+    /// # Errors
+    /// When no process can be made, or the guardian takes nothing.
+    pub(crate) fn entrust(channel: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
+        let inherited = Inheritance::of_this_thread()?;
+        let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
+        guardians.former.retain(|&pid| !is_reaped(pid));
+        if let Some(current) = guardians.current.take() {
+            if current.inherited == inherited && current.take(channel).is_ok() {
+                guardians.current = Some(Arc::clone(&current));
+                return Ok(current);
+            }
+            // Killed, or of another kind. In a copy of the host it is another process's child, and waiting for it fails.
+            guardians.former.push(current.pid);
+        }
+        let new = Arc::new(Self::start(inherited)?);
+        new.take(channel)?;
+        guardians.current = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// Sends the channel, which the guardian then has as well.
+    fn take(&self, channel: BorrowedFd<'_>) -> io::Result<()> {
+        let descriptors = [channel.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let begun = Instant::now();
+        loop {
+            match sendmsg::<()>(
+                self.control.as_raw_fd(),
+                &[IoSlice::new(&[0])],
+                &rights,
+                flags,
+                None,
+            ) {
+                Err(Errno::EAGAIN) if begun.elapsed() < PATIENCE => {
+                    self.wake();
+                    let mut watched = [PollFd::new(self.control.as_fd(), PollFlags::POLLOUT)];
+                    let _ = poll(&mut watched, WAKING_INTERVAL);
+                }
+                Err(Errno::EINTR) => {}
+                sent => return sent.map(drop).map_err(Into::into),
+            }
+        }
+    }
+
+    /// Continues the process if it was stopped.
+    pub(crate) fn wake(&self) {
+        // If it was killed it isn't reaped before `self` is one of the former, and even then nothing else is harmed than
+        // by a signal that continues what isn't stopped.
+        let _ = kill(self.pid, Signal::SIGCONT);
+    }
+
+    fn start(inherited: Inheritance) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let host = pidfd_of_this_process()?;
+        let stacks = Stacks::new()?;
+        let start = Start {
+            control: theirs.as_raw_fd(),
+            host: host.as_raw_fd(),
+            stacks: stacks.tops(),
+            kept: KeptMemory::new(guard as *const () as usize, stacks.range()),
+        };
+        let pid = fork(&start)?;
+        Ok(Self {
+            control,
+            pid: Pid::from_raw(pid),
+            inherited,
+        })
+    }
+}
+
+/// What [`make_guardian`] is given, and gives back.
+struct Fork<'a> {
+    start: &'a Start,
+    /// Pid, or minus an error's number.
+    made: i32,
+}
+
+/// Makes the guardian by way of a process that shares this one's memory. Such a process isn't known to the C library, nor
+/// what it makes in turn; else the kernel would write to a part of the memory that the guardian gives up (rseq(2)).
+fn fork(start: &Start) -> io::Result<i32> {
+    // No handler of the host may run in the guardian, and no signal may end it: it starts with all blocked.
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let mut fork = Fork {
+        start,
+        made: -(Errno::EAGAIN as i32),
+    };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
+    // SAFETY: nothing else runs on that stack, and this thread sleeps until the process has ended.
+    let between = unsafe {
+        let argument = ptr::from_mut(&mut fork).cast();
+        clone_process(flags, start.stacks.keeper.as_ptr(), make_guardian, argument)
+    };
+    mask.thread_set_mask()?;
+    while waitpid(Pid::from_raw(between?), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
+    // SAFETY: the process between has written it.
+    match unsafe { ptr::read_volatile(&raw const fork.made) } {
+        pid if pid > 0 => Ok(pid),
+        errno => Err(io::Error::from_raw_os_error(-errno)),
+    }
+}
+
+/// Entry of the process between; `fork` is a [`Fork`].
+extern "C" fn make_guardian(fork: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: see `fork`.
+    let fork = unsafe { &mut *fork.cast::<Fork<'_>>() };
+    let start = ptr::from_ref(fork.start).cast_mut().cast();
+    // The host's child, like this process: without an exit signal, so that it gets no SIGCHLD and its own waitpid(-1) doesn't
+    // find the guardian.
+    // SAFETY: a copy of the memory, in which nothing else runs.
+    let made = unsafe {
+        clone_process(
+            libc::CLONE_PARENT,
+            fork.start.stacks.guardian.as_ptr(),
+            guard,
+            start,
+        )
+    };
+    fork.made = made.unwrap_or_else(|errno| -(errno as i32));
+    0
+}
+
+fn is_reaped(pid: Pid) -> bool {
+    let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+    // ECHILD: the host reaps every child of any kind by itself.
+    !matches!(
+        waitpid(pid, Some(flags)),
+        Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)
+    )
+}
+
+fn pidfd_of_this_process() -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    match RawFd::try_from(descriptor) {
+        // SAFETY: the call has just made it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

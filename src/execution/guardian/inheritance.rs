@@ -1,0 +1,108 @@
+//! What an escalated child inherits of the host by way of the guardian.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, getsid};
+
+/// The lines of proc(5), /proc/PID/status, that speak of something that is inherited.
+const LINES: &[&str] = &[
+    "Umask:",
+    "Uid:",
+    "Gid:",
+    "Groups:",
+    "CapInh:",
+    "CapPrm:",
+    "CapEff:",
+    "CapBnd:",
+    "CapAmb:",
+    "NoNewPrivs:",
+    "Seccomp:",
+    "Seccomp_filters:",
+];
+
+/// What lies below /proc/self/ns and can be changed for children.
+const NAMESPACES: &[&str] = &[
+    "cgroup",
+    "ipc",
+    "mnt",
+    "net",
+    "pid_for_children",
+    "time_for_children",
+    "user",
+    "uts",
+];
+
+const LIMITS: libc::__rlimit_resource_t = 16;
+
+/// What a process that is forked now has of this one. Priorities and processors are left out, since each thread has its own.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Inheritance {
+    /// This process, since a copy of it has no guardian.
+    process: u32,
+    session: Pid,
+    status: Vec<String>,
+    cgroup: Vec<u8>,
+    limits: Vec<(u64, u64)>,
+    namespaces: Vec<u64>,
+    /// Device and inode of the root directory.
+    root: (u64, u64),
+}
+
+impl Inheritance {
+    /// # Errors
+    /// When /proc can't be read.
+    pub(super) fn of_this_thread() -> io::Result<Self> {
+        let status = fs::read_to_string("/proc/thread-self/status")?;
+        let is_inherited = |line: &&str| LINES.iter().any(|name| line.starts_with(name));
+        let root = fs::metadata("/")?;
+        Ok(Self {
+            process: std::process::id(),
+            session: getsid(None)?,
+            status: status.lines().filter(is_inherited).map(str::to_owned).collect(),
+            cgroup: fs::read("/proc/thread-self/cgroup").unwrap_or_default(),
+            limits: (0..LIMITS).map(limit).collect::<Result<_, _>>()?,
+            namespaces: NAMESPACES.iter().map(|name| namespace(name)).collect(),
+            root: (root.dev(), root.ino()),
+        })
+    }
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes one limit.
+    Errno::result(unsafe { libc::getrlimit64(resource, &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// The number of a namespace; 0 if the kernel has none of that kind.
+fn namespace(name: &str) -> u64 {
+    fs::metadata(format!("/proc/thread-self/ns/{name}")).map_or(0, |found| found.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_change_is_the_same() {
+        let [before, after] = [(); 2].map(|()| Inheritance::of_this_thread().unwrap());
+        assert_eq!(before, after);
+        assert_eq!(before.status.len(), LINES.len(), "{before:?}");
+    }
+
+    #[test]
+    fn a_change_of_a_thread_s_rights_is_noticed() {
+        let before = Inheritance::of_this_thread().unwrap();
+        let changed = std::thread::spawn(|| {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            Inheritance::of_this_thread().unwrap()
+        });
+        assert_ne!(before, changed.join().unwrap());
+    }
+}

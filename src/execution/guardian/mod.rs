@@ -1,0 +1,179 @@
+//! The guardian: one small process of each host, which starts the keeper of each tree and reaps it.
+//!
+//! # Memory
+//!
+//! Whatever supervises trees must live when the host dies, even if the OOM killer chooses it, which kills every process that
+//! shares the memory of the one that it chooses. So the guardian has memory of its own. It is forked from the host when the first
+//! tree is started, and gives up at once what it has of the host's memory, except for the images of this code and of the C
+//! library; each keeper is forked from it, and starts within microseconds, in a host of any size.
+//!
+//! - Executing a program instead would also give it memory of its own, but costs more for each tree than all the rest, and a
+//!   library has no file of its own to execute.
+//! - Forking each keeper from the host costs milliseconds in a host of some gigabytes, each time.
+//!
+//! A guardian and each keeper, which its supervisor shares the memory of, have less than 200 KiB that is theirs alone. So the OOM
+//! killer, which goes by size, takes whatever a tree runs before them; none of them changes its `oom_score_adj`, as the tree would
+//! inherit it. None leaves a core either, nor does a child before it executes its program (PR_SET_DUMPABLE).
+//!
+//! # Descent
+//!
+//! The guardian is a reaper of orphans (PR_SET_CHILD_SUBREAPER), above the keepers, which are that above their supervisors. A tree
+//! that kills its supervisor and its keeper in the same instant becomes a child of the guardian, which kills every child that
+//! is not a keeper. It keeps a copy of each tree's channel until nothing of the tree is left; so the host sees the end of that.
+//! When it is killed itself, the keepers end their trees, and the host starts another one for those that follow.
+//!
+//! # Inheritance
+//!
+//! An escalated child has what the guardian had of the host: user, groups, capabilities, limits, namespaces, cgroup, session.
+//! The host compares these each time, see [`Inheritance`], and starts another guardian if they have changed.
+
+mod handle;
+mod inheritance;
+mod memory;
+mod trees;
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::RawFd;
+use std::ptr;
+
+use nix::errno::Errno;
+
+use self::memory::KeptMemory;
+use self::trees::Trees;
+use super::channel::{Report, SupervisorEnd};
+use super::failure::{Stage, StartFailure};
+use super::raw;
+use super::stacks::StackTops;
+use super::supervisor::numbers::{CHILD_CHANGES, CONTROL, GUARDIAN, HOST};
+use super::supervisor::{Charge, close_others, run};
+
+pub(crate) use self::handle::Guardian;
+
+/// Numbers above those that have a meaning, where a descriptor is out of the way.
+const ASIDE: RawFd = 16;
+
+/// What a guardian starts with, in the host's memory, of which it has a copy at first.
+#[derive(Debug)]
+struct Start {
+    /// The guardian's end of the socket on which it gets trees.
+    control: RawFd,
+    /// A pidfd of the host.
+    host: RawFd,
+    stacks: StackTops,
+    kept: KeptMemory,
+}
+
+/// Entry of the guardian's process; `start` is a [`Start`].
+extern "C" fn guard(start: *mut c_void) -> c_int {
+    // SAFETY: the host passes a Start, and this process has a copy of its memory until it gives that up.
+    let Start {
+        control,
+        host,
+        stacks,
+        kept,
+    } = unsafe { &*start.cast::<Start>() };
+    let (control, host, stacks, kept) = (*control, *host, *stacks, *kept);
+    // Before anything else: a core must not have what is the host's.
+    if raw::never_dump().is_err() {
+        return 1;
+    }
+    // SAFETY: everything that is used from here on is on this stack, in the images, or the system's.
+    unsafe { kept.unmap_all_else() };
+    if settle(control, host).is_err() {
+        return 1;
+    }
+    let Ok(trees) = Trees::new() else { return 1 };
+    serve(trees, stacks);
+    0
+}
+
+/// Detaches the guardian from the host, and gives its descriptors their numbers.
+fn settle(control: RawFd, host: RawFd) -> raw::Result<()> {
+    let control = raw::duplicate_from(ASIDE, control)?;
+    let host = raw::duplicate_from(ASIDE, host)?;
+    raw::dup3(host, HOST, libc::O_CLOEXEC)?;
+    raw::dup3(control, CONTROL, libc::O_CLOEXEC)?;
+    close_others(&[HOST, CONTROL]);
+    // Handlers of the host must not run here, and ignored signals would stay ignored in the children.
+    raw::reset_all_dispositions()?;
+    place(raw::pidfd_open(raw::getpid())?, GUARDIAN)?;
+    place(raw::signalfd(libc::SIGCHLD)?, CHILD_CHANGES)?;
+    // A signal to the host's group must not reach this process, but a shell may have to join that group: same session.
+    raw::setpgid(0)?;
+    raw::become_subreaper()?;
+    // The end of the host continues a guardian that was stopped.
+    raw::be_continued_after_parent()?;
+    raw::chdir(c"/")?;
+    raw::set_name(c"tree-guardian")
+}
+
+fn place(descriptor: RawFd, number: RawFd) -> raw::Result<()> {
+    if descriptor == number {
+        return Ok(());
+    }
+    raw::dup3(descriptor, number, libc::O_CLOEXEC)?;
+    raw::close(descriptor)
+}
+
+/// Starts keepers for the host, and takes care of what keepers that were killed have left, until the host is gone and all is over.
+fn serve(mut trees: Trees, stacks: StackTops) {
+    let mut host_is_there = true;
+    loop {
+        let any_child = trees.reap();
+        trees.kill_orphans();
+        if !host_is_there && !any_child {
+            return;
+        }
+        let ignored_without_host = if host_is_there { libc::POLLIN } else { 0 };
+        let number_with_host = |number| if host_is_there { number } else { -1 };
+        let mut watched = [
+            raw::pollfd(number_with_host(CONTROL), ignored_without_host),
+            raw::pollfd(number_with_host(HOST), ignored_without_host),
+            raw::pollfd(CHILD_CHANGES, libc::POLLIN),
+        ];
+        match raw::ppoll(&mut watched) {
+            Ok(()) => {}
+            Err(Errno::EINTR) => continue,
+            // Then the keepers end their trees.
+            Err(_) => return,
+        }
+        let [order, host_end, changed] = watched.map(|entry| entry.revents != 0);
+        if changed {
+            let mut information = [0_u8; 512];
+            let _ = raw::read(CHILD_CHANGES, &mut information);
+        }
+        if host_end {
+            host_is_there = false;
+        } else if order {
+            host_is_there = take_tree(&mut trees, stacks);
+        }
+    }
+}
+
+/// Takes a tree's channel from the host and starts its keeper; false if there is no host any more.
+fn take_tree(trees: &mut Trees, stacks: StackTops) -> bool {
+    let mut message = [0_u8; 1];
+    let channel = match raw::receive(CONTROL, &mut message, libc::MSG_DONTWAIT) {
+        Ok(received) if received.bytes == 0 => return false,
+        Ok(received) if received.descriptors == 1 => received.first,
+        // The channel was lost on the way, which its other end sees.
+        Ok(_) | Err(_) => return true,
+    };
+    let started = if trees.has_room_for(channel) {
+        let charge = Charge { channel, stacks };
+        let argument = ptr::from_ref(&charge).cast_mut().cast();
+        // SAFETY: a copy of this memory, in which nothing runs on the keeper's stack.
+        unsafe { raw::clone_process(libc::SIGCHLD, stacks.keeper.as_ptr(), run, argument) }
+    } else {
+        Err(Errno::EMFILE)
+    };
+    match started {
+        Ok(keeper) => trees.add(channel, keeper),
+        Err(errno) => {
+            let stage = Stage::Supervisor;
+            SupervisorEnd::new(channel).report(Report::Failed(StartFailure { stage, errno }));
+            let _ = raw::close(channel);
+        }
+    }
+    true
+}

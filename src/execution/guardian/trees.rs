@@ -1,0 +1,112 @@
+//! Which trees the guardian takes care of, and who their keepers are.
+
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+
+use crate::execution::raw::{self, Mapping};
+use crate::execution::supervisor::each_child;
+
+const EVERY_CHILD: i32 = -1;
+
+/// At most as many trees at a time as descriptors below this one.
+const CAPACITY: usize = 64 * 1024;
+
+/// What stands for a keeper that was killed, until what it left is dead.
+const KILLED: i32 = -1;
+
+/// The keeper of each tree, by the number of its channel; 0 where there is none.
+pub(super) struct Trees {
+    keepers: &'static mut [i32],
+    /// One more than the highest number in use.
+    end: usize,
+    /// Whether a keeper was killed whose tree isn't over.
+    orphans: bool,
+}
+
+impl Trees {
+    pub(super) fn new() -> raw::Result<Self> {
+        let memory = Mapping::zeros(CAPACITY * size_of::<i32>())?;
+        Ok(Self {
+            // SAFETY: the mapping is new, stays, and zeros are numbers.
+            keepers: unsafe { memory.as_slice() },
+            end: 0,
+            orphans: false,
+        })
+    }
+
+    pub(super) fn has_room_for(&self, channel: RawFd) -> bool {
+        usize::try_from(channel).is_ok_and(|channel| channel < CAPACITY)
+    }
+
+    pub(super) fn add(&mut self, channel: RawFd, keeper: i32) {
+        if let Ok(channel) = usize::try_from(channel)
+            && let Some(place) = self.keepers.get_mut(channel)
+        {
+            *place = keeper;
+            self.end = self.end.max(channel.wrapping_add(1));
+        }
+    }
+
+    fn in_use(&mut self) -> impl Iterator<Item = (usize, &mut i32)> {
+        self.keepers.iter_mut().enumerate().take(self.end)
+    }
+
+    fn is_keeper(&mut self, pid: i32) -> bool {
+        self.in_use().any(|(_, keeper)| *keeper == pid)
+    }
+
+    /// Collects all children that have ended, and continues keepers that have stopped; false if there are no children.
+    pub(super) fn reap(&mut self) -> bool {
+        loop {
+            match raw::wait4(EVERY_CHILD, libc::WNOHANG | libc::WUNTRACED) {
+                Ok((0, _)) => return true,
+                Ok((pid, status)) if libc::WIFSTOPPED(status) => {
+                    let _ = raw::kill(pid, libc::SIGCONT);
+                }
+                Ok((pid, status)) => self.ended(pid, status),
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: i32, status: i32) {
+        let Some((channel, keeper)) = self.in_use().find(|(_, keeper)| **keeper == pid) else {
+            return;
+        };
+        // A keeper exits when nothing is left.
+        if libc::WIFEXITED(status) {
+            *keeper = 0;
+            let _ = raw::close(channel as RawFd);
+        } else {
+            *keeper = KILLED;
+            self.orphans = true;
+        }
+    }
+
+    /// Kills what keepers that were killed have left, as far as it is this process's child already; closes their channels if
+    /// there is none. What can't be killed holds up the news of every other such tree's end.
+    pub(super) fn kill_orphans(&mut self) {
+        if !self.orphans {
+            return;
+        }
+        let mut any = false;
+        let listed = each_child(|pid| {
+            if !self.is_keeper(pid) {
+                any = true;
+                let _ = raw::kill(pid, libc::SIGKILL);
+            }
+        });
+        if any || !listed {
+            return;
+        }
+        self.orphans = false;
+        for (channel, keeper) in self.in_use() {
+            if *keeper == KILLED {
+                *keeper = 0;
+                let _ = raw::close(channel as RawFd);
+            }
+        }
+    }
+}
