@@ -47,6 +47,7 @@ pub enum Fault {
     DataAfterIgnored,
     MissingFilledIn,
     CutAtNul,
+    ControlCharactersTaken,
     RelativeDirectoryTaken,
     MalformedAsked,
     MalformedLeftOpen,

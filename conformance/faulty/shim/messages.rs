@@ -267,6 +267,9 @@ fn members(
         payload = replaced.as_bytes();
     }
     std::str::from_utf8(payload).map_err(|error| Malformed(error.to_string()))?;
+    if has_control_character(payload) && !broken(Fault::ControlCharactersTaken) {
+        return Err(Malformed("a control character that is not escaped".to_owned()));
+    }
     if broken(Fault::NestingWithoutLimit) {
         descend(payload);
     }
@@ -283,6 +286,23 @@ fn members(
             reader.end()
         })
         .map_err(|error| Malformed(error.to_string()))
+}
+
+/// Whether a string has a control character as it is; serde_json does not look for them in strings that are read as bytes.
+fn has_control_character(payload: &[u8]) -> bool {
+    let mut inside = false;
+    let mut bytes = payload.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => inside = !inside,
+            b'\\' if inside => {
+                bytes.next();
+            }
+            0..0x20 if inside => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether a fault refuses the spelling of a payload.
