@@ -37,10 +37,12 @@ PART ?= all
 NAMES ?=
 # With STRICT=1 an implementation that can't be obtained here fails the command.
 STRICT ?=
+# What `make fuzz` may take, in seconds, its builds apart.
+SECONDS ?= 120
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 
-.PHONY: help conformance implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
@@ -50,6 +52,7 @@ help:
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
 	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
+	@echo "make fuzz         try what parses hostile bytes on random ones (SECONDS=120; FUZZ_SEED=1 and FUZZ_INPUT=FILE repeat)"
 	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
 	@echo "make shell-suites run each shell's own tests, without and with the reference"
 	@echo "make real-scripts run configure, make, git and tar in each shell, patched and stock"
@@ -126,6 +129,12 @@ bench: reference suite
 # Two minutes of what takes ten seconds as a case, with counts.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
+
+# The parsers of wrapper, server and suite, one package after the other, the targets of each at the same time.
+fuzz: prerequisites
+	@for package in execve-wrapper shell-escalation shell-escalation-conformance; do \
+	    FUZZ_SECONDS=$$(( $(SECONDS) / 3 )) cargo test --quiet --package $$package --lib fuzz:: -- --nocapture --test-threads=8 || exit 1; \
+	done
 
 shells: prerequisites
 	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done
