@@ -58,6 +58,8 @@ pub const TABLES: &[Table] = &[
     hostile::toctou::CASES,
     hostile::handshakes::CASES,
     hostile::streams::CASES,
+    hostile::shares::CASES,
+    hostile::siege::CASES,
     leak::rounds::CASES,
     leak::stress::CASES,
 ];
