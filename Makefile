@@ -51,7 +51,7 @@ help:
 	@echo "make bench        measure the reference wrapper and server, against other programs in the same run (RUNS=400)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
-	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server"
+	@echo "make stress       requests, closings, kills and a siege by hostile clients against the reference server, two minutes each"
 	@echo "make fuzz         try what parses hostile bytes on random ones (SECONDS=120; FUZZ_SEED=1 and FUZZ_INPUT=FILE repeat)"
 	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
 	@echo "make shell-suites run each shell's own tests, without and with the reference"
@@ -126,9 +126,10 @@ bench: reference suite
 	$(CONFORMANCE) bench --wrapper $(WRAPPER) --runs $(RUNS)
 	$(CONFORMANCE) bench --server "'$(abspath $(SERVER))' shim" --runs $(RUNS)
 
-# Two minutes of what takes ten seconds as a case, with counts.
+# What takes ten seconds as a case, for two minutes each, with counts.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
+	$(CONFORMANCE) case server.hostile/siege --cases 768 --server "'$(abspath $(SERVER))' shim"
 
 # The parsers of wrapper, server and suite, one package after the other, the targets of each at the same time.
 fuzz: prerequisites

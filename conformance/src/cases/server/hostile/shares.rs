@@ -1,5 +1,9 @@
 //! What one session holds, and what is left for others: descriptors and memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -9,6 +13,7 @@ use crate::peer::wire::frame;
 use crate::spec::requirements::Role;
 use crate::stage::holdings::Holdings;
 use crate::stage::siege::Siege;
+use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -127,7 +132,13 @@ fn arguments_without_end(context: &mut Context) -> Verdict {
     // Per request: its bytes, what execve counts for its arguments (two bytes and a pointer each), and half as much again.
     const OF_EACH: u64 = ((LENGTH + LENGTH / 4 * 10) * 3 / 2) as u64;
     let mut siege = Siege::new(context)?;
-    siege.stage.shim.decide_by(decide);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    siege.stage.shim.decide_by(move |question| {
+        let answer = decide(question);
+        count.fetch_add(usize::from(answer == Answer::Later), Ordering::SeqCst);
+        answer
+    });
     let shell = [siege.stage.session.probe.report.pid];
     let arguments = format!("[\"true\",\"later\"{}]", ",\"a\"".repeat((LENGTH - 1000) / 4));
     let text = siege.stage.request_for("/bin/true").value().to_string();
@@ -138,10 +149,15 @@ fn arguments_without_end(context: &mut Context) -> Verdict {
     for _ in 0..REQUESTS {
         let mut requester = siege.stage.session.socket.open()?;
         let _ = requester.frames.try_send_bytes(&frame(text.as_bytes()), &[]);
-        // The question is there, or the refusal: the server has decoded it.
-        let asked = siege.stage.asked_or_refused(&mut requester)?;
+        held.push(requester);
+        // The request was decoded before it, or is being decoded.
+        siege.others_are_served()?;
         most = most.max(Holdings::of(&siege.stage.shim, &shell).memory);
-        held.push((requester, asked));
+    }
+    // A slow server needs time for so much: until each is asked about or refused.
+    let until = Instant::now() + 6 * context.patience();
+    while undecided(&held)? > asked.load(Ordering::SeqCst) && Instant::now() < until {
+        most = most.max(Holdings::of(&siege.stage.shim, &shell).memory);
         siege.others_are_served()?;
     }
     let allowed = OF_EACH * REQUESTS as u64;
@@ -155,4 +171,17 @@ fn arguments_without_end(context: &mut Context) -> Verdict {
     )?;
     drop(held);
     siege.lift(context, "requests with millions of arguments")
+}
+
+/// How many of the streams are still open.
+fn undecided(held: &[Requester]) -> Result<usize, CaseError> {
+    let now = Instant::now();
+    let closed = held
+        .iter()
+        .map(|requester| readable_until(requester.frames.socket(), now));
+    Ok(closed
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .filter(|closed| !closed)
+        .count())
 }
