@@ -25,12 +25,12 @@ pub enum Tree {
 
 impl Tree {
     /// The tree of a payload, `Err(true)` if it has none, `Err(false)` if serde_json has no place for it although it may be
-    /// JSON: lone surrogates, 128 levels and more, and numbers that no float can have.
+    /// JSON: lone surrogates, 128 levels and more, numbers that no float can have, and the integer -0.
     ///
     /// # Errors
     /// See above.
     pub fn of(payload: &[u8]) -> Result<Self, bool> {
-        serde_json::from_slice(payload).map_err(|error| {
+        let tree: Self = serde_json::from_slice(payload).map_err(|error| {
             let message = error.to_string();
             let has_no_place = [
                 "surrogate",
@@ -39,7 +39,21 @@ impl Tree {
                 "unexpected end of hex escape",
             ];
             !has_no_place.iter().any(|reason| message.contains(reason))
-        })
+        })?;
+        if tree.has_negative_zero() {
+            Err(false)
+        } else {
+            Ok(tree)
+        }
+    }
+
+    fn has_negative_zero(&self) -> bool {
+        match self {
+            Tree::Float(number) => *number == 0.0 && number.is_sign_negative(),
+            Tree::Array(items) => items.iter().any(Tree::has_negative_zero),
+            Tree::Object(members) => members.iter().any(|(_, value)| value.has_negative_zero()),
+            _ => false,
+        }
     }
 
     /// The only member of that name; `Err` if there are several.
