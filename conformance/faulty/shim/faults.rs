@@ -194,6 +194,7 @@ pub enum Fault {
     CommandTrimmed,
     OutputsMerged,
     OutputCut,
+    OverlongOutputCut,
     OutputsOneByOne,
     OneShotStatusLost,
     OneShotServerVariables,
