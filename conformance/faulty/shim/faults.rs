@@ -156,6 +156,7 @@ pub enum Fault {
     OnlyIdleStreamsGiveWay,
     ArgumentsWithoutBound,
     DecodedOneByOne,
+    LooksOneByOne,
     PidfdsKept,
     CredentialsForDescriptors,
     FortyAtMost,

@@ -100,7 +100,7 @@ impl Worker<'_> {
         if broken(Fault::MemoryPerRequest) {
             Box::leak(vec![1_u8; 20_000].into_boxed_slice());
         }
-        let mut program = program::find(&request);
+        let mut program = self.look(&request);
         if broken(Fault::DecisionEarly) {
             self.say(&messages::decision(json!("Run")))?;
         }
@@ -148,6 +148,13 @@ impl Worker<'_> {
                 self.say(&messages::decision(json!({"Deny": {"reason": reason}})))
             }
         }
+    }
+
+    /// Looks at the files of a request.
+    fn look(&self, request: &Request) -> Program {
+        static LOOKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _alone = broken(Fault::LooksOneByOne).then(|| lock(&LOOKING));
+        program::find(request)
     }
 
     /// Handles a malformed request.

@@ -60,6 +60,7 @@ pub const TABLES: &[Table] = &[
     hostile::streams::CASES,
     hostile::shares::CASES,
     hostile::siege::CASES,
+    hostile::stuck::CASES,
     leak::rounds::CASES,
     leak::stress::CASES,
 ];

@@ -4,4 +4,5 @@ pub mod handshakes;
 pub mod shares;
 pub mod siege;
 pub mod streams;
+pub mod stuck;
 pub mod toctou;
