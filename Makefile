@@ -37,12 +37,14 @@ PART ?= all
 NAMES ?=
 # With STRICT=1 an implementation that can't be obtained here fails the command.
 STRICT ?=
+# What `make fuzz` may take, in seconds, its builds apart.
+SECONDS ?= 120
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 # Rounds of `make stress` in each of which one or more processes are killed.
 KILLS ?= 200
 
-.PHONY: help conformance implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
@@ -51,8 +53,9 @@ help:
 	@echo "make bench        measure the reference wrapper, the server, and commands in its shell, each against others in the same run (RUNS=400)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
-	@echo "make stress       two minutes of requests, closings, kills and hostile clients against the reference server,"
+	@echo "make stress       requests, closings, kills and a siege by hostile clients against the reference server, two minutes each,"
 	@echo "                  then SIGKILL at random moments (KILLS=200)"
+	@echo "make fuzz         try what parses hostile bytes on random ones (SECONDS=120; FUZZ_SEED=1 and FUZZ_INPUT=FILE repeat)"
 	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
 	@echo "make shell-suites run each shell's own tests, without and with the reference"
 	@echo "make real-scripts run configure, make, git and tar in each shell, patched and stock"
@@ -130,10 +133,17 @@ bench: reference suite
 	    --launcher "'$(abspath $(SERVER))' run --no-login --policy fixtures/policies/run.toml \
 	        --shell target/shells/bash-5.3/bin/bash --wrapper '$(abspath $(WRAPPER))' --"
 
-# Two minutes of what takes ten seconds as a case, with counts; and SIGKILL at as many random moments.
+# What takes ten seconds as a case, for two minutes each, with counts; and SIGKILL at as many random moments.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
+	$(CONFORMANCE) case server.hostile/siege --cases 768 --server "'$(abspath $(SERVER))' shim"
 	SHELL_ESCALATION_KILLS=$(KILLS) cargo test --quiet --package shell-escalation --test command_line -- --nocapture whoever_is_killed
+
+# The parsers of wrapper, server and suite, one package after the other, the targets of each at the same time.
+fuzz: prerequisites
+	@for package in execve-wrapper shell-escalation shell-escalation-conformance; do \
+	    FUZZ_SECONDS=$$(( $(SECONDS) / 3 )) cargo test --quiet --package $$package --lib fuzz:: -- --nocapture --test-threads=8 || exit 1; \
+	done
 
 shells: prerequisites
 	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done

@@ -3,6 +3,7 @@
 mod approve;
 mod interrupts;
 mod locate;
+mod memory;
 mod open_files;
 mod run;
 mod shim;
@@ -65,6 +66,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    memory::map_large_blocks();
     let inherited_open_files = open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One, so that no question is handed from one to another. What may block has threads of its own.

@@ -99,6 +99,9 @@ pub(crate) enum ProtocolError {
     /// Every message is a JSON object.
     #[error("payload is not a JSON object")]
     NotAnObject,
+    /// A string may have control characters only as escapes.
+    #[error("a string has a control character that is not escaped")]
+    ControlCharacter,
     /// Invalid JSON, a missing member, a wrong type, or trailing data.
     #[error("malformed message: {0}")]
     Json(#[from] serde_json::Error),
@@ -118,7 +121,25 @@ pub(crate) fn parse<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, P
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
         return Err(ProtocolError::NotAnObject);
     }
+    if has_control_character(payload) {
+        return Err(ProtocolError::ControlCharacter);
+    }
     Ok(serde_json::from_str(text)?)
+}
+
+/// Whether a string of the payload has a control character that is not escaped (RFC 8259, section 7), which serde_json lets
+/// through where it reads a string as bytes.
+fn has_control_character(payload: &[u8]) -> bool {
+    let (mut in_string, mut is_escaped) = (false, false);
+    payload.iter().any(|&byte| {
+        let was_escaped = std::mem::replace(&mut is_escaped, false);
+        match byte {
+            b'"' => in_string ^= !was_escaped,
+            b'\\' => is_escaped = in_string && !was_escaped,
+            _ => {}
+        }
+        in_string && byte < 0x20
+    })
 }
 
 /// What a string costs beyond its bytes: its place in a list, and the smallest allocation.
@@ -325,6 +346,8 @@ impl<'de> Visitor<'de> for Environment<'_> {
 mod tests {
     use super::*;
 
+    mod fuzz;
+
     fn request(json: &str) -> Result<Request, ProtocolError> {
         Request::parse(json.as_bytes())
     }
@@ -388,6 +411,9 @@ mod tests {
             b"{\"file\":\"f\\u0000\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
             b"{\"file\":\"f\",\"argv\":[\"\\u0000\"],\"workdir\":\"/\",\"env\":{}}",
             b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{\"A\\u0000\":\"\"}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\x1e\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"\\\\\n\"],\"workdir\":\"/\",\"env\":{}}",
+            b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{\"A\t\":\"\"}}",
             b"{\"file\":\"\",\"argv\":[\"a\"],\"workdir\":\"/\",\"env\":{}}",
             b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"tmp\",\"env\":{}}",
             b"{\"file\":\"f\",\"argv\":[\"a\"],\"workdir\":\"~\",\"env\":{}}",

@@ -68,7 +68,9 @@ impl Listener {
                 }
             };
             if datagram.truncated {
-                tracing::warn!("handshake dropped: its descriptors could not all be received");
+                tracing::warn!(
+                    "handshake dropped: it has more descriptors than one, or this process has too many open"
+                );
                 continue;
             }
             let [stream] = match <[OwnedFd; 1]>::try_from(datagram.descriptors) {

@@ -169,6 +169,9 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    mod fuzz;
+
     use crate::stream::budget::tests::alone;
     use proptest::prelude::*;
     use sendfd::SendWithFd;

@@ -98,6 +98,9 @@ fn stop_signal(value: Value<'_>) -> Result<i32, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    mod fuzz;
+
     use crate::json::Unit;
 
     fn denied(payload: &str) -> Option<String> {

@@ -22,6 +22,7 @@ mod program;
 mod rpc;
 mod server;
 mod session;
+mod shares;
 mod spawn;
 mod stream;
 mod ticket;
@@ -35,6 +36,12 @@ fn main() -> ExitCode {
     faults::choose(faults::Options::parse());
     if faults::unusual(faults::Variant::SlowStart) {
         std::thread::sleep(std::time::Duration::from_millis(700));
+    }
+    #[cfg(target_env = "gnu")]
+    // Large blocks return to the system when they are freed, instead of making the heap larger (mallopt(3)).
+    // SAFETY: it only sets a parameter of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
     }
     // Before there is a second thread: only then may forked processes do more than execve.
     let served = keeper::start_nursery().and_then(methods::serve);

@@ -267,6 +267,9 @@ fn members(
         payload = replaced.as_bytes();
     }
     std::str::from_utf8(payload).map_err(|error| Malformed(error.to_string()))?;
+    if has_control_character(payload) && !broken(Fault::ControlCharactersTaken) {
+        return Err(Malformed("a control character that is not escaped".to_owned()));
+    }
     if broken(Fault::NestingWithoutLimit) {
         descend(payload);
     }
@@ -283,6 +286,23 @@ fn members(
             reader.end()
         })
         .map_err(|error| Malformed(error.to_string()))
+}
+
+/// Whether a string has a control character as it is; serde_json does not look for them in strings that are read as bytes.
+fn has_control_character(payload: &[u8]) -> bool {
+    let mut inside = false;
+    let mut bytes = payload.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => inside = !inside,
+            b'\\' if inside => {
+                bytes.next();
+            }
+            0..0x20 if inside => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether a fault refuses the spelling of a payload.
@@ -447,7 +467,9 @@ impl<'de> Visitor<'de> for Texts {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut texts = Vec::new();
+        let mut room = Room(MOST_OF_EXECVE);
         while let Some(text) = list.next_element_seed(Text)? {
+            room.take(text.len()).map_err(A::Error::custom)?;
             texts.push(text);
         }
         Ok(texts)
@@ -472,6 +494,7 @@ impl<'de> Visitor<'de> for Pairs {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
         let mut names = BTreeSet::new();
+        let mut room = Room(MOST_OF_EXECVE);
         while let Some(name) = map.next_key_seed(Text)? {
             let value = map.next_value_seed(Text)?;
             if name.is_empty() || name.contains(&b'=') || !names.insert(name.clone()) {
@@ -479,9 +502,29 @@ impl<'de> Visitor<'de> for Pairs {
                     "a name in env that no variable can have, or twice",
                 ));
             }
+            room.take(name.len() + 1 + value.len())
+                .map_err(A::Error::custom)?;
             pairs.push((name, value));
         }
         Ok(pairs)
+    }
+}
+
+/// The kernel takes no more bytes of arguments, nor of environment (execve(2)).
+const MOST_OF_EXECVE: usize = 6 << 20;
+
+/// What is left of it.
+struct Room(usize);
+
+impl Room {
+    /// Takes the room of one string, with its NUL and the pointer to it.
+    fn take(&mut self, length: usize) -> Result<(), &'static str> {
+        match self.0.checked_sub(length + 1 + size_of::<usize>()) {
+            Some(left) => self.0 = left,
+            None if broken(Fault::ArgumentsWithoutBound) => {}
+            None => return Err("more than any program can be given"),
+        }
+        Ok(())
     }
 }
 

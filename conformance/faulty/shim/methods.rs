@@ -47,6 +47,7 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
     if let Some(id) = shutdown {
         // Not `reply`, which may leave the writing to another thread.
         rpc::write(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+        rpc::flush();
     }
     Ok(())
 }

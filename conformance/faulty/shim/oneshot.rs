@@ -29,6 +29,7 @@ pub struct Wanted {
     variables: Vec<(String, String)>,
     login: bool,
     timeout: Option<Duration>,
+    output_limit: usize,
 }
 
 impl Wanted {
@@ -46,6 +47,10 @@ impl Wanted {
             directory: text("workdir")?,
             variables: spawn::variables(&params["env"])?,
             login: params["login"].as_bool().unwrap_or(true),
+            output_limit: params["output_limit"]
+                .as_u64()
+                .and_then(|limit| usize::try_from(limit).ok())
+                .unwrap_or(usize::MAX),
             timeout: params["timeout_ms"].as_u64().map(Duration::from_millis),
         })
     }
@@ -120,6 +125,8 @@ fn run_in(
     let mut keeper = FrameReader::new(line.clone());
     let mut ended = None;
     let mut timed_out = false;
+    let limit = wanted.output_limit;
+    let is_too_long = |output: &Output| output.bytes.len() > limit;
     loop {
         let has_output = stdout.pipe.is_some() || stderr.pipe.is_some();
         let waits_for_output = broken(Fault::OneShotWaitsForOutput) && has_output;
@@ -143,6 +150,8 @@ fn run_in(
         if !one_by_one {
             stderr.drain()?;
         }
+        // It is ended as at its timeout.
+        timed_out |= is_too_long(&stdout) || is_too_long(&stderr);
         if !came[0].is_empty() {
             match keeper.advance()? {
                 Progress::Frame(frame) => {
@@ -193,7 +202,17 @@ fn run_in(
     }
     stdout.drain()?;
     stderr.drain()?;
+    if is_too_long(&stdout) || is_too_long(&stderr) {
+        if !broken(Fault::OverlongOutputCut) {
+            return Err(io::Error::other(format!(
+                "the output has more than {limit} bytes"
+            )));
+        }
+        timed_out = false;
+        ended = Some(0);
+    }
     for output in [&mut stdout, &mut stderr] {
+        output.bytes.truncate(limit);
         if broken(Fault::OutputCut) {
             output.bytes.truncate(64 << 10);
         }

@@ -1,6 +1,8 @@
 //! JSON-RPC over standard input and output, in both directions.
 
 use std::io::{self, BufRead, Write};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
 
@@ -62,16 +64,48 @@ pub fn reply(id: &Value, outcome: Outcome) {
     write(&message);
 }
 
-/// Writes a message now.
+/// Writes a message.
 pub fn write(message: &Value) {
     // If the suite is gone, the reader of standard input will notice.
     let _ = write_line(&message.to_string());
 }
 
-/// Writes a line now.
+/// Writes a line, on a thread of its own: the suite may read none while it waits for us to read its own.
 pub fn write_line(text: &str) -> io::Result<()> {
+    send(format!("{text}\n").into_bytes()).map(drop)
+}
+
+/// Waits until all lines are written.
+pub fn flush() {
+    if let Ok(written) = send(Vec::new()) {
+        // An error means that the suite is gone.
+        let _ = written.recv();
+    }
+}
+
+/// Bytes to write, and what is told when that is done.
+type Line = (Vec<u8>, Sender<()>);
+
+fn send(bytes: Vec<u8>) -> io::Result<Receiver<()>> {
+    static LINES: OnceLock<Sender<Line>> = OnceLock::new();
+    let lines = LINES.get_or_init(|| {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || write_all(&lines));
+        sender
+    });
+    let (done, written) = channel();
+    let sent = lines.send((bytes, done));
+    sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+    Ok(written)
+}
+
+fn write_all(lines: &Receiver<Line>) {
     let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    output.write_all(b"\n")?;
-    output.flush()
+    for (bytes, done) in lines {
+        if output.write_all(&bytes).and_then(|()| output.flush()).is_err() {
+            return;
+        }
+        // Who does not wait for it has dropped the other end.
+        let _ = done.send(());
+    }
 }

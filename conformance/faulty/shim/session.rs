@@ -11,6 +11,7 @@ use crate::events::{Bell, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::keeper::Nursery;
 use crate::policy::Policy;
+use crate::shares;
 use crate::ticket::Ticket;
 
 /// A session.
@@ -184,11 +185,14 @@ impl Session {
             return Ok(None);
         }
         state.open.insert(ticket.number(), ticket.clone());
+        drop(state);
+        shares::enter(&ticket);
         Ok(Some(ticket))
     }
 
     /// Removes a request that is over.
-    pub fn forget(&self, ticket: &Ticket) {
+    pub fn forget(&self, ticket: &Arc<Ticket>) {
+        shares::leave(ticket);
         lock(&self.state).open.remove(&ticket.number());
     }
 

@@ -14,8 +14,8 @@ use crate::faults::{Fault, Variant, broken, unusual};
 /// The longest payload that is read.
 const PAYLOAD_LIMIT: usize = 32 << 20;
 
-/// Room for descriptors: more than the kernel passes in one message (SCM_MAX_FD is 253).
-const DESCRIPTOR_ROOM: usize = 256;
+/// Room for descriptors: more than a message may have. The kernel makes no more of the 253 that one can bring (SCM_MAX_FD).
+const DESCRIPTOR_ROOM: usize = 32;
 
 /// The most bytes that are read at once; memory grows with what has come.
 const CHUNK: usize = 64 << 10;
@@ -93,7 +93,13 @@ impl FrameReader {
             let length = received.as_ref().map_or(0, |received| received.length);
             self.buffer.truncate(start + length);
             match received {
-                Ok(received) => self.truncated |= received.truncated,
+                Ok(received) => {
+                    self.truncated |= received.truncated;
+                    // A request has none: what came with it is not held until the frame is whole.
+                    if self.of_wrapper && self.frames == 0 && !keeps_those_of_requests() {
+                        self.held.clear();
+                    }
+                }
                 Err(Errno::EAGAIN) if self.of_wrapper => return Ok(self.wait_for_the_rest()),
                 Err(Errno::EAGAIN) => return Ok(Progress::Pending),
                 Err(Errno::EINTR) => continue,
@@ -183,6 +189,19 @@ impl FrameReader {
             truncated: std::mem::take(&mut self.truncated),
         }
     }
+}
+
+/// Whether a fault is about the descriptors that come with a request.
+fn keeps_those_of_requests() -> bool {
+    [
+        Fault::RequestDescriptorsKept,
+        Fault::RequestDescriptorsInherited,
+        Fault::MalformedDescriptorsKept,
+        Fault::HalfFrameDescriptorsKept,
+        Fault::TruncatedKept,
+    ]
+    .into_iter()
+    .any(broken)
 }
 
 /// What one call of recvmsg(2) gave.

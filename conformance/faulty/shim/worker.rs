@@ -35,6 +35,25 @@ pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
     session.forget(ticket);
 }
 
+/// From this size on, in bytes, requests are decoded one after the other.
+const LARGE: usize = 256 << 10;
+
+/// Reads a request, which takes its payload. Large ones leave a processor for the others, and no memory behind.
+fn decoded(payload: Vec<u8>) -> Result<Request, (messages::Malformed, Vec<u8>)> {
+    static DECODING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let is_large = payload.len() > LARGE;
+    let _alone = (is_large || broken(Fault::DecodedOneByOne)).then(|| lock(&DECODING));
+    let request = messages::request(&payload).map_err(|malformed| (malformed, payload));
+    #[cfg(target_env = "gnu")]
+    if is_large {
+        // SAFETY: malloc_trim(3) touches only what is free.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+    request
+}
+
 struct Worker<'a> {
     session: &'a Arc<Session>,
     ticket: &'a Arc<Ticket>,
@@ -51,14 +70,14 @@ impl Worker<'_> {
             frame = self.next_frame()?;
         }
         let frame_is_garbage = std::str::from_utf8(&frame.payload).is_err();
-        let mut request = match messages::request(&frame.payload) {
+        let mut request = match decoded(frame.payload) {
             Ok(request) => request,
-            Err(malformed) => {
+            Err((malformed, payload)) => {
                 if broken(Fault::MalformedDescriptorsKept) {
                     std::mem::forget(frame.descriptors);
                 }
                 if broken(Fault::RefusedPayloadsKept) {
-                    std::mem::forget(frame.payload);
+                    std::mem::forget(payload);
                 }
                 if broken(Fault::GarbageEndsSession) && frame_is_garbage {
                     self.session.close();
@@ -78,11 +97,10 @@ impl Worker<'_> {
         } else {
             drop(frame.descriptors);
         }
-        drop(frame.payload);
         if broken(Fault::MemoryPerRequest) {
             Box::leak(vec![1_u8; 20_000].into_boxed_slice());
         }
-        let mut program = program::find(&request);
+        let mut program = self.look(&request);
         if broken(Fault::DecisionEarly) {
             self.say(&messages::decision(json!("Run")))?;
         }
@@ -130,6 +148,13 @@ impl Worker<'_> {
                 self.say(&messages::decision(json!({"Deny": {"reason": reason}})))
             }
         }
+    }
+
+    /// Looks at the files of a request.
+    fn look(&self, request: &Request) -> Program {
+        static LOOKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _alone = broken(Fault::LooksOneByOne).then(|| lock(&LOOKING));
+        program::find(request)
     }
 
     /// Handles a malformed request.

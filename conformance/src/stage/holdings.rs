@@ -137,6 +137,17 @@ pub fn largest_address_space(shim: &Shim, others: &[i32]) -> u64 {
         .unwrap_or(0)
 }
 
+/// The most memory, in bytes, that the server itself has ever had (VmHWM): files that are mapped count as well.
+pub fn peak_memory(shim: &Shim) -> u64 {
+    kibibytes(shim.process.pid.as_raw(), "VmHWM:") * 1024
+}
+
+/// The threads of the server itself.
+pub fn threads(shim: &Shim) -> usize {
+    let folder = format!("/proc/{}/task", shim.process.pid);
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
 /// The same round of requests, repeated: what the server holds must not grow.
 pub struct Rounds<'a> {
     /// What a round consists of, for the report.

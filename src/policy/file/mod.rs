@@ -239,6 +239,8 @@ mod tests {
 
     use super::*;
 
+    mod fuzz;
+
     /// Decides about a program with arguments; the policy is rules in short form.
     async fn decide(policy: &str, program: &str, arguments: &[&str]) -> Decision {
         let policy = PolicyFile::parse(policy).unwrap();

@@ -69,6 +69,23 @@ fn instead(message: &str) -> Option<&'static str> {
 
 /// The default action and the rules in their order.
 pub(super) fn parse(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
+    rules_of(text).map_err(|(line, message)| (line, on_one_line(&message)))
+}
+
+/// A complaint may quote the file: its control characters are shown as escapes.
+fn on_one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for character in message.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+fn rules_of(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
     let file = Text(text);
     let raw: RawPolicy = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::harness::Shim;
-use super::support::processes::descriptors;
+use super::support::processes::{descriptors, eventually};
 use super::support::wrapper::{Client, Stream, frame};
 
 const LIMIT: u64 = 1024;
@@ -92,4 +92,41 @@ fn large_requests_take_little_memory() {
     let meanwhile = memory(&shim);
     assert!(meanwhile < before + 250, "{meanwhile} MiB after {before}");
     drop(waiting);
+}
+
+/// What the C library may keep of large requests, in MiB.
+const MOST_KEPT: u64 = 8;
+
+#[test]
+fn what_large_requests_have_used_is_given_back() {
+    const ROUNDS: usize = 4;
+    let mut shim = Shim::start();
+    let clients: Vec<Client> = (0..4)
+        .map(|number| shim.session(&format!("s{number}")).1)
+        .collect();
+    let arguments = "\"a\",".repeat(100_000);
+    let request = format!(r#"{{"file":"/bin/true","argv":[{arguments}"a"],"workdir":"/","env":{{}}}}"#);
+    let unknown = format!(r#"{{"unknown":[1{}],{}"#, ",1".repeat(3_000_000), &request[1..]);
+    let before = memory(&shim);
+    for _ in 0..ROUNDS {
+        // All at once, so that several threads decode.
+        let mut waiting: Vec<Stream> = clients.iter().map(Client::connect).collect();
+        for (index, stream) in waiting.iter_mut().enumerate() {
+            let payload = if index % 2 == 0 { &request } else { &unknown };
+            stream.send_payload(payload.as_bytes());
+        }
+        for _ in &waiting {
+            shim.escalate();
+        }
+        for stream in &mut waiting {
+            assert_eq!(stream.receive(), json!({"action": "Escalate"}));
+        }
+        // Half a request, too.
+        let mut half = clients[0].connect();
+        half.0.write_all(&frame(unknown.as_bytes())[..5_000_000]).unwrap();
+        drop((half, waiting));
+        eventually("what large requests have used is given back", || {
+            memory(&shim) <= before + MOST_KEPT
+        });
+    }
 }

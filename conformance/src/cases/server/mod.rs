@@ -59,6 +59,9 @@ pub const TABLES: &[Table] = &[
     hostile::toctou::CASES,
     hostile::handshakes::CASES,
     hostile::streams::CASES,
+    hostile::shares::CASES,
+    hostile::siege::CASES,
+    hostile::stuck::CASES,
     leak::rounds::CASES,
     leak::stress::CASES,
 ];

@@ -128,3 +128,8 @@ fn take_message(
     shared.arrived.notify_all();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    mod fuzz;
+}

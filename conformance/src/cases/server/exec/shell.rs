@@ -24,6 +24,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.shell/every-status", every_status),
     case("exec.shell/much-output", much_output),
     case("exec.shell/one-stream-at-a-time", one_stream_at_a_time),
+    case("exec.shell/more-output-than-allowed", more_output_than_allowed),
     case("exec.shell/two-at-once", two_at_once),
     case("exec.shell/requests-are-served", requests_are_served),
 ]).needs("exec");
@@ -174,6 +175,53 @@ fn one_stream_at_a_time(context: &mut Context) -> Verdict {
         let lengths = ["stdout", "stderr"].map(|name| result[name].as_str().unwrap_or_default().len());
         let expected = if first == "1" { [1 << 20, 4] } else { [4, 1 << 20] };
         expect::equal("bytes of stdout and stderr", expected, lengths)?;
+    }
+    one_shots.shim.shutdown()
+}
+
+/// More than the limit that its user chose: a server that bounds the output fails with an error that says so, and ends the shell. No
+/// server returns a part of it as if it were all.
+fn more_output_than_allowed(context: &mut Context) -> Verdict {
+    const LIMIT: usize = 64 << 10;
+    const WRITTEN: usize = 4 * LIMIT;
+    let mut one_shots = OneShots::new(context)?;
+    for stream in [1, 2] {
+        for stays in [false, true] {
+            let program = ConnectedProgram::new(context, &format!("shell-{}", context.next_number()))?;
+            let mut params = one_shots.params(program.text(), "x");
+            params["output_limit"] = json!(LIMIT);
+            let id = one_shots.shim.send("exec", params)?;
+            let mut shell = program.accept("the shell of the one-shot")?;
+            shell.send(&Order::Write(stream, vec![b'x'; WRITTEN]))?;
+            if !stays {
+                shell.send(&Order::Exit(0))?;
+            }
+            match one_shots.shim.answer_to(id, "exec")? {
+                Err(error) => {
+                    let words = error.message.to_lowercase();
+                    let says_so = words.contains("output") || words.contains(&LIMIT.to_string());
+                    expect::that(
+                        says_so,
+                        format_args!("an error about output of more than {LIMIT} bytes"),
+                        &error.message,
+                    )?;
+                    shell.expect_gone("the shell of a one-shot that has written too much")?;
+                }
+                Ok(result) => {
+                    let name = if stream == 1 { "stdout" } else { "stderr" };
+                    let length = result[name].as_str().unwrap_or_default().len();
+                    expect::that(
+                        length == WRITTEN,
+                        format_args!(
+                            "all {WRITTEN} bytes of {name}, or an error, where {LIMIT} were allowed"
+                        ),
+                        format_args!("{length} bytes, and no error"),
+                    )?;
+                    // It has no bound: the shell would stay.
+                    return one_shots.shim.shutdown();
+                }
+            }
+        }
     }
     one_shots.shim.shutdown()
 }

@@ -27,6 +27,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("wire.malformed/workdir-of-wrong-type", workdir_of_wrong_type),
     case("wire.malformed/env-of-wrong-type", env_of_wrong_type),
     case("wire.malformed/nul-in-a-string", nul_in_a_string),
+    case("wire.malformed/control-character-in-a-known-string", control_character_in_a_known_string),
     case("wire.malformed/relative-workdir", relative_workdir),
     case("wire.malformed/among-good-requests", among_good_requests),
     case("wire.malformed/descriptor-message-that-is-no-json", descriptor_message_that_is_no_json),
@@ -266,6 +267,34 @@ fn nul_in_a_string(context: &mut Context) -> Verdict {
     let payloads: Vec<_> = table
         .into_iter()
         .map(|(member, value)| right.clone().member(member, value).value().to_string().into())
+        .collect();
+    expect_each_refused(&mut scene, &program, payloads)?;
+    scene.finish()
+}
+
+/// Control characters that are not escaped (RFC 8259, section 7), in the strings of a request and in the names of its members.
+fn control_character_in_a_known_string(context: &mut Context) -> Verdict {
+    const MARK: &str = "MARK";
+    let (mut scene, program) = scene_with_program(context)?;
+    let right = right_request(&scene, &program);
+    let file = format!("{}{MARK}", program.text());
+    let marked = [
+        right.clone().member("file", json!(file)),
+        right.clone().member("argv", json!(["never", "xMARKy"])),
+        right
+            .clone()
+            .member("workdir", json!(format!("{}/MARK", scene.directory))),
+        right.clone().member("env", json!({"K": "VMARK"})),
+        right.clone().member("env", json!({"KMARK": "V"})),
+        right.clone().member("unknownMARK", json!(1)),
+    ];
+    let payloads: Vec<Vec<u8>> = marked
+        .iter()
+        .flat_map(|request| {
+            let text = request.value().to_string();
+            ["\0", "\u{1}", "\t", "\n", "\r", "\u{1b}", "\u{1f}"]
+                .map(|control| text.replace(MARK, control).into_bytes())
+        })
         .collect();
     expect_each_refused(&mut scene, &program, payloads)?;
     scene.finish()
