@@ -42,10 +42,7 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         None => Vec::new(),
         Some(command) => command_to_run_under(command)?,
     };
-    preflight::check(
-        &mut implementations,
-        preflight::PATIENCE.mul_f64(trying.timeout_scale),
-    )?;
+    preflight::check(&mut implementations, trying.timeout_scale)?;
     arguments::check_required(&implementations, &trying.require)?;
     Ok(Options {
         settings: Settings {
