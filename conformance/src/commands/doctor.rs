@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::case::implementations::{CAPABILITIES, Implementations};
 use crate::commands::arguments::Judged;
@@ -14,7 +15,9 @@ use crate::printable::printable;
 use crate::runner::{PATH_OF_CASES, census};
 use crate::system::launch::Launch;
 use crate::system::process::ProcessHandle;
-use crate::trial::PATIENCE;
+
+/// How long a filtered process may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Oldest kernel that has all that the suite uses: pidfd_open (5.3), close_range with CLOSE_RANGE_CLOEXEC (5.11).
 const OLDEST_KERNEL: (u32, u32) = (5, 11);

@@ -16,12 +16,14 @@ use crate::runner::{census, interrupts, trials};
 use crate::trial::{Found, Trial};
 use crate::verdict::CaseError;
 
-/// Asks all that is named for its version or its capabilities, and a shell for a wrapped command.
+/// Asks all that is named for its version or its capabilities, and a shell for a wrapped command. Says whether what a
+/// wrapper should do came in time.
 ///
 /// # Errors
 /// What [`try_shell`] and [`initialize_server`] say, or that a signal came.
-pub fn check(implementations: &mut Implementations, timeout_scale: f64) -> anyhow::Result<()> {
+pub fn check(implementations: &mut Implementations, timeout_scale: f64) -> anyhow::Result<bool> {
     leaving_nothing(|| {
+        let mut in_time = true;
         if implementations.shell.is_some() {
             ask_shell_version(implementations, timeout_scale)?;
         }
@@ -29,12 +31,12 @@ pub fn check(implementations: &mut Implementations, timeout_scale: f64) -> anyho
             initialize_server(implementations, timeout_scale)?;
         }
         if implementations.wrapper.is_some() {
-            observe_wrapper(implementations, timeout_scale)?;
+            in_time = observe_wrapper(implementations, timeout_scale)?;
         }
         if implementations.shell.is_some() {
             try_shell(implementations, timeout_scale)?;
         }
-        Ok(())
+        Ok(in_time)
     })
 }
 
@@ -126,11 +128,16 @@ pub fn try_wrapper(implementations: &Implementations, timeout_scale: f64) -> any
     }
 }
 
-/// Sees which extensions the wrapper uses. Of one that gets in the way of that nothing is seen, and why is kept.
-fn observe_wrapper(implementations: &mut Implementations, timeout_scale: f64) -> anyhow::Result<()> {
+/// Sees which extensions the wrapper uses. Of one that gets in the way of that nothing is seen, and why is kept. Returns
+/// whether it did something within the time that it had.
+fn observe_wrapper(implementations: &mut Implementations, timeout_scale: f64) -> anyhow::Result<bool> {
+    let mut in_time = true;
     let wrapper = option("--wrapper", implementations.wrapper.as_ref());
     match attempt(Trial::WrapperExtensions, &wrapper, implementations, timeout_scale) {
-        Ok(Ok(Found::Extensions(seen))) => implementations.wrapper_extensions = seen,
+        Ok(Ok(Found::Extensions { seen, in_vain })) => {
+            implementations.wrapper_extensions = seen;
+            in_time = !in_vain;
+        }
         Ok(Ok(other)) => return Err(mistaken(&other).into()),
         Ok(Err(error)) => implementations.not_observed = Some(printable(&error.to_string())),
         Err(error) => implementations.not_observed = Some(printable(&format!("{error:#}"))),
@@ -138,7 +145,35 @@ fn observe_wrapper(implementations: &mut Implementations, timeout_scale: f64) ->
     if let Some(why) = &implementations.not_observed {
         eprintln!("conformance: {wrapper}: none of its extensions could be seen: {why}");
     }
-    Ok(())
+    Ok(in_time)
+}
+
+/// Whether the server, if it has sessions, gives each decision and a result. If not, says why: most cases fail then, and
+/// need not wait long.
+///
+/// # Errors
+/// That a signal came, or that the suite could not do its part.
+pub fn serves(implementations: &Implementations, timeout_scale: f64) -> anyhow::Result<bool> {
+    if implementations.server.is_none() {
+        return Ok(true);
+    }
+    if !implementations.capabilities.iter().any(|name| name == "session") {
+        return Ok(true);
+    }
+    let command = implementations.server_command.as_deref().unwrap_or_default();
+    let server = format!("--server {command:?}");
+    let tried = leaving_nothing(|| attempt(Trial::ServerServes, &server, implementations, timeout_scale))?;
+    match tried {
+        Ok(Found::Served) => Ok(true),
+        Ok(other) => Err(mistaken(&other).into()),
+        Err(error) => {
+            let why = printable(&error.to_string());
+            eprintln!(
+                "conformance: {server}: the simplest requests fail, so cases wait a tenth of the usual time: {why}"
+            );
+            Ok(false)
+        }
+    }
 }
 
 /// Demands that a shell that runs some commands calls its wrapper for at least one of them.

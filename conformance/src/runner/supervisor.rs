@@ -104,12 +104,7 @@ fn supervise_trial(trial: Trial, assignment: Assignment) -> anyhow::Result<()> {
     let scale = assignment.settings.timeout_scale;
     let deadline = trial::DEADLINE.mul_f64(scale);
     let (watch, seen) = Watch::over(assignment, Instant::now() + deadline, |assignment, _| {
-        let patience = trial::PATIENCE.mul_f64(scale);
-        trial.attempt(
-            &assignment.settings.implementations,
-            &assignment.directory,
-            patience,
-        )
+        trial.attempt(&assignment.settings, &assignment.directory)
     })?;
     census::kill_all_descendants().map_err(in_words)?;
     remove(&directory, false);

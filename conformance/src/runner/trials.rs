@@ -37,6 +37,7 @@ pub fn attempt(
             seed: 0,
             property_cases: 0,
             timeout_scale,
+            impatient: false,
         },
         secret: Secret::new().context("random bytes for the trial's secret")?,
     };

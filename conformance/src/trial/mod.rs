@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::implementations::Implementations;
+use crate::case::context::Settings;
 use crate::verdict::{CaseError, harness};
 
 /// How long the suite waits for one step of what is tried, before `--timeout-scale`.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a trial may take in all, before `--timeout-scale`.
 pub const DEADLINE: Duration = Duration::from_secs(40);
@@ -34,6 +34,8 @@ pub enum Trial {
     WrapperExtensions,
     /// Asks the shim to `initialize`.
     ServerInitialize,
+    /// Asks the server for each decision once, and for a result.
+    ServerServes,
 }
 
 /// What a trial found.
@@ -47,9 +49,16 @@ pub enum Found {
     /// The wrapper asked, and ended as it should.
     Denied,
     /// The extensions that the wrapper was seen to have.
-    Extensions(Vec<String>),
+    Extensions {
+        /// Their names.
+        seen: Vec<String>,
+        /// Whether the suite waited in vain for what every wrapper does.
+        in_vain: bool,
+    },
     /// The result of `initialize`.
     Initialized(serde_json::Value),
+    /// The server gave each decision and a result.
+    Served,
 }
 
 impl Trial {
@@ -57,12 +66,9 @@ impl Trial {
     ///
     /// # Errors
     /// What was tried did something else than it should, or the suite could not do its part.
-    pub fn attempt(
-        self,
-        implementations: &Implementations,
-        directory: &Path,
-        patience: Duration,
-    ) -> Result<Found, CaseError> {
+    pub fn attempt(self, settings: &Settings, directory: &Path) -> Result<Found, CaseError> {
+        let implementations = &settings.implementations;
+        let patience = PATIENCE.mul_f64(settings.timeout_scale);
         let shell = || implementations.shell.as_deref().ok_or_else(|| missing("shell"));
         let wrapper = || {
             implementations
@@ -77,7 +83,8 @@ impl Trial {
             }
             Trial::WrapperDenied => wrapper::denied(wrapper()?, directory, patience).map(|()| Found::Denied),
             Trial::WrapperExtensions => {
-                wrapper::extensions(wrapper()?, directory, patience).map(Found::Extensions)
+                let (seen, in_vain) = wrapper::extensions(wrapper()?, directory, patience)?;
+                Ok(Found::Extensions { seen, in_vain })
             }
             Trial::ServerInitialize => {
                 let words = implementations
@@ -86,6 +93,7 @@ impl Trial {
                     .ok_or_else(|| missing("server"))?;
                 server::initialize(words, directory, patience).map(Found::Initialized)
             }
+            Trial::ServerServes => server::serves(settings, directory).map(|()| Found::Served),
         }
     }
 }

@@ -91,8 +91,13 @@ pub fn denied(wrapper: &Path, directory: &Path, patience: Duration) -> Verdict {
 
 /// Sees which extensions the wrapper uses: `umask` in its request, `"signals":true` with its descriptors, and a byte
 /// that is not UTF-8 as a lone surrogate. One that breaks down on the way has what was seen so far; the rest is for the
-/// cases to judge.
-pub fn extensions(wrapper: &Path, directory: &Path, patience: Duration) -> Result<Vec<String>, CaseError> {
+/// cases to judge. Also told is whether `patience` ran out.
+pub fn extensions(
+    wrapper: &Path,
+    directory: &Path,
+    patience: Duration,
+) -> Result<(Vec<String>, bool), CaseError> {
+    let began = Instant::now();
     let error_log = directory.join("stderr");
     let mut seen = Vec::new();
     let mut observe = || -> Verdict {
@@ -112,7 +117,8 @@ pub fn extensions(wrapper: &Path, directory: &Path, patience: Duration) -> Resul
         Ok(())
     };
     match observe() {
-        Ok(()) | Err(CaseError::Violation { .. }) => Ok(seen),
+        Ok(()) => Ok((seen, false)),
+        Err(CaseError::Violation { .. }) => Ok((seen, began.elapsed() >= patience)),
         Err(error) => Err(error),
     }
 }

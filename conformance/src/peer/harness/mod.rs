@@ -33,6 +33,9 @@ use crate::verdict::{CaseError, Verdict, harness, violation};
 /// Version of the harness protocol.
 pub const PROTOCOL: u64 = 1;
 
+/// How long a process that has closed its output by ending may take until that end is there.
+const ENDS_WITH_ITS_OUTPUT: Duration = Duration::from_millis(500);
+
 /// Bytes of a shim's standard error that are looked at.
 const ERROR_TAIL_BYTES: u64 = 64 << 10;
 
@@ -176,7 +179,17 @@ impl Shim {
         patience: Duration,
     ) -> Result<Result<Value, RpcError>, CaseError> {
         self.wait(patience, |inbox| inbox.answers.remove(&id))
-            .map_err(|seen| violation(format_args!("an answer to {method}"), seen))
+            .map_err(|seen| violation(format_args!("an answer to {method}"), seen + &self.shown_end()))
+    }
+
+    /// How the shim has ended, where its output is closed and it ends with that.
+    fn shown_end(&self) -> String {
+        let ended = || {
+            let handle = self.process.handle();
+            let ends = lock(&self.shared.inbox).ended && handle.ended_within(ENDS_WITH_ITS_OUTPUT).ok()?;
+            ends.then(|| handle.ended())?.ok()?
+        };
+        ended().map_or(String::new(), |ended| format!("; the shim: {ended}"))
     }
 
     /// Calls a method that must succeed.
