@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands;
 use crate::exit::{self, HarnessFailure, Interrupted, Lacking};
 use crate::printable::printable;
-use crate::runner::{schedule, supervisor};
+use crate::runner::{SUPERVISE, supervisor};
 
 /// Judges implementations of shell escalation: a patched shell, a wrapper, a server.
 #[derive(Debug, Parser)]
@@ -60,7 +60,7 @@ pub fn main() -> i32 {
     }
     if std::env::args_os()
         .nth(1)
-        .is_some_and(|argument| argument == schedule::SUPERVISE)
+        .is_some_and(|argument| argument == SUPERVISE)
     {
         return supervisor::main();
     }

@@ -22,6 +22,7 @@ mod stage;
 pub mod suite;
 mod system;
 mod transcript;
+mod trial;
 mod verdict;
 
 /// Runs the command line, or the probe where a plan lies beside the executable, and returns the exit status.

@@ -515,6 +515,46 @@ fn a_run_as_expected_has_no_annotations() {
 }
 
 #[test]
+fn what_is_newer_than_the_version_that_decides_is_told_and_no_annotation() {
+    let step = Step::new();
+    let case = json!({"id": "wrapper.deny.status/is-one", "role": "wrapper", "level": "core", "outcome": "fail",
+        "newer_than": "0.1.0", "expected": "a", "observed": "b", "transcript": null, "stderr_tail": null,
+        "reproduce": ""});
+    let report = json!({"level": "core", "shard": "1/1", "seed": 7, "cases": [case], "summary": {"pass": 0, "fail": 1}});
+    assert_eq!(step.summarize(&report.to_string(), "0"), "");
+    assert_eq!(step.output("failed"), "0");
+    let summary = step.written("summary.md");
+    assert!(summary.contains("## Conformance: as expected\n"), "{summary}");
+    let newer = "1 of them newer than 0.1.0, which don't decide: `wrapper.deny.status/is-one`\n";
+    assert!(summary.contains(newer), "{summary}");
+}
+
+#[test]
+fn a_run_that_ended_early_is_told() {
+    for (member, words) in [
+        (
+            json!({"stopped": {"failures": 3, "not_run": 8}}),
+            "Stopped after 3 failures: 8 selected cases were not run.",
+        ),
+        (
+            json!({"interrupted": {"signal": 15, "not_run": 8}}),
+            "Interrupted by signal 15: 8 selected cases were not run.",
+        ),
+    ] {
+        let step = Step::new();
+        let mut report =
+            json!({"level": "core", "shard": "1/1", "seed": 7, "cases": [], "summary": {"pass": 0}});
+        let early = member.as_object().expect("an object").clone();
+        report.as_object_mut().expect("an object").extend(early);
+        let said = step.summarize(&report.to_string(), "143");
+        assert_eq!(said, format!("::error title=conformance::{words}\n"));
+        let summary = step.written("summary.md");
+        assert!(summary.contains("## Conformance: ended early\n"), "{summary}");
+        assert!(summary.contains(words), "{summary}");
+    }
+}
+
+#[test]
 fn what_an_implementation_says_is_neither_markdown_nor_a_command() {
     let step = Step::new();
     let case = json!({"id": "wrapper.run/a-script", "role": "wrapper", "level": "core", "outcome": "fail",

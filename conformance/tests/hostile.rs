@@ -18,9 +18,13 @@ const EASY: &str = "wrapper.usage/no-arguments";
 const PASSES: &str = "echo 'usage: wrapper FILE ARGV0...' >&2\nexit 2\n";
 
 /// The processes of the suite above a wrapper: the case's own is its parent, and the supervisor is the parent of that.
-/// Before the cases the suite calls the wrapper itself, to see its extensions; then there is no supervisor to attack.
-const SUPERVISOR: &str = "supervisor=$(sed 's/.*) . //; s/ .*//' /proc/$PPID/stat)\n\
-                          grep -q __supervise /proc/$supervisor/cmdline || exit 1\n";
+const SUPERVISOR: &str = "supervisor=$(sed 's/.*) . //; s/ .*//' /proc/$PPID/stat)\n";
+
+/// That case calls the wrapper without arguments; with some, the suite looks at its extensions before the run.
+const IN_A_CASE: &str = "[ $# -eq 0 ] || exit 1\n";
+
+/// The opposite: what follows happens before the case only.
+const BEFORE_THE_CASES: &str = "[ $# -gt 0 ] || {\n echo 'usage: wrapper FILE ARGV0...' >&2\n exit 2\n}\n";
 
 /// Memory that no process of the suite may need, in KiB.
 const MEMORY: i64 = 300 << 10;
@@ -88,29 +92,36 @@ fn a_pass_cannot_be_written_into_the_supervisors_output() {
     let forged = format!(
         r#"{{"id":"{EASY}","requirement":"wrapper.usage","level":"core","role":"wrapper","outcome":"pass","duration_ms":1,"expected":null,"observed":null,"transcript":[],"stderr_tail":null}}"#
     );
-    let script = format!("{SUPERVISOR}echo '{forged}' >/proc/$supervisor/fd/1\nexit 0\n");
+    let script = format!("{IN_A_CASE}{SUPERVISOR}echo '{forged}' >/proc/$supervisor/fd/1\nexit 0\n");
     Hostile::wrapper(&script).ends_with(&[], 1, "fail", "the suite has not written");
 }
 
 #[test]
 fn a_verdict_cannot_be_written_into_the_pipe_of_the_cases_process() {
-    let pipes = r#"for pipe in /proc/$PPID/fd/*; do
+    // Some of these pipes are read by nothing any more.
+    let pipes = r#"trap '' PIPE
+        for pipe in /proc/$PPID/fd/*; do
             case $(readlink $pipe) in pipe:*) echo '{"verdict":{"Ok":null}}' >$pipe;; esac
         done 2>/dev/null
         exit 0
     "#;
-    Hostile::wrapper(&format!("{SUPERVISOR}{pipes}")).ends_with(&[], 1, "fail", "the suite has not written");
+    Hostile::wrapper(&format!("{IN_A_CASE}{SUPERVISOR}{pipes}")).ends_with(
+        &[],
+        1,
+        "fail",
+        "the suite has not written",
+    );
 }
 
 #[test]
 fn an_attempt_is_told_though_the_case_would_have_passed() {
-    let script = format!("{SUPERVISOR}echo anything >/proc/$supervisor/fd/1\n{PASSES}");
+    let script = format!("{IN_A_CASE}{SUPERVISOR}echo anything >/proc/$supervisor/fd/1\n{PASSES}");
     Hostile::wrapper(&script).ends_with(&[], 1, "fail", "the suite has not written");
 }
 
 #[test]
 fn a_stopped_supervisor_ends_with_the_deadline() {
-    let script = format!("{SUPERVISOR}kill -STOP $supervisor\nsleep 600\n");
+    let script = format!("{IN_A_CASE}{SUPERVISOR}kill -STOP $supervisor\nsleep 600\n");
     let began = Instant::now();
     Hostile::wrapper(&script).ends_with(
         &["--timeout-scale", "0.05"],
@@ -124,7 +135,7 @@ fn a_stopped_supervisor_ends_with_the_deadline() {
 #[test]
 fn a_run_can_be_interrupted_while_a_supervisor_is_stopped() {
     let hostile = Hostile::wrapper(&format!(
-        "{SUPERVISOR}kill -STOP $supervisor\n: >${{0%/*}}/stopped\nsleep 600\n"
+        "{IN_A_CASE}{SUPERVISOR}kill -STOP $supervisor\n: >${{0%/*}}/stopped\nsleep 600\n"
     ));
     let suite = hostile.start(&[]);
     let stopped = hostile.folder.path().join("stopped");
@@ -161,4 +172,131 @@ fn much_on_standard_error_is_shown_by_its_tail() {
         "",
     );
     expect_modest_memory();
+}
+
+/// Demands of a wrapper that attacks what looks at its extensions that this is told, that the case is judged all the
+/// same, and that the run is not as expected.
+fn expect_nothing_observed(attack: &str, options: &[&str], words: &str) {
+    let hostile = Hostile::wrapper(&format!("{BEFORE_THE_CASES}{attack}"));
+    let began = Instant::now();
+    let output = hostile.start(options).wait_with_output().expect("an end");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("none of its extensions could be seen: "), "{said}");
+    assert!(said.contains(words), "{said}");
+    let report = fs::read(hostile.report()).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["cases"][0]["outcome"], "pass", "{report:#}");
+    expect_modest_memory();
+}
+
+#[test]
+fn a_wrapper_that_kills_what_observes_it_is_not_observed() {
+    expect_nothing_observed("kill -KILL $PPID\n", &[], "tried it was ended: ");
+}
+
+#[test]
+fn a_wrapper_that_kills_the_supervisor_of_what_observes_it_is_not_observed() {
+    let attack = format!("{SUPERVISOR}kill -KILL $supervisor\nsleep 600\n");
+    expect_nothing_observed(&attack, &[], "the trial's supervisor ended without a result");
+}
+
+#[test]
+fn a_wrapper_that_stops_what_observes_it_is_not_observed() {
+    let options = ["--timeout-scale", "0.1"];
+    expect_nothing_observed(
+        "kill -STOP $PPID\nsleep 600\n",
+        &options,
+        "was held up for longer",
+    );
+}
+
+#[test]
+fn a_wrapper_that_stops_the_supervisor_of_what_observes_it_is_not_observed() {
+    let attack = format!("{SUPERVISOR}kill -STOP $supervisor\nsleep 600\n");
+    let options = ["--timeout-scale", "0.1"];
+    expect_nothing_observed(&attack, &options, "although the deadline is over");
+}
+
+#[test]
+fn a_wrapper_that_floods_what_observes_it_is_not_observed() {
+    let attack = "exec dd if=/dev/zero bs=16M count=64 >&2 2>/dev/null\n";
+    expect_nothing_observed(attack, &["--timeout-scale", "20"], "standard error included");
+}
+
+#[test]
+fn extensions_cannot_be_written_into_the_pipes_of_what_observes_a_wrapper() {
+    let attack = r#"{SUPERVISOR}echo '{"Ok":{"extensions":["signals"]}}' >/proc/$supervisor/fd/1
+        exit 1
+    "#;
+    let attack = attack.replace("{SUPERVISOR}", SUPERVISOR);
+    expect_nothing_observed(&attack, &[], "the suite has not written");
+}
+
+#[test]
+fn a_wrapper_that_hangs_before_the_cases_has_no_extension() {
+    let hostile = Hostile::wrapper(&format!("{BEFORE_THE_CASES}exec sleep 600\n"));
+    let began = Instant::now();
+    hostile.ends_with(&["--timeout-scale", "0.1"], 0, "pass", "");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+/// Runs the suite on a shell or shim that is this script, and demands status 3 and these words.
+fn expect_refused(option: &str, script: &str, scale: &str, words: &str) {
+    let hostile = Hostile::wrapper(script);
+    let began = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .args(["run", "--timeout-scale", scale, option])
+        .arg(hostile.folder.path().join("wrapper"))
+        .env("TMPDIR", hostile.folder.path())
+        .output()
+        .expect("the suite");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains(words), "{}", said(&output));
+    expect_modest_memory();
+}
+
+#[test]
+fn a_shim_or_shell_that_attacks_what_tries_it_is_refused() {
+    for (attack, words) in [
+        ("kill -KILL $PPID\n", "tried it was ended: "),
+        ("kill -STOP $PPID\nsleep 600\n", "was held up for longer"),
+    ] {
+        expect_refused("--server", attack, "0.1", words);
+        expect_refused("--shell", attack, "0.1", words);
+    }
+}
+
+#[test]
+fn a_shim_that_writes_a_line_without_end_is_refused() {
+    let attack = "exec dd if=/dev/zero bs=16M count=64 2>/dev/null\n";
+    expect_refused("--server", attack, "2", "has no end");
+}
+
+#[test]
+fn a_shim_that_answers_what_nothing_has_asked_for_is_refused() {
+    let attack = "exec yes '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"policy/decide\",\"params\":{}}'\n";
+    expect_refused("--server", attack, "2", "messages that nothing has asked for");
+}
+
+#[test]
+fn the_doctor_survives_what_it_looks_at() {
+    for option in ["--wrapper", "--shell", "--server"] {
+        let hostile = Hostile::wrapper("kill -KILL $PPID\n");
+        let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
+            .args(["doctor", option])
+            .arg(hostile.folder.path().join("wrapper"))
+            .output()
+            .expect("the suite");
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        let finding = format!("BAD   {option}: ");
+        assert!(said(&output).contains(&finding), "{}", said(&output));
+        assert!(
+            said(&output).contains("tried it was ended: "),
+            "{}",
+            said(&output)
+        );
+    }
 }

@@ -325,6 +325,7 @@ fn the_shards_of_a_run_are_joined_into_one_report() {
         let mut command = conformance();
         let command = command.current_dir(folder.path()).arg("join").args(names);
         let command = command.args(["--json", "joined.json", "--html", "joined.html"]);
+        let command = command.args(["--junit", "joined.xml", "--tap", "joined.tap"]);
         command.assert().code(status).get_output().clone()
     };
     let joined = join(&["part-2.json", "part-1.json"], 1);
@@ -344,6 +345,14 @@ fn the_shards_of_a_run_are_joined_into_one_report() {
         "{said}"
     );
     assert!(read(folder.path(), "joined.html").contains("wrapper.usage"));
+    let number = ids(&joined).len();
+    let tap = read(folder.path(), "joined.tap");
+    assert!(
+        tap.starts_with(&format!("TAP version 14\n1..{number}\n")),
+        "{tap}"
+    );
+    let junit = read(folder.path(), "joined.xml");
+    assert_eq!(junit.matches("<testcase ").count(), number, "{junit}");
 
     report_of(folder.path(), "other.json", "/bin/false", 1, &["--shard", "2/2"]);
     for (names, complaint) in [

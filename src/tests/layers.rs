@@ -50,12 +50,13 @@ const SUITE: House = House {
         ("command_line", "commands runner printable exit"),
         (
             "commands",
-            "runner report bench suite peer case system spec transcript verdict printable exit",
+            "runner trial report bench suite peer case system spec verdict printable exit",
         ),
         (
             "runner",
-            "suite case system spec transcript verdict printable exit",
+            "trial suite case system spec transcript verdict printable exit",
         ),
+        ("trial", "peer case system transcript verdict printable"),
         ("report", "case spec"),
         ("bench", "stage peer case system transcript verdict"),
         ("suite", "cases case spec"),

@@ -46,6 +46,20 @@ def quote(text):
     return f"{fence}text\n{text}\n{fence}\n"
 
 
+def is_unexpected(case):
+    """Whether the run fails by it. What is newer than --as-of is reported and doesn't decide."""
+    return case["outcome"] in UNEXPECTED and not case.get("newer_than")
+
+
+def cut_short(report):
+    """Why the run ended before all its cases, or an empty text."""
+    if interrupted := report.get("interrupted"):
+        return f"Interrupted by signal {interrupted['signal']}: {interrupted['not_run']} selected cases were not run."
+    if stopped := report.get("stopped"):
+        return f"Stopped after {stopped['failures']} failures: {stopped['not_run']} selected cases were not run."
+    return ""
+
+
 def annotations(unexpected):
     left_out = len(unexpected) - MOST_ANNOTATIONS + 1 if len(unexpected) > MOST_ANNOTATIONS else 0
     for case in unexpected[:len(unexpected) - left_out]:
@@ -73,6 +87,8 @@ def markdown(report, unexpected, status):
     summary = report["summary"]
     if unexpected:
         verdict = f"{len(unexpected)} not as expected"
+    elif cut_short(report):
+        verdict = "ended early"
     else:
         verdict = "as expected" if status == 0 else "nothing was judged"
     yield f"## Conformance: {verdict}\n"
@@ -80,6 +96,12 @@ def markdown(report, unexpected, status):
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in summary.items() if count) or "none ran"
     yield (f"{number} case{'s' if number != 1 else ''}, level {report['level']}, shard {report['shard']}, "
            f"seed {report['seed']}: {counts}\n")
+    if early := cut_short(report):
+        yield f"{early}\n"
+    newer = [case for case in report["cases"] if case["outcome"] in UNEXPECTED and case.get("newer_than")]
+    if newer:
+        ids = ", ".join(f"`{case['id']}`" for case in newer)
+        yield f"{len(newer)} of them newer than {newer[0]['newer_than']}, which don't decide: {ids}\n"
     yield from table(report["cases"])
     yield ""
     for case in unexpected[:MOST_DETAILS]:
@@ -101,9 +123,11 @@ def main(path, status):
         print(f"::error title=conformance::there is no report to summarize; see the step before ({data(str(error))})")
         lines, counts = ["## Conformance: nothing was judged\n"], ("", "")
     else:
-        unexpected = [case for case in report["cases"] if case["outcome"] in UNEXPECTED]
+        unexpected = [case for case in report["cases"] if is_unexpected(case)]
         print(*annotations(unexpected), sep="\n", end="\n" if unexpected else "")
-        if status != 0 and not unexpected:
+        if early := cut_short(report):
+            print(f"::error title=conformance::{data(early)}")
+        elif status != 0 and not unexpected:
             print("::error title=conformance::nothing was judged; see the step before "
                   "(a narrow selection can leave a shard without a case)")
         lines, counts = list(markdown(report, unexpected, status)), (report["summary"]["pass"], len(unexpected))

@@ -106,7 +106,7 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
         let kept = match number {
             0 => broken(Fault::KeepsStandardInput),
             1 => broken(Fault::KeepsStandardOutput),
-            _ => false,
+            _ => broken(Fault::KeepsHigherDescriptors),
         };
         if kept {
             continue;

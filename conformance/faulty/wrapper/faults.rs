@@ -155,6 +155,7 @@ pub enum Fault {
     UmaskAsText,
     KeepsStandardInput,
     KeepsStandardOutput,
+    KeepsHigherDescriptors,
     FullSocketFails,
     SignalOfTheResultIgnored,
     KilledAlwaysByTerm,

@@ -168,6 +168,7 @@ impl Subject {
             seed: 0,
             property_cases: 1,
             timeout_scale: 4.0,
+            impatient: false,
         };
         let start = || {
             let context = Context::new(

@@ -13,6 +13,9 @@ use crate::verdict::{CaseError, harness};
 /// How long a case waits for one event before it calls it missing, before `--timeout-scale`.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The part of that for which cases wait on an implementation that was seen not to do the simplest thing.
+const IMPATIENCE: f64 = 0.1;
+
 /// What a running case has at hand.
 pub struct Context {
     /// What comes from the run.
@@ -68,6 +71,9 @@ pub struct Settings {
     pub property_cases: u32,
     /// Multiplies every deadline.
     pub timeout_scale: f64,
+    /// Whether what is judged was seen not to do the simplest thing, so that most of what cases wait for never comes.
+    #[serde(default)]
+    pub impatient: bool,
 }
 
 impl Context {
@@ -100,7 +106,8 @@ impl Context {
 
     /// How long to wait for one event.
     pub fn patience(&self) -> Duration {
-        PATIENCE.mul_f64(self.settings.timeout_scale)
+        let part = if self.settings.impatient { IMPATIENCE } else { 1.0 };
+        PATIENCE.mul_f64(self.settings.timeout_scale * part)
     }
 
     /// `duration`, multiplied by `--timeout-scale`.

@@ -37,6 +37,9 @@ pub struct Implementations {
     /// The extensions that the wrapper was seen to have.
     #[serde(default)]
     pub wrapper_extensions: Vec<String>,
+    /// Why nothing could be seen of the wrapper's extensions, where it got in the way of that.
+    #[serde(default)]
+    pub not_observed: Option<String>,
     /// The shim's command line.
     pub server: Option<Vec<String>>,
     /// The command line as it was given.
@@ -107,10 +110,10 @@ impl Implementations {
 
     /// The wrapper's extensions, or "none".
     pub fn shown_extensions(&self) -> String {
-        if self.wrapper_extensions.is_empty() {
-            "none".to_owned()
-        } else {
-            self.wrapper_extensions.join(" ")
+        match &self.not_observed {
+            Some(why) => format!("none could be seen: {why}"),
+            None if self.wrapper_extensions.is_empty() => "none".to_owned(),
+            None => self.wrapper_extensions.join(" "),
         }
     }
 

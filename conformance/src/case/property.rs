@@ -78,6 +78,7 @@ mod tests {
             seed: 1,
             property_cases: 64,
             timeout_scale: 1.0,
+            impatient: false,
         };
         let (sender, notes) = std::sync::mpsc::channel();
         let transcript = Transcript::new(move |line| sender.send(line.to_owned()).expect("a reader"));

@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::judge::{ExpectationArguments, Judgement, Repeating, Reports};
-use super::{prepare, unknown_id};
+use super::{Jobs, prepare, unknown_id};
 use crate::commands::arguments::{Judged, Trying, options_that_name};
 use crate::report::progress::Detail;
 use crate::runner::plan::Plan;
@@ -45,7 +45,7 @@ pub fn case(arguments: &CaseArguments) -> anyhow::Result<i32> {
     let case = suite::find(&arguments.id).ok_or_else(|| unknown_id(&arguments.id))?;
     let files = arguments.reports.create()?;
     let expectations = arguments.expected.read()?;
-    let options = prepare(&arguments.judged, &arguments.trying, 1)?;
+    let options = prepare(&arguments.judged, &arguments.trying, Jobs::Just(1))?;
     let implementations = &options.settings.implementations;
     if !implementations.roles().contains(&case.role) {
         bail!(

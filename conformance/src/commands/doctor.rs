@@ -5,17 +5,19 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-
-use anyhow::Context as _;
+use std::time::Duration;
 
 use crate::case::implementations::{CAPABILITIES, Implementations};
 use crate::commands::arguments::Judged;
-use crate::commands::preflight::{self, PATIENCE, leaving_nothing};
+use crate::commands::preflight::{self, leaving_nothing};
 use crate::exit::{self, Interrupted};
 use crate::printable::printable;
-use crate::runner::schedule::PATH_OF_CASES;
+use crate::runner::{PATH_OF_CASES, census};
 use crate::system::launch::Launch;
 use crate::system::process::ProcessHandle;
+
+/// How long a filtered process may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Oldest kernel that has all that the suite uses: pidfd_open (5.3), close_range with CLOSE_RANGE_CLOEXEC (5.11).
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
@@ -48,6 +50,7 @@ enum Finding {
 /// # Errors
 /// Where standard output cannot be written.
 pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
+    census::keep_to_ourselves()?;
     let mut findings = vec![
         ("kernel", kernel()),
         ("/proc", proc()),
@@ -239,15 +242,14 @@ fn finding(trial: anyhow::Result<String>) -> anyhow::Result<Finding> {
 
 fn shell(path: &Path) -> anyhow::Result<String> {
     let mut named = Implementations::named(Some(path), None, None)?;
-    preflight::check(&mut named, PATIENCE)?;
+    preflight::check(&mut named, 1.0)?;
     Ok(named.shell_version.unwrap_or_else(|| path.display().to_string()))
 }
 
 fn wrapper(path: &Path) -> anyhow::Result<String> {
     let mut named = Implementations::named(None, Some(path), None)?;
-    let wrapper = named.wrapper.clone().context("a wrapper")?;
-    leaving_nothing(|| preflight::try_wrapper(&wrapper, PATIENCE))?;
-    preflight::check(&mut named, PATIENCE)?;
+    leaving_nothing(|| preflight::try_wrapper(&named, 1.0))?;
+    preflight::check(&mut named, 1.0)?;
     Ok(format!(
         "{} asks, and ends with 1 when it is denied; extensions: {}",
         path.display(),
@@ -257,7 +259,7 @@ fn wrapper(path: &Path) -> anyhow::Result<String> {
 
 fn server(command: &str) -> anyhow::Result<String> {
     let mut named = Implementations::named(None, None, Some(command))?;
-    preflight::check(&mut named, PATIENCE)?;
+    preflight::check(&mut named, 1.0)?;
     let unknown: Vec<_> = named
         .capabilities
         .iter()

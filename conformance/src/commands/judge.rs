@@ -184,7 +184,11 @@ fn machine_failure(error: anyhow::Error) -> anyhow::Error {
 pub fn exit_status(run: &Run) -> i32 {
     match run.cut_short.map(|cut_short| cut_short.cause) {
         Some(Cause::Signal(signal)) => 128 + signal,
-        _ => status_of(&run.results.iter().map(CaseResult::view).collect::<Vec<_>>()),
+        _ => match status_of(&run.results.iter().map(CaseResult::view).collect::<Vec<_>>()) {
+            // The cases of extensions that the wrapper may have were left out, so this run doesn't say that all is well.
+            exit::EXPECTED if run.implementations.not_observed.is_some() => exit::HARNESS,
+            status => status,
+        },
     }
 }
 
@@ -266,6 +270,21 @@ mod tests {
             (&[(NotApplicable, false), (Fail, true)], exit::NOTHING),
         ] {
             assert_eq!(exit_status(&run(results)), status, "{results:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_whose_wrapper_could_not_be_observed_is_never_as_expected() {
+        let implementations = crate::case::implementations::Implementations {
+            not_observed: Some("its process was killed".to_owned()),
+            ..Default::default()
+        };
+        for (outcome, status) in [(Outcome::Pass, exit::HARNESS), (Outcome::Fail, exit::UNEXPECTED)] {
+            let run = Run {
+                implementations: implementations.clone(),
+                ..run(&[(outcome, false)])
+            };
+            assert_eq!(exit_status(&run), status, "{outcome}");
         }
     }
 

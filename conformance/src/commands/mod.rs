@@ -29,7 +29,7 @@ use arguments::{Judged, Trying};
 ///
 /// # Errors
 /// A usage error where something named cannot be judged, a harness failure where a shim does not answer.
-fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Options> {
+fn prepare(judged: &Judged, trying: &Trying, jobs: Jobs) -> anyhow::Result<Options> {
     census::keep_to_ourselves()?;
     let (shell, wrapper, server) = (
         judged.shell.as_deref(),
@@ -42,22 +42,49 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: usize) -> anyhow::Result<Opti
         None => Vec::new(),
         Some(command) => command_to_run_under(command)?,
     };
-    preflight::check(
-        &mut implementations,
-        preflight::PATIENCE.mul_f64(trying.timeout_scale),
-    )?;
+    let in_time = preflight::check(&mut implementations, trying.timeout_scale)?;
     arguments::check_required(&implementations, &trying.require)?;
+    if !in_time {
+        eprintln!(
+            "conformance: the wrapper was waited for in vain, so cases wait a tenth of the usual time for it"
+        );
+    }
+    let impatient = !in_time || !preflight::serves(&implementations, trying.timeout_scale)?;
     Ok(Options {
         settings: Settings {
             implementations,
             seed: trying.seed.unwrap_or_else(random_seed),
             property_cases: trying.cases,
             timeout_scale: trying.timeout_scale,
+            impatient,
         },
-        jobs,
+        jobs: jobs.number(impatient),
         keep: trying.keep,
         under,
     })
+}
+
+/// How many cases run at a time.
+#[derive(Clone, Copy, Debug)]
+enum Jobs {
+    /// So many.
+    Just(usize),
+    /// As many as the machine has cores; several times that where the cases do little but wait.
+    Cores,
+}
+
+/// Cases per core where they do little but wait.
+const WAITING_JOBS: usize = 4;
+
+impl Jobs {
+    fn number(self, waiting: bool) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self {
+            Jobs::Just(number) => number,
+            Jobs::Cores if waiting => WAITING_JOBS * cores(),
+            Jobs::Cores => cores(),
+        }
+    }
 }
 
 fn command_to_run_under(command: &str) -> anyhow::Result<Vec<String>> {

@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::judge::{ExpectationArguments, Judgement, Repeating, Reports};
-use super::prepare;
+use super::{Jobs, prepare};
 use crate::commands::arguments::{Judged, Trying, options_that_name};
 use crate::report::progress::Detail;
 use crate::runner::plan::Plan;
@@ -62,8 +62,9 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<i32> {
     if judged.shell.is_none() && judged.wrapper.is_none() && judged.server.is_none() {
         bail!("nothing to judge: name at least one of --shell PATH, --wrapper PATH, --server COMMAND");
     }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let jobs = arguments.jobs.map_or(cores, usize::from);
+    let jobs = arguments
+        .jobs
+        .map_or(Jobs::Cores, |number| Jobs::Just(number.into()));
     let files = arguments.reports.create()?;
     let expectations = arguments.expected.read()?;
     let options = prepare(judged, &arguments.trying, jobs)?;

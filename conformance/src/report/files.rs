@@ -35,11 +35,15 @@ impl Form {
     }
 
     fn text(self, run: &Run) -> anyhow::Result<String> {
+        self.text_of(&json::report(run))
+    }
+
+    fn text_of(self, report: &json::Report) -> anyhow::Result<String> {
         Ok(match self {
-            Form::Json => serde_json::to_string_pretty(&json::report(run))?,
-            Form::Junit => junit::report(run)?,
-            Form::Tap => tap::report(run),
-            Form::Html => html::report(&json::report(run))?,
+            Form::Json => serde_json::to_string_pretty(report)?,
+            Form::Junit => junit::report(report)?,
+            Form::Tap => tap::report(report),
+            Form::Html => html::report(report)?,
         })
     }
 }
@@ -75,6 +79,16 @@ impl ReportFiles {
             }
         }
         Ok(ReportFiles { files, failed: None })
+    }
+
+    /// Writes `report`, which was read from files.
+    ///
+    /// # Errors
+    /// The first that cannot be written.
+    pub fn write(self, report: &json::Report) -> anyhow::Result<()> {
+        self.files
+            .into_iter()
+            .try_for_each(|(form, file)| file.write(&form.text_of(report)?))
     }
 
     /// Whether standard output is a report, so that what people read has to go elsewhere.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::case::result::{CaseResult, CaseView, Outcome};
 use crate::case::run::Run;
 use crate::report::diff;
+use crate::report::json::{CaseReport, case_report};
 use crate::report::shares;
 use crate::spec::requirements::{self, Level};
 use crate::spec::roots::{self, Failing};
@@ -25,7 +26,7 @@ pub fn line(result: &CaseResult) -> String {
 }
 
 /// A case that is not green, in full: requirement, expected, observed, wire, standard error, and a command.
-pub fn failure(run: &Run, result: &CaseResult) -> String {
+pub fn failure(result: &CaseReport) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -64,13 +65,13 @@ pub fn failure(run: &Run, result: &CaseResult) -> String {
         };
         block(&mut text, name, observed);
     }
-    if !result.transcript.is_empty() {
-        block(&mut text, "wire", &result.transcript.join("\n"));
+    if let Some(transcript) = &result.transcript {
+        block(&mut text, "wire", &transcript.join("\n"));
     }
     if let Some(tail) = &result.stderr_tail {
         block(&mut text, "stderr", tail);
     }
-    block(&mut text, "again", &run.reproduce(result));
+    block(&mut text, "again", &result.reproduce);
     text
 }
 
@@ -91,8 +92,9 @@ pub fn trace(result: &CaseResult) -> String {
 
 /// All failures in full.
 pub fn failures(run: &Run) -> String {
-    run.failures()
-        .fold(String::new(), |text, result| text + "\n" + &failure(run, result))
+    run.failures().fold(String::new(), |text, result| {
+        text + "\n" + &failure(&case_report(run, result))
+    })
 }
 
 /// From this many failures on, what failed is first told by requirement.

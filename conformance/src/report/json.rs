@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::case::result::{CaseResult, CaseView, Outcome};
-use crate::case::run::{Cause, Run};
+use crate::case::run::{Cause, CutShort, Run};
 use crate::spec::requirements::{Level, Role};
 
 /// Version of the report's form.
@@ -208,6 +208,20 @@ impl CaseReport {
 }
 
 impl Report {
+    /// Why its run ended early, where it did.
+    pub fn cut_short(&self) -> Option<CutShort> {
+        let signal = self.interrupted.as_ref().map(|interrupted| CutShort {
+            cause: Cause::Signal(interrupted.signal),
+            not_run: interrupted.not_run,
+        });
+        signal.or_else(|| {
+            self.stopped.as_ref().map(|stopped| CutShort {
+                cause: Cause::Failures(stopped.failures),
+                not_run: stopped.not_run,
+            })
+        })
+    }
+
     /// Reads a report that a run has written.
     ///
     /// # Errors
@@ -317,7 +331,8 @@ impl Counts {
     }
 }
 
-fn case_report(run: &Run, result: &CaseResult) -> CaseReport {
+/// The report of one of its cases.
+pub fn case_report(run: &Run, result: &CaseResult) -> CaseReport {
     let shows_its_wire = result.outcome != Outcome::Pass && !result.transcript.is_empty();
     CaseReport {
         id: result.id.clone(),

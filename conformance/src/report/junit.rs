@@ -6,33 +6,34 @@
 
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use crate::case::result::{CaseResult, Outcome};
-use crate::case::run::{Cause, Run};
+use crate::case::result::Outcome;
+use crate::case::run::Cause;
+use crate::report::json::{CaseReport, Report};
 use crate::spec::requirements::Role;
 
 /// The report of a run, one test suite per role.
 ///
 /// # Errors
 /// Where it cannot be written as XML, which none of ours can be.
-pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
-    let mut report = Report::new(env!("CARGO_PKG_NAME"));
-    report.set_time(run.duration);
+pub fn report(run: &Report) -> Result<String, quick_junit::SerializeError> {
+    let mut report = quick_junit::Report::new(env!("CARGO_PKG_NAME"));
+    report.set_time(Duration::from_millis(run.duration_ms));
     for role in Role::ALL {
         let mut test_suite = TestSuite::new(role.to_string());
         test_suite.add_property(("level", run.level.to_string().as_str()));
         test_suite.add_property(("seed", run.seed.to_string().as_str()));
-        for result in &run.results {
+        for result in &run.cases {
             if result.role == role {
-                test_suite.add_test_case(test_case(run, result));
+                test_suite.add_test_case(test_case(result));
             }
         }
         if !test_suite.test_cases.is_empty() {
             report.add_test_suite(test_suite);
         }
     }
-    if let Some(cut_short) = run.cut_short {
+    if let Some(cut_short) = run.cut_short() {
         // Viewers know no unfinished run; without an error they would show one as passed.
         let mut error = TestCaseStatus::non_success(NonSuccessKind::Error);
         error.set_message(cut_short.to_string());
@@ -47,7 +48,7 @@ pub fn report(run: &Run) -> Result<String, quick_junit::SerializeError> {
     report.to_string()
 }
 
-fn test_case(run: &Run, result: &CaseResult) -> TestCase {
+fn test_case(result: &CaseReport) -> TestCase {
     let (requirement, variation) = result.id.split_once('/').unwrap_or((&result.id, ""));
     let status = match result.outcome {
         _ if result.newer_than.is_some() && !result.outcome.is_green() => TestCaseStatus::skipped(),
@@ -64,15 +65,16 @@ fn test_case(run: &Run, result: &CaseResult) -> TestCase {
         let observed = result.observed.clone().unwrap_or_default();
         test_case
             .status
-            .set_message(match (&result.known, &result.newer_than) {
-                (Some(known), _) => format!("{} ({}): {observed}", known.reason, known.issue),
+            .set_message(match (&result.reason, &result.newer_than) {
+                (Some(reason), _) => {
+                    let issue = result.issue.as_deref().unwrap_or_default();
+                    format!("{reason} ({issue}): {observed}")
+                }
                 (None, Some(version)) => format!("newer than {version}: {observed}"),
                 (None, None) => observed,
             });
         if result.is_unexpected() {
-            test_case
-                .status
-                .set_description(super::human::failure(run, result));
+            test_case.status.set_description(super::human::failure(result));
         }
     }
     if let Some(tail) = &result.stderr_tail {

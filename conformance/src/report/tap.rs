@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use crate::case::result::Outcome;
-use crate::case::run::Run;
+use crate::report::json::Report;
 
 /// The report of a run.
-pub fn report(run: &Run) -> String {
+pub fn report(run: &Report) -> String {
     let mut text = String::from("TAP version 14\n");
-    let not_run = run.cut_short.map_or(0, |cut_short| cut_short.not_run);
-    let _ = writeln!(text, "1..{}", run.results.len() + not_run);
-    for (index, result) in run.results.iter().enumerate() {
+    let not_run = run.cut_short().map_or(0, |cut_short| cut_short.not_run);
+    let _ = writeln!(text, "1..{}", run.cases.len() + not_run);
+    for (index, result) in run.cases.iter().enumerate() {
         let ok = match result.outcome {
             Outcome::Pass | Outcome::NotApplicable => "ok",
             // TAP's own word for a known failure: not ok, with a TODO directive.
@@ -19,12 +19,12 @@ pub fn report(run: &Run) -> String {
             }
         };
         let newer = result.newer_than.as_ref().filter(|_| !result.outcome.is_green());
-        let directive = match (result.outcome, &result.known) {
-            (Outcome::ExpectedFail, Some(known)) => {
+        let directive = match (result.outcome, &result.reason) {
+            (Outcome::ExpectedFail, Some(reason)) => {
                 format!(
                     " # TODO {} ({})",
-                    in_a_line(&known.reason),
-                    in_a_line(&known.issue)
+                    in_a_line(reason),
+                    in_a_line(result.issue.as_deref().unwrap_or_default())
                 )
             }
             (Outcome::NotApplicable, _) => {
@@ -47,10 +47,10 @@ pub fn report(run: &Run) -> String {
                 member(&mut text, name, value);
             }
         }
-        member(&mut text, "reproduce", &run.reproduce(result));
+        member(&mut text, "reproduce", &result.reproduce);
         let _ = writeln!(text, "  ...");
     }
-    if let Some(cut_short) = run.cut_short {
+    if let Some(cut_short) = run.cut_short() {
         let _ = writeln!(text, "Bail out! {cut_short}");
     }
     text

@@ -1,4 +1,4 @@
-//! The process in which a case runs: forked by the supervisor, reports by lines of JSON on a pipe.
+//! The process in which a case or a trial runs: forked by the supervisor, reports by lines of JSON on a pipe.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,25 +13,29 @@ use crate::case::context::{Context, Inodes};
 use crate::spec::requirements::Role;
 use crate::suite;
 use crate::transcript::Transcript;
-use crate::verdict::{Verdict, harness};
+use crate::verdict::{CaseError, Verdict, harness};
 
-/// What a case's process tells its supervisor.
+/// What this process tells its supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum Event<T> {
     /// A line of the wire.
     Wire(String),
-    /// The case is over.
-    Verdict(Verdict),
+    /// The work is over.
+    Over(Result<T, CaseError>),
 }
 
-/// Runs the case of `assignment` in this process and reports to `pipe`.
-pub fn run(assignment: Assignment, pipe: File) {
+/// Does `work` for `assignment` in this process and reports to `pipe`.
+pub fn run<T: Serialize>(
+    assignment: Assignment,
+    work: impl FnOnce(Assignment, Transcript) -> Result<T, CaseError>,
+    pipe: File,
+) {
     let pipe = Arc::new(Mutex::new(pipe));
     let secret = assignment.secret.clone();
     let transcript = Transcript::new({
         let (pipe, secret) = (pipe.clone(), secret.clone());
-        move |line| send(&pipe, &secret, &Event::Wire(line.to_owned()))
+        move |line| send(&pipe, &secret, &Event::<T>::Wire(line.to_owned()))
     });
     let message = Arc::new(Mutex::new(String::new()));
     std::panic::set_hook(Box::new({
@@ -42,18 +46,18 @@ pub fn run(assignment: Assignment, pipe: File) {
             }
         }
     }));
-    let verdict = catch_unwind(AssertUnwindSafe(|| judge(assignment, transcript))).unwrap_or_else(|_| {
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(assignment, transcript))).unwrap_or_else(|_| {
         let message = message.lock().map(|message| message.clone()).unwrap_or_default();
         Err(harness(format_args!(
-            "the case panicked, which is an error of the suite: {message}"
+            "the suite panicked, which is a bug in it: {message}"
         )))
     });
-    send(&pipe, &secret, &Event::Verdict(verdict));
+    send(&pipe, &secret, &Event::Over(outcome));
 }
 
-fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
-    let case =
-        suite::find(&assignment.case).ok_or_else(|| harness(format_args!("no case {}", assignment.case)))?;
+/// The case `id`.
+pub fn judge(id: &str, assignment: Assignment, transcript: Transcript) -> Verdict {
+    let case = suite::find(id).ok_or_else(|| harness(format_args!("no case {id}")))?;
     let inodes = match case.role {
         Role::Server | Role::E2e => Inodes::OfEachProgram,
         Role::Wrapper | Role::Shell => Inodes::OfTheCase,
@@ -69,7 +73,7 @@ fn judge(assignment: Assignment, transcript: Transcript) -> Verdict {
     (case.run)(&mut context)
 }
 
-fn send(pipe: &Mutex<File>, secret: &Secret, event: &Event) {
+fn send<T: Serialize>(pipe: &Mutex<File>, secret: &Secret, event: &Event<T>) {
     let Ok(line) = secret.line(event) else {
         return;
     };

@@ -117,7 +117,10 @@ fn lacking(implementations: &Implementations, case: &Case) -> Option<String> {
             && EXTENSIONS.contains(&needed)
             && !has(&implementations.wrapper_extensions, needed)
         {
-            Some(format!("the wrapper does not have the extension '{needed}'"))
+            Some(match &implementations.not_observed {
+                Some(_) => format!("whether the wrapper has the extension '{needed}' could not be seen"),
+                None => format!("the wrapper does not have the extension '{needed}'"),
+            })
         } else if judges_a_server && !has(&implementations.capabilities, needed) {
             Some(format!("the shim does not name the capability '{needed}'"))
         } else {

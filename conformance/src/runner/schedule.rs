@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,19 +13,13 @@ use anyhow::Context as _;
 use super::channel::Secret;
 use super::plan::{Plan, Planned};
 use super::supervision::Supervision;
-use super::{Assignment, census, install, interrupts};
+use super::{Assignment, SUPERVISE, Work, census, install, interrupts, own_supervisor, with_environment};
 use crate::case::Case;
 use crate::case::context::Settings;
 use crate::case::result::{CaseResult, Outcome};
 use crate::case::run::{Cause, RunEvent};
 use crate::exit::HarnessFailure;
 use crate::system::process::ProcessHandle;
-
-/// The hidden subcommand under which this executable is a supervisor.
-pub const SUPERVISE: &str = "__supervise";
-
-/// The PATH that cases have, whatever the PATH of the run is.
-pub const PATH_OF_CASES: &str = "/usr/bin:/bin";
 
 /// How cases are run.
 #[derive(Clone, Debug)]
@@ -280,9 +273,7 @@ impl Worker {
     /// This executable as supervisor, under another command where one is wanted.
     fn supervisor(&self, case: &Case) -> anyhow::Result<Command> {
         let Some((program, options)) = self.options.under.split_first() else {
-            let mut command = Command::new("/proc/self/exe");
-            command.arg0("conformance").arg(SUPERVISE);
-            return Ok(command);
+            return Ok(own_supervisor(&self.run_directory));
         };
         let id = case.id.replace('/', "-");
         let mut command = Command::new(program);
@@ -290,25 +281,21 @@ impl Worker {
             .args(options.iter().map(|option| option.replace("{case}", &id)))
             .arg(std::env::current_exe()?)
             .arg(SUPERVISE);
+        with_environment(&mut command, &self.run_directory);
         Ok(command)
     }
 
     /// Runs one case; none where the run was interrupted meanwhile.
     fn supervise(&self, index: usize, case: &Case) -> anyhow::Result<Option<CaseResult>> {
         let assignment = Assignment {
-            case: case.id.to_owned(),
+            work: Work::Case(case.id.to_owned()),
             directory: self.run_directory.join(index.to_string()),
             keep: self.options.keep,
             probe_executable: self.probe_executable.clone(),
             settings: self.options.settings.clone(),
             secret: Secret::new().context("random bytes for the case's secret")?,
         };
-        let mut command = self.supervisor(case)?;
-        command
-            .env_clear()
-            .env("PATH", PATH_OF_CASES)
-            .env("LC_ALL", "C.UTF-8")
-            .env("TMPDIR", &self.run_directory);
+        let command = self.supervisor(case)?;
         let deadline =
             Duration::from_secs(case.deadline_seconds).mul_f64(self.options.settings.timeout_scale);
         let (supervision, leash) = Supervision::start(command, &assignment, deadline).with_context(|| {
@@ -322,7 +309,7 @@ impl Worker {
             supervisor: supervision.handle()?,
         };
         lock(&self.leashes).insert(index, leash);
-        let result = supervision.result();
+        let result = supervision.result(case.id);
         let leash = lock(&self.leashes).remove(&index);
         let let_go = leash.is_none_or(|leash| leash.input.is_none());
         match result {

@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 
-use super::Assignment;
 use super::census;
 use super::channel::Lines;
+use super::{Assignment, Work};
 use crate::case::result::{CaseResult, Outcome};
 use crate::system::poll::readable_until;
 use crate::system::process::{self, ProcessHandle};
+use crate::trial::Found;
+use crate::verdict::{CaseError, violation};
 
-/// What a supervisor may take beyond the case's deadline, before `--timeout-scale`: the census, and a loaded machine.
+/// What a supervisor may take beyond the deadline of its case or trial, before `--timeout-scale`: the census, and a loaded machine.
 const OVERTIME: Duration = Duration::from_secs(30);
 
 /// A running supervisor.
@@ -25,7 +28,7 @@ pub struct Supervision {
     output: ChildStdout,
     handle: ProcessHandle,
     lines: Lines,
-    case: String,
+    what: &'static str,
     deadline: Instant,
 }
 
@@ -37,7 +40,7 @@ impl Supervision {
     pub fn start(
         mut command: Command,
         assignment: &Assignment,
-        case_deadline: Duration,
+        deadline: Duration,
     ) -> anyhow::Result<(Supervision, ChildStdin)> {
         let mut child = command
             .process_group(0)
@@ -59,8 +62,11 @@ impl Supervision {
             output,
             handle,
             lines: Lines::new(assignment.secret.clone()),
-            case: assignment.case.clone(),
-            deadline: Instant::now() + case_deadline + overtime,
+            what: match assignment.work {
+                Work::Case(_) => "case",
+                Work::Trial(_) => "trial",
+            },
+            deadline: Instant::now() + deadline + overtime,
         };
         Ok((supervision, leash))
     }
@@ -75,12 +81,39 @@ impl Supervision {
             .map_err(|error| anyhow::anyhow!("{error}"))
     }
 
-    /// The result of the case; none where the supervisor ended without one.
+    /// The result of the case `id`; none where the supervisor ended without one.
     ///
     /// # Errors
     /// A supervisor that does not end in time (it and what it has started are killed), that wrote more than one result
     /// or that of another case, or that ended with another status than its result says.
-    pub fn result(mut self) -> anyhow::Result<Option<CaseResult>> {
+    pub fn result(self, id: &str) -> anyhow::Result<Option<CaseResult>> {
+        let Some((mut result, foreign)) = self.answer::<CaseResult>()? else {
+            return Ok(None);
+        };
+        anyhow::ensure!(result.id == id, "the result is that of {}", result.id);
+        if foreign > 0 {
+            tampered(&mut result, foreign);
+        }
+        Ok(Some(result))
+    }
+
+    /// What the trial found.
+    ///
+    /// # Errors
+    /// As [`Supervision::result`], and a supervisor that ended without a result.
+    pub fn found(self) -> anyhow::Result<Result<Found, CaseError>> {
+        let answer = self.answer::<Result<Found, CaseError>>()?;
+        let (found, foreign) = answer.context("the trial's supervisor ended without a result")?;
+        Ok(if foreign > 0 {
+            Err(foreign_bytes(foreign))
+        } else {
+            found
+        })
+    }
+
+    /// The one result, and how many bytes something else has written beside it.
+    fn answer<T: DeserializeOwned>(mut self) -> anyhow::Result<Option<(T, usize)>> {
+        let what = self.what;
         let answered = self.read_results();
         if answered.is_err() {
             self.kill()?;
@@ -93,43 +126,40 @@ impl Supervision {
         {
             let seen = process::describe(self.handle.pid);
             self.kill()?;
-            anyhow::bail!("the case's supervisor closed its output and did not end: {seen}");
+            anyhow::bail!("the {what}'s supervisor closed its output and did not end: {seen}");
         }
         let status = self.child.wait()?;
-        let Some(mut result) = results.pop() else {
+        let Some(result) = results.pop() else {
             if self.lines.foreign() > 0 {
                 anyhow::bail!(
-                    "the case's supervisor gave no result ({status}), but something else wrote into its pipe"
+                    "the {what}'s supervisor gave no result ({status}), but something else wrote into its pipe"
                 );
             }
             return if status.success() {
                 Ok(None)
             } else {
                 Err(anyhow::anyhow!(
-                    "the case's supervisor ended without a result: {status}"
+                    "the {what}'s supervisor ended without a result: {status}"
                 ))
             };
         };
-        anyhow::ensure!(results.is_empty(), "the case has more than one result");
-        anyhow::ensure!(result.id == self.case, "the result is that of {}", result.id);
+        anyhow::ensure!(results.is_empty(), "the {what} has more than one result");
         anyhow::ensure!(
             status.success(),
-            "the case's supervisor gave a result and then ended with {status}"
+            "the {what}'s supervisor gave a result and then ended with {status}"
         );
-        if self.lines.foreign() > 0 {
-            tampered(&mut result, self.lines.foreign());
-        }
-        Ok(Some(result))
+        Ok(Some((result, self.lines.foreign())))
     }
 
-    fn read_results(&mut self) -> anyhow::Result<Vec<CaseResult>> {
+    fn read_results<T: DeserializeOwned>(&mut self) -> anyhow::Result<Vec<T>> {
+        let what = self.what;
         let mut results = Vec::new();
         let mut bytes = vec![0; 1 << 16];
         loop {
             let readable = readable_until(&self.output, self.deadline);
             if !readable.map_err(|error| anyhow::anyhow!("{error}"))? {
                 anyhow::bail!(
-                    "the case's supervisor gave no result although the deadline is over: {}",
+                    "the {what}'s supervisor gave no result although the deadline is over: {}",
                     process::describe(self.handle.pid)
                 );
             }
@@ -137,8 +167,8 @@ impl Supervision {
             if length == 0 {
                 return Ok(results);
             }
-            results.extend(self.lines.take::<CaseResult>(&bytes[..length]));
-            anyhow::ensure!(results.len() < 2, "the case has more than one result");
+            results.extend(self.lines.take::<T>(&bytes[..length]));
+            anyhow::ensure!(results.len() < 2, "the {what} has more than one result");
         }
     }
 
@@ -150,15 +180,24 @@ impl Supervision {
     }
 }
 
+const OWN_PIPES: &str = "nothing but the suite writes into the suite's own pipes";
+
+fn not_written_by_the_suite(bytes: usize) -> String {
+    format!("{bytes} bytes that the suite has not written, as a forged result would be")
+}
+
+/// A trial beside which foreign bytes came has found nothing: something tried to write its result.
+pub fn foreign_bytes(bytes: usize) -> CaseError {
+    violation(OWN_PIPES, not_written_by_the_suite(bytes))
+}
+
 /// A result that came beside foreign bytes is no pass: something tried to write one.
 pub fn tampered(result: &mut CaseResult, bytes: usize) {
     result.outcome = Outcome::Fail;
-    result.expected = Some("nothing but the suite writes into the suite's own pipes".to_owned());
+    result.expected = Some(OWN_PIPES.to_owned());
     let earlier = result
         .observed
         .take()
         .map_or(String::new(), |observed| format!("; and: {observed}"));
-    result.observed = Some(format!(
-        "{bytes} bytes that the suite has not written, as a forged result would be{earlier}"
-    ));
+    result.observed = Some(format!("{}{earlier}", not_written_by_the_suite(bytes)));
 }

@@ -1,4 +1,4 @@
-//! One process a case that stands over it: deadline, crash, and what is left when it has ended.
+//! One process per case or trial that stands over it: deadline, crash, and what is left when it has ended.
 //!
 //! It is a subreaper, so everything that the case started and lost comes to it. Its standard input comes from
 //! the runner and ends with the runner, so that no case outlives the run, however the run ends.
@@ -12,16 +12,19 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{ForkResult, Pid};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::body::{self, Event};
 use super::channel::Lines;
-use super::supervision::tampered;
-use super::{Assignment, census};
+use super::supervision::{foreign_bytes, tampered};
+use super::{Assignment, Work, census};
 use crate::case::Case;
 use crate::case::result::{CaseResult, Outcome};
 use crate::suite;
 use crate::system::process::{Ended, ProcessHandle};
-use crate::verdict::{CaseError, Verdict};
+use crate::trial::{self, Trial};
+use crate::verdict::{CaseError, harness, violation};
 
 /// Lines of the wire that are kept at each end of a long transcript.
 const TRANSCRIPT_LINES: usize = 150;
@@ -47,41 +50,32 @@ pub fn main() -> i32 {
 }
 
 fn supervise() -> anyhow::Result<()> {
-    let started = Instant::now();
     let mut line = String::new();
     // Unbuffered would be slow and buffered may swallow: the runner sends one line and then nothing.
     io::stdin().lock().read_line(&mut line)?;
     let assignment: Assignment = serde_json::from_str(&line)?;
-    let case = suite::find(&assignment.case).ok_or_else(|| anyhow::anyhow!("no case {}", assignment.case))?;
-    let directory = assignment.directory.clone();
-    let keep = assignment.keep;
-    let secret = assignment.secret.clone();
-    let scale = assignment.settings.timeout_scale;
     nix::sys::prctl::set_child_subreaper(true)?;
     census::keep_to_ourselves()?;
-    std::fs::create_dir(&directory)?;
+    std::fs::create_dir(&assignment.directory)?;
+    match assignment.work.clone() {
+        Work::Case(id) => supervise_case(&id, assignment),
+        Work::Trial(trial) => supervise_trial(trial, assignment),
+    }
+}
 
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    // SAFETY: this process has one thread, so the child may do anything.
-    let body = match unsafe { nix::unistd::fork() }? {
-        ForkResult::Child => {
-            drop(reader);
-            detach_from_runner()?;
-            body::run(assignment, File::from(writer));
-            // No destructors and no handlers of the parent; the verdict is out.
-            // SAFETY: _exit takes an integer.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => child,
-    };
-    drop(writer);
+fn supervise_case(id: &str, assignment: Assignment) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let case = suite::find(id).ok_or_else(|| anyhow::anyhow!("no case {id}"))?;
+    let (directory, keep, secret) = (
+        assignment.directory.clone(),
+        assignment.keep,
+        assignment.secret.clone(),
+    );
+    let scale = assignment.settings.timeout_scale;
     let deadline = Duration::from_secs(case.deadline_seconds).mul_f64(scale);
-    let mut watch = Watch {
-        reader: File::from(reader),
-        lines: Lines::new(secret.clone()),
-        transcript: Transcript::default(),
-    };
-    let seen = watch.until_over(body, &directory, started + deadline)?;
+    let (watch, seen) = Watch::over(assignment, started + deadline, |assignment, transcript| {
+        body::judge(case.id, assignment, transcript)
+    })?;
     if matches!(seen, Seen::RunnerGone) {
         census::kill_all_descendants().map_err(in_words)?;
         remove(&directory, keep);
@@ -104,6 +98,35 @@ fn supervise() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a trial leaves running is ended and not held against it: that is for the cases.
+fn supervise_trial(trial: Trial, assignment: Assignment) -> anyhow::Result<()> {
+    let (directory, secret) = (assignment.directory.clone(), assignment.secret.clone());
+    let scale = assignment.settings.timeout_scale;
+    let deadline = trial::DEADLINE.mul_f64(scale);
+    let (watch, seen) = Watch::over(assignment, Instant::now() + deadline, |assignment, _| {
+        trial.attempt(&assignment.settings, &assignment.directory)
+    })?;
+    census::kill_all_descendants().map_err(in_words)?;
+    remove(&directory, false);
+    let mut found = match seen {
+        Seen::Over(found) => found,
+        Seen::Crash(ended) => Err(harness(format_args!(
+            "the suite's process that tried it was ended: {ended}"
+        ))),
+        Seen::Deadline => Err(violation(
+            format_args!("an end within {deadline:?}"),
+            "the suite's process that tried it was held up for longer",
+        )),
+        Seen::Flood(bytes) => Err(flooded(bytes)),
+        Seen::RunnerGone => return Ok(()),
+    };
+    if watch.lines.foreign() > 0 {
+        found = Err(foreign_bytes(watch.lines.foreign()));
+    }
+    io::stdout().lock().write_all(&secret.line(&found)?)?;
+    Ok(())
+}
+
 fn in_words(error: CaseError) -> anyhow::Error {
     anyhow::anyhow!("{error}")
 }
@@ -118,8 +141,8 @@ fn detach_from_runner() -> anyhow::Result<()> {
 }
 
 /// How the body's run was seen to go.
-enum Seen {
-    Verdict(Verdict),
+enum Seen<T> {
+    Over(Result<T, CaseError>),
     Crash(Ended),
     Deadline,
     /// It had written so many bytes into its directory that the supervisor ended it.
@@ -134,12 +157,48 @@ struct Watch {
 }
 
 impl Watch {
-    /// Follows the body until its verdict and end, its crash, the deadline, a flood, or the end of the runner.
-    fn until_over(&mut self, body: Pid, directory: &Path, deadline: Instant) -> anyhow::Result<Seen> {
+    /// Forks a body that does `work`, and follows it to its end.
+    fn over<T: Serialize + DeserializeOwned>(
+        assignment: Assignment,
+        deadline: Instant,
+        work: impl FnOnce(Assignment, crate::transcript::Transcript) -> Result<T, CaseError>,
+    ) -> anyhow::Result<(Watch, Seen<T>)> {
+        let directory = assignment.directory.clone();
+        let lines = Lines::new(assignment.secret.clone());
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        // SAFETY: this process has one thread, so the child may do anything.
+        let body = match unsafe { nix::unistd::fork() }? {
+            ForkResult::Child => {
+                drop(reader);
+                detach_from_runner()?;
+                body::run(assignment, work, File::from(writer));
+                // No destructors and no handlers of the parent; the outcome is told.
+                // SAFETY: _exit takes an integer.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => child,
+        };
+        drop(writer);
+        let mut watch = Watch {
+            reader: File::from(reader),
+            lines,
+            transcript: Transcript::default(),
+        };
+        let seen = watch.until_over(body, &directory, deadline)?;
+        Ok((watch, seen))
+    }
+
+    /// Follows the body until its outcome and end, its crash, the deadline, a flood, or the end of the runner.
+    fn until_over<T: DeserializeOwned>(
+        &mut self,
+        body: Pid,
+        directory: &Path,
+        deadline: Instant,
+    ) -> anyhow::Result<Seen<T>> {
         let handle = ProcessHandle::open(body).map_err(in_words)?;
         let handle = handle.ok_or_else(|| anyhow::anyhow!("the case's process vanished"))?;
         let stdin = io::stdin();
-        let mut verdict = None;
+        let mut outcome = None;
         let mut next_look = Instant::now() + BETWEEN_LOOKS;
         loop {
             let now = Instant::now();
@@ -177,26 +236,34 @@ impl Watch {
             let length = self.reader.read(&mut bytes)?;
             if length == 0 {
                 let ended = handle.reap().map_err(in_words)?;
-                return Ok(verdict.map_or(Seen::Crash(ended), Seen::Verdict));
+                return Ok(outcome.map_or(Seen::Crash(ended), Seen::Over));
             }
             for event in self.lines.take(&bytes[..length]) {
                 match event {
                     Event::Wire(line) => self.transcript.push(line),
-                    Event::Verdict(event) => verdict = Some(event),
+                    Event::Over(result) => outcome = Some(result),
                 }
             }
         }
     }
 }
 
-fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
+/// So many bytes are in the directory of a case or trial.
+fn flooded(bytes: u64) -> CaseError {
+    violation(
+        format_args!("no more than {WRITTEN_BYTES} bytes are written into its directory"),
+        format_args!("{bytes} bytes, standard error included"),
+    )
+}
+
+fn judge(case: &Case, seen: Seen<()>, deadline: Duration) -> CaseResult {
     let (outcome, expected, observed) = match seen {
-        Seen::Verdict(Ok(())) => (Outcome::Pass, None, None),
-        Seen::Verdict(Err(CaseError::Violation { expected, observed })) => {
+        Seen::Over(Ok(())) => (Outcome::Pass, None, None),
+        Seen::Over(Err(CaseError::Violation { expected, observed })) => {
             (Outcome::Fail, Some(expected), Some(observed))
         }
-        Seen::Verdict(Err(CaseError::Harness(what))) => (Outcome::HarnessError, None, Some(what)),
-        Seen::Verdict(Err(CaseError::NotApplicable(why))) => (Outcome::NotApplicable, None, Some(why)),
+        Seen::Over(Err(CaseError::Harness(what))) => (Outcome::HarnessError, None, Some(what)),
+        Seen::Over(Err(CaseError::NotApplicable(why))) => (Outcome::NotApplicable, None, Some(why)),
         Seen::Crash(ended) => (
             Outcome::HarnessError,
             None,
@@ -207,13 +274,7 @@ fn judge(case: &Case, seen: Seen, deadline: Duration) -> CaseResult {
             Some(format!("the case ends within its deadline of {deadline:?}")),
             Some("it did not; the wire shows how far it came".to_owned()),
         ),
-        Seen::Flood(bytes) => (
-            Outcome::Fail,
-            Some(format!(
-                "no more than {WRITTEN_BYTES} bytes are written into the case's directory"
-            )),
-            Some(format!("{bytes} bytes, standard error included")),
-        ),
+        Seen::Flood(bytes) => return judge(case, Seen::Over(Err(flooded(bytes))), deadline),
         Seen::RunnerGone => (
             Outcome::HarnessError,
             None,

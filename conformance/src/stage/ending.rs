@@ -171,11 +171,6 @@ pub fn expect_reaped(pid: i32, patience: Duration) -> Verdict {
     }
 }
 
-/// Demands that the stream of a child ends without a result.
-pub fn expect_silent_end(requester: &mut Requester) -> Verdict {
-    requester.frames.expect_end("its session has ended")
-}
-
 /// The stream of a child that was killed by the end of its session ends; a result before that must not claim success.
 pub fn expect_ended_child_stream(requester: &mut Requester) -> Verdict {
     match requester.frames.receive()? {

@@ -63,8 +63,8 @@ fn by_path_and_arguments(context: &mut Context) -> Verdict {
         _ => "( exec -a other d/script a ); echo $?\n",
     };
     let script = format!(
-        "script a 'b c' '' '*'; echo $?\nd/script x; echo $?\n./d/link; echo $?\nby-env 1 2\ncd d; ../d/script; PATH=.:$PATH; script y\n\
-         ( exec script z ); echo $?\n{extensions}X=1 script; script <<E\nE\n"
+        "script a 'b c' '' '*'; echo $?\nd/script x; echo $?\n./d/link; echo $?\nby-env 1 2\n{extensions}\
+         cd d; ../d/script; PATH=.:$PATH; script y\n( exec script z ); echo $?\nX=1 script; script <<E\nE\n"
     );
     as_stock(context, &script).map(drop)
 }

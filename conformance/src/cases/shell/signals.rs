@@ -34,6 +34,7 @@ fn reports(
     let program = command(context, &format!("tool-{}", context.next_number()))?;
     let name = program.path.file_name().unwrap_or_default().to_string_lossy();
     let script = script.replace("tool", &name);
+    std::fs::write(context.work_directory().join("sourced"), format!("{name}\n"))?;
     let shell = RecordedShell::new(context)?;
     let arguments = shell.command_arguments(&script);
     let stock = shell.start(change(shell.launch_stock(&arguments)?))?.finish()?;
@@ -137,7 +138,6 @@ fn mask(context: &mut Context) -> Verdict {
     let mut script = "trap tool USR1; kill -USR1 $$; tool; : | tool; x=$(tool); tool & wait $!; tool; ( tool & wait; tool ); kill -USR1 $$\n\
         trap tool CHLD; trap - CHLD; ( trap tool EXIT; : ); . ./sourced; for n in 1 2; do tool; done; until tool; do :; done\n"
         .to_owned();
-    std::fs::write(context.work_directory().join("sourced"), "tool\n")?;
     if Dialect::of(context) != Dialect::Other {
         script.push_str("cat <(tool) >/dev/null\n");
     }

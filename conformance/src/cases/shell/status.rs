@@ -16,7 +16,7 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Shell, &[
-    case("shell.status/every-status", every_status),
+    case("shell.status/every-status", every_status).within_seconds(120),
     case("shell.status/of-the-wrapper", of_the_wrapper),
     case("shell.status/killed", killed),
     case("shell.status/pipestatus-and-options", pipestatus_and_options),

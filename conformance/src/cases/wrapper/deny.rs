@@ -9,7 +9,7 @@ use crate::peer::finished::Finished;
 use crate::peer::program::Program;
 use crate::peer::wire::read_to_end;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, with_debug_variables};
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
@@ -25,7 +25,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.deny.message/reason-like-a-format", like_a_format),
     case("wrapper.deny.message/long-reason", long_reason),
     case("wrapper.deny.message/slowly-read", slowly_read),
-    case("wrapper.deny.message/quiet-under-debug-variables", quiet_under_debug_variables),
+    case("wrapper.deny.message/quiet-under-debug-variables", quiet_under_debug_variables).at(Level::Faithful),
     case("wrapper.deny.status/is-one", status_is_one),
     case("wrapper.deny.status/with-standard-error-closed", error_closed),
     case("wrapper.deny.control/escaped", control_escaped),

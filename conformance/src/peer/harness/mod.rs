@@ -6,6 +6,7 @@ mod rpc;
 mod session;
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -31,6 +32,12 @@ use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Version of the harness protocol.
 pub const PROTOCOL: u64 = 1;
+
+/// How long a process that has closed its output by ending may take until that end is there.
+const ENDS_WITH_ITS_OUTPUT: Duration = Duration::from_millis(500);
+
+/// Bytes of a shim's standard error that are looked at.
+const ERROR_TAIL_BYTES: u64 = 64 << 10;
 
 /// A running shim.
 pub struct Shim {
@@ -145,12 +152,17 @@ impl Shim {
             .writer
             .as_ref()
             .ok_or_else(|| harness("the shim's standard input has been closed"))?;
-        write_line(writer, &self.transcript, &message).map_err(|error| {
-            violation(
+        if let Err(error) = write_line(writer, &self.transcript, &message) {
+            // Where the shim broke the protocol, nothing is read from it any more, and it may have ended by that.
+            let why = self.wait(self.patience, |_| None::<()>);
+            return Err(violation(
                 "the shim reads its standard input",
-                format_args!("writing {method} failed: {error}"),
-            )
-        })?;
+                format_args!(
+                    "writing {method} failed: {error}; {}",
+                    why.err().unwrap_or_default()
+                ),
+            ));
+        }
         Ok(self.next_id)
     }
 
@@ -167,7 +179,17 @@ impl Shim {
         patience: Duration,
     ) -> Result<Result<Value, RpcError>, CaseError> {
         self.wait(patience, |inbox| inbox.answers.remove(&id))
-            .map_err(|seen| violation(format_args!("an answer to {method}"), seen))
+            .map_err(|seen| violation(format_args!("an answer to {method}"), seen + &self.shown_end()))
+    }
+
+    /// How the shim has ended, where its output is closed and it ends with that.
+    fn shown_end(&self) -> String {
+        let ended = || {
+            let handle = self.process.handle();
+            let ends = lock(&self.shared.inbox).ended && handle.ended_within(ENDS_WITH_ITS_OUTPUT).ok()?;
+            ends.then(|| handle.ended())?.ok()?
+        };
+        ended().map_or(String::new(), |ended| format!("; the shim: {ended}"))
     }
 
     /// Calls a method that must succeed.
@@ -308,9 +330,17 @@ impl Shim {
         Ok(())
     }
 
-    /// What the shim wrote to standard error so far.
+    /// The end of what the shim wrote to standard error so far.
     pub fn error_text(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.error_log).unwrap_or_default()).into_owned()
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(&self.error_log)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(ERROR_TAIL_BYTES)))?;
+            let mut bytes = Vec::new();
+            file.take(ERROR_TAIL_BYTES).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
     }
 
     fn wait<T>(

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Condvar, Mutex, Weak};
 
 use serde_json::{Value, json};
@@ -10,6 +10,12 @@ use serde_json::{Value, json};
 use super::line::{lock, with_byte_marks, write_line};
 use super::policy::{Policy, answer_message, question};
 use crate::transcript::{self, Direction, Transcript};
+
+/// Bytes of the longest line that a shim may write; what the cases let it say has a third of that.
+const LINE_LIMIT: u64 = 48 << 20;
+
+/// Messages that a shim may have sent which nothing has asked for yet.
+const UNTAKEN_LIMIT: usize = 10_000;
 
 /// What has come from the shim and has not been taken yet.
 #[derive(Default)]
@@ -53,7 +59,8 @@ pub(super) fn read_messages(
     policy: &Mutex<Option<Policy>>,
     transcript: &Transcript,
 ) {
-    for line in BufReader::new(input).split(b'\n') {
+    let mut input = BufReader::new(input);
+    while let Some(line) = next_line(&mut input).transpose() {
         let handled = line
             .map_err(|error| format!("reading the shim's standard output: {error}"))
             .and_then(|line| {
@@ -74,6 +81,20 @@ pub(super) fn read_messages(
     }
     lock(&shared.inbox).ended = true;
     shared.arrived.notify_all();
+}
+
+/// The next line, without its end; none at the end of file.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    if input.take(LINE_LIMIT).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.pop_if(|byte| *byte == b'\n').is_none() && line.len() as u64 == LINE_LIMIT {
+        return Err(io::Error::other(format!(
+            "a line of {LINE_LIMIT} bytes has no end"
+        )));
+    }
+    Ok(Some(line))
 }
 
 fn take_message(
@@ -126,10 +147,36 @@ fn take_message(
         }
     }
     shared.arrived.notify_all();
+    let inbox = lock(&shared.inbox);
+    let untaken = inbox.decisions.len() + inbox.answers.len();
+    if untaken > UNTAKEN_LIMIT {
+        return Err(format!(
+            "the shim sent {untaken} messages that nothing has asked for"
+        ));
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     mod fuzz;
+
+    use super::{LINE_LIMIT, next_line};
+    use std::io::{BufReader, Read, repeat};
+
+    #[test]
+    fn lines_end_with_a_newline_or_the_file_and_empty_ones_count() {
+        let mut input = &b"{}\n\nlast"[..];
+        for expected in [Some(&b"{}"[..]), Some(b""), Some(b"last"), None] {
+            let line = next_line(&mut input).expect("a read");
+            assert_eq!(line.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up() {
+        let mut input = BufReader::new(repeat(b'x').take(2 * LINE_LIMIT));
+        let error = next_line(&mut input).expect_err("too long");
+        assert!(error.to_string().contains("has no end"), "{error}");
+    }
 }

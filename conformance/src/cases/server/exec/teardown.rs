@@ -11,6 +11,7 @@ use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::ending::expect_ended_child_stream;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, ignoring_signals};
 use crate::stage::server::Escalated;
 use crate::verdict::Verdict;
@@ -45,7 +46,7 @@ fn escalated_background_child(context: &mut Context) -> Verdict {
         "the escalated child that was left in the background",
         one_shots.patience,
     )?;
-    requester.frames.expect_end("its session has ended")?;
+    expect_ended_child_stream(&mut requester)?;
     one_shots.shim.shutdown()
 }
 

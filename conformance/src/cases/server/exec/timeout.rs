@@ -7,7 +7,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, expect_result, ignoring_signals};
 use crate::stage::server::Escalated;
@@ -17,7 +17,7 @@ use crate::verdict::Verdict;
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.timeout/shell-and-children", shell_and_children),
-    case("exec.timeout/descendants-of-the-shell", descendants_of_the_shell),
+    case("exec.timeout/descendants-of-the-shell", descendants_of_the_shell).at(Level::Hardened),
     case("exec.timeout/output-so-far", output_so_far),
     case("exec.timeout/pending-decision", pending_decision),
     case("exec.timeout/in-time", in_time),

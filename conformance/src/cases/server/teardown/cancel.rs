@@ -10,7 +10,7 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::ending::{
-    SentinelSession, SessionEnd, child_ends, expect_ended_child_stream, expect_not_served, expect_silent_end,
+    SentinelSession, SessionEnd, child_ends, expect_ended_child_stream, expect_not_served,
     handshakes_are_refused, late_answers_start_nothing, pending_request_ends,
 };
 use crate::stage::server::{Escalated, Stage};
@@ -40,7 +40,7 @@ fn late_answers(context: &mut Context) -> Verdict {
 
 /// A child is killed and reaped, even if it ignores SIGTERM.
 fn child(context: &mut Context) -> Verdict {
-    child_ends(context, SessionEnd::Cancel, |_| Ok(()), expect_silent_end)?;
+    child_ends(context, SessionEnd::Cancel, |_| Ok(()), expect_ended_child_stream)?;
     let ignore_term = |child: &mut Probe| child.must(&Order::Ignore(libc::SIGTERM));
     child_ends(
         context,

@@ -10,9 +10,7 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::read_to_end;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
-use crate::stage::ending::{
-    SessionEnd, child_ends, expect_ended_child_stream, expect_reaped, expect_silent_end,
-};
+use crate::stage::ending::{SessionEnd, child_ends, expect_ended_child_stream, expect_reaped};
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::signals::stop;
 use crate::system::launch::pipe;
@@ -30,9 +28,9 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.close.child/of-this-session-only", of_this_session_only),
 ]);
 
-/// An escalated child is killed and reaped, and the end of its stream is all that its wrapper gets.
+/// An escalated child is killed and reaped, and its stream ends; that the child was killed may be told before.
 fn killed_and_reaped(context: &mut Context) -> Verdict {
-    child_ends(context, SessionEnd::Close, |_| Ok(()), expect_silent_end)
+    child_ends(context, SessionEnd::Close, |_| Ok(()), expect_ended_child_stream)
 }
 
 /// A child that ignores SIGTERM, SIGHUP and SIGINT is killed.

@@ -10,11 +10,11 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::Answer;
 use crate::peer::wire::{frame, read_to_end};
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::{objects, watched_pipes};
 use crate::stage::ending::{SentinelSession, SessionEnd, late_answers_start_nothing, pending_request_ends};
 use crate::stage::server::Stage;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.close.worker/late-answers", late_answers),
     case("teardown.close.worker/every-phase", every_phase),
     case("teardown.close.worker/sixty-four-pending", sixty_four_pending),
-    case("teardown.close.worker/stalled-reader", stalled_reader),
+    case("teardown.close.worker/stalled-reader", stalled_reader).at(Level::Hardened),
 ]);
 
 /// A request ends though its policy never answers, and that holds up neither the closing nor what comes after it.
@@ -105,11 +105,16 @@ fn stalled_reader(context: &mut Context) -> Verdict {
     // What is in the socket is read, and then comes the end of file: there is no whole frame.
     let stream = requester.frames.socket().try_clone()?;
     let read = read_to_end(stream, Instant::now() + stage.patience())?;
-    let length = read.map(|bytes| bytes.len());
+    let bytes = read.ok_or_else(|| {
+        violation(
+            "the stream ends though its reader has stalled",
+            "it is still open",
+        )
+    })?;
     expect::that(
-        length.is_some_and(|length| length < 8 << 20),
-        "the stream ends though its reader has stalled",
-        format_args!("{length:?} bytes (none: still open)"),
+        bytes.len() < 8 << 20,
+        "the stream ends within the denial of 8 MiB that its reader did not read",
+        format_args!("{} bytes", bytes.len()),
     )?;
     let mut sentinel = SentinelSession::new(context, &mut stage.shim)?;
     sentinel.served(&stage.shim)?;

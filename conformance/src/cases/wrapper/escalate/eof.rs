@@ -9,7 +9,7 @@ use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::wire::expect_end_of_file;
 use crate::peer::wrapper_call::WrapperCall;
-use crate::spec::requirements::Role;
+use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, escalated};
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
@@ -22,6 +22,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.eof/input", input_eof),
     case("wrapper.escalate.eof/shared-with-standard-error", shared_with_standard_error),
     case("wrapper.escalate.eof/both-at-once", both_at_once),
+    case("wrapper.escalate.eof/higher-descriptors", higher_descriptors).at(Level::Hardened).since("0.2.0"),
 ]);
 
 /// While the child runs the wrapper holds no copy of 1: the end of the child's output is seen at once.
@@ -54,6 +55,28 @@ fn input_eof(context: &mut Context) -> Verdict {
     expect_no_reader(context, &writer)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
+}
+
+/// Of a descriptor from 3 on that it has sent the wrapper holds no copy while the child runs. One that isn't sent
+/// (`wrapper.escalate.more-fds`) may stay.
+fn higher_descriptors(context: &mut Context) -> Verdict {
+    for number in [3, 7, 200] {
+        let (reader, writer) = pipe()?;
+        let call = any_call(context)?.launched(|launch| launch.descriptor(number, writer));
+        let (mut wrapper, mut stream, escalation) = escalated(call)?;
+        let sent = escalation.numbers.contains(&i64::from(number));
+        drop(escalation);
+        if sent {
+            expect::that(
+                readable_until(&reader, Instant::now() + context.patience())?,
+                format_args!("end of file on descriptor {number}, which was sent, while the child runs"),
+                "none: the wrapper holds a copy",
+            )?;
+        }
+        stream.result(0)?;
+        wrapper.finish()?.expect_status(0)?;
+    }
+    Ok(())
 }
 
 /// 1 and 2 share a pipe, and the wrapper may keep 2: everything else works as usual.

@@ -1,0 +1,48 @@
+//! Whether the shell calls wrappers at all, and its version.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::answer::beginning_of;
+use crate::printable::printable;
+use crate::system::launch::Launch;
+use crate::system::process::Ended;
+use crate::verdict::CaseError;
+
+/// A shell that calls wrappers in any of these places is a patched one, good or bad.
+const ANY_COMMAND: &str = "/bin/true; (/bin/true); /bin/true | /bin/cat; /bin/true & wait; /bin/true";
+
+/// The first line of `--version`. A shell that does not tell has none.
+pub fn version(shell: &Path, directory: &Path, patience: Duration) -> Result<Option<String>, CaseError> {
+    let answer = directory.join("version");
+    let mut process = Launch::new(shell, directory)
+        .arguments([shell.as_os_str(), "--version".as_ref()])
+        .variable("PATH", "/usr/bin:/bin")
+        .variable("LC_ALL", "C")
+        .descriptor(1, File::create(&answer)?)
+        .start()?;
+    match process.wait("the shell after --version", patience) {
+        Ok(_) => Ok(beginning_of(&answer)?.lines().next().map(printable)),
+        // It goes on and on; what else it can do is for the cases to see.
+        Err(CaseError::Violation { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a shell that ran some commands to their end called its wrapper for one of them. One that breaks down before
+/// is for the cases to judge.
+pub fn calls_wrapper(shell: &Path, directory: &Path, patience: Duration) -> Result<bool, CaseError> {
+    let wrapper = directory.join("wrapper");
+    std::fs::write(&wrapper, "#!/bin/sh\n: >\"$0-was-called\"\n")?;
+    std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755))?;
+    let mut process = Launch::new(shell, directory)
+        .arguments([shell.as_os_str(), "-c".as_ref(), ANY_COMMAND.as_ref()])
+        .variable("PATH", "/usr/bin:/bin")
+        .variable("HOME", directory)
+        .variable("EXEC_WRAPPER", &wrapper)
+        .start()?;
+    let ended = process.wait("the shell after a script of five commands", patience)?;
+    Ok(ended != Ended::Exited(0) || directory.join("wrapper-was-called").exists())
+}
