@@ -103,11 +103,13 @@
 
 mod audit;
 mod clock;
+mod confinement;
 mod execution;
 mod files;
 mod limits;
 mod policy;
 mod protocol;
+mod sandbox;
 mod server;
 mod session;
 mod stream;
@@ -115,6 +117,7 @@ mod watch;
 
 pub use audit::AuditLog;
 pub use clock::Stopped;
+pub use confinement::{Execution, Profile};
 pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
     StandardStreams, Survivor,
@@ -125,5 +128,6 @@ pub use policy::{
     PolicyFile, PolicyFileError, PolicyRequest, directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
+pub use sandbox::{SandboxedExecutor, launch_if_asked};
 pub use server::{EscalateServer, ExecParams, ExecResult};
 pub use session::EscalationSession;

@@ -26,6 +26,11 @@ impl PinnedFile {
         Self::of(open_path(directory, path, 0)?)
     }
 
+    /// Opens a file that the host itself names, such as /proc/self/exe.
+    pub(crate) fn of_host(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
+        Self::of(open_at(directory, path, libc::O_PATH, 0)?)
+    }
+
     /// Pins what is open.
     ///
     /// # Errors
@@ -92,7 +97,7 @@ pub(crate) fn open_directory(path: &OsStr) -> io::Result<OwnedFd> {
 }
 
 /// What openat2(2) takes for "no directory".
-pub(super) fn nowhere() -> BorrowedFd<'static> {
+pub(crate) fn nowhere() -> BorrowedFd<'static> {
     // SAFETY: AT_FDCWD is a constant that is never closed.
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 }

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::{Stopped, Stopwatch};
+use crate::confinement::Execution;
 use crate::files::{Judgement, look_up};
 
 pub use crate::protocol::Action;
@@ -97,6 +98,7 @@ pub struct Decision {
     pub(crate) keep_env: KeepEnv,
     pub(crate) env: Option<Vec<(OsString, OsString)>>,
     pub(crate) rule: Option<String>,
+    pub(crate) execution: Execution,
 }
 
 impl Decision {
@@ -106,6 +108,7 @@ impl Decision {
             keep_env: KeepEnv::default(),
             env: None,
             rule: None,
+            execution: Execution::default(),
         }
     }
 
@@ -125,6 +128,25 @@ impl Decision {
     #[must_use]
     pub fn deny(reason: Option<String>) -> Self {
         Self::new(Action::Deny { reason })
+    }
+
+    /// Says how an escalated command is executed; without this, it is [unsandboxed](Execution::Unsandboxed).
+    #[must_use]
+    pub fn executed(mut self, execution: Execution) -> Self {
+        self.execution = execution;
+        self
+    }
+
+    /// How an escalated command is executed.
+    #[must_use]
+    pub fn execution(&self) -> &Execution {
+        &self.execution
+    }
+
+    /// The rule behind the decision, if the policy [named](Self::by_rule) one.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
     }
 
     /// Lets these variables reach the escalated child although they load code.

@@ -59,6 +59,8 @@ impl Question {
             workdir: asked.workdir,
             env: decision.child_env(&asked.env),
             umask: asked.umask,
+            execution: decision.execution().clone(),
+            launcher: None,
         };
         (exec, self.files)
     }

@@ -19,7 +19,7 @@ mod environment;
 mod parse;
 mod rule;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,10 @@ use super::environment::taken_out;
 use super::sessions::PerSession;
 use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
 
+use crate::confinement::{Execution, Profile};
+
 use environment::{ChildEnv, is_basic};
+use parse::Parsed;
 use rule::{Rule, RuleAction};
 
 /// Why a policy file is refused.
@@ -60,6 +63,7 @@ pub enum PolicyFileError {
 pub struct PolicyFile {
     default: RuleAction,
     rules: Arc<Vec<Rule>>,
+    profiles: BTreeMap<String, Profile>,
     approvals: Approvals,
     /// What escalated commands get of the server's own environment.
     basics: Vec<(OsString, OsString)>,
@@ -102,15 +106,43 @@ impl PolicyFile {
     /// # Errors
     /// The number of the faulty line, and what is wrong there.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let (default, rules) = parse::parse(text)?;
+        let Parsed {
+            default,
+            rules,
+            profiles,
+        } = parse::parse(text)?;
         Ok(Self {
             default,
             rules: Arc::new(rules),
+            profiles,
             approvals: Approvals::new(NoApprover),
             basics: std::env::vars_os().filter(|(name, _)| is_basic(name)).collect(),
             notices: None,
             said: PerSession::default(),
         })
+    }
+
+    /// The policy when there is no file: everything runs where the shell runs.
+    #[must_use]
+    pub fn run_everything() -> Self {
+        Self::parse("default = \"run\"").expect("the smallest policy is valid")
+    }
+
+    /// The sandbox profile of this name: one of the file's, or a built-in one.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<Profile> {
+        Profile::built_in(name).or_else(|| self.profiles.get(name).cloned())
+    }
+
+    /// The profiles in which rules let commands be executed, for
+    /// [`SandboxedExecutor::with_profile`](crate::SandboxedExecutor::with_profile).
+    #[must_use]
+    pub fn profiles_of_rules(&self) -> BTreeMap<String, Profile> {
+        let named = self.rules.iter().filter_map(|rule| match &rule.execution {
+            Execution::Profile(name) => Some((name.clone(), self.profile(name)?)),
+            _ => None,
+        });
+        named.collect()
     }
 
     /// The manual of policy files.
@@ -232,6 +264,10 @@ impl EscalationPolicy for PolicyFile {
         {
             self.say(rule, request, &decision);
         }
+        let decision = match rule {
+            Some(rule) if *decision.action() == Action::Escalate => decision.executed(rule.execution.clone()),
+            _ => decision,
+        };
         Ok(decision.by_rule(rule.map_or("default".to_owned(), |rule| format!("line {}", rule.line))))
     }
 }

@@ -1,5 +1,6 @@
 //! Parses policy files; every error says where it is and what was expected.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,10 +10,18 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::environment::{ChildEnv, NamePattern};
+use crate::confinement::{Execution, Profile};
+
 use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
 
 /// Number of a line, starting at 1, and what is wrong there.
 type Complaint = (usize, String);
+
+/// What a rule calls the sandbox of the shell.
+const SAME: &str = "same";
+
+/// Which profiles there are.
+const PROFILES: &str = "`read-only`, `workspace-write`, `full-access`, or a [profile.NAME] of this file";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +29,18 @@ struct RawPolicy {
     default: Option<Spanned<String>>,
     #[serde(default)]
     rule: Vec<Spanned<RawRule>>,
+    #[serde(default)]
+    profile: BTreeMap<Spanned<String>, RawProfile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProfile {
+    inherit: Option<Spanned<String>>,
+    read: Option<Vec<PathBuf>>,
+    #[serde(default)]
+    write: Vec<PathBuf>,
+    network: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +56,7 @@ struct RawRule {
     env: Option<Spanned<RawEnv>>,
     say_env: Option<Spanned<bool>>,
     replaceable: Option<Spanned<bool>>,
+    profile: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +89,17 @@ fn instead(message: &str) -> Option<&'static str> {
     }
 }
 
-/// The default action and the rules in their order.
-pub(super) fn parse(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
+/// What a policy file says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) default: RuleAction,
+    /// In their order.
+    pub(super) rules: Vec<Rule>,
+    pub(super) profiles: BTreeMap<String, Profile>,
+}
+
+/// Reads the text of a policy file.
+pub(super) fn parse(text: &str) -> Result<Parsed, Complaint> {
     let file = Text(text);
     let raw: RawPolicy = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
@@ -96,12 +127,17 @@ pub(super) fn parse(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
         },
         other => return Err(file.complaint(default.span(), unknown_action(other))),
     };
+    let profiles = file.profiles(&raw.profile)?;
     let rules = raw
         .rule
         .into_iter()
-        .map(|rule| file.rule(rule))
+        .map(|rule| file.rule(rule, &profiles))
         .collect::<Result<_, _>>()?;
-    Ok((default, rules))
+    Ok(Parsed {
+        default,
+        rules,
+        profiles,
+    })
 }
 
 fn unknown_action(action: &str) -> String {
@@ -120,7 +156,76 @@ impl Text<'_> {
         (self.line(span.start), message.into())
     }
 
-    fn rule(&self, rule: Spanned<RawRule>) -> Result<Rule, Complaint> {
+    fn profiles(
+        &self,
+        raw: &BTreeMap<Spanned<String>, RawProfile>,
+    ) -> Result<BTreeMap<String, Profile>, Complaint> {
+        let mut profiles = BTreeMap::new();
+        for name in raw.keys() {
+            if name.get_ref() == SAME || Profile::built_in(name.get_ref()).is_some() {
+                let message = format!("profile `{}` is built in and can't be defined", name.get_ref());
+                return Err(self.complaint(name.span(), message));
+            }
+            let mut seen = Vec::new();
+            let profile = self.inherited(raw, name, &mut seen)?;
+            profiles.insert(name.get_ref().clone(), profile);
+        }
+        Ok(profiles)
+    }
+
+    /// A profile with all that it inherits; `seen` are the names on the way to it.
+    fn inherited<'a>(
+        &self,
+        raw: &'a BTreeMap<Spanned<String>, RawProfile>,
+        name: &'a Spanned<String>,
+        seen: &mut Vec<&'a str>,
+    ) -> Result<Profile, Complaint> {
+        let Some((_, own)) = raw.iter().find(|(key, _)| key.get_ref() == name.get_ref()) else {
+            return Profile::built_in(name.get_ref()).ok_or_else(|| {
+                let message = format!("no profile is called `{}`: expected {PROFILES}", name.get_ref());
+                self.complaint(name.span(), message)
+            });
+        };
+        if seen.contains(&name.get_ref().as_str()) {
+            return Err(self.complaint(name.span(), "this profile inherits from itself"));
+        }
+        seen.push(name.get_ref());
+        let base = match &own.inherit {
+            Some(base) => self.inherited(raw, base, seen)?,
+            None => Profile::read_only(),
+        };
+        if let Some(base) = own.inherit.as_ref().filter(|_| !base.confines()) {
+            let message = "`full-access` confines nothing, so there is nothing to inherit";
+            return Err(self.complaint(base.span(), message));
+        }
+        let network = own.network.unwrap_or(base.allows_network());
+        let base = own.write.iter().fold(base, Profile::with_write);
+        let base = match &own.read {
+            Some(read) => base.with_read(read.iter().cloned()),
+            None => base,
+        };
+        Ok(base.with_network(network))
+    }
+
+    fn execution(
+        &self,
+        profile: &Spanned<String>,
+        profiles: &BTreeMap<String, Profile>,
+    ) -> Result<Execution, Complaint> {
+        match profile.get_ref().as_str() {
+            "full-access" => Ok(Execution::Unsandboxed),
+            SAME => Ok(Execution::SameSandbox),
+            name if profiles.contains_key(name) || Profile::built_in(name).is_some() => {
+                Ok(Execution::Profile(name.to_owned()))
+            }
+            name => {
+                let message = format!("no profile is called `{name}`: expected `{SAME}`, {PROFILES}");
+                Err(self.complaint(profile.span(), message))
+            }
+        }
+    }
+
+    fn rule(&self, rule: Spanned<RawRule>, profiles: &BTreeMap<String, Profile>) -> Result<Rule, Complaint> {
         let line = self.line(rule.span().start);
         let rule = rule.into_inner();
         let program = self.program(&rule.program)?;
@@ -144,6 +249,7 @@ impl Text<'_> {
             ("env", rule.env.as_ref().map(Spanned::span)),
             ("say_env", rule.say_env.as_ref().map(Spanned::span)),
             ("replaceable", rule.replaceable.as_ref().map(Spanned::span)),
+            ("profile", rule.profile.as_ref().map(Spanned::span)),
         ];
         for (key, span) in only_escalating {
             if let (Some(span), false) = (span, action.may_escalate()) {
@@ -167,6 +273,10 @@ impl Text<'_> {
             arguments,
             workdir: rule.workdir.map(|workdir| self.directory(&workdir)).transpose()?,
             action,
+            execution: match &rule.profile {
+                Some(profile) => self.execution(profile, profiles)?,
+                None => Execution::Unsandboxed,
+            },
             replaceable: rule.replaceable.is_some_and(Spanned::into_inner),
             say_env: rule.say_env.is_some_and(Spanned::into_inner),
         })
@@ -296,8 +406,8 @@ mod tests {
     fn programs_are_paths_names_or_globs() {
         let kind = |program: &str| {
             let text = format!("default = \"run\"\n[[rule]]\nprogram = {program:?}\naction = \"run\"\n");
-            let (_, rules) = parse(&text).unwrap();
-            match &rules[0].program {
+            let parsed = parse(&text).unwrap();
+            match &parsed.rules[0].program {
                 ProgramPattern::Path(_) => "path",
                 ProgramPattern::Name(_) => "name",
                 ProgramPattern::NameGlob(_) => "glob for names",

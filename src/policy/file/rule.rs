@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use globset::GlobMatcher;
 
 use super::environment::ChildEnv;
+use crate::confinement::Execution;
 use crate::files::Trust;
 use crate::policy::PolicyRequest;
 
@@ -20,6 +21,8 @@ pub(super) struct Rule {
     /// Working directory; any, if `None`.
     pub workdir: Option<DirectoryPattern>,
     pub action: RuleAction,
+    /// How what it escalates is executed.
+    pub execution: Execution,
     /// Escalate even programs that the sandboxed user could replace.
     pub replaceable: bool,
     /// Say what was taken out of an escalated command's environment.
