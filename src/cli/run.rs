@@ -121,7 +121,6 @@ impl Environment {
         let shell = locate::shell(self.shell.clone())?;
         let wrapper = locate::wrapper(self.wrapper.clone())?;
         let interrupts = Arc::new(Interrupts::default());
-        let approver = TerminalApprover::new(params.env.clone(), Arc::clone(&interrupts));
         let audit = self
             .audit
             .as_ref()
@@ -133,6 +132,14 @@ impl Environment {
         };
         let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
         let executor = self.sandboxed(executor, &policy, &params.workdir)?;
+        let mut shells_env = params.env.clone();
+        shells_env.retain(|(name, _)| name != "TMPDIR" || executor.temporary_folder().is_none());
+        shells_env.extend(
+            executor
+                .temporary_folder()
+                .map(|folder| ("TMPDIR".into(), folder.into())),
+        );
+        let approver = TerminalApprover::new(shells_env, Arc::clone(&interrupts));
         let policy = policy
             .with_approver(approver)
             .with_notices(|line| eprintln!("shell-escalation: {line}"));

@@ -110,6 +110,12 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
         self
     }
 
+    /// The folder for temporary files that TMPDIR names in shells, if their profile has one.
+    #[must_use]
+    pub fn temporary_folder(&self) -> Option<&Path> {
+        self.writes_temporary(&self.shell).then(|| self.temporary.path())
+    }
+
     /// The launcher for a profile; `None` if that confines nothing.
     fn launcher(&self, name: &str, says: bool, needed: &[PathBuf]) -> io::Result<Option<Launcher>> {
         let profile = self.profiles.get(name).ok_or_else(|| {
@@ -150,7 +156,9 @@ impl<E: ShellCommandExecutor> ShellCommandExecutor for SandboxedExecutor<E> {
         let wrapper = wrapper.map(|(_, path)| PathBuf::from(path));
         let needed = wrapper.iter().chain([&command.program]);
         // One that isn't there is complained about when it is executed.
-        let needed: Vec<PathBuf> = needed.filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        let needed: Vec<PathBuf> = needed
+            .filter_map(|path| std::fs::canonicalize(path).ok())
+            .collect();
         if let Some(launcher) = self.launcher(name, true, &needed)? {
             if self.writes_temporary(name) {
                 self.with_temporary(&mut command.env);

@@ -7,7 +7,7 @@ use seccompiler::{
     TargetArch, apply_filter, sock_filter,
 };
 
-use super::launcher::Failure;
+use super::failure::Failure;
 
 /// Refused with EPERM, whatever their arguments.
 const REFUSED: &[libc::c_long] = &[

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString, c_char};
-use std::fmt;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::ptr;
@@ -10,6 +9,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use super::failure::Failure;
 use super::gap::Gap;
 use super::plan::Plan;
 use super::{filter, namespace, privileges, ruleset};
@@ -17,16 +17,6 @@ use crate::execution::{Launch, Opened, Scripts, Target, describe_errno};
 
 /// The status when no sandbox could be made, as of this program's other failures.
 const NO_SANDBOX: i32 = 125;
-
-/// Why there is no sandbox.
-#[derive(Debug)]
-pub(super) struct Failure(pub(super) String);
-
-impl Failure {
-    pub(super) fn new(what: impl fmt::Display, why: impl fmt::Display) -> Self {
-        Self(format!("{what}: {why}"))
-    }
-}
 
 /// Becomes the launcher if that is what this process was started for (see
 /// [`SandboxedExecutor`](crate::SandboxedExecutor)); otherwise returns at once. Call it first in `main`: before a thread is

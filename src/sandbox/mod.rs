@@ -9,6 +9,7 @@
 //! limits), `ruleset` (Landlock), `filter` (system calls). `gap` names what can't be held.
 
 mod executor;
+mod failure;
 mod filter;
 mod gap;
 mod launcher;

@@ -17,8 +17,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
+use super::failure::Failure;
 use super::gap::Gap;
-use super::launcher::Failure;
 use super::plan::Plan;
 
 /// What the kernel let this process have.

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     fn plan(profile: &Profile, workspace: &Path, protected: &[PathBuf]) -> Plan {
-        let resolved = Resolved::new(profile, workspace, Path::new("/tmp")).unwrap();
+        let resolved = Resolved::new(profile, workspace, Path::new("/nowhere")).unwrap();
         resolved.plan("test", protected, &[])
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let workspace = Profile::workspace_write();
         assert_eq!(plan(&workspace, &here.join("w"), &[]).protected, [git.clone()]);
         let both = plan(&workspace.with_write("../main"), &here.join("w"), &[]);
-        assert_eq!(both.protected, [git, here.join("main/.git"), own]);
+        assert_eq!(both.protected, [git.clone(), here.join("main/.git"), own]);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::geteuid;
 
+use super::failure::Failure;
 use super::gap::Gap;
-use super::launcher::Failure;
 use super::namespace::Namespace;
 
 /// Most processes and threads of a sandbox.

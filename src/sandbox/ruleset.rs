@@ -8,8 +8,8 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, Scope,
 };
 
+use super::failure::Failure;
 use super::gap::{self, Gap};
-use super::launcher::Failure;
 use super::namespace::{Namespace, open_without_links};
 use super::plan::Plan;
 

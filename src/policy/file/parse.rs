@@ -392,6 +392,14 @@ mod tests {
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\nworkdir = \"/a/[b\"\naction = \"run\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nanywhere = true\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nkeep_env = true\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nprofile = \"same\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"nowhere\"\n",
+            "default = \"run\"\n[profile.same]\n",
+            "default = \"run\"\n[profile.read-only]\n",
+            "default = \"run\"\n[profile.a]\nwritable = []\n",
+            "default = \"run\"\n[profile.a]\ninherit = \"nowhere\"\n",
+            "default = \"run\"\n[profile.a]\ninherit = \"full-access\"\n",
+            "default = \"run\"\n[profile.a]\ninherit = \"b\"\n[profile.b]\ninherit = \"a\"\n",
             "default = \"run\"\nrules = []\n",
             "default = \"run\"\n[[rule]\n",
         ];
@@ -400,6 +408,28 @@ mod tests {
             .map(|file| format!("{file:?}\n  → {}\n", complaint(file)))
             .collect();
         insta::assert_snapshot!(complaints.concat());
+    }
+
+    #[test]
+    fn profiles_add_to_what_they_inherit() {
+        let text = "default = \"run\"\n\
+            [profile.net]\ninherit = \"work\"\nnetwork = true\nwrite = [\"out\"]\n\
+            [profile.work]\ninherit = \"workspace-write\"\nread = [\"/usr\"]\n\
+            [[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"net\"\n\
+            [[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"same\"\n\
+            [[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"full-access\"\n";
+        let parsed = parse(text).unwrap();
+        let expected = Profile::workspace_write()
+            .with_read(["/usr".into()])
+            .with_write("out")
+            .with_network(true);
+        assert_eq!(parsed.profiles["net"], expected);
+        let executions: Vec<_> = parsed.rules.iter().map(|rule| rule.execution.clone()).collect();
+        let profile = Execution::Profile("net".to_owned());
+        assert_eq!(
+            executions,
+            [profile, Execution::SameSandbox, Execution::Unsandboxed]
+        );
     }
 
     #[test]

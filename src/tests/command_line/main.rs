@@ -7,4 +7,5 @@ mod approval;
 mod audit;
 mod hostile;
 mod run;
+mod sandbox;
 mod terminal;
