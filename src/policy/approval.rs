@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::sessions::PerSession;
 use super::{FileStamp, PolicyError, PolicyRequest};
+use crate::confinement::Execution;
 
 /// A person's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +132,7 @@ struct Asked {
     /// The environment that the command would get, in the order of the names.
     env: Vec<(OsString, OsString)>,
     umask: Option<u32>,
+    execution: Execution,
 }
 
 impl Asked {
@@ -146,6 +148,7 @@ impl Asked {
             canonical_workdir: request.canonical_workdir.clone(),
             env,
             umask: request.umask,
+            execution: request.execution.clone(),
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct PolicyRequest {
     pub umask: Option<u32>,
     /// Process that created the request stream, if the kernel knows it.
     pub peer: Option<i32>,
+    /// How the command would be executed, where an [`Approver`] is asked.
+    pub execution: Execution,
     /// Who could put another program there; judged by the server's own look at the file.
     pub(crate) judgement: Judgement,
     /// The program's state when it was looked at; `None` if it could not be opened.
@@ -79,6 +81,7 @@ impl PolicyRequest {
             canonical_workdir: Some(PathBuf::from("/")),
             env: Vec::new(),
             umask: None,
+            execution: Execution::default(),
             peer: None,
             clock: Stopwatch::start(),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::core::SessionCore;
 use super::error::RequestError;
+use crate::confinement::Execution;
 use crate::execution::{FilesAtDecision, PreparedExec};
 use crate::policy::{Decision, FileStamp, PolicyRequest};
 use crate::protocol::Request;
@@ -40,6 +41,7 @@ impl Question {
             canonical_workdir: files.canonical_workdir.clone(),
             env: request.env,
             umask: request.umask,
+            execution: Execution::default(),
             peer,
             clock: Arc::clone(&session.clock),
         };

@@ -30,9 +30,9 @@ const SERVER: House = House {
         ("server", "session audit policy execution limits"),
         (
             "session",
-            "audit policy execution stream protocol clock limits watch",
+            "audit policy execution stream protocol clock confinement limits watch",
         ),
-        ("audit", "policy protocol"),
+        ("audit", "policy protocol confinement"),
         ("policy", "files protocol clock confinement"),
         ("sandbox", "execution confinement"),
         ("execution", "files protocol confinement watch"),

@@ -252,6 +252,7 @@ impl EscalationPolicy for PolicyFile {
                 // The person is asked about what the command would get.
                 let mut asked = request.clone();
                 asked.env = escalation.child_env(&request.env);
+                asked.execution = rule.map_or_else(Execution::default, |rule| rule.execution.clone());
                 match self.approvals.ask(&asked, reason.as_deref()).await? {
                     Outcome::Approved => escalation,
                     Outcome::Refused(reason) => Decision::deny(reason),
@@ -371,6 +372,15 @@ mod tests {
         std::os::unix::fs::symlink("/usr/bin/env", &link).unwrap();
         let decision = decide(ENV, link.to_str().unwrap(), &[]).await;
         assert_eq!(decision.action(), &Action::Run);
+    }
+
+    #[tokio::test]
+    async fn a_rule_says_in_which_sandbox_the_command_is_executed() {
+        let executed = async |more: &str| decide_as(more, |_| ()).await.execution().clone();
+        assert_eq!(executed("").await, Execution::Unsandboxed);
+        assert_eq!(executed("profile = \"same\"").await, Execution::SameSandbox);
+        let built_in = executed("profile = \"read-only\"").await;
+        assert_eq!(built_in, Execution::Profile("read-only".to_owned()));
     }
 
     #[tokio::test]

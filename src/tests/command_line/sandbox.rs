@@ -206,6 +206,121 @@ fn a_profile_of_the_policy_file_says_what_may_be_read_written_and_reached() {
     serving.join().unwrap();
 }
 
+/// A policy that escalates python3 with these lines in its rule.
+fn escalating_python(outside: &Path, more: &str) -> PathBuf {
+    let policy = outside.join("policy.toml");
+    let rule = format!(
+        "default = \"run\"\n[profile.net]\ninherit = \"workspace-write\"\nnetwork = true\n\
+         [[rule]]\nprogram = \"python3*\"\naction = \"escalate\"\n{more}\n"
+    );
+    fs::write(&policy, rule).unwrap();
+    policy
+}
+
+#[test]
+fn a_rule_may_open_the_network_without_opening_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let (port, serving) = serve_once();
+    let elsewhere = outside.path().join("x");
+    let write = |path: &Path| {
+        format!(
+            "/usr/bin/python3 -c 'open(\"{}\", \"w\")' 2>/dev/null",
+            path.display()
+        )
+    };
+    // From a directory that the workspace isn't: a command's own makes nothing writable.
+    let command = format!(
+        "cd '{}'; {} || echo kept; {} && echo wrote; /usr/bin/python3 -c '{}'",
+        outside.path().display(),
+        write(&elsewhere),
+        write(&folder.path().join("here")),
+        client(port)
+    );
+    let audit = outside.path().join("audit");
+    let run = |more: &str| {
+        let policy = escalating_python(outside.path(), more);
+        let options = [
+            "--policy",
+            policy.to_str().unwrap(),
+            "--audit",
+            audit.to_str().unwrap(),
+        ];
+        run(folder.path(), &options, &command)
+    };
+    let same = run("profile = \"same\"");
+    assert_eq!(text(&same.stdout), "kept\nwrote\n", "{}", text(&same.stderr));
+    let net = run("profile = \"net\"");
+    assert_eq!(
+        text(&net.stdout),
+        "kept\nwrote\nserved\n",
+        "{}",
+        text(&net.stderr)
+    );
+    assert!(!elsewhere.exists());
+    serving.join().unwrap();
+    let log = fs::read_to_string(&audit).unwrap();
+    assert!(
+        log.contains("\"execution\":\"same\"") && log.contains("\"execution\":\"net\""),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_a_command_is_given_does_not_act_before_it_is_confined() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let here = folder.path().display();
+    let out = outside.path().display();
+    let source = "#include <fcntl.h>\n#include <stdlib.h>\n\
+        __attribute__((constructor)) static void start(void) { open(getenv(\"HERE\"), O_CREAT | O_WRONLY, 0600); \
+        open(getenv(\"OUT\"), O_CREAT | O_WRONLY, 0600); }\n";
+    fs::write(folder.path().join("evil.c"), source).unwrap();
+    let built = Command::new("cc")
+        .current_dir(folder.path())
+        .args(["-shared", "-fPIC", "-o", "evil.so", "evil.c"])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let policy = escalating_python(outside.path(), "profile = \"net\"\nenv = \"everything\"");
+    let command = format!(
+        "HERE='{here}/loaded' OUT='{out}/loaded' LD_PRELOAD='{here}/evil.so' /usr/bin/python3 -c 'print(1)'"
+    );
+    let output = run(folder.path(), &["--policy", policy.to_str().unwrap()], &command);
+    assert_eq!(text(&output.stdout), "1\n", "{}", text(&output.stderr));
+    assert!(
+        folder.path().join("loaded").exists(),
+        "the library is loaded in the end"
+    );
+    assert!(!outside.path().join("loaded").exists());
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_in_a_profile_is_reported_as_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let policy = outside.path().join("policy.toml");
+    chain::script(
+        &folder.path().join("script.test"),
+        "#!/bin/sh\necho \"script $1\"; exit 3\n",
+    );
+    chain::script(&folder.path().join("text.test"), "echo \"text $1\"\n");
+    chain::script(&folder.path().join("lost.test"), "#!/no/interpreter\n");
+    fs::write(folder.path().join("data.test"), "no program").unwrap();
+    let outputs = ["", "profile = \"same\"\n"].map(|profile| {
+        let rule = "default = \"run\"\n[[rule]]\nprogram = \"*.test\"\naction = \"escalate\"\nreplaceable = true\n";
+        fs::write(&policy, format!("{rule}{profile}")).unwrap();
+        let each = "for name in script text lost data none; do \"$EXEC_WRAPPER\" ./$name.test ./$name.test a; echo $?; done";
+        let output = run(folder.path(), &["--policy", policy.to_str().unwrap()], each);
+        (text(&output.stdout), text(&output.stderr))
+    });
+    assert_eq!(
+        outputs[0].0, "script a\n3\ntext a\n0\n127\n126\n127\n",
+        "{outputs:?}"
+    );
+    assert_eq!(outputs[0], outputs[1]);
+}
+
 #[test]
 fn where_files_cannot_be_confined_nothing_is_started() {
     let folder = tempfile::tempdir().unwrap();
