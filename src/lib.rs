@@ -125,8 +125,8 @@ pub use execution::{
 };
 pub use limits::Limits;
 pub use policy::{
-    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, MOST_WAITING, NoApprover, PolicyError,
-    PolicyFile, PolicyFileError, PolicyRequest, directs_programs, loads_code,
+    Action, Approval, Approver, Complaint, Decision, EscalationPolicy, Explanation, KeepEnv, MOST_WAITING,
+    NoApprover, PolicyError, PolicyFile, PolicyFileError, PolicyRequest, Step, directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
 pub use sandbox::{SandboxedExecutor, launch_if_asked};

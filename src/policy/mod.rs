@@ -22,7 +22,7 @@ pub use approval::{Approval, Approver, MOST_WAITING, NoApprover};
 use environment::child_environment;
 pub(crate) use environment::taken_out;
 pub use environment::{KeepEnv, directs_programs, loads_code};
-pub use file::{PolicyFile, PolicyFileError};
+pub use file::{Complaint, Explanation, PolicyFile, PolicyFileError, Step};
 pub(crate) use stamp::FileStamp;
 
 /// What a policy is asked about: the whole request. The sandboxed side chose everything in it except `canonical`,

@@ -16,6 +16,7 @@
 //! with the path without symbolic links. `help.txt` describes all keys.
 
 mod environment;
+mod explanation;
 mod parse;
 mod rule;
 
@@ -33,11 +34,14 @@ use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyErro
 use crate::confinement::{Execution, Profile};
 
 use environment::{ChildEnv, is_basic};
+pub use explanation::{Explanation, Step};
+pub use parse::Complaint;
 use parse::Parsed;
 use rule::{Rule, RuleAction};
 
 /// Why a policy file is refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyFileError {
     /// The file could not be read.
     #[error("cannot read policy file {}", path.display())]
@@ -48,14 +52,12 @@ pub enum PolicyFileError {
         source: std::io::Error,
     },
     /// The file is not a valid policy.
-    #[error("{}:{line}: {message}", path.display())]
+    #[error("{}:{complaint}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Line number, starting at 1.
-        line: usize,
-        /// What is wrong and what was expected.
-        message: String,
+        /// Where it is wrong, and how.
+        complaint: Complaint,
     },
 }
 
@@ -94,18 +96,17 @@ impl PolicyFile {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text).map_err(|(line, message)| PolicyFileError::Invalid {
+        Self::parse(&text).map_err(|complaint| PolicyFileError::Invalid {
             path: path.to_owned(),
-            line,
-            message,
+            complaint,
         })
     }
 
     /// Parses the text of a policy file.
     ///
     /// # Errors
-    /// The number of the faulty line, and what is wrong there.
-    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
         let Parsed {
             default,
             rules,
@@ -180,6 +181,14 @@ impl PolicyFile {
             .iter()
             .position(|rule| denies(rule) && rule.matches(request));
         denied.or_else(|| rules.iter().position(|rule| rule.matches(request)))
+    }
+
+    /// Says what would be decided about a request, by which rule, and why. No one is asked.
+    #[must_use]
+    pub fn explain(&self, request: &PolicyRequest) -> Explanation {
+        let found = Self::rule_for(&self.rules, request);
+        let rule = found.map(|position| &self.rules[position]);
+        Explanation::new(&self.default, rule, &self.rules, request)
     }
 
     fn escalation(&self, env: &ChildEnv, request: &PolicyRequest) -> Decision {

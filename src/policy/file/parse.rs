@@ -14,8 +14,18 @@ use crate::confinement::{Execution, Profile};
 
 use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
 
-/// Number of a line, starting at 1, and what is wrong there.
-type Complaint = (usize, String);
+/// Where the text of a policy is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+#[non_exhaustive]
+pub struct Complaint {
+    /// Number of the line, starting at 1.
+    pub line: usize,
+    /// Number of the character in the line, starting at 1.
+    pub column: usize,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
 
 /// What a rule calls the sandbox of the shell.
 const SAME: &str = "same";
@@ -105,13 +115,11 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Complaint> {
         let start = error.span().map_or(0, |span| span.start);
         let message =
             instead(error.message()).map_or_else(|| error.message().replace('\n', "; "), str::to_owned);
-        (file.line(start), message)
+        file.complaint(start..start, message)
     })?;
     let Some(default) = raw.default else {
-        return Err((
-            1,
-            "missing field `default`, expected `run`, `escalate`, `deny` or `prompt`".to_owned(),
-        ));
+        let message = "missing field `default`, expected `run`, `escalate`, `deny` or `prompt`";
+        return Err(file.complaint(0..0, message));
     };
     let default = match default.get_ref().as_str() {
         "run" => RuleAction::Run,
@@ -153,7 +161,13 @@ impl Text<'_> {
     }
 
     fn complaint(&self, span: Range<usize>, message: impl Into<String>) -> Complaint {
-        (self.line(span.start), message.into())
+        let before = self.0.get(..span.start).unwrap_or(self.0);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Complaint {
+            line: self.line(span.start),
+            column: 1 + before[line_start..].chars().count(),
+            message: message.into(),
+        }
     }
 
     fn profiles(
@@ -360,8 +374,7 @@ mod tests {
     use super::*;
 
     fn complaint(text: &str) -> String {
-        let (line, message) = parse(text).unwrap_err();
-        format!("{line}: {message}")
+        parse(text).unwrap_err().to_string()
     }
 
     #[test]

@@ -101,6 +101,18 @@ impl ProgramPattern {
     }
 }
 
+/// Why a rule is not about a request: the first of these that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mismatch {
+    Program,
+    Arguments,
+    Directory,
+    /// `argv[0]` is not the program's name.
+    Name,
+    /// A user other than root could replace the program.
+    Replaceable,
+}
+
 impl Rule {
     /// Whether it matters to the rule who can write where: it escalates only what no one but root can replace.
     pub(super) fn needs_trust(&self) -> bool {
@@ -108,17 +120,35 @@ impl Rule {
     }
 
     pub(super) fn matches(&self, request: &PolicyRequest) -> bool {
-        if !self.arguments.match_those_of(request) || !self.applies_in(request) {
-            return false;
-        }
+        self.mismatch(request).is_none()
+    }
+
+    /// Why the rule is not about the request; `None` if it is.
+    pub(super) fn mismatch(&self, request: &PolicyRequest) -> Option<Mismatch> {
         let real = request.canonical.as_deref();
+        let paths = || real.into_iter().chain([request.program.as_path()]);
+        if !paths().any(|path| self.program.matches(path)) {
+            return Some(Mismatch::Program);
+        }
+        if !self.arguments.match_those_of(request) {
+            return Some(Mismatch::Arguments);
+        }
+        if !self.applies_in(request) {
+            return Some(Mismatch::Directory);
+        }
+        if !paths().any(|path| self.names(path, request)) {
+            return Some(Mismatch::Name);
+        }
         if real.is_some_and(|real| self.names(real, request))
             && self.trusts(request, Trust::others_can_replace)
         {
-            return true;
+            return None;
         }
         // If the requested path matches, everything on the way to its target must be trusted, too.
-        self.names(&request.program, request) && self.trusts(request, Trust::others_can_redirect)
+        if self.names(&request.program, request) && self.trusts(request, Trust::others_can_redirect) {
+            return None;
+        }
+        Some(Mismatch::Replaceable)
     }
 
     /// Whether the rule is about the program at `path`. To escalate it, `argv[0]` must be its name as well: programs of many

@@ -5,6 +5,7 @@ mod support;
 
 mod approval;
 mod audit;
+mod check;
 mod hostile;
 mod run;
 mod sandbox;
