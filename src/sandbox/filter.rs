@@ -86,6 +86,9 @@ const NEW_NAMESPACES: &[libc::c_int] = &[
 /// unshare(2) only: the bit is part of the exit signal of clone(2).
 const CLONE_NEWTIME: libc::c_int = 0x80;
 
+/// From linux/ioprio.h.
+const IOPRIO_WHO_PROCESS: u64 = 1;
+
 /// Bits of socketpair(2)'s type that are not flags.
 const SOCKET_TYPE: u64 = 0xf;
 
@@ -123,6 +126,24 @@ fn refused(network: bool) -> Result<Rules, seccompiler::Error> {
         libc::SYS_ioctl,
         vec![all([is(1, libc::TIOCSTI)?])?, all([is(1, libc::TIOCLINUX)?])?],
     );
+    // Limits and priorities of others, which can end them as a signal does, or starve them. 0 is the caller itself.
+    let of_another = || is_not(0, 0);
+    for call in [
+        libc::SYS_prlimit64,
+        libc::SYS_sched_setscheduler,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setattr,
+    ] {
+        rules.insert(call, vec![all([of_another()?])?]);
+    }
+    // Of a process, not of a group, which may be the server's, or of all of a user's.
+    let of_processes = [
+        (libc::SYS_setpriority, libc::PRIO_PROCESS as u64),
+        (libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS),
+    ];
+    for (call, process) in of_processes {
+        rules.insert(call, vec![all([is_not(1, 0)?])?, all([is_not(0, process)?])?]);
+    }
     // Unconnected ones could be sent from to any address.
     let unix = libc::AF_UNIX as u64;
     rules.insert(

@@ -4,6 +4,7 @@
 mod support;
 
 mod approval;
+mod attacks;
 mod audit;
 mod check;
 mod hostile;
