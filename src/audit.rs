@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::confinement::Execution;
 use crate::policy::{Action, Decision, PolicyRequest};
 use crate::protocol::ResultMessage;
 
@@ -100,6 +101,11 @@ impl AuditLog {
                 Action::Deny { .. } => "deny",
             }),
             rule: decision.and_then(|decision| decision.rule.as_deref()),
+            execution: decision.and_then(|decision| match &decision.execution {
+                Execution::Unsandboxed => None,
+                Execution::SameSandbox => Some("same"),
+                Execution::Profile(name) => Some(name),
+            }),
             env_removed: &entry.taken_out.texts,
             env_removed_count: entry.taken_out.count,
             decided_ms: entry.decided_after.map(milliseconds),
@@ -264,6 +270,8 @@ struct Line<'a> {
     workdir: &'a str,
     decision: Option<&'static str>,
     rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     env_removed: &'a [String],
     #[serde(skip_serializing_if = "is_zero")]

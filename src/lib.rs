@@ -80,7 +80,8 @@
 //! `request` (all about a request that was not escalated). The other members: `time` (RFC 3339, of the handshake), `session`,
 //! `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or null), `program`,
 //! `canonical` (its path without symbolic links, or null), `argv`, `argv_count`, `argv_sha256` (if `argv` is cut: of all
-//! arguments, each followed by a NUL), `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `env_removed` and
+//! arguments, each followed by a NUL), `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `execution` (the
+//! sandbox profile of an escalated command, or `same`; absent if it has none), `env_removed` and
 //! `env_removed_count` (names of the variables that an escalated command does not get as requested; absent if there are
 //! none), `decided_ms`, `result` (as on the wire, or null), `error` (or null), `duration_ms` (since the handshake). Texts are
 //! truncated to 1,024 bytes, all arguments together to 4,096 and 64 texts; a line has less than 64 KiB. Environments are
@@ -105,11 +106,13 @@
 
 mod audit;
 mod clock;
+mod confinement;
 mod execution;
 mod files;
 mod limits;
 mod policy;
 mod protocol;
+mod sandbox;
 mod server;
 mod session;
 mod stream;
@@ -117,15 +120,17 @@ mod watch;
 
 pub use audit::AuditLog;
 pub use clock::Stopped;
+pub use confinement::{Execution, Profile};
 pub use execution::{
     ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
     StandardStreams, Survivor,
 };
 pub use limits::Limits;
 pub use policy::{
-    Action, Approval, Approver, Decision, EscalationPolicy, KeepEnv, MOST_WAITING, NoApprover, PolicyError,
-    PolicyFile, PolicyFileError, PolicyRequest, directs_programs, loads_code,
+    Action, Approval, Approver, Complaint, Decision, EscalationPolicy, Explanation, KeepEnv, MOST_WAITING,
+    NoApprover, PolicyError, PolicyFile, PolicyFileError, PolicyRequest, Step, directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
+pub use sandbox::{SandboxedExecutor, launch_if_asked};
 pub use server::{EscalateServer, ExecParams, ExecResult};
 pub use session::EscalationSession;

@@ -7,5 +7,6 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    shell_escalation::launch_if_asked();
     cli::main()
 }

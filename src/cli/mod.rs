@@ -1,6 +1,7 @@
 //! The command line: arguments, logging, and the runtime for the subcommands.
 
 mod approve;
+mod check;
 mod interrupts;
 mod locate;
 mod memory;
@@ -33,6 +34,8 @@ enum Command {
     Run(run::Run),
     /// Start an interactive patched shell under a policy file
     Shell(run::Shell),
+    /// Say what a policy would decide about commands, by which rule, and why
+    Check(check::Check),
     /// Describe the policy file and all its keys
     HelpPolicy,
     /// Speak the conformance suite's harness protocol on standard input and output
@@ -77,6 +80,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let status = match arguments.command {
         Command::Run(run) => runtime.block_on(run.serve(inherited_open_files)),
         Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
+        Command::Check(check) => check.answer(),
         Command::HelpPolicy => {
             print!("{}", PolicyFile::help());
             Ok(ExitCode::SUCCESS)

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::unistd::{getpgrp, tcsetpgrp};
 use shell_escalation::{
-    AuditLog, EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, StandardStreams,
+    AuditLog, EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, Profile,
+    SandboxedExecutor, StandardStreams,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,9 +26,20 @@ use super::locate;
 /// The options that `run` and `shell` share.
 #[derive(Args)]
 pub(super) struct Environment {
-    /// Policy file (TOML) that decides about every command; `shell-escalation help-policy` describes it
+    /// Policy file (TOML) that decides about every command, see `shell-escalation help-policy` [default: run everything in
+    /// the sandbox]
     #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    policy: Option<PathBuf>,
+    /// What the shell is confined to: read-only, workspace-write (the current directory is writable, except its .git; no
+    /// network), full-access (no sandbox), or a profile of the policy file
+    #[arg(long, value_name = "PROFILE", default_value = "workspace-write")]
+    sandbox: String,
+    /// Refuse to start if this system can't hold everything that the profile promises
+    #[arg(long)]
+    sandbox_strict: bool,
+    /// Another file or folder that the sandbox may write to (repeatable)
+    #[arg(long, value_name = "PATH")]
+    writable: Vec<PathBuf>,
     /// Patched shell [default: SHELL_ESCALATION_SHELL, then one next to this program]
     #[arg(long, value_name = "PATH")]
     shell: Option<PathBuf>,
@@ -106,21 +118,37 @@ impl Environment {
         inherited_open_files: Option<(u64, u64)>,
     ) -> anyhow::Result<ExitCode> {
         params.login = !self.no_login;
-        let shell = locate::shell(self.shell)?;
-        let wrapper = locate::wrapper(self.wrapper)?;
+        let shell = locate::shell(self.shell.clone())?;
+        let wrapper = locate::wrapper(self.wrapper.clone())?;
         let interrupts = Arc::new(Interrupts::default());
-        let approver = TerminalApprover::new(params.env.clone(), Arc::clone(&interrupts));
-        let policy = PolicyFile::read(&self.policy)?
+        let audit = self
+            .audit
+            .as_ref()
+            .map(|path| AuditLog::open(path).with_context(|| format!("--audit {}", path.display())));
+        let audit = audit.transpose()?;
+        let policy = match &self.policy {
+            Some(path) => PolicyFile::read(path)?,
+            None => PolicyFile::run_everything(),
+        };
+        let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
+        let executor = self.sandboxed(executor, &policy, &params.workdir)?;
+        let mut shells_env = params.env.clone();
+        shells_env.retain(|(name, _)| name != "TMPDIR" || executor.temporary_folder().is_none());
+        shells_env.extend(
+            executor
+                .temporary_folder()
+                .map(|folder| ("TMPDIR".into(), folder.into())),
+        );
+        let approver = TerminalApprover::new(shells_env, Arc::clone(&interrupts));
+        let policy = policy
             .with_approver(approver)
             .with_notices(|line| eprintln!("shell-escalation: {line}"));
         let mut limits = Limits::default();
         limits.child_open_files = inherited_open_files;
-        let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
         let mut server = EscalateServer::new(shell, wrapper, policy)
             .with_limits(limits)
             .with_executor(executor);
-        if let Some(path) = &self.audit {
-            let log = AuditLog::open(path).with_context(|| format!("--audit {}", path.display()))?;
+        if let Some(log) = audit {
             server = server.with_audit(log);
         }
 
@@ -156,6 +184,44 @@ impl Environment {
             return die_by(signal);
         }
         status_of(&result)
+    }
+}
+
+impl Environment {
+    /// Puts the sandbox around what `executor` starts.
+    fn sandboxed(
+        &self,
+        executor: LocalExecutor,
+        policy: &PolicyFile,
+        workspace: &Path,
+    ) -> anyhow::Result<SandboxedExecutor<LocalExecutor>> {
+        let name = &self.sandbox;
+        let profile = policy.profile(name).with_context(|| {
+            format!(
+                "--sandbox {name}: no such profile; expected read-only, workspace-write, full-access, or a [profile.{name}] in \
+                 the policy file"
+            )
+        })?;
+        let writable = self.writable.iter().cloned();
+        let profile = writable.fold(profile, Profile::with_write);
+        if !profile.confines() {
+            anyhow::ensure!(
+                !self.sandbox_strict && self.writable.is_empty(),
+                "--sandbox {name} confines nothing, so --sandbox-strict and --writable have no effect"
+            );
+            eprintln!("shell-escalation: no sandbox: commands may do all that you may (--sandbox {name})");
+        }
+        let sandboxed = || -> std::io::Result<_> {
+            let mut sandboxed = SandboxedExecutor::new(executor, workspace, name, &profile)?;
+            for (name, profile) in policy.profiles_of_rules() {
+                sandboxed = sandboxed.with_profile(name, &profile)?;
+            }
+            let files = self.policy.iter().chain(&self.audit);
+            Ok(files
+                .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
+                .strict(self.sandbox_strict))
+        };
+        sandboxed().with_context(|| format!("--sandbox {name}"))
     }
 }
 

@@ -23,6 +23,7 @@ use nix::fcntl::{AtFlags, FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
 use nix::unistd::{AccessFlags, faccessat};
+use serde::{Deserialize, Serialize};
 
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use crate::files::{Identity, Lookup, PinnedFile, Trust, Wait, status_of};
@@ -91,6 +92,13 @@ fn of_system(path: &Path) -> bool {
     !nix::unistd::geteuid().is_root() || SYSTEM.iter().any(|system| path.starts_with(system))
 }
 
+/// Whether a sandboxed root that writes to everything in `folder` could change what is held to be the system's.
+pub(crate) fn holds_system(folder: &Path) -> bool {
+    SYSTEM
+        .iter()
+        .any(|system| folder.starts_with(system) || Path::new(system).starts_with(folder))
+}
+
 /// Whether only root can change what is in the file.
 pub(super) fn is_of_system(file: &PinnedFile, canonical: Option<&Path>) -> bool {
     file.only_root_writes() && canonical.is_some_and(of_system)
@@ -109,7 +117,7 @@ pub(crate) struct Executable {
 }
 
 /// How an interpreter opens a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Scripts {
     /// By its name, which only root can make mean another file.
     ByName,
@@ -203,6 +211,11 @@ impl Executable {
 
     pub(crate) fn scripts(&self) -> Scripts {
         self.scripts
+    }
+
+    /// What is executed, how, and what has to stay open until then.
+    pub(crate) fn into_parts(self) -> (OwnedFd, Scripts, Option<OwnedFd>) {
+        (self.program, self.scripts, self.lease.map(OwnedFd::from))
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::launch::Launcher;
 use super::survivor::Survivor;
+use crate::confinement::Execution;
 
 /// An escalated command as it is about to be executed: what a [`ShellCommandExecutor`] may still change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,11 @@ pub struct PreparedExec {
     pub env: Vec<(OsString, OsString)>,
     /// The child's umask; `None` is the server's.
     pub umask: Option<u32>,
+    /// How the decision says to execute it. An executor that leaves anything but [`Execution::Unsandboxed`] here without having
+    /// confined the command (as [`SandboxedExecutor`](crate::SandboxedExecutor) does) is not obeyed: nothing is executed.
+    pub execution: Execution,
+    /// Confines itself and then executes the command.
+    pub(crate) launcher: Option<Launcher>,
 }
 
 /// The shell of a one-shot command, ready to be started.
@@ -102,7 +109,8 @@ pub trait ShellCommandExecutor: Send + Sync + 'static {
     fn run(&self, command: ShellCommand) -> impl Future<Output = io::Result<ShellOutput>> + Send;
 
     /// May change an escalated command before it is executed, or refuse it: an error closes the request. A changed file or
-    /// working directory is the host's own decision, and is not compared with what the policy saw.
+    /// working directory is the host's own decision, and is not compared with what the policy saw. A decision to execute it in a
+    /// sandbox is in [`PreparedExec::execution`].
     fn prepare(&self, exec: PreparedExec) -> impl Future<Output = io::Result<PreparedExec>> + Send {
         async { Ok(exec) }
     }

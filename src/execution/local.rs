@@ -133,7 +133,7 @@ fn start(
     };
     let workdir = open_directory(command.workdir.as_os_str(), Wait::Allowed)
         .map_err(|error| name(&error, command.workdir.as_os_str()))?;
-    let program = PinnedFile::open(workdir.descriptor(), command.program.as_os_str(), Wait::Allowed)
+    let program = PinnedFile::of_host(workdir.descriptor(), command.program.as_os_str())
         .map_err(|error| name(&error, command.program.as_os_str()))?;
     let number = command.socket.number();
     streams.push((command.socket.0, number));

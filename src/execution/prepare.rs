@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,13 @@ use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::job::{Spawn, SpawnError};
+use super::launch::{Launcher, Opened, Target};
 use super::supervisor::Placement;
 use super::tree::Tree;
-use crate::files::{Identity, Judgement, PinnedFile, Place, Unclear, Wait, find, look_up, open_directory};
+use crate::confinement::Execution;
+use crate::files::{
+    Identity, Judgement, PinnedFile, Place, Unclear, Wait, find, look_up, nowhere, open_directory,
+};
 use crate::protocol::Request;
 
 /// Only waiting for a file system would tell.
@@ -48,6 +52,8 @@ pub(crate) enum Refusal {
     Descriptors(#[from] MapError),
     #[error("{0}")]
     Unclear(#[from] Unclear),
+    #[error("the decision is to execute this in a sandbox ({0:?}), and this server's executor has none")]
+    NoSandbox(Execution),
     #[error("{0}")]
     Spawn(#[from] SpawnError),
     #[error("{0}")]
@@ -201,7 +207,7 @@ pub(crate) fn spawn_escalated(
         _ => &exec.file,
     };
     let error_prefix = [b"shell-escalation: ", about.as_bytes(), b": "].concat();
-    Ok(Tree::spawn(Spawn {
+    let mut spawn = Spawn {
         program,
         path: exec.file,
         argv: exec.argv,
@@ -212,7 +218,53 @@ pub(crate) fn spawn_escalated(
         descriptors: descriptors.into_iter().zip(numbers).collect(),
         placement: Placement::OwnGroup,
         error_prefix,
-    })?)
+    };
+    match (exec.execution, exec.launcher) {
+        (_, Some(launcher)) => launch(&mut spawn, &launcher, limit)?,
+        (Execution::Unsandboxed, None) => {}
+        (execution, None) => return Err(Refusal::NoSandbox(execution)),
+    }
+    Ok(Tree::spawn(spawn)?)
+}
+
+/// Puts the launcher in the program's place, and lets it inherit what it is to execute.
+fn launch(spawn: &mut Spawn, launcher: &Launcher, limit: u64) -> Result<(), Refusal> {
+    let of_launcher = PinnedFile::of_host(nowhere(), launcher.program.as_os_str())?;
+    let of_launcher = Ok(Executable::of_host(of_launcher));
+    let program = match std::mem::replace(&mut spawn.program, of_launcher) {
+        Ok(program) => program,
+        Err(failure) => {
+            // Reported as without a launcher.
+            spawn.program = Err(failure);
+            return Ok(());
+        }
+    };
+    let (program, scripts, lease) = program.into_parts();
+    let keep: Vec<RawFd> = spawn.descriptors.iter().map(|&(_, number)| number).collect();
+    let mut free = (3..).filter(|number| !keep.contains(number));
+    let mut inherit = |descriptor: OwnedFd| -> Result<RawFd, MapError> {
+        let number = free.next().filter(|&number| (number as u64) < limit);
+        let number = number.ok_or(MapError::NoRoom)?;
+        spawn.descriptors.push((descriptor, number));
+        Ok(number)
+    };
+    let opened = Opened {
+        program: inherit(program)?,
+        scripts,
+        lease: lease.map(&mut inherit).transpose()?,
+    };
+    let path = std::mem::replace(&mut spawn.path, launcher.program.clone().into());
+    let target = Target {
+        file: path,
+        opened: Some(opened),
+        keep,
+    };
+    spawn.argv = launcher.arguments(
+        &target,
+        std::mem::take(&mut spawn.env),
+        std::mem::take(&mut spawn.argv),
+    );
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,6 @@ mod walk;
 
 pub(crate) use identity::{Identity, Place, STATX_IDENTITY};
 pub(crate) use judgement::Judgement;
-pub(crate) use pinned::{PinnedFile, Wait, open_directory, status_of};
+pub(crate) use pinned::{PinnedFile, Wait, nowhere, open_directory, status_of};
 pub(crate) use trust::Trust;
 pub(crate) use walk::{Lookup, Unclear, find, look_up};

@@ -39,6 +39,11 @@ impl PinnedFile {
         Self::of(open_path(directory, path, 0, wait)?, wait)
     }
 
+    /// Opens a file that the host itself names, such as /proc/self/exe.
+    pub(crate) fn of_host(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
+        Self::of(open_at(directory, path, libc::O_PATH, 0)?, Wait::Allowed)
+    }
+
     /// Pins what is open.
     ///
     /// # Errors
@@ -137,7 +142,7 @@ fn remember_not_to_be_procfs(status: Status) {
 }
 
 /// What openat2(2) takes for "no directory".
-pub(super) fn nowhere() -> BorrowedFd<'static> {
+pub(crate) fn nowhere() -> BorrowedFd<'static> {
     // SAFETY: AT_FDCWD is a constant that is never closed.
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::sessions::PerSession;
 use super::{PolicyError, PolicyRequest};
+use crate::confinement::Execution;
 use crate::files::Identity;
 
 /// A person's answer.
@@ -132,6 +133,7 @@ struct Asked {
     /// The environment that the command would get, in the order of the names.
     env: Vec<(OsString, OsString)>,
     umask: Option<u32>,
+    execution: Execution,
 }
 
 impl Asked {
@@ -147,6 +149,7 @@ impl Asked {
             canonical_workdir: request.canonical_workdir.clone(),
             env,
             umask: request.umask,
+            execution: request.execution.clone(),
         }
     }
 }

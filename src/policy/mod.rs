@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::{Stopped, Stopwatch};
+use crate::confinement::Execution;
 use crate::files::{Identity, Judgement, PinnedFile, Wait, look_up};
 
 pub use crate::protocol::Action;
@@ -20,7 +21,7 @@ pub use approval::{Approval, Approver, MOST_WAITING, NoApprover};
 use environment::child_environment;
 pub(crate) use environment::taken_out;
 pub use environment::{KeepEnv, directs_programs, loads_code};
-pub use file::{PolicyFile, PolicyFileError};
+pub use file::{Complaint, Explanation, PolicyFile, PolicyFileError, Step};
 
 /// What a policy is asked about: the whole request. The sandboxed side chose everything in it except `canonical`,
 /// `canonical_workdir`, `session` and `peer`, which the server determined itself.
@@ -47,6 +48,8 @@ pub struct PolicyRequest {
     pub umask: Option<u32>,
     /// Process that created the request stream, if the kernel knows it.
     pub peer: Option<i32>,
+    /// How the command would be executed, where an [`Approver`] is asked.
+    pub execution: Execution,
     /// Who could put another program there; judged by the server's own look at the file.
     pub(crate) judgement: Judgement,
     /// The program's state when it was looked at; `None` if it could not be opened.
@@ -77,6 +80,7 @@ impl PolicyRequest {
             canonical_workdir: Some(PathBuf::from("/")),
             env: Vec::new(),
             umask: None,
+            execution: Execution::default(),
             peer: None,
             clock: Stopwatch::start(),
         }
@@ -96,6 +100,7 @@ pub struct Decision {
     pub(crate) keep_env: KeepEnv,
     pub(crate) env: Option<Vec<(OsString, OsString)>>,
     pub(crate) rule: Option<String>,
+    pub(crate) execution: Execution,
 }
 
 impl Decision {
@@ -105,6 +110,7 @@ impl Decision {
             keep_env: KeepEnv::default(),
             env: None,
             rule: None,
+            execution: Execution::default(),
         }
     }
 
@@ -124,6 +130,25 @@ impl Decision {
     #[must_use]
     pub fn deny(reason: Option<String>) -> Self {
         Self::new(Action::Deny { reason })
+    }
+
+    /// Says how an escalated command is executed; without this, it is [unsandboxed](Execution::Unsandboxed).
+    #[must_use]
+    pub fn executed(mut self, execution: Execution) -> Self {
+        self.execution = execution;
+        self
+    }
+
+    /// How an escalated command is executed.
+    #[must_use]
+    pub fn execution(&self) -> &Execution {
+        &self.execution
+    }
+
+    /// The rule behind the decision, if the policy [named](Self::by_rule) one.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
     }
 
     /// Lets these variables reach the escalated child although they load code.

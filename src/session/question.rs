@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::core::SessionCore;
+use crate::confinement::Execution;
 use crate::execution::{FilesAtDecision, PreparedExec};
 use crate::policy::{Decision, PolicyRequest};
 use crate::protocol::Request;
@@ -36,6 +37,7 @@ impl Question {
             canonical_workdir: files.canonical_workdir.clone(),
             env: request.env,
             umask: request.umask,
+            execution: Execution::default(),
             peer,
             clock: Arc::clone(&session.clock),
         };
@@ -55,6 +57,8 @@ impl Question {
             workdir: asked.workdir,
             env: decision.child_env(&asked.env),
             umask: asked.umask,
+            execution: decision.execution().clone(),
+            launcher: None,
         };
         (exec, self.files)
     }

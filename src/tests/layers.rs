@@ -18,20 +18,25 @@ struct House {
     apart: Option<&'static str>,
 }
 
-/// Policies and executions know no sessions, and sessions no server.
+/// Policies and executions know no sessions, sessions no server, and only the command line knows which sandbox there is.
 const SERVER: House = House {
     root: concat!(env!("CARGO_MANIFEST_DIR"), "/src"),
     package: "shell_escalation",
     floors: &[
-        ("cli", "server session audit policy execution protocol limits"),
+        (
+            "cli",
+            "server session audit policy sandbox confinement execution protocol limits",
+        ),
         ("server", "session audit policy execution limits"),
         (
             "session",
-            "audit policy execution stream protocol clock limits watch",
+            "audit policy execution stream protocol clock confinement limits watch",
         ),
-        ("audit", "policy protocol"),
-        ("policy", "files protocol clock"),
-        ("execution", "files protocol watch"),
+        ("audit", "policy protocol confinement"),
+        ("policy", "files protocol clock confinement"),
+        ("sandbox", "execution confinement"),
+        ("execution", "files protocol confinement watch"),
+        ("confinement", ""),
         ("files", ""),
         ("stream", "watch"),
         ("protocol", ""),

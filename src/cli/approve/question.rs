@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
-use shell_escalation::{PolicyRequest, directs_programs};
+use shell_escalation::{Execution, PolicyRequest, directs_programs};
 
 /// A question is shown whole or not asked: with more characters than these, no one would read all of them, and a part that
 /// matters could hide among the rest.
@@ -27,7 +27,13 @@ pub(super) fn question(
     reason: Option<&str>,
     environment: &BTreeMap<OsString, OsString>,
 ) -> Result<String, TooLong> {
-    let mut text = String::from("\nA command asks to run outside the sandbox:\n");
+    let place = match &request.execution {
+        Execution::Unsandboxed => "outside the sandbox".to_owned(),
+        Execution::SameSandbox => "under the server's supervision, in the shell's sandbox".to_owned(),
+        Execution::Profile(name) => format!("in the sandbox profile {name}"),
+        other => format!("as {other:?}"),
+    };
+    let mut text = format!("\nA command asks to run {place}:\n");
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<12}{value}");
     };

@@ -121,7 +121,9 @@ async fn a_signal_before_the_exec_leaves_no_core() {
     let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, most, most).unwrap();
     let mut tree = Tree::spawn(Spawn {
-        workdir: Ok(open_directory(folder.path().as_os_str()).unwrap()),
+        workdir: Ok(open_directory(folder.path().as_os_str(), Wait::Allowed)
+            .unwrap()
+            .into_descriptor()),
         ..command(&[path.to_str().unwrap()])
     })
     .unwrap();

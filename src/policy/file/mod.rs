@@ -16,11 +16,12 @@
 //! with the path without symbolic links. `help.txt` describes all keys.
 
 mod environment;
+mod explanation;
 mod parse;
 mod rule;
 mod rules;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,12 +33,18 @@ use super::sessions::PerSession;
 use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
 use crate::files::Wait;
 
+use crate::confinement::{Execution, Profile};
+
 use environment::{ChildEnv, is_basic};
+pub use explanation::{Explanation, Step};
+pub use parse::Complaint;
+use parse::Parsed;
 use rule::{Rule, RuleAction, WouldWait};
 use rules::Rules;
 
 /// Why a policy file is refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyFileError {
     /// The file could not be read.
     #[error("cannot read policy file {}", path.display())]
@@ -48,14 +55,12 @@ pub enum PolicyFileError {
         source: std::io::Error,
     },
     /// The file is not a valid policy.
-    #[error("{}:{line}: {message}", path.display())]
+    #[error("{}:{complaint}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Line number, starting at 1.
-        line: usize,
-        /// What is wrong and what was expected.
-        message: String,
+        /// Where it is wrong, and how.
+        complaint: Complaint,
     },
 }
 
@@ -63,6 +68,7 @@ pub enum PolicyFileError {
 pub struct PolicyFile {
     default: RuleAction,
     rules: Rules,
+    profiles: BTreeMap<String, Profile>,
     approvals: Approvals,
     /// What escalated commands get of the server's own environment.
     basics: Vec<(OsString, OsString)>,
@@ -93,29 +99,58 @@ impl PolicyFile {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text).map_err(|(line, message)| PolicyFileError::Invalid {
+        Self::parse(&text).map_err(|complaint| PolicyFileError::Invalid {
             path: path.to_owned(),
-            line,
-            message,
+            complaint,
         })
     }
 
     /// Parses the text of a policy file.
     ///
     /// # Errors
-    /// The number of the faulty line, and what is wrong there.
-    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let (default, rules) = parse::parse(text)?;
-        let rules = Rules::new(rules)
-            .map_err(|error| (1, format!("the patterns of all rules together: {}", error.kind())))?;
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
+        let Parsed {
+            default,
+            rules,
+            profiles,
+        } = parse::parse(text)?;
         Ok(Self {
             default,
             rules,
+            profiles,
             approvals: Approvals::new(NoApprover),
             basics: std::env::vars_os().filter(|(name, _)| is_basic(name)).collect(),
             notices: None,
             said: PerSession::default(),
         })
+    }
+
+    /// The policy when there is no file: everything runs where the shell runs.
+    #[must_use]
+    pub fn run_everything() -> Self {
+        Self::parse("default = \"run\"").expect("the smallest policy is valid")
+    }
+
+    /// The sandbox profile of this name: one of the file's, or a built-in one.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Option<Profile> {
+        Profile::built_in(name).or_else(|| self.profiles.get(name).cloned())
+    }
+
+    /// The profiles in which rules let commands be executed, for
+    /// [`SandboxedExecutor::with_profile`](crate::SandboxedExecutor::with_profile).
+    #[must_use]
+    pub fn profiles_of_rules(&self) -> BTreeMap<String, Profile> {
+        let named = self
+            .rules
+            .in_order()
+            .iter()
+            .filter_map(|rule| match &rule.execution {
+                Execution::Profile(name) => Some((name.clone(), self.profile(name)?)),
+                _ => None,
+            });
+        named.collect()
     }
 
     /// The manual of policy files.
@@ -144,6 +179,12 @@ impl PolicyFile {
     pub fn with_approver(mut self, approver: impl Approver) -> Self {
         self.approvals = Approvals::new(approver);
         self
+    }
+
+    /// Says what would be decided about a request, by which rule, and why. No one is asked. Blocks as long as the file systems do.
+    #[must_use]
+    pub fn explain(&self, request: &PolicyRequest) -> Explanation {
+        Explanation::new(&self.default, &self.rules, request)
     }
 
     fn escalation(&self, env: &ChildEnv, request: &PolicyRequest) -> Decision {
@@ -217,6 +258,7 @@ impl EscalationPolicy for PolicyFile {
                 // The person is asked about what the command would get.
                 let mut asked = request.clone();
                 asked.env = escalation.child_env(&request.env);
+                asked.execution = rule.map_or_else(Execution::default, |rule| rule.execution.clone());
                 match self.approvals.ask(&asked, reason.as_deref()).await? {
                     Outcome::Approved => escalation,
                     Outcome::Refused(reason) => Decision::deny(reason),
@@ -229,6 +271,10 @@ impl EscalationPolicy for PolicyFile {
         {
             self.say(rule, request, &decision);
         }
+        let decision = match rule {
+            Some(rule) if *decision.action() == Action::Escalate => decision.executed(rule.execution.clone()),
+            _ => decision,
+        };
         Ok(decision.by_rule(rule.map_or("default".to_owned(), |rule| format!("line {}", rule.line))))
     }
 }
@@ -336,6 +382,15 @@ mod tests {
         std::os::unix::fs::symlink("/usr/bin/env", &link).unwrap();
         let decision = decide(ENV, link.to_str().unwrap(), &[]).await;
         assert_eq!(decision.action(), &Action::Run);
+    }
+
+    #[tokio::test]
+    async fn a_rule_says_in_which_sandbox_the_command_is_executed() {
+        let executed = async |more: &str| decide_as(more, |_| ()).await.execution().clone();
+        assert_eq!(executed("").await, Execution::Unsandboxed);
+        assert_eq!(executed("profile = \"same\"").await, Execution::SameSandbox);
+        let built_in = executed("profile = \"read-only\"").await;
+        assert_eq!(built_in, Execution::Profile("read-only".to_owned()));
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Parses policy files; every error says where it is and what was expected.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,10 +10,29 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::environment::{ChildEnv, NamePattern};
-use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
+use crate::confinement::{Execution, Profile};
 
-/// Number of a line, starting at 1, and what is wrong there.
-type Complaint = (usize, String);
+use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
+use super::rules::Rules;
+
+/// Where the text of a policy is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+#[non_exhaustive]
+pub struct Complaint {
+    /// Number of the line, starting at 1.
+    pub line: usize,
+    /// Number of the character in the line, starting at 1.
+    pub column: usize,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+/// What a rule calls the sandbox of the shell.
+const SAME: &str = "same";
+
+/// Which profiles there are.
+const PROFILES: &str = "`read-only`, `workspace-write`, `full-access`, or a [profile.NAME] of this file";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +40,18 @@ struct RawPolicy {
     default: Option<Spanned<String>>,
     #[serde(default)]
     rule: Vec<Spanned<RawRule>>,
+    #[serde(default)]
+    profile: BTreeMap<Spanned<String>, RawProfile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProfile {
+    inherit: Option<Spanned<String>>,
+    read: Option<Vec<PathBuf>>,
+    #[serde(default)]
+    write: Vec<PathBuf>,
+    network: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +67,7 @@ struct RawRule {
     env: Option<Spanned<RawEnv>>,
     say_env: Option<Spanned<bool>>,
     replaceable: Option<Spanned<bool>>,
+    profile: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +100,20 @@ fn instead(message: &str) -> Option<&'static str> {
     }
 }
 
-/// The default action and the rules in their order.
-pub(super) fn parse(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
-    rules_of(text).map_err(|(line, message)| (line, on_one_line(&message)))
+/// What a policy file says.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) default: RuleAction,
+    pub(super) rules: Rules,
+    pub(super) profiles: BTreeMap<String, Profile>,
+}
+
+/// Reads the text of a policy file.
+pub(super) fn parse(text: &str) -> Result<Parsed, Complaint> {
+    parts_of(text).map_err(|complaint| Complaint {
+        message: on_one_line(&complaint.message),
+        ..complaint
+    })
 }
 
 /// A complaint may quote the file: its control characters are shown as escapes.
@@ -85,19 +129,17 @@ fn on_one_line(message: &str) -> String {
     line
 }
 
-fn rules_of(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
+fn parts_of(text: &str) -> Result<Parsed, Complaint> {
     let file = Text(text);
     let raw: RawPolicy = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         let message =
             instead(error.message()).map_or_else(|| error.message().replace('\n', "; "), str::to_owned);
-        (file.line(start), message)
+        file.complaint(start..start, message)
     })?;
     let Some(default) = raw.default else {
-        return Err((
-            1,
-            "missing field `default`, expected `run`, `escalate`, `deny` or `prompt`".to_owned(),
-        ));
+        let message = "missing field `default`, expected `run`, `escalate`, `deny` or `prompt`";
+        return Err(file.complaint(0..0, message));
     };
     let default = match default.get_ref().as_str() {
         "run" => RuleAction::Run,
@@ -113,12 +155,21 @@ fn rules_of(text: &str) -> Result<(RuleAction, Vec<Rule>), Complaint> {
         },
         other => return Err(file.complaint(default.span(), unknown_action(other))),
     };
+    let profiles = file.profiles(&raw.profile)?;
     let rules = raw
         .rule
         .into_iter()
-        .map(|rule| file.rule(rule))
+        .map(|rule| file.rule(rule, &profiles))
         .collect::<Result<_, _>>()?;
-    Ok((default, rules))
+    let rules = Rules::new(rules).map_err(|error| {
+        let message = format!("the patterns of all rules together: {}", error.kind());
+        file.complaint(0..0, message)
+    })?;
+    Ok(Parsed {
+        default,
+        rules,
+        profiles,
+    })
 }
 
 fn unknown_action(action: &str) -> String {
@@ -134,10 +185,85 @@ impl Text<'_> {
     }
 
     fn complaint(&self, span: Range<usize>, message: impl Into<String>) -> Complaint {
-        (self.line(span.start), message.into())
+        let before = self.0.get(..span.start).unwrap_or(self.0);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Complaint {
+            line: self.line(span.start),
+            column: 1 + before[line_start..].chars().count(),
+            message: message.into(),
+        }
     }
 
-    fn rule(&self, rule: Spanned<RawRule>) -> Result<Rule, Complaint> {
+    fn profiles(
+        &self,
+        raw: &BTreeMap<Spanned<String>, RawProfile>,
+    ) -> Result<BTreeMap<String, Profile>, Complaint> {
+        let mut profiles = BTreeMap::new();
+        for name in raw.keys() {
+            if name.get_ref() == SAME || Profile::built_in(name.get_ref()).is_some() {
+                let message = format!("profile `{}` is built in and can't be defined", name.get_ref());
+                return Err(self.complaint(name.span(), message));
+            }
+            let mut seen = Vec::new();
+            let profile = self.inherited(raw, name, &mut seen)?;
+            profiles.insert(name.get_ref().clone(), profile);
+        }
+        Ok(profiles)
+    }
+
+    /// A profile with all that it inherits; `seen` are the names on the way to it.
+    fn inherited<'a>(
+        &self,
+        raw: &'a BTreeMap<Spanned<String>, RawProfile>,
+        name: &'a Spanned<String>,
+        seen: &mut Vec<&'a str>,
+    ) -> Result<Profile, Complaint> {
+        let Some((_, own)) = raw.iter().find(|(key, _)| key.get_ref() == name.get_ref()) else {
+            return Profile::built_in(name.get_ref()).ok_or_else(|| {
+                let message = format!("no profile is called `{}`: expected {PROFILES}", name.get_ref());
+                self.complaint(name.span(), message)
+            });
+        };
+        if seen.contains(&name.get_ref().as_str()) {
+            return Err(self.complaint(name.span(), "this profile inherits from itself"));
+        }
+        seen.push(name.get_ref());
+        let base = match &own.inherit {
+            Some(base) => self.inherited(raw, base, seen)?,
+            None => Profile::read_only(),
+        };
+        if let Some(base) = own.inherit.as_ref().filter(|_| !base.confines()) {
+            let message = "`full-access` confines nothing, so there is nothing to inherit";
+            return Err(self.complaint(base.span(), message));
+        }
+        let network = own.network.unwrap_or(base.allows_network());
+        let base = own.write.iter().fold(base, Profile::with_write);
+        let base = match &own.read {
+            Some(read) => base.with_read(read.iter().cloned()),
+            None => base,
+        };
+        Ok(base.with_network(network))
+    }
+
+    fn execution(
+        &self,
+        profile: &Spanned<String>,
+        profiles: &BTreeMap<String, Profile>,
+    ) -> Result<Execution, Complaint> {
+        match profile.get_ref().as_str() {
+            "full-access" => Ok(Execution::Unsandboxed),
+            SAME => Ok(Execution::SameSandbox),
+            name if profiles.contains_key(name) || Profile::built_in(name).is_some() => {
+                Ok(Execution::Profile(name.to_owned()))
+            }
+            name => {
+                let message = format!("no profile is called `{name}`: expected `{SAME}`, {PROFILES}");
+                Err(self.complaint(profile.span(), message))
+            }
+        }
+    }
+
+    fn rule(&self, rule: Spanned<RawRule>, profiles: &BTreeMap<String, Profile>) -> Result<Rule, Complaint> {
         let line = self.line(rule.span().start);
         let rule = rule.into_inner();
         let program = self.program(&rule.program)?;
@@ -161,6 +287,7 @@ impl Text<'_> {
             ("env", rule.env.as_ref().map(Spanned::span)),
             ("say_env", rule.say_env.as_ref().map(Spanned::span)),
             ("replaceable", rule.replaceable.as_ref().map(Spanned::span)),
+            ("profile", rule.profile.as_ref().map(Spanned::span)),
         ];
         for (key, span) in only_escalating {
             if let (Some(span), false) = (span, action.may_escalate()) {
@@ -184,6 +311,10 @@ impl Text<'_> {
             arguments,
             workdir: rule.workdir.map(|workdir| self.directory(&workdir)).transpose()?,
             action,
+            execution: match &rule.profile {
+                Some(profile) => self.execution(profile, profiles)?,
+                None => Execution::Unsandboxed,
+            },
             replaceable: rule.replaceable.is_some_and(Spanned::into_inner),
             say_env: rule.say_env.is_some_and(Spanned::into_inner),
         })
@@ -267,8 +398,7 @@ mod tests {
     use super::*;
 
     fn complaint(text: &str) -> String {
-        let (line, message) = parse(text).unwrap_err();
-        format!("{line}: {message}")
+        parse(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -299,6 +429,14 @@ mod tests {
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\nworkdir = \"/a/[b\"\naction = \"run\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nanywhere = true\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nkeep_env = true\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nprofile = \"same\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"nowhere\"\n",
+            "default = \"run\"\n[profile.same]\n",
+            "default = \"run\"\n[profile.read-only]\n",
+            "default = \"run\"\n[profile.a]\nwritable = []\n",
+            "default = \"run\"\n[profile.a]\ninherit = \"nowhere\"\n",
+            "default = \"run\"\n[profile.a]\ninherit = \"full-access\"\n",
+            "default = \"run\"\n[profile.a]\ninherit = \"b\"\n[profile.b]\ninherit = \"a\"\n",
             "default = \"run\"\nrules = []\n",
             "default = \"run\"\n[[rule]\n",
         ];
@@ -310,11 +448,38 @@ mod tests {
     }
 
     #[test]
+    fn profiles_add_to_what_they_inherit() {
+        let text = "default = \"run\"\n\
+            [profile.net]\ninherit = \"work\"\nnetwork = true\nwrite = [\"out\"]\n\
+            [profile.work]\ninherit = \"workspace-write\"\nread = [\"/usr\"]\n\
+            [[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"net\"\n\
+            [[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"same\"\n\
+            [[rule]]\nprogram = \"git\"\naction = \"escalate\"\nprofile = \"full-access\"\n";
+        let parsed = parse(text).unwrap();
+        let expected = Profile::workspace_write()
+            .with_read(["/usr".into()])
+            .with_write("out")
+            .with_network(true);
+        assert_eq!(parsed.profiles["net"], expected);
+        let executions: Vec<_> = parsed
+            .rules
+            .in_order()
+            .iter()
+            .map(|rule| rule.execution.clone())
+            .collect();
+        let profile = Execution::Profile("net".to_owned());
+        assert_eq!(
+            executions,
+            [profile, Execution::SameSandbox, Execution::Unsandboxed]
+        );
+    }
+
+    #[test]
     fn programs_are_paths_names_or_globs() {
         let kind = |program: &str| {
             let text = format!("default = \"run\"\n[[rule]]\nprogram = {program:?}\naction = \"run\"\n");
-            let (_, rules) = parse(&text).unwrap();
-            match &rules[0].program {
+            let parsed = parse(&text).unwrap();
+            match &parsed.rules.in_order()[0].program {
                 ProgramPattern::Path(_) => "path",
                 ProgramPattern::Name(_) => "name",
                 ProgramPattern::NameGlob(_) => "glob for names",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use globset::GlobMatcher;
 
 use super::environment::ChildEnv;
+use crate::confinement::Execution;
 use crate::files::{Trust, Wait};
 use crate::policy::PolicyRequest;
 
@@ -20,6 +21,8 @@ pub(super) struct Rule {
     /// Working directory; any, if `None`.
     pub workdir: Option<DirectoryPattern>,
     pub action: RuleAction,
+    /// How what it escalates is executed.
+    pub execution: Execution,
     /// Escalate even programs that the sandboxed user could replace.
     pub replaceable: bool,
     /// Say what was taken out of an escalated command's environment.
@@ -103,6 +106,18 @@ impl ProgramPattern {
     }
 }
 
+/// Why a rule is not about a request: the first of these that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mismatch {
+    Program,
+    Arguments,
+    Directory,
+    /// `argv[0]` is not the program's name.
+    Name,
+    /// A user other than root could replace the program.
+    Replaceable,
+}
+
 impl Rule {
     /// Whether it matters to the rule who can write where: it escalates only what no one but root can replace.
     fn needs_trust(&self) -> bool {
@@ -112,22 +127,44 @@ impl Rule {
     /// Whether the request matches.
     ///
     /// # Errors
-    /// When it hangs on who can write where, and that could only be found out by waiting.
+    /// As for [`Self::mismatch`].
     pub(super) fn matches(&self, request: &PolicyRequest, wait: Wait) -> Result<bool, WouldWait> {
-        if !self.arguments.match_those_of(request) || !self.applies_in(request) {
-            return Ok(false);
-        }
+        Ok(self.mismatch(request, wait)?.is_none())
+    }
+
+    /// Why the rule is not about the request; `None` if it is.
+    ///
+    /// # Errors
+    /// When it hangs on who can write where, and that could only be found out by waiting.
+    pub(super) fn mismatch(
+        &self,
+        request: &PolicyRequest,
+        wait: Wait,
+    ) -> Result<Option<Mismatch>, WouldWait> {
         let real = request.canonical.as_deref();
+        let paths = || real.into_iter().chain([request.program.as_path()]);
+        if !paths().any(|path| self.program.matches(path)) {
+            return Ok(Some(Mismatch::Program));
+        }
+        if !self.arguments.match_those_of(request) {
+            return Ok(Some(Mismatch::Arguments));
+        }
+        if !self.applies_in(request) {
+            return Ok(Some(Mismatch::Directory));
+        }
+        if !paths().any(|path| self.names(path, request)) {
+            return Ok(Some(Mismatch::Name));
+        }
         if real.is_some_and(|real| self.names(real, request))
             && self.trusts(request, wait, Trust::others_can_replace)?
         {
-            return Ok(true);
+            return Ok(None);
         }
         // If the requested path matches, everything on the way to its target must be trusted, too.
-        Ok(
-            self.names(&request.program, request)
-                && self.trusts(request, wait, Trust::others_can_redirect)?,
-        )
+        if self.names(&request.program, request) && self.trusts(request, wait, Trust::others_can_redirect)? {
+            return Ok(None);
+        }
+        Ok(Some(Mismatch::Replaceable))
     }
 
     /// Whether the rule is about the program at `path`. To escalate it, `argv[0]` must be its name as well: programs of many

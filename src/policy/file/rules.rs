@@ -151,8 +151,7 @@ mod tests {
             for (program, action, argv) in rules {
                 text.push_str(&format!("[[rule]]\nprogram = \"{program}\"\naction = \"{action}\"\n{argv}"));
             }
-            let (_, rules) = parse(&text).unwrap();
-            let rules = Rules::new(rules).unwrap();
+            let rules = parse(&text).unwrap().rules;
             let mut request = PolicyRequest::new(program);
             request.argv.push(argument.into());
             let found = rules.rule_for(&request, Wait::Allowed).unwrap();

@@ -8,7 +8,7 @@ use rexpect::session::PtySession;
 
 use super::support::chain;
 use super::support::processes::eventually;
-use super::terminal::{interactive_by, prompt_policy, prompting, word};
+use super::terminal::{interactive_by, prompt_policy, prompting, prompting_in, word};
 
 /// The terminal's settings, seen from its other end.
 fn settings(terminal: &PtySession) -> Termios {
@@ -75,7 +75,7 @@ fn what_a_program_puts_into_the_input_does_not_answer() {
         gate.display(),
         done.display()
     );
-    let mut terminal = prompting(&folder, &lines);
+    let mut terminal = prompting_in("full-access", &folder, &lines);
     word(&mut terminal);
     open(&gate);
     eventually("the injection", || done.exists());
@@ -175,7 +175,8 @@ fn the_settings_are_the_same_after_a_question() {
 fn a_background_process_cannot_write_over_the_question() {
     let folder = tempfile::tempdir().unwrap();
     let gate = gate(&folder);
-    let program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    let mut program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    program.arg("shell").arg("--writable").arg(folder.path());
     let mut terminal = interactive_by(program, prompt_policy(&folder).to_str().unwrap());
     let pid = folder.path().join("pid");
     let background = format!(
@@ -251,6 +252,7 @@ fn a_flood_of_questions_starves_no_other_request() {
         "--policy",
     ])
     .arg(policy);
+    run.arg("--writable").arg(folder.path());
     run.arg("--shell")
         .arg(chain::shell(folder.path()))
         .arg("--wrapper")

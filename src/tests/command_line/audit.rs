@@ -70,7 +70,7 @@ fn what_was_taken_out_of_an_environment_is_said() {
     let environment = [("PATH", "/usr/bin:/bin"), ("OTHER", "1"), ("HOME", "/")];
     let output = command.env_clear().envs(environment).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    let said = "shell-escalation: line 2 of the policy does not pass on to /bin/echo: GIT_SSH_COMMAND, OTHER";
+    let said = "shell-escalation: line 2 of the policy does not pass on to /bin/echo: GIT_SSH_COMMAND, TMPDIR, OTHER";
     assert!(error.starts_with(said) && error.lines().count() == 1, "{error}");
     assert_eq!(output.stdout, b"one\ntwo\n");
     let text = std::fs::read_to_string(&log).unwrap();

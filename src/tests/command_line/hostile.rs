@@ -134,7 +134,7 @@ fn the_manual_names_every_key() {
     let output = program().arg("help-policy").output().unwrap();
     let manual = String::from_utf8(output.stdout).unwrap();
     let unknown = "default = \"run\"\n[[rule]]\nunknown = 1\n";
-    let (_, message) = shell_escalation::PolicyFile::parse(unknown).unwrap_err();
+    let message = shell_escalation::PolicyFile::parse(unknown).unwrap_err().message;
     let (_, keys) = message.split_once("expected one of ").unwrap();
     let keys: Vec<&str> = keys.split(", ").map(|key| key.trim_matches('`')).collect();
     assert!(keys.len() >= 9, "{keys:?}");

@@ -4,8 +4,11 @@
 mod support;
 
 mod approval;
+mod attacks;
 mod audit;
+mod check;
 mod hostile;
 mod kills;
 mod run;
+mod sandbox;
 mod terminal;

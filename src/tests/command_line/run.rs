@@ -27,6 +27,8 @@ pub fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
     std::fs::write(&file, policy).unwrap();
     let mut run = program();
     run.args(["run", "--no-login", "--policy"]).arg(file);
+    // The stand-in for a patched shell writes there.
+    run.arg("--writable").arg(folder.path());
     run.arg("--shell")
         .arg(chain::shell(folder.path()))
         .arg("--wrapper")
@@ -224,7 +226,7 @@ fn errors_say_what_happened_and_what_to_do() {
     )
     .unwrap();
     let good = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 11] = [
         &[
             "run",
             "--policy",
@@ -271,7 +273,40 @@ fn errors_say_what_happened_and_what_to_do() {
         ],
         &["run", "--policy", good, "--timeout", "soon", "--", "true"],
         &["run", "--policy", good],
-        &["run", "--", "true"],
+        &[
+            "run",
+            "--sandbox",
+            "nowhere",
+            "--shell",
+            "/bin/sh",
+            "--wrapper",
+            "/bin/true",
+            "--",
+            "true",
+        ],
+        &[
+            "run",
+            "--sandbox",
+            "full-access",
+            "--sandbox-strict",
+            "--shell",
+            "/bin/sh",
+            "--wrapper",
+            "/bin/true",
+            "--",
+            "true",
+        ],
+        &[
+            "run",
+            "--writable",
+            "/no/folder",
+            "--shell",
+            "/bin/sh",
+            "--wrapper",
+            "/bin/true",
+            "--",
+            "true",
+        ],
         &["--log", "=!", "shim"],
         &["shell", "--policy", good],
     ];

@@ -37,9 +37,17 @@ fn yes(word: &str) -> String {
 }
 
 pub fn prompting(folder: &tempfile::TempDir, command: &str) -> PtySession {
+    prompting_in("workspace-write", folder, command)
+}
+
+pub fn prompting_in(sandbox: &str, folder: &tempfile::TempDir, command: &str) -> PtySession {
     let policy = prompt_policy(folder);
     let mut run = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
-    run.args(["run", "--no-login", "--policy"]).arg(policy);
+    run.args(["run", "--no-login", "--sandbox", sandbox, "--policy"])
+        .arg(policy);
+    if sandbox != "full-access" {
+        run.arg("--writable").arg(folder.path());
+    }
     run.arg("--shell")
         .arg(chain::shell(folder.path()))
         .arg("--wrapper")
@@ -71,12 +79,13 @@ fn a_person_is_asked_and_answers() {
 
 /// One of the system's shells, interactive: unpatched, but with job control.
 fn interactive() -> PtySession {
-    interactive_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")), RUN)
+    let mut program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    program.arg("shell");
+    interactive_by(program, RUN)
 }
 
 pub fn interactive_by(mut shell: Command, policy: &str) -> PtySession {
     shell.args([
-        "shell",
         "--policy",
         policy,
         "--shell",
@@ -100,7 +109,7 @@ pub fn interactive_by(mut shell: Command, policy: &str) -> PtySession {
 fn the_terminal_of_a_killed_shell_is_given_back() {
     let mut caller = Command::new("/bin/sh");
     let script = r#""$0" "$@"; read -r line && echo "read:$line""#;
-    caller.args(["-c", script, env!("CARGO_BIN_EXE_shell-escalation")]);
+    caller.args(["-c", script, env!("CARGO_BIN_EXE_shell-escalation"), "shell"]);
     let mut terminal = interactive_by(caller, RUN);
     // The shell's own process group had the terminal, and ends with it.
     terminal.send_line("kill -KILL $$").unwrap();
@@ -136,7 +145,8 @@ fn an_interactive_shell_has_its_terminal() {
 #[test]
 fn a_question_borrows_the_terminal_of_an_interactive_shell() {
     let folder = tempfile::tempdir().unwrap();
-    let program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    let mut program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    program.arg("shell");
     let mut terminal = interactive_by(program, prompt_policy(&folder).to_str().unwrap());
     let ask = r#""$EXEC_WRAPPER" /bin/echo echo out""side"#;
     // Each command is a job with a process group of its own, which has the terminal until the question.

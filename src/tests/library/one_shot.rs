@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shell_escalation::{
-    Decision, EscalateServer, ExecParams, ExecResult, LocalExecutor, PreparedExec, ShellCommand,
+    Decision, EscalateServer, ExecParams, ExecResult, Execution, LocalExecutor, PreparedExec, ShellCommand,
     ShellCommandExecutor, ShellOutput,
 };
 use tokio_util::sync::CancellationToken;
@@ -234,4 +234,17 @@ async fn a_timeout_answers_and_names_what_cannot_be_ended() {
     let survivors: Vec<i32> = result.survivors.iter().map(|process| process.pid).collect();
     assert_eq!((result.timed_out, survivors), (true, vec![pid]));
     assert!(gone_within(pid, Duration::from_secs(10)));
+}
+
+#[tokio::test]
+async fn without_a_sandbox_nothing_is_executed_in_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for execution in [Execution::SameSandbox, Execution::Profile("net".to_owned())] {
+        let policy = Always::new(Decision::escalate().executed(execution));
+        let server = EscalateServer::new(chain::shell(folder.path()), chain::wrapper(), policy);
+        let params = ExecParams::new("/bin/echo echo executed", folder.path());
+        let result = server.exec(params, &CancellationToken::new()).await.unwrap();
+        assert_eq!(String::from_utf8(result.stdout).unwrap(), "");
+        assert_ne!(result.exit_code, 0);
+    }
 }

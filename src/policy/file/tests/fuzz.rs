@@ -3,7 +3,7 @@
 use fuzz::{Bounds, Probe, Target};
 
 use super::denied;
-use crate::policy::{EscalationPolicy, PolicyFile, PolicyRequest};
+use crate::policy::{Complaint, EscalationPolicy, PolicyFile, PolicyRequest};
 
 #[rustfmt::skip]
 const WORDS: &[&[u8]] = &[
@@ -55,7 +55,7 @@ fn policy_files() {
             return Ok(false);
         };
         match probe.measure(|| PolicyFile::parse(text)) {
-            Err((line, message)) => {
+            Err(Complaint { line, message, .. }) => {
                 let lines = text.split('\n').count();
                 if !(1..=lines).contains(&line) {
                     return Err(format!("line {line} of {lines} is named: {message}"));
@@ -78,7 +78,7 @@ fn policy_files() {
                 match PolicyFile::parse(&more) {
                     Ok(policy) if denies(&policy, program, &runtime) => Ok(true),
                     Ok(_) => Err("a deny at its end does not win".to_owned()),
-                    Err((line, message)) => Err(format!("with a deny at its end, line {line}: {message}")),
+                    Err(complaint) => Err(format!("with a deny at its end, {complaint}")),
                 }
             }
         }

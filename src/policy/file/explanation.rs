@@ -1,0 +1,168 @@
+//! What a policy file says about a request, for a person who writes one.
+
+use std::fmt;
+
+use super::rule::{Mismatch, RuleAction};
+use super::rules::Rules;
+use crate::confinement::Execution;
+use crate::files::Wait;
+use crate::policy::PolicyRequest;
+
+/// What would be decided about a request, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The decision: `run`, `escalate`, `deny` or `prompt`, where a person would be asked.
+    pub action: &'static str,
+    /// How what is escalated would be executed.
+    pub execution: Execution,
+    /// The reason that is shown to who is denied or asked.
+    pub reason: Option<String>,
+    /// The line of the rule that decides; `None` if the default does.
+    pub line: Option<usize>,
+    /// Every rule about the program, in their order.
+    pub steps: Vec<Step>,
+}
+
+/// What one rule says about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// The rule's line, starting at 1.
+    pub line: usize,
+    /// What it makes of the request, or why it doesn't apply.
+    pub verdict: String,
+}
+
+impl Explanation {
+    /// Blocks as long as the file systems do.
+    pub(super) fn new(default: &RuleAction, rules: &Rules, request: &PolicyRequest) -> Self {
+        // Where waiting is allowed, there is always an answer.
+        let decisive = rules.rule_for(request, Wait::Allowed).ok().flatten();
+        let about = rules.in_order().iter().filter_map(|rule| {
+            let verdict = match rule.mismatch(request, Wait::Allowed).ok()? {
+                Some(Mismatch::Program) => return None,
+                Some(mismatch) => format!("does not apply: {}", reason(mismatch)),
+                None if decisive.is_some_and(|decisive| decisive.line == rule.line) => {
+                    format!("{}: decides", name(&rule.action))
+                }
+                None => format!("{}: matches, but another rule decides", name(&rule.action)),
+            };
+            Some(Step {
+                line: rule.line,
+                verdict,
+            })
+        });
+        let action = decisive.map_or(default, |rule| &rule.action);
+        Self {
+            action: name(action),
+            execution: decisive.map_or_else(Execution::default, |rule| rule.execution.clone()),
+            reason: match action {
+                RuleAction::Deny { reason } | RuleAction::Prompt { reason, .. } => reason.clone(),
+                RuleAction::Run | RuleAction::Escalate { .. } => None,
+            },
+            line: decisive.map(|rule| rule.line),
+            steps: about.collect(),
+        }
+    }
+}
+
+fn name(action: &RuleAction) -> &'static str {
+    match action {
+        RuleAction::Run => "run",
+        RuleAction::Escalate { .. } => "escalate",
+        RuleAction::Deny { .. } => "deny",
+        RuleAction::Prompt { .. } => "prompt",
+    }
+}
+
+fn reason(mismatch: Mismatch) -> &'static str {
+    match mismatch {
+        Mismatch::Program => "it is about other programs",
+        Mismatch::Arguments => "it is about other arguments",
+        Mismatch::Directory => "it is about another working directory",
+        Mismatch::Name => "argv[0] is not the program's name",
+        Mismatch::Replaceable => {
+            "a user other than root could replace the program, and the rule does not say `replaceable = true`"
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.action)?;
+        match &self.execution {
+            Execution::Unsandboxed => {}
+            Execution::SameSandbox => formatter.write_str(", in the shell's sandbox")?,
+            Execution::Profile(name) => write!(formatter, ", in the sandbox profile {name}")?,
+        }
+        if let Some(reason) = &self.reason {
+            write!(formatter, " ({reason})")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PolicyFile;
+    use super::*;
+
+    const POLICY: &str = "default = \"run\"\n\
+        [[rule]]\nprogram = \"env\"\nargv = [\"-i\"]\naction = \"escalate\"\nprofile = \"same\"\n\
+        [[rule]]\nprogram = \"env\"\naction = \"escalate\"\n\
+        [[rule]]\nprogram = \"env\"\nworkdir = \"/srv\"\naction = \"escalate\"\n\
+        [[rule]]\nprogram = \"cat\"\naction = \"deny\"\nreason = \"no cats\"\n\
+        [[rule]]\nprogram = \"cat\"\naction = \"run\"\n";
+
+    fn explain(
+        program: &str,
+        change: impl FnOnce(&mut PolicyRequest),
+    ) -> (String, Option<usize>, Vec<String>) {
+        let mut request = PolicyRequest::new(program);
+        change(&mut request);
+        let explanation = PolicyFile::parse(POLICY).unwrap().explain(&request);
+        let steps = explanation
+            .steps
+            .iter()
+            .map(|step| format!("{}: {}", step.line, step.verdict));
+        (explanation.to_string(), explanation.line, steps.collect())
+    }
+
+    #[test]
+    fn every_rule_about_the_program_is_accounted_for() {
+        let (decision, line, steps) = explain("/usr/bin/env", |request| request.argv.push("-i".into()));
+        assert_eq!(
+            (decision.as_str(), line),
+            ("escalate, in the shell's sandbox", Some(2))
+        );
+        assert_eq!(
+            steps,
+            [
+                "2: escalate: decides",
+                "7: escalate: matches, but another rule decides",
+                "10: does not apply: it is about another working directory"
+            ]
+        );
+        let (decision, line, steps) = explain("/bin/cat", |_| ());
+        assert_eq!((decision.as_str(), line), ("deny (no cats)", Some(14)));
+        assert_eq!(steps[1], "18: run: matches, but another rule decides");
+    }
+
+    #[test]
+    fn what_keeps_a_rule_from_escalating_is_said() {
+        let (decision, line, steps) = explain("/usr/bin/env", |request| request.argv[0] = "env-grep".into());
+        assert_eq!((decision.as_str(), line), ("run", None));
+        assert_eq!(steps[1], "7: does not apply: argv[0] is not the program's name");
+        let folder = tempfile::tempdir().unwrap();
+        let planted = folder.path().join("env");
+        std::fs::copy("/usr/bin/env", &planted).unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let (decision, line, steps) = explain(planted.to_str().unwrap(), |request| {
+            request.argv[0] = "env".into()
+        });
+        assert_eq!((decision.as_str(), line), ("run", None));
+        assert!(steps[1].contains("replaceable = true"), "{steps:?}");
+        assert_eq!(explain("/bin/echo", |_| ()).2, [""; 0]);
+    }
+}

@@ -1,0 +1,185 @@
+//! A mount namespace, for what Landlock can't express: places in a writable folder that are not writable, a /proc without the
+//! processes outside, and shared memory of the sandbox's own.
+//!
+//! No path means another file than outside, or the server would decide about files that the sandbox doesn't see. The one
+//! exception is /dev/shm, from which nothing can be executed.
+
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, getegid, geteuid};
+
+use super::failure::Failure;
+use super::gap::Gap;
+use super::plan::Plan;
+
+/// What the kernel let this process have.
+#[derive(Debug, Default)]
+pub(super) struct Namespace {
+    /// A user namespace, in which processes are counted apart.
+    pub(super) of_users: bool,
+    /// /dev/shm is the sandbox's own.
+    pub(super) shared_memory: bool,
+}
+
+/// Enters a namespace of mounts, by right or in a user namespace, and arranges it.
+pub(super) fn enter(plan: &Plan, gaps: &mut Vec<Gap>) -> Result<Namespace, Failure> {
+    let mut namespace = Namespace::default();
+    let privileged = unshare(CloneFlags::CLONE_NEWNS).is_ok();
+    if !privileged {
+        let (user, group) = (geteuid(), getegid());
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
+            gaps.extend(plan.protected.iter().map(|path| {
+                Gap::Protected(
+                    path.clone(),
+                    format!("user namespaces are refused: {}", errno.desc()),
+                )
+            }));
+            return Ok(namespace);
+        }
+        be_the_same(user, group).map_err(|error| Failure::new("user namespace", error))?;
+        namespace.of_users = true;
+    }
+    // What the host mounts later appears here as well; what is mounted here appears nowhere else.
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_SLAVE,
+        None::<&str>,
+    )
+    .map_err(|errno| Failure::new("cannot separate the mounts", errno.desc()))?;
+    for folder in ways(plan) {
+        // A mount point can't be renamed: so the way to what is protected stays.
+        if let Err(error) = over_itself(&folder, false) {
+            gaps.push(Gap::Protected(folder.into(), error.to_string()));
+        }
+    }
+    for path in &plan.protected {
+        if let Err(error) = over_itself(Path::new(path), true) {
+            gaps.push(Gap::Protected(path.clone(), error.to_string()));
+        }
+    }
+    let (no_set_id, no_devices) = (MsFlags::MS_NOSUID, MsFlags::MS_NODEV);
+    let memory = no_set_id | no_devices | MsFlags::MS_NOEXEC;
+    namespace.shared_memory = Path::new("/dev/shm").is_dir()
+        && mount(
+            Some("tmpfs"),
+            "/dev/shm",
+            Some("tmpfs"),
+            memory,
+            Some("mode=1777,size=50%"),
+        )
+        .is_ok();
+    if privileged {
+        // Only the system's root may mount it without a pid namespace of its own; without it, what other users see of a
+        // process can be seen.
+        let hidden = mount(
+            Some("proc"),
+            "/proc",
+            Some("proc"),
+            memory,
+            Some("hidepid=ptraceable"),
+        );
+        if let Err(errno) = hidden {
+            gaps.push(Gap::Proc(errno.desc().to_owned()));
+        }
+    }
+    // The working directory is still the one below the new mounts. One that has been removed is none that can be written to.
+    match std::env::current_dir().and_then(std::env::set_current_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Failure::new("working directory", error));
+        }
+        _ => {}
+    }
+    Ok(namespace)
+}
+
+/// Maps this user and group to themselves, and no others.
+fn be_the_same(user: Uid, group: Gid) -> io::Result<()> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))
+}
+
+/// The folders between what is writable and what in it is protected, from the top.
+fn ways(plan: &Plan) -> BTreeSet<PathBuf> {
+    let is_writable = |folder: &Path| {
+        plan.write
+            .iter()
+            .any(|root| folder.starts_with(root) && folder != Path::new(root))
+    };
+    let protected = plan.protected.iter().map(Path::new);
+    protected
+        .flat_map(|path| path.ancestors().skip(1))
+        .filter(|folder| is_writable(folder))
+        .map(Path::to_owned)
+        .collect()
+}
+
+/// Mounts a file or folder over itself, so that it can't be moved, and, for `read_only`, not be written to.
+fn over_itself(path: &Path, read_only: bool) -> io::Result<()> {
+    let place = open_without_links(path.as_os_str())?;
+    let name = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(
+        Some(name.as_str()),
+        name.as_str(),
+        None::<&str>,
+        bind,
+        None::<&str>,
+    )?;
+    if !read_only {
+        return Ok(());
+    }
+    // What the path means now is the new mount.
+    let mounted = open_without_links(path.as_os_str())?;
+    // SAFETY: all-zero is a valid mount_attr.
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attributes.attr_set = libc::MOUNT_ATTR_RDONLY;
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: path and attributes live across the call, and the size is theirs.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mounted.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Ok(Errno::result(set).map(drop)?)
+}
+
+/// Opens with O_PATH, if no part of the path is a symbolic link: what the sandboxed side may have put there.
+pub(super) fn open_without_links(path: &OsStr) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_bytes())?;
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((libc::O_CLOEXEC | libc::O_PATH).cast_unsigned());
+    how.resolve = libc::RESOLVE_NO_SYMLINKS;
+    // SAFETY: path and `how` live across the call, and the size is that of `how`.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match i32::try_from(descriptor) {
+        // SAFETY: the call has just made it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
