@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::descriptor_map::Step;
 use super::exec_strings::{ExecStrings, SHELL};
-use super::executable::Scripts;
+use super::executable::{Scripts, TEXT_SAMPLE, is_text};
 use super::failure::{FailureSlot, SWAPPED, Stage, StartFailure};
 use super::parcel::{Reader, Writer};
 use super::raw;
@@ -216,11 +216,22 @@ fn execute(setup: &ChildSetup<'_>) -> StartFailure {
         }
         Scripts::Never => {}
     }
-    if errno == Errno::ENOEXEC && setup.scripts != Scripts::Never {
+    if errno == Errno::ENOEXEC && setup.scripts != Scripts::Never && holds_text(setup.program) {
         // As execvp(3) does it.
         errno = raw::execve(SHELL, strings.shell_argv, strings.environment);
     }
     at(Stage::Execute)(errno)
+}
+
+/// Whether a shell may look for commands in the program (`server.escalate.binary`); it gets an error for what can't be read.
+fn holds_text(program: RawFd) -> bool {
+    let mut start = [0; TEXT_SAMPLE];
+    let Ok(content) = raw::reopen(program) else {
+        return true;
+    };
+    let length = raw::read(content, &mut start).unwrap_or(0);
+    let _ = raw::close(content);
+    is_text(start.get(..length).unwrap_or_default())
 }
 
 fn is_same_file(setup: &ChildSetup<'_>) -> bool {

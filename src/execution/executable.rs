@@ -104,6 +104,16 @@ pub(super) fn is_of_system(file: &PinnedFile, canonical: Option<&Path>) -> bool 
     file.only_root_writes() && canonical.is_some_and(of_system)
 }
 
+/// As much of a program says whether it is a text.
+pub(crate) const TEXT_SAMPLE: usize = 80;
+
+/// Whether a program that starts like this is a text, in which a shell may look for commands: it isn't ELF, and has no NUL in
+/// its first line (`server.escalate.binary`). bash and zsh look at the same. Doesn't panic or allocate.
+pub(crate) fn is_text(start: &[u8]) -> bool {
+    let mut first_line = start.iter().take_while(|&&byte| byte != b'\n');
+    !start.starts_with(b"\x7fELF") && first_line.all(|&byte| byte != 0)
+}
+
 /// A program, and what has to be open until it runs.
 #[derive(Debug)]
 pub(crate) struct Executable {

@@ -30,7 +30,7 @@ mod words;
 
 pub(crate) use channel::{Ending, Report};
 pub(crate) use descriptor_map::open_file_limit;
-pub(crate) use executable::{Scripts, holds_system};
+pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};
 pub(crate) use executor::SharedExecutor;
 pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput};
 pub(crate) use failure::{Stage, StartFailure};

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString, c_char};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::ptr;
@@ -13,7 +15,7 @@ use super::failure::Failure;
 use super::gap::Gap;
 use super::plan::Plan;
 use super::{filter, namespace, privileges, ruleset};
-use crate::execution::{Launch, Opened, Scripts, Target, describe_errno};
+use crate::execution::{Launch, Opened, Scripts, TEXT_SAMPLE, Target, describe_errno, is_text};
 
 /// The status when no sandbox could be made, as of this program's other failures.
 const NO_SANDBOX: i32 = 125;
@@ -187,10 +189,20 @@ fn execute(target: &Target, strings: &Strings) -> Errno {
             format!("/dev/fd/{}", opened.program).into()
         }
     };
-    if errno == Errno::ENOEXEC {
+    if errno == Errno::ENOEXEC && holds_text(opened.program) {
         return as_text(strings, &text);
     }
     errno
+}
+
+/// Whether a shell may look for commands in the program (`server.escalate.binary`); it gets an error for what can't be read.
+fn holds_text(program: RawFd) -> bool {
+    let mut start = Vec::new();
+    let Ok(content) = File::open(format!("/proc/self/fd/{program}")) else {
+        return true;
+    };
+    let read = content.take(TEXT_SAMPLE as u64).read_to_end(&mut start);
+    read.is_err() || is_text(&start)
 }
 
 fn by_name(strings: &Strings) -> Errno {

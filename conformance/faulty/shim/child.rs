@@ -260,6 +260,18 @@ fn execute_named(file: &CString, arguments: &[CString], environment: &[CString])
     errno
 }
 
+/// ELF, or a NUL in the first line.
+fn is_binary(parcel: &Parcel) -> bool {
+    let content = std::fs::read(std::ffi::OsStr::from_bytes(&parcel.file)).unwrap_or_default();
+    let mut first_line = content
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default()
+        .iter();
+    let has_nul = first_line.any(|&byte| byte == 0);
+    content.starts_with(b"\x7fELF") || (has_nul && !broken(Fault::OnlyElfIsBinary))
+}
+
 /// Executes as execvp(3) does: a script without `#!` by the shell. Returns only on failure.
 fn execute(parcel: &Parcel) -> Errno {
     let strings = |list: &[Vec<u8>]| -> Vec<CString> {
@@ -284,6 +296,9 @@ fn execute(parcel: &Parcel) -> Errno {
         }
     };
     if errno != Errno::ENOEXEC || broken(Fault::BareScriptsRefused) {
+        return errno;
+    }
+    if is_binary(parcel) && !broken(Fault::BinariesByShell) {
         return errno;
     }
     if broken(Fault::UmaskLostByBareScripts) {

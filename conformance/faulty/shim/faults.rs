@@ -177,6 +177,8 @@ pub enum Fault {
     ResultAtEndOfTree,
     TwoResults,
     BareScriptsRefused,
+    BinariesByShell,
+    OnlyElfIsBinary,
     ChildAgesOut,
     SurplusNumbersDropped,
     SurplusDescriptorsDropped,

@@ -3,6 +3,8 @@
 use std::ffi::{CStr, c_int};
 use std::os::fd::RawFd;
 
+use nix::errno::Errno;
+
 use super::arch::{Result, syscall};
 
 /// openat(2), relative to the working directory; creates nothing.
@@ -10,6 +12,35 @@ pub(crate) fn open(path: &CStr, flags: c_int) -> Result<RawFd> {
     let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0];
     // SAFETY: the path is NUL-terminated; the kernel only reads it.
     unsafe { syscall(libc::SYS_openat, arguments) }.map(|descriptor| descriptor as RawFd)
+}
+
+/// Opens once more, for reading, what a descriptor is open on; it may have been opened with O_PATH. Never waits.
+pub(crate) fn reopen(descriptor: RawFd) -> Result<RawFd> {
+    const FOLDER: &[u8] = b"/proc/self/fd/";
+    let mut path = [0_u8; 32];
+    for (place, byte) in path.iter_mut().zip(FOLDER) {
+        *place = *byte;
+    }
+    let mut digits = [0_u8; 10];
+    let mut rest = descriptor.cast_unsigned();
+    let mut count = 0;
+    for digit in &mut digits {
+        *digit = b'0' | (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    let number = digits.iter().take(count).rev();
+    for (place, digit) in path.iter_mut().skip(FOLDER.len()).zip(number) {
+        *place = *digit;
+    }
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::ENAMETOOLONG)?;
+    open(
+        path,
+        libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY,
+    )
 }
 
 /// statx(2) of what `path` leads to from the working directory, links followed.

@@ -20,7 +20,7 @@ pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
 pub(crate) use descriptors::{
     clear_close_on_exec, close, close_range, dup3, duplicate_from, pollfd, ppoll, ppoll_within, read, write,
 };
-pub(crate) use files::{chdir, fchdir, open, statx, umask};
+pub(crate) use files::{chdir, fchdir, open, reopen, statx, umask};
 pub(crate) use memory::{Mapping, unmap_between};
 pub(crate) use processes::{
     Strings, be_continued_after_parent, become_subreaper, execve, execveat, follow_parent_into_death, getpid,

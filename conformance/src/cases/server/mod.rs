@@ -36,6 +36,7 @@ pub const TABLES: &[Table] = &[
     stopped::CASES,
     disconnect::CASES,
     fds_invalid::CASES,
+    escalate::binary::CASES,
     escalate::child::CASES,
     escalate::env::CASES,
     escalate::fd_map::CASES,

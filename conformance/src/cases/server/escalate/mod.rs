@@ -1,5 +1,6 @@
 //! Escalated children: program, environment, descriptors, signals, umask, and how their end is reported.
 
+pub mod binary;
 pub mod child;
 pub mod env;
 pub mod eof;
