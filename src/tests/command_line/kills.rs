@@ -177,7 +177,7 @@ fn whoever_is_killed_at_whatever_moment_nothing_is_left() {
             victims = &victims[..1];
         }
         let moment = Duration::from_micros(next(&mut state) % 150_000);
-        let stops_first = next(&mut state) % 4 == 0;
+        let stops_first = next(&mut state).is_multiple_of(4);
         // A moment within the start or after it, as chance will have it.
         std::thread::sleep(moment);
         let cast = cast(server);
