@@ -129,7 +129,7 @@ bench: reference suite
 # Two minutes of what takes ten seconds as a case, with counts; and SIGKILL at as many random moments.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
-	SHELL_ESCALATION_KILLS=$(KILLS) cargo test --quiet --package shell-escalation --test command_line -- --nocapture whoever_is_killed
+	SHELL_ESCALATION_KILLS=$(KILLS) cargo test --quiet --package shell-escalation --test command_line -- --nocapture a_sigkill_at_any_moment
 
 shells: prerequisites
 	@for shell in $(SHELLS); do patches/build-shell "$$shell" || exit 1; done

@@ -1,4 +1,4 @@
-//! SIGKILL at random moments: whoever it hits, nothing is left of the command.
+//! SIGKILL at random moments: whichever process it hits, nothing is left of the command.
 //!
 //! `SHELL_ESCALATION_KILLS` says how many rounds there are, `SHELL_ESCALATION_KILLS_SEED` which.
 
@@ -143,7 +143,7 @@ fn left_of(run: &mut Child, marker: &str, cast: &[(Role, i32)]) -> Vec<String> {
 }
 
 #[test]
-fn whoever_is_killed_at_whatever_moment_nothing_is_left() {
+fn a_sigkill_at_any_moment_leaves_nothing_of_a_run() {
     let setting = |name: &str| {
         std::env::var(name)
             .ok()
