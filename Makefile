@@ -130,14 +130,14 @@ bench: reference suite
 	$(CONFORMANCE) bench --server "'$(abspath $(SERVER))' shim" --runs $(RUNS)
 	@patches/build-shell bash-5.3 && patches/build-shell --stock bash-5.3
 	$(CONFORMANCE) bench --runs $(RUNS) --stock-shell target/shells/bash-5.3-stock/bin/bash \
-	    --launcher "'$(abspath $(SERVER))' run --no-login --policy fixtures/policies/run.toml \
+	    --launcher "'$(abspath $(SERVER))' run --no-login --sandbox full-access --policy fixtures/policies/run.toml \
 	        --shell target/shells/bash-5.3/bin/bash --wrapper '$(abspath $(WRAPPER))' --"
 
 # What takes ten seconds as a case, for two minutes each, with counts; and SIGKILL at as many random moments.
 stress: reference suite
 	$(CONFORMANCE) case server.leak/stress --cases 768 --server "'$(abspath $(SERVER))' shim"
 	$(CONFORMANCE) case server.hostile/siege --cases 768 --server "'$(abspath $(SERVER))' shim"
-	SHELL_ESCALATION_KILLS=$(KILLS) cargo test --quiet --package shell-escalation --test command_line -- --nocapture whoever_is_killed
+	SHELL_ESCALATION_KILLS=$(KILLS) cargo test --quiet --package shell-escalation --test command_line -- --nocapture a_sigkill_at_any_moment
 
 # The parsers of wrapper, server and suite, one package after the other, the targets of each at the same time.
 fuzz: prerequisites

@@ -96,8 +96,9 @@
 //! this process may not signal, that another process traces, or that wait for a file system which does not answer, cannot be
 //! killed; [`EscalationSession::close`] and [`ExecResult::survivors`] name them after a few seconds.
 //!
-//! The process that starts the others is forked from this one with the first session; in a host that has grown large by then
-//! that takes milliseconds, once. Priority and processors of an escalated command are what this process had then.
+//! The process that starts the others is forked from this one with the first session, and again if it is killed or user, limits or
+//! the like have changed. That takes a tenth of a second for each gibibyte of this process, so a large host should start its
+//! first session early. Priority and processors of an escalated command are what this process had then.
 //!
 //! What remains: an escalated command of the same user may signal the three processes that supervise it. One that stops any of
 //! them, or kills one or two, ends all the same; one that kills all three in the same instant can leave processes behind.

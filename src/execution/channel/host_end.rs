@@ -33,8 +33,8 @@ impl HostEnd {
         Ok((Self(ours), theirs))
     }
 
-    /// Sends the job, before anything else: a file with its bytes, and the descriptors that it speaks of. Nobody needs to
-    /// receive it yet, and what was sent may be closed here.
+    /// Sends the job, before anything else: a file with its bytes, and the descriptors that it speaks of. They wait
+    /// in the channel until a keeper receives them, and may be closed here.
     ///
     /// # Errors
     /// What sendmsg(2) says, for example ETOOMANYREFS.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{Pid, getpid};
 
 use super::inheritance::Inheritance;
 use super::memory::KeptMemory;
@@ -28,7 +28,8 @@ const WAKING_INTERVAL: u16 = 20; // milliseconds
 #[derive(Debug)]
 pub(crate) struct Guardian {
     control: OwnedFd,
-    pub(crate) pid: Pid,
+    /// A pidfd: the number may be another process's once the host has reaped every child of any kind by itself.
+    process: OwnedFd,
     inherited: Inheritance,
 }
 
@@ -36,8 +37,8 @@ pub(crate) struct Guardian {
 struct Guardians {
     /// The one that gets trees.
     current: Option<Arc<Guardian>>,
-    /// Former ones that aren't reaped yet.
-    former: Vec<Pid>,
+    /// Pidfds of former ones that aren't reaped yet.
+    former: Vec<OwnedFd>,
 }
 
 static GUARDIANS: Mutex<Guardians> = Mutex::new(Guardians {
@@ -66,14 +67,14 @@ impl Guardian {
     pub(crate) fn entrust(channel: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
         let inherited = Inheritance::of_this_thread()?;
         let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
-        guardians.former.retain(|&pid| !is_reaped(pid));
+        guardians.former.retain(|process| !is_reaped(process));
         if let Some(current) = guardians.current.take() {
             if current.inherited == inherited && current.take(channel).is_ok() {
                 guardians.current = Some(Arc::clone(&current));
                 return Ok(current);
             }
             // Killed, or of another kind. In a copy of the host it is another process's child, and waiting for it fails.
-            guardians.former.push(current.pid);
+            guardians.former.push(current.process.try_clone()?);
         }
         let new = Arc::new(Self::start(inherited)?);
         new.take(channel)?;
@@ -108,15 +109,32 @@ impl Guardian {
 
     /// Continues the process if it was stopped.
     pub(crate) fn wake(&self) {
-        // If it was killed it isn't reaped before `self` is one of the former, and even then nothing else is harmed than
-        // by a signal that continues what isn't stopped.
-        let _ = kill(self.pid, Signal::SIGCONT);
+        let process = self.process.as_raw_fd();
+        // SAFETY: integers, and no information about the signal. If the process has ended there is nothing to continue.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                process,
+                libc::SIGCONT,
+                ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+    }
+
+    /// Its number, as long as it isn't reaped.
+    #[cfg(test)]
+    pub(in crate::execution) fn pid(&self) -> Pid {
+        let about = format!("/proc/self/fdinfo/{}", self.process.as_raw_fd());
+        let about = std::fs::read_to_string(about).unwrap();
+        let pid = about.lines().find_map(|line| line.strip_prefix("Pid:\t"));
+        Pid::from_raw(pid.unwrap().parse().unwrap())
     }
 
     fn start(inherited: Inheritance) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        let host = pidfd_of_this_process()?;
+        let host = pidfd(getpid().as_raw())?;
         let stacks = Stacks::new()?;
         let start = Start {
             control: theirs.as_raw_fd(),
@@ -124,10 +142,9 @@ impl Guardian {
             stacks: stacks.tops(),
             kept: KeptMemory::new(guard as *const () as usize, stacks.range()),
         };
-        let pid = fork(&start)?;
         Ok(Self {
             control,
-            pid: Pid::from_raw(pid),
+            process: pidfd(fork(&start)?)?,
             inherited,
         })
     }
@@ -184,18 +201,18 @@ extern "C" fn make_guardian(fork: *mut libc::c_void) -> libc::c_int {
     0
 }
 
-fn is_reaped(pid: Pid) -> bool {
-    let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
-    // ECHILD: the host reaps every child of any kind by itself.
+fn is_reaped(process: &OwnedFd) -> bool {
+    let flags = WaitPidFlag::__WALL | WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    // ECHILD: the host reaps every child of any kind by itself, or is a copy of the one that started this.
     !matches!(
-        waitpid(pid, Some(flags)),
+        waitid(Id::PIDFd(process.as_fd()), flags),
         Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)
     )
 }
 
-fn pidfd_of_this_process() -> io::Result<OwnedFd> {
+fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two integers.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match RawFd::try_from(descriptor) {
         // SAFETY: the call has just made it.
         Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),

@@ -3,17 +3,22 @@
 //! # Memory
 //!
 //! Whatever supervises trees must live when the host dies, even if the OOM killer chooses it, which kills every process that
-//! shares the memory of the one that it chooses. So the guardian has memory of its own. It is forked from the host when the first
-//! tree is started, and gives up at once what it has of the host's memory, except for the images of this code and of the C
-//! library; each keeper is forked from it, and starts within microseconds, in a host of any size.
+//! shares the memory of the one that it chooses. So the guardian has memory of its own. It is forked from the host with the first
+//! session, which takes a tenth of a second for each gibibyte that the host has by then, once, and gives up at once what it has
+//! of the host's memory, except for the images of this code and of the C library. Each keeper is forked from the guardian, which
+//! takes a tenth of a millisecond in a host of any size.
 //!
-//! - Executing a program instead would also give it memory of its own, but costs more for each tree than all the rest, and a
-//!   library has no file of its own to execute.
-//! - Forking each keeper from the host costs milliseconds in a host of some gigabytes, each time.
+//! - Forking each keeper from the host would take as long as the guardian does, each time.
+//! - A small program of its own, executed once or for each tree, would leave nothing to give up, and be as fast. But this is a
+//!   library: it has no file to execute. The program would have to be built before the library, without the standard library,
+//!   and be carried in it, for what a few system calls do as well.
 //!
-//! A guardian and each keeper, which its supervisor shares the memory of, have less than 200 KiB that is theirs alone. So the OOM
-//! killer, which goes by size, takes whatever a tree runs before them; none of them changes its `oom_score_adj`, as the tree would
-//! inherit it. None leaves a core either, nor does a child before it executes its program (PR_SET_DUMPABLE).
+//! The guardian, and each keeper with its supervisor, have some 20 KiB that is theirs alone and 40 KiB of page tables. The OOM
+//! killer counts what is resident, 1.2 MiB, most of it pages of the images that the host has as well: so nearly everything that
+//! a tree runs goes before them, and a tree that loses its keeper so is ended by the guardian. None of them changes its
+//! `oom_score_adj`: to lower it needs privilege, and the tree would inherit it.
+//!
+//! None of them leaves a core, nor does a child before it executes its program (PR_SET_DUMPABLE).
 //!
 //! # Descent
 //!

@@ -32,8 +32,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Starts a supervisor with its child. Must be called within a tokio runtime; blocks for some ten microseconds, and the first
-    /// time as long as it takes to copy the host's page tables.
+    /// Starts a supervisor with its child. Must be called within a tokio runtime; blocks for some ten microseconds, and longer if a
+    /// guardian has to be started.
     ///
     /// # Errors
     /// When /proc is another namespace's, descriptors can't be mapped, or no process can be made. What goes wrong later is reported.

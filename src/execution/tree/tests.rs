@@ -434,7 +434,7 @@ async fn watchers(tree: &mut Tree) -> [Pid; 3] {
         }
         std::thread::yield_now();
     };
-    [tree.guardian.pid, keeper, supervisor]
+    [tree.guardian.pid(), keeper, supervisor]
 }
 
 /// What a line of /proc/PID/status says, in KiB.
@@ -475,7 +475,7 @@ async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not
         let (mut tree, pids) = printing::<3>(&format!("{FLIGHT}{kill}; sleep 600"));
         while in_time(tree.next_event()).await.is_some() {}
         // What is not in time for its number to be printed is found by its guardian, which has no other child.
-        let left = only_child(&tree.guardian.pid.to_string());
+        let left = only_child(&tree.guardian.pid().to_string());
         assert_eq!(left, "", "{kill}");
         for pid in pids {
             assert_eq!(nix::sys::signal::kill(pid, None), Err(Errno::ESRCH), "{kill}");
@@ -486,12 +486,12 @@ async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not
 #[tokio::test]
 async fn a_guardian_that_is_killed_ends_its_trees_and_is_replaced() {
     let (mut tree, pids) = printing::<2>(&format!("{TWO}wait"));
-    let guardian = tree.guardian.pid;
+    let guardian = tree.guardian.pid();
     kill(guardian, Signal::SIGKILL).unwrap();
     while in_time(tree.next_event()).await.is_some() {}
     gone(&pids);
     let mut tree = spawn(&["/bin/true"]);
-    assert_ne!(tree.guardian.pid, guardian);
+    assert_ne!(tree.guardian.pid(), guardian);
     while in_time(tree.next_event()).await.is_some() {}
 }
 
@@ -499,10 +499,10 @@ async fn a_guardian_that_is_killed_ends_its_trees_and_is_replaced() {
 async fn a_guardian_that_is_stopped_is_continued() {
     let mut first = spawn(&["/bin/true"]);
     while in_time(first.next_event()).await.is_some() {}
-    kill(first.guardian.pid, Signal::SIGSTOP).unwrap();
+    kill(first.guardian.pid(), Signal::SIGSTOP).unwrap();
     let mut tree = spawn(&["/bin/sleep", "600"]);
     in_time(started(&mut tree)).await;
-    kill(tree.guardian.pid, Signal::SIGSTOP).unwrap();
+    kill(tree.guardian.pid(), Signal::SIGSTOP).unwrap();
     assert_eq!(in_time(tree.end()).await, []);
 }
 

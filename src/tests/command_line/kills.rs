@@ -1,4 +1,4 @@
-//! SIGKILL at random moments: whoever it hits, nothing is left of the command.
+//! SIGKILL at random moments: whichever process it hits, nothing is left of the command.
 //!
 //! `SHELL_ESCALATION_KILLS` says how many rounds there are, `SHELL_ESCALATION_KILLS_SEED` which.
 
@@ -143,7 +143,7 @@ fn left_of(run: &mut Child, marker: &str, cast: &[(Role, i32)]) -> Vec<String> {
 }
 
 #[test]
-fn whoever_is_killed_at_whatever_moment_nothing_is_left() {
+fn a_sigkill_at_any_moment_leaves_nothing_of_a_run() {
     let setting = |name: &str| {
         std::env::var(name)
             .ok()
@@ -177,7 +177,7 @@ fn whoever_is_killed_at_whatever_moment_nothing_is_left() {
             victims = &victims[..1];
         }
         let moment = Duration::from_micros(next(&mut state) % 150_000);
-        let stops_first = next(&mut state) % 4 == 0;
+        let stops_first = next(&mut state).is_multiple_of(4);
         // A moment within the start or after it, as chance will have it.
         std::thread::sleep(moment);
         let cast = cast(server);
