@@ -306,6 +306,7 @@ pub enum Fault {
     ShellStartKept,
     ComparedThenByName,
     ScriptsNotCompared,
+    ScriptsByName,
     MissingLookedUpAgain,
     SizeForIdentity,
     RewrittenNotSeen,
