@@ -53,7 +53,17 @@ fn refuse(parcel: &Parcel, errno: Errno) -> ! {
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
         }
         let line = format!("cannot execute {name}: {}", errno.desc());
-        if broken(Fault::SpawnErrorAwaitsReader) || broken(Fault::BrokenStandardErrorKills) {
+        let room = libc::pollfd {
+            fd: 2,
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        if broken(Fault::SpawnErrorAfterPoll) {
+            // SAFETY: poll(2) gets one entry.
+            if unsafe { libc::poll(&mut { room }, 1, 0) } == 1 {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+        } else if broken(Fault::SpawnErrorAwaitsReader) || broken(Fault::BrokenStandardErrorKills) {
             let _ = writeln!(io::stderr(), "{line}");
         } else {
             say_within_a_second(&line);

@@ -284,6 +284,7 @@ pub enum Fault {
     SpawnErrorOnStandardOutput,
     BrokenStandardErrorKills,
     SpawnErrorAwaitsReader,
+    SpawnErrorAfterPoll,
     LinkLoopGivesTheOther,
     MissingDirectoryIgnored,
     SpawnErrorEndsSession,
