@@ -65,7 +65,9 @@
 //!   inheritable only inside the child that it is for. An escalated child holds the descriptors of its request and no others.
 //! - **It fails closed.** Whatever goes wrong, with the request, the policy or the system, the wrapper's stream is closed and
 //!   nothing runs. Hostile input harms only its sender; see [`Limits`] for the bounds and their defaults. Streams of all
-//!   sessions hold at most half of the process's limit of open files, and no session takes what another needs.
+//!   sessions hold at most half of the process's limit of open files, and no session takes what another needs. What large
+//!   requests have used is returned to the system if the host fixes the C library's threshold for mappings, as the binary
+//!   does (`M_MMAP_THRESHOLD`, mallopt(3)).
 //! - **Variables that load code** (see [`loads_code`]) reach an escalated child only if the decision [keeps
 //!   them](Decision::keeping_env). A [`PolicyFile`]'s rules pass on no other variable either that they don't list.
 //! - **An approval is for what was asked.** [`Approval::Yes`] is for one command; [`Approval::Always`] for those that are the

@@ -18,4 +18,4 @@ mod tree;
 
 pub use probe::{Bounds, Probe};
 pub use target::Target;
-pub use tree::Tree;
+pub use tree::{Tree, Twice};

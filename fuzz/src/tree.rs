@@ -23,6 +23,10 @@ pub enum Tree {
     Object(Vec<(String, Tree)>),
 }
 
+/// A member occurs more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twice;
+
 impl Tree {
     /// The tree of a payload, `Err(true)` if it has none, `Err(false)` if serde_json has no place for it although it may be
     /// JSON: lone surrogates, 128 levels and more, numbers that no float can have, and the integer -0.
@@ -56,11 +60,11 @@ impl Tree {
         }
     }
 
-    /// The only member of that name; `Err` if there are several.
+    /// The only member of that name.
     ///
     /// # Errors
-    /// See above.
-    pub fn member(&self, name: &str) -> Result<Option<&Tree>, ()> {
+    /// When there are several.
+    pub fn member(&self, name: &str) -> Result<Option<&Tree>, Twice> {
         let Tree::Object(members) = self else {
             return Ok(None);
         };
@@ -70,7 +74,7 @@ impl Tree {
             .map(|(_, value)| value);
         match (found.next(), found.next()) {
             (first, None) => Ok(first),
-            _ => Err(()),
+            _ => Err(Twice),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -53,7 +53,17 @@ fn refuse(parcel: &Parcel, errno: Errno) -> ! {
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
         }
         let line = format!("cannot execute {name}: {}", errno.desc());
-        if broken(Fault::SpawnErrorAwaitsReader) || broken(Fault::BrokenStandardErrorKills) {
+        let room = libc::pollfd {
+            fd: 2,
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        if broken(Fault::SpawnErrorAfterPoll) {
+            // SAFETY: poll(2) gets one entry.
+            if unsafe { libc::poll(&mut { room }, 1, 0) } == 1 {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+        } else if broken(Fault::SpawnErrorAwaitsReader) || broken(Fault::BrokenStandardErrorKills) {
             let _ = writeln!(io::stderr(), "{line}");
         } else {
             say_within_a_second(&line);
@@ -239,6 +249,10 @@ fn found(parcel: &Parcel) -> nix::Result<Option<OwnedFd>> {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
     let path = Path::new(std::ffi::OsStr::from_bytes(&parcel.file));
     let opened = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?;
+    // Above the numbers that programs use, since a script keeps it.
+    let number = nix::fcntl::fcntl(&opened, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(100))?;
+    // SAFETY: the number is new and has no other owner.
+    let opened = unsafe { OwnedFd::from_raw_fd(number) };
     let stat = nix::sys::stat::fstat(&opened)?;
     if broken(Fault::ScriptsNotCompared) && std::fs::read(path).is_ok_and(|text| text.starts_with(b"#!")) {
         return Ok(None);
@@ -272,6 +286,28 @@ fn is_binary(parcel: &Parcel) -> bool {
     content.starts_with(b"\x7fELF") || (has_nul && !broken(Fault::OnlyElfIsBinary))
 }
 
+/// By its descriptor, which a script's interpreter inherits: the name may lead to another file by then.
+fn execute_opened(opened: &OwnedFd, file: &CString, arguments: &[CString], environment: &[CString]) -> Errno {
+    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+    let Err(errno) = nix::unistd::execveat(opened, c"", arguments, environment, flags);
+    if errno != Errno::ENOENT {
+        return errno;
+    }
+    // That is a script, whose descriptor would be closed before the interpreter opens it.
+    if broken(Fault::ScriptsByName) {
+        return execute_named(file, arguments, environment);
+    }
+    execute_named(&inherited_name(opened), arguments, environment)
+}
+
+/// The name of a descriptor for the process that this one becomes, which gets it.
+fn inherited_name(opened: &OwnedFd) -> CString {
+    let number = opened.as_raw_fd();
+    // SAFETY: fcntl(2) takes integers.
+    unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    CString::new(format!("/dev/fd/{number}")).unwrap_or_default()
+}
+
 /// Executes as execvp(3) does: a script without `#!` by the shell. Returns only on failure.
 fn execute(parcel: &Parcel) -> Errno {
     let strings = |list: &[Vec<u8>]| -> Vec<CString> {
@@ -282,18 +318,14 @@ fn execute(parcel: &Parcel) -> Errno {
     let file = CString::new(parcel.file.as_slice()).unwrap_or_default();
     let arguments = strings(&parcel.arguments);
     let environment = strings(&parcel.environment);
-    // The file must be the one that was decided on. A program is executed by the descriptor that was looked at; a
-    // script's interpreter could not open it any more, so that is executed by its name.
-    let errno = match found(parcel) {
-        Err(errno) => errno,
-        Ok(None) => execute_named(&file, &arguments, &environment),
-        Ok(Some(opened)) => {
-            let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-            match nix::unistd::execveat(&opened, c"", &arguments, &environment, flags) {
-                Err(Errno::ENOENT) => execute_named(&file, &arguments, &environment),
-                Err(errno) => errno,
-            }
-        }
+    // The file must be the one that was decided on: it is executed by the descriptor that was looked at.
+    let opened = match found(parcel) {
+        Err(errno) => return errno,
+        Ok(opened) => opened,
+    };
+    let errno = match &opened {
+        None => execute_named(&file, &arguments, &environment),
+        Some(opened) => execute_opened(opened, &file, &arguments, &environment),
     };
     if errno != Errno::ENOEXEC || broken(Fault::BareScriptsRefused) {
         return errno;
@@ -310,7 +342,12 @@ fn execute(parcel: &Parcel) -> Errno {
     if like_an_option && !broken(Fault::NameTakenForAnOption) {
         words.push(c"--".to_owned());
     }
-    words.push(file);
+    words.push(match &opened {
+        Some(opened) if !broken(Fault::ScriptsByName) && !broken(Fault::NameTakenForAnOption) => {
+            inherited_name(opened)
+        }
+        _ => file,
+    });
     words.extend(arguments.into_iter().skip(1));
     let Err(errno) = nix::unistd::execve(c"/bin/sh", &words, &environment);
     errno

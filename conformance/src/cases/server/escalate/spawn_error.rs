@@ -1,7 +1,7 @@
 //! Programs that cannot be started: a result of 127 or 126, and one line on the request's standard error.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -35,6 +35,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.spawn-error/nothing-mapped", nothing_mapped),
     case("server.escalate.spawn-error/standard-error-unwritable", standard_error_unwritable),
     case("server.escalate.spawn-error/standard-error-unread", standard_error_unread).at(Level::Hardened),
+    case("server.escalate.spawn-error/standard-error-nearly-full", standard_error_nearly_full).at(Level::Hardened),
     case("server.escalate.spawn-error/directory-gone", directory_gone),
     case("server.escalate.spawn-error/next-is-served", next_is_served),
 ]);
@@ -285,6 +286,30 @@ fn standard_error_unread(context: &mut Context) -> Verdict {
     stage.sentinel()?;
     stage.close_session()?;
     stage.expect_no_zombies()?;
+    stage.finish()
+}
+
+/// A pipe with room for PIPE_BUF bytes, which poll(2) calls writable, and a name that makes the line longer than that.
+fn standard_error_nearly_full(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let mut file = text(&context.path("none"));
+    while file.len() + 1 < libc::PATH_MAX as usize - 1 {
+        file.push('/');
+        let room = libc::PATH_MAX as usize - 1 - file.len();
+        file.push_str(&"x".repeat(room.min(200)));
+    }
+    let (unread, mut full) = pipe()?;
+    fcntl(&full, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    while full.write(&[0; libc::PIPE_BUF]).is_ok() {}
+    fcntl(&full, FcntlArg::F_SETFL(OFlag::empty()))?;
+    (&unread).read_exact(&mut [0; libc::PIPE_BUF])?;
+    stage
+        .escalate_request(&stage.request_for(&file), &[(2, &full)])?
+        .expect_exit_code(127)?;
+    stage.sentinel()?;
+    stage.close_session()?;
+    stage.expect_no_zombies()?;
+    drop(unread);
     stage.finish()
 }
 

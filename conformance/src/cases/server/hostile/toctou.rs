@@ -37,6 +37,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.toctou/rewritten-in-place", rewritten_in_place),
     case("server.toctou/bare-script-called-like-an-option", bare_script_called_like_an_option),
     case("server.toctou/exchanged-again-and-again", exchanged_again_and_again).within_seconds(60),
+    case("server.toctou/scripts-exchanged-again-and-again", scripts_exchanged_again_and_again).within_seconds(60),
 ]);
 
 /// What the program that is decided on says and exits with.
@@ -286,18 +287,18 @@ fn link_changed(context: &mut Context) -> Verdict {
 }
 
 /// Two directories with a program each, below `directory`.
-fn two_directories(directory: &Path) -> Result<(PathBuf, PathBuf), CaseError> {
+fn two_directories(directory: &Path, kind: Kind) -> Result<(PathBuf, PathBuf), CaseError> {
     let (decided, other) = (directory.join("decided"), directory.join("other"));
     fs::create_dir(&decided)?;
     fs::create_dir(&other)?;
-    write_both(&decided.join("program"), &other.join("program"), Kind::Binary)?;
+    write_both(&decided.join("program"), &other.join("program"), kind)?;
     Ok((decided, other))
 }
 
 /// A symbolic link in the middle of the path is changed.
 fn directory_link_changed(context: &mut Context) -> Verdict {
     attempts(context, &|directory| {
-        let (decided, other) = two_directories(directory)?;
+        let (decided, other) = two_directories(directory, Kind::Binary)?;
         let link = directory.join("link");
         symlink(&decided, &link)?;
         Ok(Swap {
@@ -317,7 +318,7 @@ fn move_over(decided: &Path, other: &Path) -> std::io::Result<()> {
 /// The directory of the program is moved away and another is put in its place.
 fn directory_renamed(context: &mut Context) -> Verdict {
     attempts(context, &|directory| {
-        let (decided, other) = two_directories(directory)?;
+        let (decided, other) = two_directories(directory, Kind::Binary)?;
         Ok(Swap {
             file: text(&decided.join("program")),
             directory: text(directory),
@@ -329,7 +330,7 @@ fn directory_renamed(context: &mut Context) -> Verdict {
 /// The same with the working directory, in which the program is named relatively.
 fn workdir_renamed(context: &mut Context) -> Verdict {
     attempts(context, &|directory| {
-        let (decided, other) = two_directories(directory)?;
+        let (decided, other) = two_directories(directory, Kind::Binary)?;
         Ok(Swap {
             file: "./program".to_owned(),
             directory: text(&decided),
@@ -341,7 +342,7 @@ fn workdir_renamed(context: &mut Context) -> Verdict {
 /// The working directory is named by a symbolic link that is changed.
 fn workdir_link_changed(context: &mut Context) -> Verdict {
     attempts(context, &|directory| {
-        let (decided, other) = two_directories(directory)?;
+        let (decided, other) = two_directories(directory, Kind::Binary)?;
         let link = directory.join("link");
         symlink(&decided, &link)?;
         Ok(Swap {
@@ -373,17 +374,28 @@ fn missing_then_there(context: &mut Context) -> Verdict {
 /// After the decision two files, or the directories that they are in, are exchanged again and again: whenever the server
 /// looks and whenever it executes, the other one never runs. Sixty times.
 fn exchanged_again_and_again(context: &mut Context) -> Verdict {
+    exchanged(context, &[Kind::Binary])
+}
+
+/// The same with texts, which an interpreter opens after the server has compared them.
+fn scripts_exchanged_again_and_again(context: &mut Context) -> Verdict {
+    exchanged(context, &[Kind::Script, Kind::BareScript])
+}
+
+/// Files of these kinds in turn, exchanged with others without pause from the decision to the end.
+fn exchanged(context: &Context, kinds: &[Kind]) -> Verdict {
     let mut stage = Stage::new(context)?;
     let (mut ran, mut refused) = (0, 0);
     for round in 0..60 {
         let directory = fresh_directory(context)?;
+        let kind = kinds[round % kinds.len()];
         // A file's own new name changes the time of its last change, which gives the exchange away. A directory's doesn't.
         let (program, decided, other) = if round % 3 == 0 {
             let (program, other) = (directory.join("program"), directory.join("other"));
-            write_both(&program, &other, Kind::Binary)?;
+            write_both(&program, &other, kind)?;
             (program.clone(), program, other)
         } else {
-            let (decided, other) = two_directories(&directory)?;
+            let (decided, other) = two_directories(&directory, kind)?;
             (decided.join("program"), decided, other)
         };
         let mut requester = stage.granted(&stage.request_for(&text(&program)))?;
