@@ -485,7 +485,7 @@ fn a_wrapper_that_does_nothing_fills_summary_annotations_and_outputs() {
         "{summary}"
     );
     assert!(
-        summary.contains("| | core | faithful | hardened |\n|---|---:|---:|---:|\n| wrapper | 0/10 |"),
+        summary.contains("| | core | faithful | hardened |\n|---|---:|---:|---:|\n| wrapper | 0/9 |"),
         "{summary}"
     );
     assert_eq!(summary.matches("<details>").count() as u64, failed);

@@ -300,3 +300,28 @@ fn the_doctor_survives_what_it_looks_at() {
         );
     }
 }
+
+#[test]
+fn what_is_measured_ends_the_measuring_and_not_the_suite() {
+    for (attack, words) in [
+        (
+            "kill -KILL $PPID\nsleep 600\n",
+            "the process that measured was ended",
+        ),
+        (
+            "kill -STOP $PPID\nsleep 600\n",
+            "the process that measured was stopped",
+        ),
+    ] {
+        let hostile = Hostile::wrapper(attack);
+        let began = Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_conformance"))
+            .args(["bench", "--runs", "1", "--wrapper"])
+            .arg(hostile.folder.path().join("wrapper"))
+            .output()
+            .expect("the suite");
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+}

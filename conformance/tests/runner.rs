@@ -418,7 +418,7 @@ fn a_shell_or_a_shim_that_hangs_at_its_first_breath_leaves_nothing() {
 #[test]
 fn an_interruption_before_the_first_case_leaves_nothing() {
     use std::io::Read;
-    let hang = Run::of("echo started >\"$TMPDIR/../fifo\"\nsleep 1000\nexit 1\n");
+    let hang = Run::of("echo started >\"${0%/*}/fifo\"\nsleep 1000\nexit 1\n");
     let folder = hang.folder.path();
     let fifo = folder.join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use nix::unistd::{ForkResult, Pid};
 
 use crate::bench::calls;
 use crate::bench::instructions::Instructions;
@@ -15,7 +16,9 @@ use crate::bench::peer::Peer;
 use crate::bench::programs::Programs;
 use crate::bench::{Decision, Growth, Latency, Report, quantile, server, shells, table};
 use crate::case::implementations::Implementations;
-use crate::exit;
+use crate::exit::{self, HarnessFailure};
+use crate::runner::census;
+use crate::system::process::{Ended, wait_for};
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -66,11 +69,48 @@ struct Row {
     samples: Vec<f64>,
 }
 
-/// Measures and prints.
+/// Measures and prints, in a process of its own: what is measured may stop or kill its parent.
 ///
 /// # Errors
-/// What cannot be started, or what does not do what it should while it is measured.
+/// What cannot be started, what does not do what it should while it is measured, or that it ended the measuring.
 pub fn bench(arguments: &BenchArguments) -> anyhow::Result<i32> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    // SAFETY: this process has one thread, so the child may do anything.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            measure(arguments)
+        }
+        ForkResult::Parent { child } => status_of_measuring(child),
+    }
+}
+
+/// The exit status of the process that measures, which has said what it had to say. It is not stopped but by what it
+/// measures.
+fn status_of_measuring(child: Pid) -> anyhow::Result<i32> {
+    let waited = loop {
+        let waited = wait_for(libc::P_PID, child.as_raw(), libc::WEXITED | libc::WSTOPPED)?;
+        let waited = waited.context("waitid gave nothing")?;
+        // A terminal's Ctrl-Z stops all of us.
+        if waited.code != libc::CLD_STOPPED || waited.status == libc::SIGSTOP {
+            break waited;
+        }
+    };
+    census::kill_all_descendants().map_err(|error| HarnessFailure(error.to_string()))?;
+    match waited.ended() {
+        Some(Ended::Exited(status)) => Ok(status),
+        Some(ended) => Err(HarnessFailure(format!(
+            "the process that measured was ended ({ended}): judge what it measured with `conformance run` first"
+        ))
+        .into()),
+        None => Err(HarnessFailure(
+            "the process that measured was stopped: judge what it measured with `conformance run` first".to_owned(),
+        )
+        .into()),
+    }
+}
+
+fn measure(arguments: &BenchArguments) -> anyhow::Result<i32> {
     let folder = tempfile::Builder::new().prefix("conformance-").tempdir()?;
     let json = arguments
         .json

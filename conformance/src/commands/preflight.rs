@@ -32,6 +32,10 @@ pub fn check(implementations: &mut Implementations, timeout_scale: f64) -> anyho
         }
         if implementations.wrapper.is_some() {
             in_time = observe_wrapper(implementations, timeout_scale)?;
+            // A signal has ended that trial as a hostile wrapper would have.
+            if let (_, Some(signal)) = interrupts::listen()? {
+                return Err(Interrupted(signal).into());
+            }
         }
         if implementations.shell.is_some() {
             try_shell(implementations, timeout_scale)?;

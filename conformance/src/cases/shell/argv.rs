@@ -18,7 +18,7 @@ pub const CASES: Table = Table::of(Role::Shell, &[
     case("shell.argv/odd-arguments", odd_arguments),
     case("shell.argv/bytes", bytes),
     case("shell.argv/ten-thousand", ten_thousand),
-    case("shell.argv/every-count", every_count),
+    case("shell.argv/every-count", every_count).within_seconds(120),
     case("shell.argv/exec-a-and-l", exec_a_and_l),
     case("shell.argv/long-argument", long_argument),
 ]);
@@ -91,7 +91,7 @@ fn bytes(context: &mut Context) -> Verdict {
 fn ten_thousand(context: &mut Context) -> Verdict {
     command(context, "tool")?;
     let mut shell = RecordedShell::new(context)?;
-    shell.be_patient(4);
+    shell.be_patient(12);
     let script = "set --; n=0; while [ $n -lt 100 ]; do set -- \"$@\" $n; n=$((n+1)); done\n\
         ten() { set -- \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\" \"$@\"; tool_or_ten \"$@\"; }\n\
         tool_or_ten() { if [ $# -lt 10000 ]; then ten \"$@\"; else tool \"$@\"; fi; }\n\
@@ -110,7 +110,7 @@ fn ten_thousand(context: &mut Context) -> Verdict {
 fn every_count(context: &mut Context) -> Verdict {
     command(context, "tool")?;
     let mut shell = RecordedShell::new(context)?;
-    shell.be_patient(4);
+    shell.be_patient(12);
     let script = "set --; n=0\nwhile [ $n -le 64 ]; do tool \"$@\"; ( exec tool \"$@\" ); set -- \"$@\" a$n; n=$((n+1)); done";
     shell.run(script)?.expect_output("")?;
     let expected: Vec<Vec<String>> = (0..=64)

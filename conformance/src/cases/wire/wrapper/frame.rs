@@ -24,7 +24,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/decision-one-byte-at-a-time", decision_by_bytes),
     case("wire.frame.split/between-length-and-payload", after_the_length),
     case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
-    case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(60),
+    case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(240),
     case("wire.frame.joined/decision-and-result", decision_and_result),
     case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
     case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful).since("0.2.0"),

@@ -17,7 +17,7 @@ use crate::verdict::Verdict;
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.status.range/beyond-64-bits", beyond_64_bits),
     case("wrapper.escalate.status.range/never-success", range),
-    case("wrapper.escalate.status/zero-to-255", every_status).within_seconds(60),
+    case("wrapper.escalate.status/zero-to-255", every_status).within_seconds(300),
     case("wrapper.escalate.status/waits-for-the-result", waits_for_the_result),
     case("wrapper.escalate.status/of-a-killed-child", of_a_killed_child),
 ]);
