@@ -5,6 +5,7 @@ mod check;
 mod interrupts;
 mod locate;
 mod open_files;
+mod rules;
 mod run;
 mod shim;
 

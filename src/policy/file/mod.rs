@@ -16,14 +16,17 @@
 //! with the path without symbolic links. `help.txt` describes all keys.
 
 mod environment;
+mod error;
 mod explanation;
 mod parse;
 mod rule;
+#[cfg(feature = "rules")]
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::approval::{Approvals, Outcome};
@@ -34,32 +37,10 @@ use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyErro
 use crate::confinement::{Execution, Profile};
 
 use environment::{ChildEnv, is_basic};
+pub use error::{Complaint, PolicyFileError};
 pub use explanation::{Explanation, Step};
-pub use parse::Complaint;
 use parse::Parsed;
 use rule::{Rule, RuleAction};
-
-/// Why a policy file is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyFileError {
-    /// The file could not be read.
-    #[error("cannot read policy file {}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The file is not a valid policy.
-    #[error("{}:{complaint}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Where it is wrong, and how.
-        complaint: Complaint,
-    },
-}
 
 /// A policy from a file. Rules with the action `prompt` ask an [`Approver`].
 pub struct PolicyFile {
@@ -71,7 +52,7 @@ pub struct PolicyFile {
     basics: Vec<(OsString, OsString)>,
     notices: Option<Box<Notices>>,
     /// The rules that have said what they take out.
-    said: PerSession<Mutex<BTreeSet<usize>>>,
+    said: PerSession<Mutex<BTreeSet<String>>>,
 }
 
 type Notices = dyn Fn(&str) + Send + Sync;
@@ -174,13 +155,42 @@ impl PolicyFile {
         self
     }
 
+    /// Adds the rules of a `.rules` file, or of all in a folder: `prefix_rule` and `host_executable` in Starlark, see
+    /// [`help`](Self::help). Of a rule here and one of the policy file that both match, the one that gives away less decides: deny, run,
+    /// prompt, escalate.
+    ///
+    /// # Errors
+    /// When a file can't be read, contains any error, or one of its examples is not decided as it says.
+    #[cfg(feature = "rules")]
+    pub fn with_rules(mut self, path: &Path) -> Result<Self, PolicyFileError> {
+        self.add(rules::read(path)?);
+        Ok(self)
+    }
+
+    #[cfg(feature = "rules")]
+    fn add(&mut self, rules: Vec<Rule>) {
+        Arc::make_mut(&mut self.rules).extend(rules);
+    }
+
     /// The position of the rule for a request; `None` for the default.
     fn rule_for(rules: &[Rule], request: &PolicyRequest) -> Option<usize> {
-        let denies = |rule: &Rule| matches!(rule.action, RuleAction::Deny { .. });
-        let denied = rules
-            .iter()
-            .position(|rule| denies(rule) && rule.matches(request));
-        denied.or_else(|| rules.iter().position(|rule| rule.matches(request)))
+        let matching = |wanted: &dyn Fn(&Rule) -> bool| {
+            let mut rules = rules.iter().enumerate();
+            let found = rules.find(|(_, rule)| wanted(rule) && rule.matches(request));
+            found.map(|(position, _)| position)
+        };
+        let denied = matching(&|rule| matches!(rule.action, RuleAction::Deny { .. }));
+        denied.or_else(|| {
+            // The file's first, and the strictest of `.rules`; prompt before escalate.
+            let own = matching(&|rule| rule.file.is_none());
+            let added =
+                matching(&|rule| rule.file.is_some() && matches!(rule.action, RuleAction::Prompt { .. }))
+                    .or_else(|| matching(&|rule| rule.file.is_some()));
+            own.into_iter()
+                .chain(added)
+                .rev()
+                .max_by_key(|&position| rules[position].action.strictness())
+        })
     }
 
     /// Says what would be decided about a request, by which rule, and why. No one is asked.
@@ -210,11 +220,11 @@ impl PolicyFile {
         let first = said
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(rule.line);
+            .insert(rule.place());
         if first {
             notices(&format!(
-                "line {} of the policy does not pass on to {}: {} (see `env` in `shell-escalation help-policy`)",
-                rule.line,
+                "{} of the policy does not pass on to {}: {} (see `env` in `shell-escalation help-policy`)",
+                rule.place(),
                 request.program.display().to_string().escape_debug(),
                 list(&names)
             ));
@@ -278,7 +288,7 @@ impl EscalationPolicy for PolicyFile {
             Some(rule) if *decision.action() == Action::Escalate => decision.executed(rule.execution.clone()),
             _ => decision,
         };
-        Ok(decision.by_rule(rule.map_or("default".to_owned(), |rule| format!("line {}", rule.line))))
+        Ok(decision.by_rule(rule.map_or("default".to_owned(), Rule::place)))
     }
 }
 

@@ -10,22 +10,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::environment::{ChildEnv, NamePattern};
+use super::error::Complaint;
 use crate::confinement::{Execution, Profile};
 
 use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
-
-/// Where the text of a policy is wrong, and how.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: {message}")]
-#[non_exhaustive]
-pub struct Complaint {
-    /// Number of the line, starting at 1.
-    pub line: usize,
-    /// Number of the character in the line, starting at 1.
-    pub column: usize,
-    /// What is wrong and what was expected.
-    pub message: String,
-}
 
 /// What a rule calls the sandbox of the shell.
 const SAME: &str = "same";
@@ -283,6 +271,7 @@ impl Text<'_> {
         };
         Ok(Rule {
             line,
+            file: None,
             program,
             arguments,
             workdir: rule.workdir.map(|workdir| self.directory(&workdir)).transpose()?,
@@ -455,6 +444,7 @@ mod tests {
                 ProgramPattern::Name(_) => "name",
                 ProgramPattern::NameGlob(_) => "glob for names",
                 ProgramPattern::PathGlob(_) => "glob for paths",
+                ProgramPattern::NameAt(..) => "name at paths",
             }
         };
         assert_eq!(kind("/usr/bin/git"), "path");
