@@ -564,6 +564,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_person_is_asked_about_the_sandbox_that_the_rule_names() {
+        struct Asked(Arc<Mutex<Option<Execution>>>);
+        impl Approver for Asked {
+            async fn approve(
+                &self,
+                request: &PolicyRequest,
+                _: Option<&str>,
+            ) -> Result<crate::Approval, PolicyError> {
+                *self.0.lock().unwrap() = Some(request.execution.clone());
+                Ok(crate::Approval::Yes)
+            }
+        }
+        let asked = Arc::new(Mutex::new(None));
+        let rule = "default = \"run\"\n[[rule]]\nprogram = \"/usr/bin/env\"\naction = \"prompt\"\nprofile = \"same\"\n";
+        let policy = PolicyFile::parse(rule).unwrap();
+        let policy = policy.with_approver(Asked(Arc::clone(&asked)));
+        let decision = policy.decide(&PolicyRequest::new("/usr/bin/env")).await.unwrap();
+        assert_eq!(decision.execution(), &Execution::SameSandbox);
+        assert_eq!(*asked.lock().unwrap(), Some(Execution::SameSandbox));
+    }
+
+    #[tokio::test]
     async fn without_an_approver_prompt_denies() {
         let decision = decide("default = \"prompt\"\n", "/bin/cat", &[]).await;
         assert!(denied(&decision), "{decision:?}");
