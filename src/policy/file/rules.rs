@@ -289,7 +289,10 @@ mod tests {
             .chain(arguments.iter().map(OsString::from))
             .collect();
         let explanation = policy.explain(&request);
-        format!("{explanation} by {}", explanation.by.unwrap_or_default())
+        format!(
+            "{explanation} by {}",
+            explanation.by.as_deref().unwrap_or_default()
+        )
     }
 
     #[test]
