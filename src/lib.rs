@@ -73,6 +73,9 @@
 //! - **An approval is for what was asked.** [`Approval::Yes`] is for one command; [`Approval::Always`] for those that are the
 //!   same in file, arguments, folder, environment and umask. At most [`MOST_WAITING`] requests of a session wait for one, and
 //!   they stop the clock of a timeout no longer than [`ExecParams::longest_stop`].
+//! - **A sandbox**, if the executor is a [`SandboxedExecutor`]: shells are confined to a [`Profile`], and escalated commands to
+//!   the one that the decision [names](Decision::executed). Without that executor, a decision to execute in a sandbox executes
+//!   nothing.
 //! - **An escalation is on record before it starts**, where there is an audit log; if it can't be written, it is denied.
 //!
 //! # Audit log

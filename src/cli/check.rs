@@ -9,12 +9,16 @@ use anyhow::{Context, bail};
 use clap::Args;
 use shell_escalation::{PolicyFile, PolicyRequest};
 
+use super::rules::Rules;
+
 /// Says what would be decided about a command, by which rule, and why.
 #[derive(Args)]
 pub(super) struct Check {
     /// Policy file (TOML), see `shell-escalation help-policy`
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "rules")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    rules: Rules,
     /// Read commands from this file, or from standard input if it is `-`: one per line, with a shell's quotes, no expansions
     #[arg(
         long,
@@ -30,7 +34,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn answer(self) -> anyhow::Result<ExitCode> {
-        let policy = PolicyFile::read(&self.policy)?;
+        let policy = self.rules.policy(self.policy.as_deref())?;
         let workdir = std::env::current_dir().context("cannot determine the current directory")?;
         let commands = match &self.commands {
             Some(path) => commands(path)?,
@@ -62,12 +66,9 @@ impl Check {
         }
         let explanation = policy.explain(&request);
         line("decision", &explanation.to_string());
-        match explanation.line {
-            Some(number) => line("by", &format!("{}:{number}", self.policy.display())),
-            None => line("by", &format!("`default` in {}", self.policy.display())),
-        }
+        line("by", explanation.by.as_deref().unwrap_or("`default`"));
         for step in &explanation.steps {
-            line("", &format!("line {}: {}", step.line, step.verdict));
+            line("", &format!("{}: {}", step.rule, step.verdict));
         }
     }
 }

@@ -6,6 +6,7 @@ mod interrupts;
 mod locate;
 mod memory;
 mod open_files;
+mod rules;
 mod run;
 mod shim;
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::approve::TerminalApprover;
 use super::interrupts::Interrupts;
 use super::locate;
+use super::rules::Rules;
 
 /// The options that `run` and `shell` share.
 #[derive(Args)]
@@ -30,6 +31,8 @@ pub(super) struct Environment {
     /// the sandbox]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    #[command(flatten)]
+    rules: Rules,
     /// What the shell is confined to: read-only, workspace-write (the current directory is writable, except its .git; no
     /// network), full-access (no sandbox), or a profile of the policy file
     #[arg(long, value_name = "PROFILE", default_value = "workspace-write")]
@@ -126,10 +129,7 @@ impl Environment {
             .as_ref()
             .map(|path| AuditLog::open(path).with_context(|| format!("--audit {}", path.display())));
         let audit = audit.transpose()?;
-        let policy = match &self.policy {
-            Some(path) => PolicyFile::read(path)?,
-            None => PolicyFile::run_everything(),
-        };
+        let policy = self.rules.policy(self.policy.as_deref())?;
         let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
         let executor = self.sandboxed(executor, &policy, &params.workdir)?;
         let mut shells_env = params.env.clone();
@@ -216,7 +216,7 @@ impl Environment {
             for (name, profile) in policy.profiles_of_rules() {
                 sandboxed = sandboxed.with_profile(name, &profile)?;
             }
-            let files = self.policy.iter().chain(&self.audit);
+            let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
             Ok(files
                 .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
                 .strict(self.sandbox_strict))

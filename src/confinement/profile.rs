@@ -68,7 +68,7 @@ impl Profile {
         self
     }
 
-    /// Lets only these files and folders be read and executed, beside what is writable, /dev and /proc. Programs need their
+    /// Lets only these files and folders be read and executed, beside what is writable, /proc and a few devices. Programs need their
     /// libraries and settings: at least /usr, /lib, /lib64, /bin and /etc.
     #[must_use]
     pub fn with_read(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {

@@ -99,6 +99,12 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
     #[must_use]
     pub fn protecting(mut self, path: &Path) -> Self {
         self.protected.extend(std::fs::canonicalize(path));
+        // A symbolic link to it could be exchanged. That can't be kept, and is said.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = std::fs::canonicalize(folder.unwrap_or(Path::new(".")));
+        if let (true, Ok(folder), Some(name)) = (path.is_symlink(), folder, path.file_name()) {
+            self.protected.push(folder.join(name));
+        }
         self
     }
 

@@ -15,6 +15,8 @@ pub(super) enum Gap {
     },
     /// Others' processes are visible in /proc.
     Proc(String),
+    /// System V's objects of other processes can be used.
+    SharedMemory(String),
     /// There is no limit on processes.
     Processes,
 }
@@ -27,6 +29,12 @@ impl fmt::Display for Gap {
             }
             Self::Landlock { confined, since } => write!(formatter, "{confined} (needs Linux {since})"),
             Self::Proc(why) => write!(formatter, "processes outside can be seen in /proc ({why})"),
+            Self::SharedMemory(why) => {
+                write!(
+                    formatter,
+                    "System V shared memory of processes outside can be used ({why})"
+                )
+            }
             Self::Processes => {
                 formatter.write_str("no limit on processes (needs user namespaces for ordinary users)")
             }

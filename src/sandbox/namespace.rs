@@ -33,16 +33,19 @@ pub(super) struct Namespace {
 /// Enters a namespace of mounts, by right or in a user namespace, and arranges it.
 pub(super) fn enter(plan: &Plan, gaps: &mut Vec<Gap>) -> Result<Namespace, Failure> {
     let mut namespace = Namespace::default();
-    let privileged = unshare(CloneFlags::CLONE_NEWNS).is_ok();
+    // With the mounts, System V's shared memory, semaphores and queues.
+    let separate = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC;
+    let privileged = unshare(separate).is_ok();
     if !privileged {
         let (user, group) = (geteuid(), getegid());
-        if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER | separate) {
             gaps.extend(plan.protected.iter().map(|path| {
                 Gap::Protected(
                     path.clone(),
                     format!("user namespaces are refused: {}", errno.desc()),
                 )
             }));
+            gaps.push(Gap::SharedMemory(errno.desc().to_owned()));
             return Ok(namespace);
         }
         be_the_same(user, group).map_err(|error| Failure::new("user namespace", error))?;

@@ -170,7 +170,10 @@ mod tests {
         fs::write(here.join("w/.git"), "gitdir: ../main/.git/worktrees/w\n").unwrap();
         let git = here.join("w/.git");
         let workspace = Profile::workspace_write();
-        assert_eq!(plan(&workspace, &here.join("w"), &[]).protected, [git.clone()]);
+        assert_eq!(
+            plan(&workspace, &here.join("w"), &[]).protected,
+            std::slice::from_ref(&git)
+        );
         let both = plan(&workspace.with_write("../main"), &here.join("w"), &[]);
         assert_eq!(both.protected, [git.clone(), here.join("main/.git"), own]);
     }

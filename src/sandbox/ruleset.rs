@@ -28,8 +28,8 @@ const DEVICES: &[&str] = &[
     "/dev/pts",
 ];
 
-/// What can be read under every profile.
-const ALWAYS_READ: &[&str] = &["/dev", "/proc"];
+/// What can be read under every profile, beside the devices.
+const ALWAYS_READ: &[&str] = &["/proc"];
 
 /// Confines this process and all that it will start.
 pub(super) fn restrict(plan: &Plan, namespace: &Namespace, gaps: &mut Vec<Gap>) -> Result<(), Failure> {

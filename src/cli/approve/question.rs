@@ -188,6 +188,24 @@ mod tests {
     }
 
     #[test]
+    fn a_question_says_where_the_command_would_run() {
+        let first_line = |execution: Execution| {
+            let mut request = PolicyRequest::new("/bin/true");
+            request.execution = execution;
+            let text = question(&request, None, &BTreeMap::new()).unwrap();
+            text.trim_start().lines().next().unwrap().to_owned()
+        };
+        assert_eq!(
+            first_line(Execution::Unsandboxed),
+            "A command asks to run outside the sandbox:"
+        );
+        assert_eq!(
+            first_line(Execution::Profile("online".to_owned())),
+            "A command asks to run in the sandbox profile online:"
+        );
+    }
+
+    #[test]
     fn characters_without_a_glyph_are_shown_by_their_numbers() {
         let invisible = [
             '\u{200b}'..='\u{200f}',

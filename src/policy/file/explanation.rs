@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::rule::{Mismatch, RuleAction};
-use super::rules::Rules;
+use super::rule::{Mismatch, Rule, RuleAction};
+use super::rule_set::RuleSet;
 use crate::confinement::Execution;
 use crate::files::Wait;
 use crate::policy::PolicyRequest;
@@ -18,8 +18,8 @@ pub struct Explanation {
     pub execution: Execution,
     /// The reason that is shown to who is denied or asked.
     pub reason: Option<String>,
-    /// The line of the rule that decides; `None` if the default does.
-    pub line: Option<usize>,
+    /// The rule that decides: `line 6`, or `git.rules:6`; `None` if the default does.
+    pub by: Option<String>,
     /// Every rule about the program, in their order.
     pub steps: Vec<Step>,
 }
@@ -28,28 +28,28 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
-    /// The rule's line, starting at 1.
-    pub line: usize,
+    /// The rule: `line 6`, or `git.rules:6`.
+    pub rule: String,
     /// What it makes of the request, or why it doesn't apply.
     pub verdict: String,
 }
 
 impl Explanation {
     /// Blocks as long as the file systems do.
-    pub(super) fn new(default: &RuleAction, rules: &Rules, request: &PolicyRequest) -> Self {
+    pub(super) fn new(default: &RuleAction, rules: &RuleSet, request: &PolicyRequest) -> Self {
         // Where waiting is allowed, there is always an answer.
         let decisive = rules.rule_for(request, Wait::Allowed).ok().flatten();
         let about = rules.in_order().iter().filter_map(|rule| {
             let verdict = match rule.mismatch(request, Wait::Allowed).ok()? {
                 Some(Mismatch::Program) => return None,
                 Some(mismatch) => format!("does not apply: {}", reason(mismatch)),
-                None if decisive.is_some_and(|decisive| decisive.line == rule.line) => {
+                None if decisive.is_some_and(|decisive| std::ptr::eq(decisive, rule)) => {
                     format!("{}: decides", name(&rule.action))
                 }
                 None => format!("{}: matches, but another rule decides", name(&rule.action)),
             };
             Some(Step {
-                line: rule.line,
+                rule: rule.place(),
                 verdict,
             })
         });
@@ -61,7 +61,7 @@ impl Explanation {
                 RuleAction::Deny { reason } | RuleAction::Prompt { reason, .. } => reason.clone(),
                 RuleAction::Run | RuleAction::Escalate { .. } => None,
             },
-            line: decisive.map(|rule| rule.line),
+            by: decisive.map(Rule::place),
             steps: about.collect(),
         }
     }
@@ -118,42 +118,48 @@ mod tests {
     fn explain(
         program: &str,
         change: impl FnOnce(&mut PolicyRequest),
-    ) -> (String, Option<usize>, Vec<String>) {
+    ) -> (String, Option<String>, Vec<String>) {
         let mut request = PolicyRequest::new(program);
         change(&mut request);
         let explanation = PolicyFile::parse(POLICY).unwrap().explain(&request);
         let steps = explanation
             .steps
             .iter()
-            .map(|step| format!("{}: {}", step.line, step.verdict));
-        (explanation.to_string(), explanation.line, steps.collect())
+            .map(|step| format!("{}: {}", step.rule, step.verdict));
+        (explanation.to_string(), explanation.by, steps.collect())
     }
 
     #[test]
     fn every_rule_about_the_program_is_accounted_for() {
         let (decision, line, steps) = explain("/usr/bin/env", |request| request.argv.push("-i".into()));
         assert_eq!(
-            (decision.as_str(), line),
-            ("escalate, in the shell's sandbox", Some(2))
+            (decision.as_str(), line.as_deref()),
+            ("escalate, in the shell's sandbox", Some("line 2"))
         );
         assert_eq!(
             steps,
             [
-                "2: escalate: decides",
-                "7: escalate: matches, but another rule decides",
-                "10: does not apply: it is about another working directory"
+                "line 2: escalate: decides",
+                "line 7: escalate: matches, but another rule decides",
+                "line 10: does not apply: it is about another working directory"
             ]
         );
         let (decision, line, steps) = explain("/bin/cat", |_| ());
-        assert_eq!((decision.as_str(), line), ("deny (no cats)", Some(14)));
-        assert_eq!(steps[1], "18: run: matches, but another rule decides");
+        assert_eq!(
+            (decision.as_str(), line.as_deref()),
+            ("deny (no cats)", Some("line 14"))
+        );
+        assert_eq!(steps[1], "line 18: run: matches, but another rule decides");
     }
 
     #[test]
     fn what_keeps_a_rule_from_escalating_is_said() {
         let (decision, line, steps) = explain("/usr/bin/env", |request| request.argv[0] = "env-grep".into());
         assert_eq!((decision.as_str(), line), ("run", None));
-        assert_eq!(steps[1], "7: does not apply: argv[0] is not the program's name");
+        assert_eq!(
+            steps[1],
+            "line 7: does not apply: argv[0] is not the program's name"
+        );
         let folder = tempfile::tempdir().unwrap();
         let planted = folder.path().join("env");
         std::fs::copy("/usr/bin/env", &planted).unwrap();

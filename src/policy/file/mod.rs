@@ -16,15 +16,18 @@
 //! with the path without symbolic links. `help.txt` describes all keys.
 
 mod environment;
+mod error;
 mod explanation;
 mod parse;
 mod rule;
+mod rule_set;
+#[cfg(feature = "rules")]
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::approval::{Approvals, Outcome};
@@ -36,45 +39,23 @@ use crate::files::Wait;
 use crate::confinement::{Execution, Profile};
 
 use environment::{ChildEnv, is_basic};
+pub use error::{Complaint, PolicyFileError};
 pub use explanation::{Explanation, Step};
-pub use parse::Complaint;
 use parse::Parsed;
 use rule::{Rule, RuleAction, WouldWait};
-use rules::Rules;
-
-/// Why a policy file is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyFileError {
-    /// The file could not be read.
-    #[error("cannot read policy file {}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The file is not a valid policy.
-    #[error("{}:{complaint}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Where it is wrong, and how.
-        complaint: Complaint,
-    },
-}
+use rule_set::RuleSet;
 
 /// A policy from a file. Rules with the action `prompt` ask an [`Approver`].
 pub struct PolicyFile {
     default: RuleAction,
-    rules: Rules,
+    rules: RuleSet,
     profiles: BTreeMap<String, Profile>,
     approvals: Approvals,
     /// What escalated commands get of the server's own environment.
     basics: Vec<(OsString, OsString)>,
     notices: Option<Box<Notices>>,
     /// The rules that have said what they take out.
-    said: PerSession<Mutex<BTreeSet<usize>>>,
+    said: PerSession<Mutex<BTreeSet<String>>>,
 }
 
 type Notices = dyn Fn(&str) + Send + Sync;
@@ -181,6 +162,26 @@ impl PolicyFile {
         self
     }
 
+    /// Adds the rules of a `.rules` file, or of all in a folder: `prefix_rule` and `host_executable` in Starlark, see
+    /// [`help`](Self::help). Of a rule here and one of the policy file that both match, the one that gives away less decides: deny, run,
+    /// prompt, escalate.
+    ///
+    /// # Errors
+    /// When a file can't be read, contains any error, or one of its examples is not decided as it says.
+    #[cfg(feature = "rules")]
+    pub fn with_rules(mut self, path: &Path) -> Result<Self, PolicyFileError> {
+        let together = self.rules.with(rules::read(path)?);
+        self.rules = together.map_err(|error| PolicyFileError::Invalid {
+            path: path.to_owned(),
+            complaint: Complaint {
+                line: 1,
+                column: 1,
+                message: format!("the patterns of all rules together: {}", error.kind()),
+            },
+        })?;
+        Ok(self)
+    }
+
     /// Says what would be decided about a request, by which rule, and why. No one is asked. Blocks as long as the file systems do.
     #[must_use]
     pub fn explain(&self, request: &PolicyRequest) -> Explanation {
@@ -206,11 +207,11 @@ impl PolicyFile {
         let first = said
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(rule.line);
+            .insert(rule.place());
         if first {
             notices(&format!(
-                "line {} of the policy does not pass on to {}: {} (see `env` in `shell-escalation help-policy`)",
-                rule.line,
+                "{} of the policy does not pass on to {}: {} (see `env` in `shell-escalation help-policy`)",
+                rule.place(),
                 request.program.display().to_string().escape_debug(),
                 list(&names)
             ));
@@ -275,7 +276,7 @@ impl EscalationPolicy for PolicyFile {
             Some(rule) if *decision.action() == Action::Escalate => decision.executed(rule.execution.clone()),
             _ => decision,
         };
-        Ok(decision.by_rule(rule.map_or("default".to_owned(), |rule| format!("line {}", rule.line))))
+        Ok(decision.by_rule(rule.map_or("default".to_owned(), Rule::place)))
     }
 }
 
@@ -552,6 +553,28 @@ mod tests {
         // A deny rule applies everywhere.
         let policy = "default = \"run\"\n[[rule]]\nprogram = \"env\"\naction = \"deny\"\n";
         assert!(denied(&decide(policy, planted, &[]).await));
+    }
+
+    #[tokio::test]
+    async fn a_person_is_asked_about_the_sandbox_that_the_rule_names() {
+        struct Asked(Arc<Mutex<Option<Execution>>>);
+        impl Approver for Asked {
+            async fn approve(
+                &self,
+                request: &PolicyRequest,
+                _: Option<&str>,
+            ) -> Result<crate::Approval, PolicyError> {
+                *self.0.lock().unwrap() = Some(request.execution.clone());
+                Ok(crate::Approval::Yes)
+            }
+        }
+        let asked = Arc::new(Mutex::new(None));
+        let rule = "default = \"run\"\n[[rule]]\nprogram = \"/usr/bin/env\"\naction = \"prompt\"\nprofile = \"same\"\n";
+        let policy = PolicyFile::parse(rule).unwrap();
+        let policy = policy.with_approver(Asked(Arc::clone(&asked)));
+        let decision = policy.decide(&PolicyRequest::new("/usr/bin/env")).await.unwrap();
+        assert_eq!(decision.execution(), &Execution::SameSandbox);
+        assert_eq!(*asked.lock().unwrap(), Some(Execution::SameSandbox));
     }
 
     #[tokio::test]

@@ -10,23 +10,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::environment::{ChildEnv, NamePattern};
+use super::error::Complaint;
 use crate::confinement::{Execution, Profile};
 
 use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
-use super::rules::Rules;
-
-/// Where the text of a policy is wrong, and how.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: {message}")]
-#[non_exhaustive]
-pub struct Complaint {
-    /// Number of the line, starting at 1.
-    pub line: usize,
-    /// Number of the character in the line, starting at 1.
-    pub column: usize,
-    /// What is wrong and what was expected.
-    pub message: String,
-}
+use super::rule_set::RuleSet;
 
 /// What a rule calls the sandbox of the shell.
 const SAME: &str = "same";
@@ -104,7 +92,7 @@ fn instead(message: &str) -> Option<&'static str> {
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) default: RuleAction,
-    pub(super) rules: Rules,
+    pub(super) rules: RuleSet,
     pub(super) profiles: BTreeMap<String, Profile>,
 }
 
@@ -161,7 +149,7 @@ fn parts_of(text: &str) -> Result<Parsed, Complaint> {
         .into_iter()
         .map(|rule| file.rule(rule, &profiles))
         .collect::<Result<_, _>>()?;
-    let rules = Rules::new(rules).map_err(|error| {
+    let rules = RuleSet::new(rules).map_err(|error| {
         let message = format!("the patterns of all rules together: {}", error.kind());
         file.complaint(0..0, message)
     })?;
@@ -307,6 +295,7 @@ impl Text<'_> {
         };
         Ok(Rule {
             line,
+            file: None,
             program,
             arguments,
             workdir: rule.workdir.map(|workdir| self.directory(&workdir)).transpose()?,
@@ -484,6 +473,7 @@ mod tests {
                 ProgramPattern::Name(_) => "name",
                 ProgramPattern::NameGlob(_) => "glob for names",
                 ProgramPattern::PathGlob(_) => "glob for paths",
+                ProgramPattern::NameAt(..) => "name at paths",
             }
         };
         assert_eq!(kind("/usr/bin/git"), "path");

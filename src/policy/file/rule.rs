@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use globset::GlobMatcher;
 
@@ -16,6 +17,8 @@ use crate::policy::PolicyRequest;
 pub(super) struct Rule {
     /// Number of the rule's first line, starting at 1.
     pub line: usize,
+    /// The `.rules` file that it is in; `None` for a rule of the policy file itself.
+    pub file: Option<Arc<str>>,
     pub program: ProgramPattern,
     pub arguments: Arguments,
     /// Working directory; any, if `None`.
@@ -39,6 +42,16 @@ pub(super) enum RuleAction {
 }
 
 impl RuleAction {
+    /// The less it gives away, the higher.
+    pub(super) fn strictness(&self) -> u8 {
+        match self {
+            Self::Escalate { .. } => 0,
+            Self::Prompt { .. } => 1,
+            Self::Run => 2,
+            Self::Deny { .. } => 3,
+        }
+    }
+
     /// Whether a matching request may be executed outside.
     pub(super) fn may_escalate(&self) -> bool {
         matches!(self, Self::Escalate { .. } | Self::Prompt { .. })
@@ -52,6 +65,9 @@ pub(super) enum Arguments {
     Prefix(Vec<OsString>),
     /// These and no others.
     Exactly(Vec<OsString>),
+    /// They begin with one of each of these.
+    #[cfg_attr(not(feature = "rules"), expect(dead_code, reason = "only `.rules` have it"))]
+    Alternatives(Vec<Vec<OsString>>),
 }
 
 impl Arguments {
@@ -60,6 +76,13 @@ impl Arguments {
         match self {
             Self::Prefix(first) => arguments.starts_with(first),
             Self::Exactly(all) => arguments == all,
+            Self::Alternatives(first) => {
+                arguments.len() >= first.len()
+                    && first
+                        .iter()
+                        .zip(arguments)
+                        .all(|(allowed, argument)| allowed.contains(argument))
+            }
         }
     }
 }
@@ -92,6 +115,9 @@ pub(super) enum ProgramPattern {
     PathGlob(GlobMatcher),
     Name(OsString),
     NameGlob(GlobMatcher),
+    /// A name, at one of these paths.
+    #[cfg_attr(not(feature = "rules"), expect(dead_code, reason = "only `.rules` have it"))]
+    NameAt(OsString, Vec<PathBuf>),
 }
 
 impl ProgramPattern {
@@ -102,6 +128,7 @@ impl ProgramPattern {
             Self::PathGlob(glob) => glob.is_match(path),
             Self::Name(program) => name() == program,
             Self::NameGlob(glob) => glob.is_match(name()),
+            Self::NameAt(program, paths) => name() == program && paths.iter().any(|known| known == path),
         }
     }
 }
@@ -119,6 +146,14 @@ pub(super) enum Mismatch {
 }
 
 impl Rule {
+    /// Where the rule is, for messages: `line 6`, or `git.rules:6`.
+    pub(super) fn place(&self) -> String {
+        match &self.file {
+            None => format!("line {}", self.line),
+            Some(file) => format!("{file}:{}", self.line),
+        }
+    }
+
     /// Whether it matters to the rule who can write where: it escalates only what no one but root can replace.
     fn needs_trust(&self) -> bool {
         self.action.may_escalate() && !self.replaceable
@@ -197,7 +232,7 @@ impl Rule {
         let doubtful = self.needs_trust() && others_can(request.judgement.trust(wait).ok_or(WouldWait)?);
         if doubtful {
             tracing::info!(
-                line = self.line,
+                rule = self.place(),
                 program = ?request.program,
                 "this rule does not apply: a user other than root could replace the program, and the rule does not say \
                  `replaceable = true`"

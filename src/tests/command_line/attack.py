@@ -1,5 +1,6 @@
 # Tries to get out of a sandbox, and prints what came of each attempt: `NAME ok` or `NAME ERRNO`.
-# Arguments: the pids of processes outside, the name of an abstract datagram socket, and that of an abstract stream socket.
+# Arguments: the pids of processes outside, the name of an abstract datagram socket, that of an abstract stream socket, and the key
+# of a System V shared memory.
 import ctypes, errno, fcntl, os, platform, signal, socket, sys, termios
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -87,6 +88,16 @@ for family in ["AF_PACKET", "AF_NETLINK", "AF_VSOCK", "AF_ALG"]:
     if hasattr(socket, family):
         attempt("socket-" + family, lambda: socket.socket(getattr(socket, family), socket.SOCK_RAW))
 attempt("socket-raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP))
+
+key = int(sys.argv[4])
+
+
+def shared_memory():
+    if libc.shmget(key, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+
+attempt("shared-memory", shared_memory)
 
 CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWNET = 0x10000000, 0x20000, 0x40000000
 

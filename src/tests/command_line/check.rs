@@ -25,10 +25,10 @@ fn one_command_is_explained() {
     };
     check(&["env", "-i", "a b"]).stdout(
         "env -i 'a b'\n  program   /usr/bin/env\n  decision  escalate, in the sandbox profile read-only\n  \
-         by        policy.toml:2\n            line 2: escalate: decides\n",
+         by        line 2\n            line 2: escalate: decides\n",
     );
     check(&["env"]).stdout(
-        "env\n  program   /usr/bin/env\n  decision  run\n  by        `default` in policy.toml\n            \
+        "env\n  program   /usr/bin/env\n  decision  run\n  by        `default`\n            \
          line 2: does not apply: it is about other arguments\n",
     );
     check(&["no-such-program"])
