@@ -97,7 +97,7 @@ fn frames() {
         let mut reader = FrameReader::new(LIMIT, budget.share());
         let (mut payloads, mut end) = (Vec::new(), None);
         // As a request is read, or a message with descriptors.
-        let with_descriptors = input.len() % 2 == 0;
+        let with_descriptors = input.len().is_multiple_of(2);
         // Reads on; false when there is nothing more to read for now.
         let mut read_on = || {
             let step = probe.measure(|| {
