@@ -157,27 +157,31 @@ impl Environment {
         let mut hang_up = signal(SignalKind::hangup())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut quit = signal(SignalKind::quit())?;
-        let running = server.exec(params, &parent);
-        tokio::pin!(running);
-        let (result, told) = tokio::select! {
-            result = &mut running => (result, None),
-            _ = terminate.recv() => {
-                parent.cancel();
-                (running.await, Some(Signal::SIGTERM))
-            }
-            () = interrupts.sent_to_us(&mut interrupt) => {
-                parent.cancel();
-                (running.await, Some(Signal::SIGINT))
-            }
-            () = interrupts.sent_to_us(&mut quit) => {
-                parent.cancel();
-                (running.await, Some(Signal::SIGQUIT))
-            }
-            _ = hang_up.recv() => {
-                parent.cancel();
-                (running.await, Some(Signal::SIGHUP))
+        let (result, told) = {
+            let running = server.exec(params, &parent);
+            tokio::pin!(running);
+            tokio::select! {
+                result = &mut running => (result, None),
+                _ = terminate.recv() => {
+                    parent.cancel();
+                    (running.await, Some(Signal::SIGTERM))
+                }
+                () = interrupts.sent_to_us(&mut interrupt) => {
+                    parent.cancel();
+                    (running.await, Some(Signal::SIGINT))
+                }
+                () = interrupts.sent_to_us(&mut quit) => {
+                    parent.cancel();
+                    (running.await, Some(Signal::SIGQUIT))
+                }
+                _ = hang_up.recv() => {
+                    parent.cancel();
+                    (running.await, Some(Signal::SIGHUP))
+                }
             }
         };
+        // A signal may be what ends this process, and the sandbox has files to remove.
+        drop(server);
         take_terminal_back();
         let result = result.context("cannot run the shell")?;
         if let Some(signal) = told {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -177,6 +178,10 @@ fn temporary_files_have_a_folder_of_their_own_that_is_removed() {
     assert_eq!(lines.len(), 2, "{}", text(&output.stderr));
     assert!(lines[1].starts_with(lines[0]));
     assert!(!Path::new(lines[0]).exists());
+    // The server ends as its shell did.
+    let output = run(folder.path(), &[], "echo \"$TMPDIR\"; kill -TERM $$");
+    assert_eq!(output.status.signal(), Some(15));
+    assert!(!Path::new(text(&output.stdout).trim()).exists());
 }
 
 #[test]
