@@ -81,7 +81,7 @@ fn a_shell_that_is_not_patched_is_told_so_in_one_line_and_at_once() {
         .stdout("")
         .get_output()
         .clone();
-    insta::assert_snapshot!(text(&output.stderr), @"conformance: --shell /bin/sh: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --shell /bin/sh: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper (if it reads another variable, name that by --wrapper-variable, such as BASH_EXEC_WRAPPER)
 ");
 }
 
@@ -615,4 +615,31 @@ fn servers_are_measured_side_by_side() {
         .get_output()
         .clone();
     assert!(text(&broken.stderr).contains("the server did not do what it should"));
+}
+
+#[test]
+fn a_shell_that_reads_another_variable_is_judged_by_that() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let patched = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/shells/bash-5.3/bin/bash");
+    // A shell that knows no other name than OTHER_WRAPPER.
+    let other = folder.path().join("bash");
+    let script = format!(
+        "#!/bin/sh\nunset EXEC_WRAPPER\n[ -z \"$OTHER_WRAPPER\" ] || export EXEC_WRAPPER=\"$OTHER_WRAPPER\"\nexec {patched} \"$@\"\n"
+    );
+    fs::write(&other, script).expect("a script");
+    fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let judge = |more: &[&str]| {
+        let mut run = conformance();
+        run.args(["run", "--only", "shell.wrap/once-for-each", "--shell"])
+            .arg(&other)
+            .args(more);
+        run.output().expect("a run")
+    };
+    let without = judge(&[]);
+    assert_eq!(without.status.code(), Some(2), "{}", text(&without.stderr));
+    assert!(text(&without.stderr).contains("name that by --wrapper-variable"));
+    let with = judge(&["--wrapper-variable", "OTHER_WRAPPER"]);
+    assert_eq!(with.status.code(), Some(0), "{}", text(&with.stdout));
+    let wrong = judge(&["--wrapper-variable", "1=2"]);
+    assert!(text(&wrong.stderr).contains("not the name of a variable"));
 }

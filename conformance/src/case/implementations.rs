@@ -32,6 +32,9 @@ pub struct Implementations {
     pub shell_version: Option<String>,
     /// The stock shell of the same version, where one is at hand.
     pub stock_shell: Option<PathBuf>,
+    /// The variable in which the patched shell looks for its wrapper, if it isn't EXEC_WRAPPER.
+    #[serde(default)]
+    pub wrapper_variable: Option<String>,
     /// The wrapper.
     pub wrapper: Option<PathBuf>,
     /// The extensions that the wrapper was seen to have.
@@ -126,6 +129,21 @@ impl Implementations {
         Ok(self)
     }
 
+    /// Names the variable in which the shell under test looks for its wrapper.
+    ///
+    /// # Errors
+    /// Where no variable can be called that.
+    pub fn with_wrapper_variable(mut self, name: Option<&str>) -> anyhow::Result<Implementations> {
+        if let Some(name) = name {
+            let in_names = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
+            let is_name =
+                name.bytes().all(in_names) && !name.bytes().next().is_none_or(|byte| byte.is_ascii_digit());
+            anyhow::ensure!(is_name, "--wrapper-variable {name:?}: not the name of a variable");
+        }
+        self.wrapper_variable = name.map(str::to_owned);
+        Ok(self)
+    }
+
     /// The options that name these implementations again, quoted for a shell.
     pub fn as_options(&self) -> String {
         let mut options = Vec::new();
@@ -139,6 +157,9 @@ impl Implementations {
         }
         if let Some(path) = &self.stock_shell {
             push("--stock-shell", &path.to_string_lossy());
+        }
+        if let Some(name) = &self.wrapper_variable {
+            push("--wrapper-variable", name);
         }
         if let Some(path) = &self.wrapper {
             push("--wrapper", &path.to_string_lossy());

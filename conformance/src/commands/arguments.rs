@@ -19,6 +19,10 @@ pub struct Judged {
     /// patched shell with interception off
     #[arg(long, value_name = "PATH")]
     pub stock_shell: Option<PathBuf>,
+    /// The variable that the patched shell reads, if it only knows another than EXEC_WRAPPER, such as
+    /// BASH_EXEC_WRAPPER; it is set beside EXEC_WRAPPER
+    #[arg(long, value_name = "NAME", requires = "shell")]
+    pub wrapper_variable: Option<String>,
     /// The wrapper
     #[arg(long, value_name = "PATH")]
     pub wrapper: Option<PathBuf>,

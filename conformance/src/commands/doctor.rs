@@ -64,7 +64,10 @@ pub fn doctor(judged: &Judged) -> anyhow::Result<i32> {
         ("baselines of bench", baselines()),
     ];
     if let Some(path) = &judged.shell {
-        findings.push(("--shell", finding(shell(path))?));
+        findings.push((
+            "--shell",
+            finding(shell(path, judged.wrapper_variable.as_deref()))?,
+        ));
     }
     if let Some(path) = &judged.wrapper {
         findings.push(("--wrapper", finding(wrapper(path))?));
@@ -240,8 +243,8 @@ fn finding(trial: anyhow::Result<String>) -> anyhow::Result<Finding> {
     }
 }
 
-fn shell(path: &Path) -> anyhow::Result<String> {
-    let mut named = Implementations::named(Some(path), None, None)?;
+fn shell(path: &Path, variable: Option<&str>) -> anyhow::Result<String> {
+    let mut named = Implementations::named(Some(path), None, None)?.with_wrapper_variable(variable)?;
     preflight::check(&mut named, 1.0)?;
     Ok(named.shell_version.unwrap_or_else(|| path.display().to_string()))
 }

@@ -36,8 +36,9 @@ fn prepare(judged: &Judged, trying: &Trying, jobs: Jobs) -> anyhow::Result<Optio
         judged.wrapper.as_deref(),
         judged.server.as_deref(),
     );
-    let mut implementations =
-        Implementations::named(shell, wrapper, server)?.with_stock_shell(judged.stock_shell.as_deref())?;
+    let mut implementations = Implementations::named(shell, wrapper, server)?
+        .with_stock_shell(judged.stock_shell.as_deref())?
+        .with_wrapper_variable(judged.wrapper_variable.as_deref())?;
     let under = match &trying.under {
         None => Vec::new(),
         Some(command) => command_to_run_under(command)?,

@@ -189,7 +189,12 @@ fn try_shell(implementations: &Implementations, timeout_scale: f64) -> anyhow::R
     match attempt(Trial::ShellCallsWrapper, &shell, implementations, timeout_scale)? {
         Ok(Found::MayCallWrappers(true)) => Ok(()),
         Ok(Found::MayCallWrappers(false)) => bail!(
-            "{shell}: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper"
+            "{shell}: this shell is not patched: with {} set, none of its commands went to the wrapper (if it reads another \
+             variable, name that by --wrapper-variable, such as BASH_EXEC_WRAPPER)",
+            implementations
+                .wrapper_variable
+                .as_deref()
+                .unwrap_or("EXEC_WRAPPER")
         ),
         Ok(other) => Err(mistaken(&other).into()),
         Err(error) => Err(HarnessFailure(format!("{shell}: no script runs in it: {error}")).into()),

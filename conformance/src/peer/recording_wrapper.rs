@@ -128,8 +128,17 @@ impl<'a> RecordedShell<'a> {
         Ok(shell)
     }
 
-    /// Sets a variable of the shell's environment; none takes it away.
+    /// Sets a variable of the shell's environment; none takes it away. EXEC_WRAPPER is set under the name that the shell knows,
+    /// too.
     pub fn set_variable(&mut self, name: &str, value: Option<&OsStr>) {
+        let other = &self.context.settings.implementations.wrapper_variable;
+        if let (WRAPPER_VARIABLE, Some(other)) = (name, other) {
+            self.set_exactly(other, value);
+        }
+        self.set_exactly(name, value);
+    }
+
+    fn set_exactly(&mut self, name: &str, value: Option<&OsStr>) {
         self.variables.retain(|(known, _)| known != name);
         if let Some(value) = value {
             self.variables.push((name.into(), value.to_owned()));
@@ -347,6 +356,9 @@ impl<'a> RecordedShell<'a> {
         Ok(violation(expected, observed))
     }
 }
+
+/// Where a patched shell finds its wrapper.
+const WRAPPER_VARIABLE: &str = "EXEC_WRAPPER";
 
 /// Whether the shell under test hands the simplest of all scripts, one command, to its wrapper.
 pub fn is_patched(context: &Context) -> Result<bool, CaseError> {
