@@ -79,7 +79,8 @@ impl Trial {
         match self {
             Trial::ShellVersion => shell::version(shell()?, directory, patience).map(Found::Version),
             Trial::ShellCallsWrapper => {
-                shell::calls_wrapper(shell()?, directory, patience).map(Found::MayCallWrappers)
+                let variable = implementations.wrapper_variable.as_deref();
+                shell::calls_wrapper(shell()?, variable, directory, patience).map(Found::MayCallWrappers)
             }
             Trial::WrapperDenied => wrapper::denied(wrapper()?, directory, patience).map(|()| Found::Denied),
             Trial::WrapperExtensions => {

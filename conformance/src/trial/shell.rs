@@ -33,11 +33,20 @@ pub fn version(shell: &Path, directory: &Path, patience: Duration) -> Result<Opt
 
 /// Whether a shell that ran some commands to their end called its wrapper for one of them. One that breaks down before
 /// is for the cases to judge.
-pub fn calls_wrapper(shell: &Path, directory: &Path, patience: Duration) -> Result<bool, CaseError> {
+pub fn calls_wrapper(
+    shell: &Path,
+    variable: Option<&str>,
+    directory: &Path,
+    patience: Duration,
+) -> Result<bool, CaseError> {
     let wrapper = directory.join("wrapper");
     std::fs::write(&wrapper, "#!/bin/sh\n: >\"$0-was-called\"\n")?;
     std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755))?;
-    let mut process = Launch::new(shell, directory)
+    let launch = match variable {
+        Some(name) => Launch::new(shell, directory).variable(name, &wrapper),
+        None => Launch::new(shell, directory),
+    };
+    let mut process = launch
         .arguments([shell.as_os_str(), "-c".as_ref(), ANY_COMMAND.as_ref()])
         .variable("PATH", "/usr/bin:/bin")
         .variable("HOME", directory)
