@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -13,29 +13,47 @@ use crate::ticket::Ticket;
 /// Descriptors that a request may need until its child runs, with room for what else the server opens.
 const OF_EACH: u64 = 8;
 
-/// Oldest first.
-static OPEN: Mutex<Vec<Arc<Ticket>>> = Mutex::new(Vec::new());
+/// What is open, oldest first, and what has had to give way but isn't over yet.
+struct Requests {
+    open: Vec<Arc<Ticket>>,
+    leaving: Vec<Arc<Ticket>>,
+}
 
-/// Adds a request. If there are too many then, the oldest of the session with the most gives way, unless its child runs.
+static REQUESTS: Mutex<Requests> = Mutex::new(Requests {
+    open: Vec::new(),
+    leaving: Vec::new(),
+});
+
+/// Notified when a request is over.
+static ONE_IS_OVER: Condvar = Condvar::new();
+
+/// Adds a request. If there are too many then, the oldest of the session with the most gives way, unless its child runs. Waits
+/// while too many of those still hold their descriptors.
 pub fn enter(ticket: &Arc<Ticket>) {
-    let mut open = lock(&OPEN);
-    open.push(ticket.clone());
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let most = usize::try_from(files / OF_EACH).unwrap_or(usize::MAX);
+    let requests = ONE_IS_OVER.wait_while(lock(&REQUESTS), |requests| requests.leaving.len() >= most);
+    let mut requests = requests.unwrap_or_else(PoisonError::into_inner);
+    requests.open.push(ticket.clone());
     if broken(Fault::NoSessionGivesWay) {
         return;
     }
-    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let most = usize::try_from(files / OF_EACH).unwrap_or(usize::MAX);
-    while open.len() > most {
-        let Some(position) = first_to_give_way(&open) else {
+    while requests.open.len() > most {
+        let Some(position) = first_to_give_way(&requests.open) else {
             return;
         };
-        open.remove(position).cancel();
+        let ticket = requests.open.remove(position);
+        ticket.cancel();
+        requests.leaving.push(ticket);
     }
 }
 
 /// Removes a request that is over.
 pub fn leave(ticket: &Arc<Ticket>) {
-    lock(&OPEN).retain(|other| !Arc::ptr_eq(other, ticket));
+    let mut requests = lock(&REQUESTS);
+    requests.open.retain(|other| !Arc::ptr_eq(other, ticket));
+    requests.leaving.retain(|other| !Arc::ptr_eq(other, ticket));
+    ONE_IS_OVER.notify_all();
 }
 
 fn first_to_give_way(open: &[Arc<Ticket>]) -> Option<usize> {
