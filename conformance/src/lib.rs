@@ -1,7 +1,7 @@
 //! Black-box conformance suite of *shell escalation*: judges any shell, wrapper and server by path.
 //!
-//! The data's way: [`command_line`] → [`commands`] → [`suite`] (which cases of [`cases`]) → [`runner`] (a process tree
-//! per case) → a [`case`] with its context and the [`peer`]s that stand for the other roles → [`verdict`] → [`report`].
+//! The data's way: `command_line` → `commands` → `suite` (which cases of `cases`) → `runner` (a process tree
+//! per case) → a `case` with its context and the `peer`s that stand for the other roles → `verdict` → `report`.
 //! The modules are floors: each may import those below it only, which the test `layers` holds.
 //!
 //! Nothing here depends on the reference implementation: the suite knows paths and bytes.

@@ -2,7 +2,7 @@
 //! which extensions the wrapper uses, and the shim's `initialize`, for its name and capabilities. The doctor tries the
 //! wrapper, too.
 //!
-//! What is judged is executed by [`trials`] only, never by this process: the worst that it gets is that nothing was
+//! What is judged is executed by `trials` only, never by this process: the worst that it gets is that nothing was
 //! seen of it. Whatever was started ends with its trial, also where a signal interrupts the suite.
 
 use anyhow::bail;
@@ -20,7 +20,7 @@ use crate::verdict::CaseError;
 /// wrapper should do came in time.
 ///
 /// # Errors
-/// What [`try_shell`] and [`initialize_server`] say, or that a signal came.
+/// What `try_shell` and `initialize_server` say, or that a signal came.
 pub fn check(implementations: &mut Implementations, timeout_scale: f64) -> anyhow::Result<bool> {
     leaving_nothing(|| {
         let mut in_time = true;
