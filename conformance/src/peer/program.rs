@@ -337,18 +337,25 @@ impl Probe {
     /// # Errors
     /// A violation if it is still running; `what` names the program.
     pub fn expect_gone(&mut self, what: &str) -> Verdict {
-        let expected = format!("{what} (process {}) ends", self.report.pid);
-        match self.line(self.patience) {
-            Err(CaseError::Violation { .. }) => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Err(violation(
-                expected,
-                format_args!(
-                    "after {:?}: {}",
-                    self.patience,
-                    crate::system::process::describe(nix::unistd::Pid::from_raw(self.report.pid))
-                ),
-            )),
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.line(deadline.saturating_duration_since(Instant::now())) {
+                Err(CaseError::Violation { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+                // What it said before its end.
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let process = nix::unistd::Pid::from_raw(self.report.pid);
+                    return Err(violation(
+                        format_args!("{what} (process {process}) ends"),
+                        format_args!(
+                            "after {:?}: {}",
+                            self.patience,
+                            crate::system::process::describe(process)
+                        ),
+                    ));
+                }
+            }
         }
     }
 
