@@ -129,7 +129,7 @@ pub use audit::AuditLog;
 pub use clock::Stopped;
 pub use confinement::{Execution, Profile};
 pub use execution::{
-    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
+    ClientSocket, HostProgram, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
     StandardStreams, Survivor,
 };
 pub use limits::Limits;

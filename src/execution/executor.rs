@@ -54,6 +54,22 @@ pub struct ShellCommand {
     pub cancelled: CancellationToken,
 }
 
+/// A program that the host itself starts in a terminal: a shell, or what is executed in place of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostProgram {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments, `argv[0]` included.
+    pub argv: Vec<OsString>,
+    /// Absolute working directory.
+    pub workdir: PathBuf,
+    /// The whole environment, with the overlay of a session, if there is one.
+    pub env: Vec<(OsString, OsString)>,
+    /// The numbers of the descriptors that it must inherit besides its standard streams.
+    pub inherited: Vec<RawFd>,
+}
+
 /// The client's end of a session's socket: close-on-exec, at a number that the overlay names.
 #[derive(Debug)]
 pub struct ClientSocket(pub(crate) OwnedFd);
@@ -108,6 +124,15 @@ pub trait ShellCommandExecutor: Send + Sync + 'static {
     /// Runs the shell of a one-shot command to its end, or until `command.cancelled`; what it started must end with it.
     fn run(&self, command: ShellCommand) -> impl Future<Output = io::Result<ShellOutput>> + Send;
 
+    /// Puts the sandbox of shells around a program that is started in a terminal, as [`run`](Self::run) does around the shell of
+    /// a one-shot command. An error starts nothing. An executor without a sandbox leaves it as it is.
+    ///
+    /// # Errors
+    /// When there is no such sandbox.
+    fn confine(&self, program: HostProgram) -> io::Result<HostProgram> {
+        Ok(program)
+    }
+
     /// May change an escalated command before it is executed, or refuse it: an error closes the request. A changed file or
     /// working directory is the host's own decision, and is not compared with what the policy saw. A decision to execute it in a
     /// sandbox is in [`PreparedExec::execution`].
@@ -121,12 +146,17 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// [`ShellCommandExecutor`] as an object.
 pub(crate) trait AnyExecutor: Send + Sync {
     fn run(&self, command: ShellCommand) -> Boxed<'_, io::Result<ShellOutput>>;
+    fn confine(&self, program: HostProgram) -> io::Result<HostProgram>;
     fn prepare(&self, exec: PreparedExec) -> Boxed<'_, io::Result<PreparedExec>>;
 }
 
 impl<E: ShellCommandExecutor> AnyExecutor for E {
     fn run(&self, command: ShellCommand) -> Boxed<'_, io::Result<ShellOutput>> {
         Box::pin(ShellCommandExecutor::run(self, command))
+    }
+
+    fn confine(&self, program: HostProgram) -> io::Result<HostProgram> {
+        ShellCommandExecutor::confine(self, program)
     }
 
     fn prepare(&self, exec: PreparedExec) -> Boxed<'_, io::Result<PreparedExec>> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor};
+use crate::execution::{Guardian, HostProgram, LocalExecutor, ShellCommandExecutor};
 use crate::limits::Limits;
 use crate::policy::EscalationPolicy;
 use crate::session::{EscalationSession, Settings};
@@ -68,6 +68,11 @@ impl EscalateServer {
     pub fn with_audit(mut self, log: AuditLog) -> Self {
         Arc::make_mut(&mut self.settings).audit = Some(Arc::new(log));
         self
+    }
+
+    /// Puts the sandbox of shells around a program, if there is one.
+    pub(crate) fn confine(&self, program: HostProgram) -> io::Result<HostProgram> {
+        self.settings.executor.confine(program)
     }
 
     /// The shell of one-shot commands.
