@@ -123,6 +123,7 @@ mod sandbox;
 mod server;
 mod session;
 mod stream;
+pub mod terminal;
 mod watch;
 
 pub use audit::AuditLog;

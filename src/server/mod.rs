@@ -3,7 +3,7 @@
 mod one_shot;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::policy::EscalationPolicy;
 use crate::session::{EscalationSession, Settings};
 
+pub(crate) use one_shot::with_overlay;
 pub use one_shot::{ExecParams, ExecResult};
 
 /// Decides for every command of its sessions' shells where it runs, and runs the escalated ones.
@@ -67,6 +68,11 @@ impl EscalateServer {
     pub fn with_audit(mut self, log: AuditLog) -> Self {
         Arc::make_mut(&mut self.settings).audit = Some(Arc::new(log));
         self
+    }
+
+    /// The shell of one-shot commands.
+    pub(crate) fn shell(&self) -> &Path {
+        &self.shell
     }
 
     /// Starts a session for a shell that the caller starts. It ends when it is dropped, or when `parent` is cancelled.

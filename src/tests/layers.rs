@@ -27,6 +27,7 @@ const SERVER: House = House {
             "cli",
             "server session audit policy sandbox confinement execution protocol limits",
         ),
+        ("terminal", "server session execution"),
         ("server", "session audit policy execution limits"),
         (
             "session",
