@@ -130,7 +130,7 @@ pub use audit::AuditLog;
 pub use clock::Stopped;
 pub use confinement::{Execution, Profile};
 pub use execution::{
-    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
+    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart,
     StandardStreams, Survivor,
 };
 pub use limits::Limits;

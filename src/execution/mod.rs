@@ -32,7 +32,7 @@ pub(crate) use channel::{Ending, Report};
 pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};
 pub(crate) use executor::SharedExecutor;
-pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput};
+pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart};
 pub(crate) use failure::{Stage, StartFailure};
 pub(crate) use guardian::Guardian;
 pub(crate) use launch::{Launch, Launcher, Opened, Target};
