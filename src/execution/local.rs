@@ -1,15 +1,16 @@
 //! The ordinary executor: shells run unsandboxed, as this user, each under a supervisor of its own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::capture::Captures;
 use super::channel::{Ending, Report};
 use super::executable::Executable;
-use super::executor::{HostProgram, ShellCommand, ShellCommandExecutor, ShellOutput};
+use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart};
 use super::failure::StartFailure;
 use super::guardian::SessionLeader;
 use super::job::{Spawn, SpawnError};
@@ -73,7 +74,6 @@ impl ShellCommandExecutor for LocalExecutor {
             argv: command.argv,
             workdir: command.workdir,
             env: command.env,
-            inherited: vec![number],
         };
         let open_files = self.open_files;
         let placement = match self.streams {
@@ -103,6 +103,10 @@ impl ShellCommandExecutor for LocalExecutor {
             survivors,
         })
     }
+
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        Ok(shell)
+    }
 }
 
 type Streams = Vec<(OwnedFd, RawFd)>;
@@ -131,6 +135,18 @@ impl LocalExecutor {
             }
         }
     }
+}
+
+/// A program that the host itself starts.
+#[derive(Debug)]
+pub(crate) struct HostProgram {
+    pub(crate) program: PathBuf,
+    /// Its arguments, `argv[0]` included.
+    pub(crate) argv: Vec<OsString>,
+    /// Absolute working directory.
+    pub(crate) workdir: PathBuf,
+    /// The whole environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
 }
 
 /// Starts a program of the host's own, with these descriptors, in the session of `leader` if there is one. Blocks for the start

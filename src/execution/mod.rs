@@ -32,13 +32,11 @@ pub(crate) use channel::{Ending, Report};
 pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};
 pub(crate) use executor::SharedExecutor;
-pub use executor::{
-    ClientSocket, HostProgram, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
-};
+pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart};
 pub(crate) use failure::{Stage, StartFailure};
 pub(crate) use guardian::{Guardian, SessionLeader};
 pub(crate) use launch::{Launch, Launcher, Opened, Target};
-pub(crate) use local::start_of_host;
+pub(crate) use local::{HostProgram, start_of_host};
 pub use local::{LocalExecutor, StandardStreams};
 pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
 pub(crate) use procfs::check_proc;

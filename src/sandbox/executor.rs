@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::plan::{Plan, Resolved};
 use crate::confinement::{Execution, Profile};
 use crate::execution::{
-    HostProgram, Launcher, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, Target,
+    Launcher, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart, Target,
 };
 
 /// Starts shells in a sandbox, by way of another executor, and the escalated commands that a decision wants in one.
@@ -123,74 +123,6 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
     pub fn temporary_folder(&self) -> Option<&Path> {
         self.writes_temporary(&self.shell).then(|| self.temporary.path())
     }
-}
-
-impl<E: ShellCommandExecutor> ShellCommandExecutor for SandboxedExecutor<E> {
-    async fn run(&self, mut command: ShellCommand) -> io::Result<ShellOutput> {
-        let confined = self.confined(HostProgram {
-            program: command.program,
-            argv: command.argv,
-            workdir: command.workdir,
-            env: command.env,
-            inherited: vec![command.socket.number()],
-        })?;
-        command.program = confined.program;
-        command.argv = confined.argv;
-        command.workdir = confined.workdir;
-        command.env = confined.env;
-        self.inner.run(command).await
-    }
-
-    fn confine(&self, program: HostProgram) -> io::Result<HostProgram> {
-        self.inner.confine(self.confined(program)?)
-    }
-
-    async fn prepare(&self, exec: PreparedExec) -> io::Result<PreparedExec> {
-        let mut exec = self.inner.prepare(exec).await?;
-        let name = match &exec.execution {
-            Execution::Unsandboxed => return Ok(exec),
-            Execution::SameSandbox => self.shell.clone(),
-            Execution::Profile(name) => name.clone(),
-        };
-        exec.launcher = self.launcher(&name, false, &[])?;
-        if exec.launcher.is_none() {
-            exec.execution = Execution::Unsandboxed;
-        } else if self.writes_temporary(&name) {
-            self.with_temporary(&mut exec.env);
-        }
-        Ok(exec)
-    }
-}
-
-impl<E> SandboxedExecutor<E> {
-    /// The program within the sandbox of shells.
-    fn confined(&self, mut command: HostProgram) -> io::Result<HostProgram> {
-        let name = &self.shell;
-        // What the shell can't do without, whatever the profile lets be read.
-        let wrapper = command.env.iter().find(|(name, _)| name == "EXEC_WRAPPER");
-        let wrapper = wrapper.map(|(_, path)| PathBuf::from(path));
-        let needed = wrapper.iter().chain([&command.program]);
-        // One that isn't there is complained about when it is executed.
-        let needed: Vec<PathBuf> = needed
-            .filter_map(|path| std::fs::canonicalize(path).ok())
-            .collect();
-        if let Some(launcher) = self.launcher(name, true, &needed)? {
-            if self.writes_temporary(name) {
-                self.with_temporary(&mut command.env);
-            }
-            let target = Target {
-                file: command.program.into(),
-                opened: None,
-                keep: [0, 1, 2]
-                    .into_iter()
-                    .chain(command.inherited.iter().copied())
-                    .collect(),
-            };
-            command.argv = launcher.arguments(&target, std::mem::take(&mut command.env), command.argv);
-            command.program = launcher.program;
-        }
-        Ok(command)
-    }
 
     /// The launcher for a profile; `None` if that confines nothing.
     fn launcher(&self, name: &str, says: bool, needed: &[PathBuf]) -> io::Result<Option<Launcher>> {
@@ -213,6 +145,35 @@ impl<E> SandboxedExecutor<E> {
         }))
     }
 
+    /// A shell behind the launcher for its profile, if that confines anything.
+    fn confined(&self, mut shell: ShellStart) -> io::Result<ShellStart> {
+        let name = &self.shell;
+        // What the shell can't do without, whatever the profile lets be read.
+        let wrapper = shell.env.iter().find(|(name, _)| name == "EXEC_WRAPPER");
+        let wrapper = wrapper.map(|(_, path)| PathBuf::from(path));
+        let needed = wrapper.iter().chain([&shell.program]);
+        // One that isn't there is complained about when it is executed.
+        let needed: Vec<PathBuf> = needed
+            .filter_map(|path| std::fs::canonicalize(path).ok())
+            .collect();
+        if let Some(launcher) = self.launcher(name, true, &needed)? {
+            if self.writes_temporary(name) {
+                self.with_temporary(&mut shell.env);
+            }
+            let target = Target {
+                file: shell.program.into(),
+                opened: None,
+                keep: [0, 1, 2]
+                    .into_iter()
+                    .chain(shell.descriptors.iter().copied())
+                    .collect(),
+            };
+            shell.argv = launcher.arguments(&target, std::mem::take(&mut shell.env), shell.argv);
+            shell.program = launcher.program;
+        }
+        Ok(shell)
+    }
+
     fn with_temporary(&self, env: &mut Vec<(OsString, OsString)>) {
         env.retain(|(name, _)| name != "TMPDIR");
         env.push(("TMPDIR".into(), self.temporary.path().into()));
@@ -221,5 +182,35 @@ impl<E> SandboxedExecutor<E> {
     fn writes_temporary(&self, name: &str) -> bool {
         let profile = self.profiles.get(name).and_then(Option::as_ref);
         profile.is_some_and(|profile| profile.writes(self.temporary.path()))
+    }
+}
+
+impl<E: ShellCommandExecutor> ShellCommandExecutor for SandboxedExecutor<E> {
+    async fn run(&self, mut command: ShellCommand) -> io::Result<ShellOutput> {
+        let socket = vec![command.socket.number()];
+        let shell = ShellStart::new(command.program, command.argv, command.env, socket);
+        let confined = self.confined(shell)?;
+        (command.program, command.argv, command.env) = (confined.program, confined.argv, confined.env);
+        self.inner.run(command).await
+    }
+
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        self.confined(self.inner.confine(shell)?)
+    }
+
+    async fn prepare(&self, exec: PreparedExec) -> io::Result<PreparedExec> {
+        let mut exec = self.inner.prepare(exec).await?;
+        let name = match &exec.execution {
+            Execution::Unsandboxed => return Ok(exec),
+            Execution::SameSandbox => self.shell.clone(),
+            Execution::Profile(name) => name.clone(),
+        };
+        exec.launcher = self.launcher(&name, false, &[])?;
+        if exec.launcher.is_none() {
+            exec.execution = Execution::Unsandboxed;
+        } else if self.writes_temporary(&name) {
+            self.with_temporary(&mut exec.env);
+        }
+        Ok(exec)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{Guardian, HostProgram, LocalExecutor, ShellCommandExecutor};
+use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor, ShellStart};
 use crate::limits::Limits;
 use crate::policy::EscalationPolicy;
 use crate::session::{EscalationSession, Settings};
@@ -70,14 +70,18 @@ impl EscalateServer {
         self
     }
 
-    /// Puts the sandbox of shells around a program, if there is one.
-    pub(crate) fn confine(&self, program: HostProgram) -> io::Result<HostProgram> {
-        self.settings.executor.confine(program)
-    }
-
     /// The shell of one-shot commands.
     pub(crate) fn shell(&self) -> &Path {
         &self.shell
+    }
+
+    /// Puts before a shell that the caller starts what the executor confines its own shells with: the launcher of a
+    /// [`SandboxedExecutor`](crate::SandboxedExecutor).
+    ///
+    /// # Errors
+    /// When the executor can't confine it; then don't start it.
+    pub fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        self.settings.executor.confine(shell)
     }
 
     /// Starts a session for a shell that the caller starts. It ends when it is dropped, or when `parent` is cancelled.

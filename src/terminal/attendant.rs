@@ -1,6 +1,7 @@
 //! The task that attends to a terminal's program, from its start until nothing of it is left.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use tokio::time::Instant;
 
@@ -86,10 +87,8 @@ fn spawn(
         None => Placement::OwnGroup,
     };
     let mut descriptors = theirs.numbered()?;
-    let mut inherited = Vec::new();
     for descriptor in lifecycle.inherited_descriptors() {
-        let number = std::os::fd::AsRawFd::as_raw_fd(&descriptor);
-        inherited.push(number);
+        let number = descriptor.as_raw_fd();
         descriptors.push((descriptor.try_clone_to_owned()?, number));
     }
     let program = HostProgram {
@@ -97,7 +96,6 @@ fn spawn(
         argv: request.argv,
         workdir: request.workdir,
         env: request.env,
-        inherited,
     };
     let tree = start_of_host(program, descriptors, placement, open_files, leader.as_ref())?;
     Ok((tree, leader))

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::lifecycle::SpawnLifecycle;
 use super::recognition::{Unrecognised, recognise};
 use super::request::ExecRequest;
-use crate::execution::HostProgram;
+use crate::execution::ShellStart;
 use crate::server::{EscalateServer, with_overlay};
 
 /// What prepares requests.
@@ -91,19 +91,21 @@ fn confined(
     request: ExecRequest,
     lifecycle: &SpawnLifecycle,
 ) -> io::Result<ExecRequest> {
+    let ExecRequest {
+        program,
+        argv,
+        workdir,
+        env,
+        streams,
+    } = request;
     let inherited = lifecycle.inherited_descriptors();
-    let confined = server.confine(HostProgram {
-        program: request.program,
-        argv: request.argv,
-        workdir: request.workdir,
-        env: request.env,
-        inherited: inherited.iter().map(AsRawFd::as_raw_fd).collect(),
-    })?;
+    let inherited = inherited.iter().map(AsRawFd::as_raw_fd).collect();
+    let confined = server.confine(ShellStart::new(program, argv, env, inherited))?;
     Ok(ExecRequest {
         program: confined.program,
         argv: confined.argv,
-        workdir: confined.workdir,
+        workdir,
         env: confined.env,
-        streams: request.streams,
+        streams,
     })
 }
