@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use nix::unistd::getpgrp;
+
+use super::attributes::Attributes;
 use super::capture::Captures;
 use super::channel::{Ending, Report};
 use super::executable::Executable;
@@ -68,7 +71,7 @@ impl ShellCommandExecutor for LocalExecutor {
         let open_files = self.open_files;
         let placement = match self.streams {
             StandardStreams::Captured => Placement::OwnGroup,
-            StandardStreams::Inherited => Placement::HostGroup,
+            StandardStreams::Inherited => Placement::Group(getpgrp()),
         };
         let started = tokio::task::spawn_blocking(move || start(command, streams, placement, open_files));
         let mut tree = started.await.map_err(io::Error::other)??;
@@ -150,7 +153,7 @@ fn start(
         env: command.env,
         workdir: Ok(workdir.into_descriptor()),
         umask: None,
-        open_files,
+        attributes: Attributes::with_open_files(open_files),
         descriptors: streams,
         placement,
         error_prefix,

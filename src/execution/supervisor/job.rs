@@ -2,6 +2,8 @@
 
 use std::os::fd::RawFd;
 
+use nix::unistd::Pid;
+
 use crate::execution::child::ChildSetup;
 use crate::execution::parcel::{Reader, Writer};
 use crate::execution::raw::Mapping;
@@ -25,8 +27,19 @@ pub(super) struct Job<'a> {
 pub(crate) enum Placement {
     /// A group of its own, in a session without a terminal: signals to its group reach only its own descendants.
     OwnGroup,
-    /// The host's group and session: for a shell that stands in for the host on its terminal.
-    HostGroup,
+    /// A group of the host's session, whose terminal is the child's then: the host's own for a shell that stands in for the
+    /// host, a wrapper's for what is escalated.
+    Group(Pid),
+}
+
+impl Placement {
+    /// The group for setpgid(2): 0 is a new one.
+    pub(in crate::execution) fn number(self) -> i32 {
+        match self {
+            Self::OwnGroup => 0,
+            Self::Group(group) => group.as_raw(),
+        }
+    }
 }
 
 /// Packs what the supervisor itself is told; the child comes behind.
@@ -36,7 +49,7 @@ pub(in crate::execution) fn pack(
     error_output: Option<RawFd>,
     error_prefix: Vec<u8>,
 ) -> Result<(), std::ffi::NulError> {
-    writer.number(i32::from(placement == Placement::OwnGroup));
+    writer.number(placement.number());
     writer.number(error_output.unwrap_or(-1));
     writer.text(error_prefix)
 }
@@ -47,8 +60,8 @@ impl Job<'_> {
         // SAFETY: see above; and any bits are a number.
         let mut reader = Reader::new(unsafe { memory.as_slice() })?;
         let placement = match reader.number()? {
-            0 => Placement::HostGroup,
-            _ => Placement::OwnGroup,
+            0 => Placement::OwnGroup,
+            group => Placement::Group(Pid::from_raw(group)),
         };
         let error_output = Some(reader.number()?).filter(|&output| output >= 0);
         Some(Self {

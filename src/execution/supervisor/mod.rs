@@ -148,7 +148,8 @@ fn detach(placement: Placement) -> raw::Result<()> {
     // A signal to the host's group or terminal must not end the supervisor before the host.
     match placement {
         Placement::OwnGroup => raw::setsid()?,
-        Placement::HostGroup => raw::setpgid(0)?,
+        // In the host's session, so that the child can join one of its groups.
+        Placement::Group(_) => raw::setpgid(0)?,
     }
     raw::become_subreaper()?;
     // The end of the guardian continues a keeper that was stopped.
