@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,50 +25,71 @@ const CHUNKS_PER_TURN: usize = 16;
 
 /// A program that runs, and all that belongs to it.
 #[derive(Debug)]
-pub(super) struct Program {
+struct Program {
     tree: Tree,
+    belongings: Belongings,
+}
+
+/// What ends with a program.
+#[derive(Debug)]
+struct Belongings {
     leader: Option<SessionLeader>,
     lifecycle: SpawnLifecycle,
 }
 
-/// Starts what was prepared. Afterwards nothing of the program's ends is open here.
-///
-/// # Errors
-/// When the program can't be started; then nothing is left of it.
-pub(super) async fn start(
-    prepared: Prepared,
-    theirs: ProgramStreams,
-    ours: &HostStreams,
-    open_files: Option<(u64, u64)>,
-) -> io::Result<Program> {
-    let Prepared {
-        request, lifecycle, ..
-    } = prepared;
-    let ours = ours.clone();
-    let starting = tokio::task::spawn_blocking(move || {
-        let mut lifecycle = lifecycle;
-        let started = spawn(request, &lifecycle, theirs, &ours, open_files);
-        lifecycle.after_spawn();
-        (started, lifecycle)
-    });
-    let (started, lifecycle) = starting.await.map_err(io::Error::other)?;
-    let (tree, leader) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            lifecycle.end().await;
-            return Err(error);
-        }
-    };
-    let mut program = Program {
-        tree,
-        leader,
-        lifecycle,
-    };
-    match program.runs().await {
-        Ok(()) => Ok(program),
-        Err(error) => {
-            program.end().await;
-            Err(error)
+/// What a program is started with.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) prepared: Prepared,
+    pub(super) theirs: ProgramStreams,
+    /// Soft and hard limit of open files.
+    pub(super) open_files: Option<(u64, u64)>,
+}
+
+impl Start {
+    /// Starts the program. Afterwards nothing of its ends is open here.
+    ///
+    /// # Errors
+    /// When it can't be started; then nothing is left of it.
+    async fn program(self, ours: &HostStreams) -> io::Result<Program> {
+        let ours = ours.clone();
+        let starting = tokio::task::spawn_blocking(move || {
+            let Prepared {
+                request, lifecycle, ..
+            } = self.prepared;
+            let mut belongings = Belongings {
+                leader: None,
+                lifecycle,
+            };
+            let tree = belongings.lead(&ours).and_then(|()| {
+                let leader = belongings.leader.as_ref();
+                spawn(
+                    request,
+                    &belongings.lifecycle,
+                    self.theirs,
+                    self.open_files,
+                    leader,
+                )
+            });
+            belongings.lifecycle.after_spawn();
+            (tree, belongings)
+        });
+        let (tree, belongings) = starting.await.map_err(io::Error::other)?;
+        let mut tree = match tree {
+            Ok(tree) => tree,
+            Err(error) => {
+                belongings.end().await;
+                return Err(error);
+            }
+        };
+        let runs = runs(&mut tree).await;
+        let program = Program { tree, belongings };
+        match runs {
+            Ok(()) => Ok(program),
+            Err(error) => {
+                program.end().await;
+                Err(error)
+            }
         }
     }
 }
@@ -76,15 +98,14 @@ fn spawn(
     request: ExecRequest,
     lifecycle: &SpawnLifecycle,
     theirs: ProgramStreams,
-    ours: &HostStreams,
     open_files: Option<(u64, u64)>,
-) -> io::Result<(Tree, Option<SessionLeader>)> {
-    let leader = ours.terminal().map(SessionLeader::start).transpose()?;
-    if let Some(leader) = &leader {
-        lifecycle.on_terminal(leader);
-    }
+    leader: Option<&SessionLeader>,
+) -> io::Result<Tree> {
     let placement = match leader {
-        Some(_) => Placement::Foreground,
+        Some(leader) => {
+            lifecycle.on_terminal(leader);
+            Placement::Foreground
+        }
         None => Placement::OwnGroup,
     };
     let mut descriptors = theirs.numbered()?;
@@ -98,47 +119,73 @@ fn spawn(
         workdir: request.workdir,
         env: request.env,
     };
-    let tree = start_of_host(program, descriptors, placement, open_files, leader.as_ref())?;
-    Ok((tree, leader))
+    start_of_host(program, descriptors, placement, open_files, leader)
+}
+
+/// Completes when the program has been executed.
+async fn runs(tree: &mut Tree) -> io::Result<()> {
+    loop {
+        match tree.next_event().await {
+            Some(Report::Started(_)) => return Ok(()),
+            Some(Report::Failed(StartFailure { stage, errno })) => {
+                let kind = io::Error::from(errno).kind();
+                return Err(io::Error::new(kind, format!("{stage} failed: {errno}")));
+            }
+            Some(Report::Kept(_) | Report::Stopped(_) | Report::Ended(_)) => {}
+            None => return Err(io::Error::other("its supervisor was killed")),
+        }
+    }
 }
 
 impl Program {
-    /// Completes when the program has been executed.
-    async fn runs(&mut self) -> io::Result<()> {
-        loop {
-            match self.tree.next_event().await {
-                Some(Report::Started(_)) => return Ok(()),
-                Some(Report::Failed(StartFailure { stage, errno })) => {
-                    let kind = io::Error::from(errno).kind();
-                    return Err(io::Error::new(kind, format!("{stage} failed: {errno}")));
-                }
-                Some(Report::Kept(_) | Report::Stopped(_) | Report::Ended(_)) => {}
-                None => return Err(io::Error::other("its supervisor was killed")),
-            }
-        }
-    }
-
     /// Ends everything, and waits for that.
     async fn end(self) -> Vec<Survivor> {
-        let (mut left, escalated) = tokio::join!(self.tree.end(), self.lifecycle.end());
-        left.extend(escalated);
-        if let Some(leader) = self.leader
-            && left.is_empty()
-        {
+        let mut left = self.tree.end().await;
+        left.extend(self.belongings.end().await);
+        left
+    }
+}
+
+impl Belongings {
+    /// Starts the leader of a session on the terminal, if there is one.
+    fn lead(&mut self, streams: &HostStreams) -> io::Result<()> {
+        self.leader = streams.terminal().map(SessionLeader::start).transpose()?;
+        Ok(())
+    }
+
+    /// Ends what was escalated, and then the leader.
+    async fn end(self) -> Vec<Survivor> {
+        let left = self.lifecycle.end().await;
+        if let Some(leader) = self.leader {
             leader.retire().await;
         }
         left
     }
 }
 
-/// Attends to a program until the terminal or its parent ends, then ends all that belongs to it.
-pub(super) async fn attend(mut program: Program, task: TaskEnd, parent: CancellationToken) {
+/// Starts a program, says whether it runs, and attends to it until the terminal or its parent ends; then ends all that belongs to
+/// it. Runs on if the host has lost interest, so that everything ends in order.
+pub(super) async fn attend(
+    start: Start,
+    task: TaskEnd,
+    parent: CancellationToken,
+    started: oneshot::Sender<io::Result<()>>,
+) {
     let TaskEnd {
         output,
         mut signals,
         ended,
         left,
     } = task;
+    let mut program = match start.program(&output.streams).await {
+        Ok(program) => program,
+        Err(error) => {
+            // Else nobody wants to know.
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let _ = started.send(Ok(()));
     let mut buffer = vec![0; CHUNK];
     let (mut runs, mut writes) = (true, true);
     loop {
@@ -152,7 +199,7 @@ pub(super) async fn attend(mut program: Program, task: TaskEnd, parent: Cancella
                 Some(_) => {}
                 None => {
                     runs = false;
-                    // Else this has no effect.
+                    // Unless its end is known, it was killed together with its supervisor.
                     output.program_ended(End::Killed(libc::SIGKILL), &mut buffer);
                 }
             },

@@ -253,6 +253,13 @@ impl Terminal {
     }
 }
 
+impl Drop for Terminal {
+    /// No call can end it any more.
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}
+
 /// Completes when that time has come; never if there is none.
 async fn is_over(time: Option<Instant>) {
     match time {

@@ -25,8 +25,10 @@ pub(super) fn recognise(shell: &Path, request: &ExecRequest) -> Result<(), Unrec
         .chain(request.argv.iter().skip(1).map(AsRef::as_ref))
         .collect();
     match words[..] {
-        [.., word, option, _script] if word == shell && (option == "-c" || option == "-lc") => Ok(()),
-        _ if words.iter().any(|word| *word == shell) => Err(Unrecognised::OtherArguments),
+        [.., word, option, _script] if word == shell.as_os_str() && (option == "-c" || option == "-lc") => {
+            Ok(())
+        }
+        _ if words.iter().any(|word| *word == shell.as_os_str()) => Err(Unrecognised::OtherArguments),
         _ => Err(Unrecognised::OtherProgram),
     }
 }
@@ -75,6 +77,8 @@ mod tests {
             (&["/bin/bash", "-c", "ls"], OtherProgram),
             (&["bash", "-c", "ls"], OtherProgram),
             (&["/opt/patched/../patched/bash", "-c", "ls"], OtherProgram),
+            (&["/opt/./patched/bash", "-c", "ls"], OtherProgram),
+            (&["/opt//patched/bash", "-c", "ls"], OtherProgram),
             (&["/opt/patched/bash ", "-c", "ls"], OtherProgram),
             (&["/bin/sh", "-c", "/opt/patched/bash -c ls"], OtherProgram),
             (&["/bin/ls"], OtherProgram),

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::attendant::{Program, attend, start};
+use super::attendant::{Start, attend};
 use super::backend::{Backend, ShellBackend};
 use super::error::Error;
-use super::handle::{TaskEnd, Terminal, terminal};
+use super::handle::{Terminal, terminal};
 use super::id::TerminalId;
 use super::output::{End, Output};
 use super::registry::{Place, Registry, registry};
@@ -124,37 +125,44 @@ impl Terminals {
             tracing::info!(id = %terminal.id, "terminal closed to make room for another one");
             terminal.close().await;
         }
+        let program = request.program.display().to_string();
+        let cannot_start = |error| Error::Start { program, error };
         let ended = self.ended.child_token();
-        let end_on_drop = ended.clone().drop_guard();
-        let parent = parent.clone();
-        let name = request.program.display().to_string();
-        let starting = self.start(request, backend, place.id, &ended);
+        let (started, terminal) = match self.begin(request, backend, place.id, &ended, parent) {
+            Ok(begun) => begun,
+            Err(error) => return Err(cannot_start(error)),
+        };
         let started = tokio::select! {
             biased;
             () = ended.cancelled() => return Err(Error::Ending),
             () = parent.cancelled() => return Err(Error::Ending),
-            started = starting => started,
+            started = started => started.unwrap_or_else(|_| Err(io::Error::other("the attending task was dropped"))),
         };
-        let (terminal, program, task) = started.map_err(|error| Error::Start { program: name, error })?;
-        tokio::spawn(attend(program, task, parent));
-        end_on_drop.disarm();
+        started.map_err(cannot_start)?;
         Ok(place.fill(terminal))
     }
 
-    async fn start(
+    /// Begins to start a program. Dropping the terminal ends it at any time.
+    fn begin(
         &self,
         request: ExecRequest,
         backend: &ShellBackend,
         id: TerminalId,
         ended: &CancellationToken,
-    ) -> io::Result<(Terminal, Program, TaskEnd)> {
+        parent: &CancellationToken,
+    ) -> io::Result<(oneshot::Receiver<io::Result<()>>, Terminal)> {
         let (ours, input, theirs) = streams::open(request.streams)?;
         let prepared = backend.prepare(request, ended)?;
-        let backend = prepared.backend;
-        let program = start(prepared, theirs, &ours, self.config.open_files).await?;
         let limits = (self.config.output_limit, self.config.pause);
-        let (terminal, task) = terminal(id, backend, ours, input, limits, ended.clone());
-        Ok((terminal, program, task))
+        let (terminal, task) = terminal(id, prepared.backend, ours, input, limits, ended.clone());
+        let start = Start {
+            prepared,
+            theirs,
+            open_files: self.config.open_files,
+        };
+        let (sender, started) = oneshot::channel();
+        tokio::spawn(attend(start, task, parent.clone(), sender));
+        Ok((started, terminal))
     }
 
     /// Writes all of it to the program's standard input; waits as long as the program does not read. Writes of several callers

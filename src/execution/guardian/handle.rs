@@ -128,10 +128,13 @@ impl Guardian {
     /// Lets the guardian end with its last tree, and completes when it has ended and is reaped.
     pub(super) async fn retire(&self) -> io::Result<()> {
         shutdown(self.control.as_raw_fd(), Shutdown::Write)?;
-        self.wake();
         let process = watch(self.process.try_clone()?, Interest::READABLE)?;
         while !is_reaped(&self.process) {
-            process.readable().await?.clear_ready();
+            self.wake();
+            let waking_interval = Duration::from_millis(WAKING_INTERVAL.into());
+            if let Ok(ready) = tokio::time::timeout(waking_interval, process.readable()).await {
+                ready?.clear_ready();
+            }
         }
         Ok(())
     }

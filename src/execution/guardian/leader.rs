@@ -3,10 +3,14 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
 use super::handle::Guardian;
+
+/// How long a leader whose trees have ended may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The leader of a terminal's session: a guardian of the trees in it alone. Being outside of any sandbox, it lets the shell and
 /// what is escalated share the terminal, its foreground and its signals. Its trees have what the host had when it was started.
@@ -38,10 +42,12 @@ impl SessionLeader {
         Ok(Arc::clone(&self.0))
     }
 
-    /// Lets it end with its last tree, and completes when it has.
+    /// Lets it end with its last tree, and completes when it has, or some time later: what can't be ended keeps it.
     pub(crate) async fn retire(self) {
-        if let Err(error) = self.0.retire().await {
-            tracing::warn!(%error, "cannot wait for the leader of a terminal's session");
+        match tokio::time::timeout(PATIENCE, self.0.retire()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot wait for the leader of a terminal's session"),
+            Err(_) => tracing::warn!("the leader of a terminal's session lives on, with what can't be ended"),
         }
     }
 }
