@@ -147,6 +147,7 @@ impl Environment {
         limits.child_open_files = inherited_open_files;
         let mut server = EscalateServer::new(shell, wrapper, policy)
             .with_limits(limits)
+            .sharing_process_group(true)
             .with_executor(executor);
         if let Some(log) = audit {
             server = server.with_audit(log);

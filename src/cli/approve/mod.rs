@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shell_escalation::{Approval, Approver, PolicyError, PolicyRequest};
+use shell_escalation::{Approval, Approver, PolicyError, Question};
 use tokio::sync::Mutex;
 
 use super::interrupts::Interrupts;
@@ -50,9 +50,10 @@ impl TerminalApprover {
 }
 
 impl Approver for TerminalApprover {
-    async fn approve(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Approval, PolicyError> {
+    async fn approve(&self, asked: Question<'_>) -> Result<Approval, PolicyError> {
+        let request = asked.request;
         let _turn = self.turn.lock().await;
-        let text = match question(request, reason, &self.environment) {
+        let text = match question(request, asked.reason, &self.environment) {
             Ok(text) => text,
             Err(too_long) => return Ok(no(too_long.to_string())),
         };
