@@ -38,6 +38,8 @@ pub(super) struct ChildSetup<'a> {
     open_files: Option<libc::rlimit64>,
     /// The process group that the child joins; 0 is a new one.
     group: i32,
+    /// Whether that group becomes the foreground of the terminal that is the child's standard input.
+    foreground: bool,
     pub(super) stack: StackTop,
     /// Why the start failed, written by the child; if the host has set it beforehand, no child is made.
     failure: FailureSlot,
@@ -54,6 +56,7 @@ pub(super) struct ChildPlan<'a> {
     pub(super) umask: Option<u32>,
     pub(super) open_files: Option<(u64, u64)>,
     pub(super) group: i32,
+    pub(super) foreground: bool,
     pub(super) failure: Option<StartFailure>,
 }
 
@@ -90,6 +93,7 @@ impl ChildPlan<'_> {
         writer.word(soft);
         writer.word(hard);
         writer.number(self.group);
+        writer.number(i32::from(self.foreground));
         let failure = self.failure.map_or([0, 0], StartFailure::to_parts);
         failure.into_iter().for_each(|part| writer.number(part));
     }
@@ -107,6 +111,7 @@ impl<'a> ChildSetup<'a> {
         let (has_umask, umask) = (reader.number()? != 0, reader.word()?);
         let (has_limit, soft, hard) = (reader.number()? != 0, reader.word()?, reader.word()?);
         let group = reader.number()?;
+        let foreground = reader.number()? != 0;
         let failure = [reader.number()?, reader.number()?];
         Some(Self {
             steps,
@@ -121,6 +126,7 @@ impl<'a> ChildSetup<'a> {
                 rlim_max: hard,
             }),
             group,
+            foreground,
             stack,
             failure: FailureSlot::new(StartFailure::from_parts(failure)),
         })
@@ -162,6 +168,9 @@ fn enter_program(setup: &ChildSetup<'_>) -> Result<Infallible, StartFailure> {
     raw::setpgid(setup.group).map_err(at(Stage::Supervisor))?;
     for step in setup.steps.chunks_exact(STEP) {
         carry_out(step).map_err(at(Stage::Descriptors))?;
+    }
+    if setup.foreground {
+        raw::set_foreground(0, raw::getpid()).map_err(at(Stage::Supervisor))?;
     }
     raw::fchdir(setup.workdir).map_err(at(Stage::Workdir))?;
     if let Some(mask) = setup.umask {

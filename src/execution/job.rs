@@ -98,10 +98,12 @@ impl Spawn {
             workdir: plan.needed.get(1).copied().unwrap_or(-1),
             umask: self.umask,
             open_files: self.open_files,
-            group: match self.placement {
-                Placement::OwnGroup => 0,
-                Placement::HostGroup => getpgrp().as_raw(),
+            group: if self.placement.has_own_group() {
+                0
+            } else {
+                getpgrp().as_raw()
             },
+            foreground: self.placement == Placement::Foreground,
             failure: opened.err(),
         };
         let error_output = map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from);

@@ -12,6 +12,7 @@ use super::descriptor_map::{MapError, check_numbers, open_file_limit};
 use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
+use super::guardian::SessionLeader;
 use super::job::{Spawn, SpawnError};
 use super::launch::{Launcher, Opened, Target};
 use super::supervisor::Placement;
@@ -183,7 +184,8 @@ fn open_workdir(path: &OsStr, wait: Wait) -> Result<PinnedFile, StartFailure> {
     open_directory(path, wait).map_err(|error| failure(Stage::Workdir, &error))
 }
 
-/// Starts an escalated command with the descriptors that came with its request. Blocks for the start of a process.
+/// Starts an escalated command with the descriptors that came with its request, under the leader of its terminal's session if
+/// there is one. Blocks for the start of a process.
 ///
 /// # Errors
 /// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
@@ -193,6 +195,7 @@ pub(crate) fn spawn_escalated(
     numbers: &[i64],
     descriptors: Vec<OwnedFd>,
     open_files: Option<(u64, u64)>,
+    leader: Option<&SessionLeader>,
 ) -> Result<Tree, Refusal> {
     if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
         return Err(MapError::TooMany(descriptors.len()).into());
@@ -224,7 +227,7 @@ pub(crate) fn spawn_escalated(
         (Execution::Unsandboxed, None) => {}
         (execution, None) => return Err(Refusal::NoSandbox(execution)),
     }
-    Ok(Tree::spawn(spawn)?)
+    Ok(Tree::spawn_in(spawn, leader)?)
 }
 
 /// Puts the launcher in the program's place, and lets it inherit what it is to execute.

@@ -244,8 +244,16 @@ impl Worker {
         let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
         let exec = prepared.map_err(RequestError::Executor)?;
         let open_files = settings.limits.child_open_files;
+        let leader = self.session.leader.get().cloned();
         let starting = tokio::task::spawn_blocking(move || {
-            spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
+            spawn_escalated(
+                exec,
+                &files,
+                &message.fds,
+                frame.descriptors,
+                open_files,
+                leader.as_ref(),
+            )
         });
         // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
         // as long as it likes; then the tree ends as soon as it is there.

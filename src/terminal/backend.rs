@@ -1,6 +1,7 @@
 //! How a request is executed: as it is, or with an escalation session behind it.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::lifecycle::SpawnLifecycle;
 use super::recognition::{Unrecognised, recognise};
 use super::request::ExecRequest;
+use crate::execution::ShellStart;
 use crate::server::{EscalateServer, with_overlay};
 
 /// What prepares requests.
@@ -46,32 +48,64 @@ pub struct Prepared {
 }
 
 impl ShellBackend {
-    /// Prepares a request. What belongs to the process ends when `parent` is cancelled.
+    /// Prepares a request. With a server whose executor [confines](crate::ShellCommandExecutor::confine) shells, it is confined as
+    /// they are, recognised or not. What belongs to the process ends when `parent` is cancelled.
     ///
     /// # Errors
     /// When no session can be started.
-    pub fn prepare(&self, request: ExecRequest, parent: &CancellationToken) -> io::Result<Prepared> {
-        let direct = |request, why_direct| Prepared {
+    pub fn prepare(&self, mut request: ExecRequest, parent: &CancellationToken) -> io::Result<Prepared> {
+        let Self::Wrapped(server) = self else {
+            return Ok(Prepared::direct(request, None));
+        };
+        if let Err(why) = recognise(server.shell(), &request) {
+            tracing::info!(program = ?request.program, %why, "executed without a session");
+            let request = confined(server, request, &SpawnLifecycle::none())?;
+            return Ok(Prepared::direct(request, Some(why)));
+        }
+        let session = server.start_session(parent)?;
+        request.env = with_overlay(request.env, session.env());
+        let lifecycle = SpawnLifecycle::of_session(session);
+        Ok(Prepared {
+            request: confined(server, request, &lifecycle)?,
+            backend: Backend::Wrapped,
+            why_direct: None,
+            lifecycle,
+        })
+    }
+}
+
+impl Prepared {
+    fn direct(request: ExecRequest, why_direct: Option<Unrecognised>) -> Self {
+        Self {
             request,
             backend: Backend::Direct,
             why_direct,
             lifecycle: SpawnLifecycle::none(),
-        };
-        let Self::Wrapped(server) = self else {
-            return Ok(direct(request, None));
-        };
-        if let Err(why) = recognise(server.shell(), &request) {
-            tracing::info!(program = ?request.program, %why, "executed without a session");
-            return Ok(direct(request, Some(why)));
         }
-        let session = server.start_session(parent)?;
-        let mut request = request;
-        request.env = with_overlay(request.env, session.env());
-        Ok(Prepared {
-            request,
-            backend: Backend::Wrapped,
-            why_direct: None,
-            lifecycle: SpawnLifecycle::of_session(session),
-        })
     }
+}
+
+/// The request within the sandbox of the server's shells, if there is one.
+fn confined(
+    server: &EscalateServer,
+    request: ExecRequest,
+    lifecycle: &SpawnLifecycle,
+) -> io::Result<ExecRequest> {
+    let ExecRequest {
+        program,
+        argv,
+        workdir,
+        env,
+        streams,
+    } = request;
+    let inherited = lifecycle.inherited_descriptors();
+    let inherited = inherited.iter().map(AsRawFd::as_raw_fd).collect();
+    let confined = server.confine(ShellStart::new(program, argv, env, inherited))?;
+    Ok(ExecRequest {
+        program: confined.program,
+        argv: confined.argv,
+        workdir,
+        env: confined.env,
+        streams,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::execution::{ClientSocket, Survivor};
+use crate::execution::{ClientSocket, SessionLeader, Survivor};
 use crate::session::EscalationSession;
 
 /// What has to live as long as a prepared process, and what has to be done when it has been started. Whatever starts the
@@ -33,6 +33,13 @@ impl SpawnLifecycle {
     #[must_use]
     pub fn inherited_descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.socket.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// To be called before the process is started in the session of a terminal of its own.
+    pub(super) fn on_terminal(&self, leader: &SessionLeader) {
+        if let Some(session) = &self.session {
+            session.escalate_in(leader);
+        }
     }
 
     /// To be called directly after the process has been started, or could not be: closes this process's copies of the

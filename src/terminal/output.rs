@@ -4,13 +4,13 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
-    /// Standard output and standard error, in the order in which they were written. If something was left out, the first bytes
-    /// ([`head`](Self::head) of them) and the last ones.
+    /// Standard output and standard error, in the order in which they were written.
     pub bytes: Vec<u8>,
-    /// How many of `bytes` are before what was left out; all of them if nothing was.
+    /// How many of `bytes` come before what was left out; all of them if nothing was.
     pub head: usize,
-    /// How many bytes were left out, because the read's limit or [`Config::output_limit`](super::Config::output_limit) had no
-    /// room for them. They are lost.
+    /// How many bytes were left out behind the first [`head`](Self::head) of `bytes`, because more than
+    /// [`Config::output_limit`](super::Config::output_limit) had not been read. They are lost. Each gap is told once, with the
+    /// first byte behind it.
     pub left_out: u64,
     /// How the program has ended, once all that it wrote before has been read. What it left running may still write.
     pub end: Option<End>,

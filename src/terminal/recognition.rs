@@ -1,7 +1,6 @@
 //! Which requests are scripts for the patched shell.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::Path;
 
 use super::request::ExecRequest;
@@ -10,41 +9,88 @@ use super::request::ExecRequest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unrecognised {
-    /// Neither the program nor an argument is the shell.
-    #[error("it does not execute the configured shell")]
+    /// The configured shell is not what the last three words begin with.
+    #[error("it does not end with the configured shell's path, `-c` or `-lc`, and a script")]
     OtherProgram,
     /// The shell gets other arguments.
-    #[error("it does not execute the configured shell with `-c SCRIPT` or `-lc SCRIPT`")]
-    NoScript,
+    #[error("the configured shell gets other arguments than `-c SCRIPT` or `-lc SCRIPT`")]
+    OtherArguments,
 }
 
-/// Whether a request executes `SHELL -c SCRIPT` or `SHELL -lc SCRIPT`, by itself or behind a launcher's own arguments.
+/// Whether a request executes `SHELL -c SCRIPT` or `SHELL -lc SCRIPT`, by itself or behind a launcher and its arguments: these are
+/// its last three words, and SHELL is the path itself. Another path of the same file may be another program by tomorrow.
 pub(super) fn recognise(shell: &Path, request: &ExecRequest) -> Result<(), Unrecognised> {
-    let words: Vec<&OsStr> = std::iter::once(request.program.as_os_str())
+    let program = std::iter::once(request.program.as_os_str());
+    let words: Vec<&OsStr> = program
         .chain(request.argv.iter().skip(1).map(AsRef::as_ref))
         .collect();
-    let is_shell = |word: &OsStr| is_same_program(shell, &request.workdir.join(word));
-    let has_script =
-        |words: &[&OsStr]| matches!(words, [_, flag, _script, ..] if *flag == "-c" || *flag == "-lc");
-    if is_shell(words[0]) {
-        // What follows are the shell's own arguments, and not a launcher's.
-        return has_script(&words).then_some(()).ok_or(Unrecognised::NoScript);
+    match words[..] {
+        [.., word, option, _script] if word == shell && (option == "-c" || option == "-lc") => Ok(()),
+        _ if words.iter().any(|word| *word == shell) => Err(Unrecognised::OtherArguments),
+        _ => Err(Unrecognised::OtherProgram),
     }
-    let mut shells = (1..words.len())
-        .filter(|&place| is_shell(words[place]))
-        .peekable();
-    if shells.peek().is_none() {
-        return Err(Unrecognised::OtherProgram);
-    }
-    let found = shells.any(|place| has_script(&words[place..]));
-    found.then_some(()).ok_or(Unrecognised::NoScript)
 }
 
-fn is_same_program(shell: &Path, word: &Path) -> bool {
-    if shell == word {
-        return true;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHELL: &str = "/opt/patched/bash";
+
+    fn recognised(words: &[&str]) -> Result<(), Unrecognised> {
+        let request = ExecRequest::new(words[0], words.iter().copied(), "/");
+        recognise(Path::new(SHELL), &request)
     }
-    // By another name.
-    shell.file_name() == word.file_name()
-        && fs::canonicalize(word).is_ok_and(|word| fs::canonicalize(shell).is_ok_and(|shell| shell == word))
+
+    #[test]
+    fn a_script_of_the_shell_is_recognised_also_behind_a_launcher() {
+        for words in [
+            &[SHELL, "-c", "ls"][..],
+            &[SHELL, "-lc", "ls; rm x"],
+            &[SHELL, "-c", ""],
+            &[SHELL, "-c", "-c"],
+            &["/usr/bin/env", SHELL, "-c", "ls"],
+            &["/usr/bin/bwrap", "--ro-bind", "/", "/", "--", SHELL, "-lc", "ls"],
+            // A launcher may mention the shell in arguments of its own.
+            &["/usr/bin/bwrap", "--ro-bind", SHELL, SHELL, SHELL, "-c", "ls"],
+        ] {
+            assert_eq!(recognised(words), Ok(()), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        use Unrecognised::{OtherArguments, OtherProgram};
+        for (words, why) in [
+            (&[SHELL][..], OtherArguments),
+            (&[SHELL, "-c"], OtherArguments),
+            (&[SHELL, "script"], OtherArguments),
+            (&[SHELL, "-i"], OtherArguments),
+            (&[SHELL, "-ic", "ls"], OtherArguments),
+            (&[SHELL, "-cl", "ls"], OtherArguments),
+            (&[SHELL, "-x", "ls"], OtherArguments),
+            (&[SHELL, "-x", "-c", "ls"], OtherArguments),
+            (&[SHELL, "-c", "ls", "name"], OtherArguments),
+            (&["/usr/bin/env", SHELL, "-c"], OtherArguments),
+            (&["/bin/bash", "-c", "ls"], OtherProgram),
+            (&["bash", "-c", "ls"], OtherProgram),
+            (&["/opt/patched/../patched/bash", "-c", "ls"], OtherProgram),
+            (&["/opt/patched/bash ", "-c", "ls"], OtherProgram),
+            (&["/bin/sh", "-c", "/opt/patched/bash -c ls"], OtherProgram),
+            (&["/bin/ls"], OtherProgram),
+        ] {
+            assert_eq!(recognised(words), Err(why), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_executed_counts_and_not_what_it_is_called() {
+        let shell = Path::new(SHELL);
+        let called = |program: &str, name: &str| {
+            let request = ExecRequest::new(program, [name, "-c", "ls"], "/");
+            recognise(shell, &request).is_ok()
+        };
+        assert!(called(SHELL, "-bash"));
+        assert!(!called("/bin/sh", SHELL));
+    }
 }

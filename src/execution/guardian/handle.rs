@@ -9,15 +9,19 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
+};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
+use tokio::io::Interest;
 
 use super::inheritance::Inheritance;
 use super::memory::KeptMemory;
 use super::{Start, guard};
 use crate::execution::raw::clone_process;
 use crate::execution::stacks::Stacks;
+use crate::watch::watch;
 
 /// How long a guardian may take to make room for another tree.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -31,6 +35,8 @@ pub(crate) struct Guardian {
     /// A pidfd: the number may be another process's once the host has reaped every child of any kind by itself.
     process: OwnedFd,
     inherited: Inheritance,
+    /// Whether it leads a session of its own, and so isn't the one that gets every tree.
+    leads: bool,
 }
 
 /// The guardians of this process.
@@ -54,7 +60,7 @@ impl Guardian {
         if guardians.current.is_some() {
             return;
         }
-        match Inheritance::of_this_thread().and_then(Self::start) {
+        match Inheritance::of_this_thread().and_then(|inherited| Self::start(inherited, None)) {
             Ok(guardian) => guardians.current = Some(Arc::new(guardian)),
             Err(error) => tracing::warn!(%error, "cannot start a process that supervises commands"),
         }
@@ -76,14 +82,25 @@ impl Guardian {
             // Killed, or of another kind. In a copy of the host it is another process's child, and waiting for it fails.
             guardians.former.push(current.process.try_clone()?);
         }
-        let new = Arc::new(Self::start(inherited)?);
+        let new = Arc::new(Self::start(inherited, None)?);
         new.take(channel)?;
         guardians.current = Some(Arc::clone(&new));
         Ok(new)
     }
 
+    /// Starts a guardian that leads a session on that terminal.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub(super) fn of_terminal(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
+        guardians.former.retain(|process| !is_reaped(process));
+        drop(guardians);
+        Self::start(Inheritance::of_this_thread()?, Some(terminal))
+    }
+
     /// Sends the channel, which the guardian then has as well.
-    fn take(&self, channel: BorrowedFd<'_>) -> io::Result<()> {
+    pub(super) fn take(&self, channel: BorrowedFd<'_>) -> io::Result<()> {
         let descriptors = [channel.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -105,6 +122,17 @@ impl Guardian {
                 sent => return sent.map(drop).map_err(Into::into),
             }
         }
+    }
+
+    /// Lets the guardian end with its last tree, and completes when it has ended and is reaped.
+    pub(super) async fn retire(&self) -> io::Result<()> {
+        shutdown(self.control.as_raw_fd(), Shutdown::Write)?;
+        self.wake();
+        let process = watch(self.process.try_clone()?, Interest::READABLE)?;
+        while !is_reaped(&self.process) {
+            process.readable().await?.clear_ready();
+        }
+        Ok(())
     }
 
     /// Continues the process if it was stopped.
@@ -131,7 +159,7 @@ impl Guardian {
         Pid::from_raw(pid.unwrap().parse().unwrap())
     }
 
-    fn start(inherited: Inheritance) -> io::Result<Self> {
+    fn start(inherited: Inheritance, terminal: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let host = pidfd(getpid().as_raw())?;
@@ -139,6 +167,7 @@ impl Guardian {
         let start = Start {
             control: theirs.as_raw_fd(),
             host: host.as_raw_fd(),
+            terminal: terminal.map_or(-1, |terminal| terminal.as_raw_fd()),
             stacks: stacks.tops(),
             kept: KeptMemory::new(guard as *const () as usize, stacks.range()),
         };
@@ -146,7 +175,21 @@ impl Guardian {
             control,
             process: pidfd(fork(&start)?)?,
             inherited,
+            leads: terminal.is_some(),
         })
+    }
+}
+
+impl Drop for Guardian {
+    /// A leader ends by itself soon, and is reaped when another guardian is needed. The others are noted when they are replaced.
+    fn drop(&mut self) {
+        if self.leads
+            && !is_reaped(&self.process)
+            && let Ok(process) = self.process.try_clone()
+        {
+            let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
+            guardians.former.push(process);
+        }
     }
 }
 

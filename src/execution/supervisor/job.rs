@@ -23,10 +23,21 @@ pub(super) struct Job<'a> {
 /// The process group and session of the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// A group of its own, in a session without a terminal: signals to its group reach only its own descendants.
-    OwnGroup,
     /// The host's group and session: for a shell that stands in for the host on its terminal.
     HostGroup,
+    /// A group of its own, in a session without a terminal: signals to its group reach only its own descendants.
+    OwnGroup,
+    /// A group of its own in the foreground of the terminal that the guardian's session has, which is its standard input.
+    Foreground,
+}
+
+impl Placement {
+    const ALL: [Self; 3] = [Self::HostGroup, Self::OwnGroup, Self::Foreground];
+
+    /// Whether the child leads a process group.
+    pub(in crate::execution) fn has_own_group(self) -> bool {
+        self != Self::HostGroup
+    }
 }
 
 /// Packs what the supervisor itself is told; the child comes behind.
@@ -36,7 +47,7 @@ pub(in crate::execution) fn pack(
     error_output: Option<RawFd>,
     error_prefix: Vec<u8>,
 ) -> Result<(), std::ffi::NulError> {
-    writer.number(i32::from(placement == Placement::OwnGroup));
+    writer.number(placement as i32);
     writer.number(error_output.unwrap_or(-1));
     writer.text(error_prefix)
 }
@@ -46,10 +57,8 @@ impl Job<'_> {
     pub(super) fn unpack(memory: Mapping, stacks: &StackTops) -> Option<Self> {
         // SAFETY: see above; and any bits are a number.
         let mut reader = Reader::new(unsafe { memory.as_slice() })?;
-        let placement = match reader.number()? {
-            0 => Placement::HostGroup,
-            _ => Placement::OwnGroup,
-        };
+        let placement = usize::try_from(reader.number()?).ok()?;
+        let placement = *Placement::ALL.get(placement)?;
         let error_output = Some(reader.number()?).filter(|&output| output >= 0);
         Some(Self {
             placement,

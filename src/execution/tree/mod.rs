@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::channel::{HostEnd, Report};
-use super::guardian::Guardian;
+use super::guardian::{Guardian, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::procfs::check_proc;
 use super::survivor::{Survivor, descendants};
@@ -37,14 +37,26 @@ impl Tree {
     ///
     /// # Errors
     /// When /proc is another namespace's, descriptors can't be mapped, or no process can be made. What goes wrong later is reported.
-    pub(crate) fn spawn(mut spawn: Spawn) -> Result<Self, SpawnError> {
+    #[cfg(test)]
+    pub(crate) fn spawn(spawn: Spawn) -> Result<Self, SpawnError> {
+        Self::spawn_in(spawn, None)
+    }
+
+    /// The same in the session that `leader` leads, if there is one.
+    ///
+    /// # Errors
+    /// The same, or the leader was killed.
+    pub(crate) fn spawn_in(mut spawn: Spawn, leader: Option<&SessionLeader>) -> Result<Self, SpawnError> {
         check_proc()?;
         let job = spawn.pack()?;
         let (channel, theirs) = HostEnd::new()?;
         channel.send_job(job.bytes, &spawn.sent(&job))?;
         Ok(Self {
             channel,
-            guardian: Guardian::entrust(theirs.as_fd())?,
+            guardian: match leader {
+                Some(leader) => leader.entrust(theirs.as_fd())?,
+                None => Guardian::entrust(theirs.as_fd())?,
+            },
             keeper: None,
         })
     }
