@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -52,7 +53,7 @@ pub(super) struct HostOptions {
     expect(dead_code, reason = "only `mcp` needs to know more of its shells")
 )]
 pub(super) struct Host {
-    pub(super) server: EscalateServer,
+    pub(super) server: Arc<EscalateServer>,
     /// The environment that they get.
     pub(super) env: Vec<(OsString, OsString)>,
     /// The program.
@@ -103,7 +104,7 @@ impl HostOptions {
             server = server.with_audit(log);
         }
         Ok(Host {
-            server,
+            server: Arc::new(server),
             env,
             shell,
             profile,

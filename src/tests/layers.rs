@@ -25,7 +25,7 @@ const SERVER: House = House {
     floors: &[
         (
             "cli",
-            "server session audit policy sandbox confinement execution protocol limits",
+            "terminal server session audit policy sandbox confinement execution protocol limits",
         ),
         ("terminal", "server session execution"),
         ("server", "session audit policy execution limits"),

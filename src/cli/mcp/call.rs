@@ -40,6 +40,18 @@ impl<'a> Call<'a> {
         self.started.elapsed()
     }
 
+    /// The output of `work`, which is dropped when the client takes the call back.
+    ///
+    /// # Errors
+    /// When it does. No one reads the message.
+    pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err("the client has cancelled the call".to_owned()),
+            output = work => Ok(output),
+        }
+    }
+
     /// The output of `work`; while it takes its time, the client hears of it.
     pub(super) async fn reporting<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation,
-    ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    JsonObject, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig,
+    Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{RoleServer, ServerHandler};
@@ -23,10 +24,11 @@ pub(super) struct McpServer {
 }
 
 impl McpServer {
-    pub(super) fn new(workplace: Arc<Workplace>) -> Self {
+    /// A server with the tools of these names, and what it takes to use them.
+    pub(super) fn new(workplace: Arc<Workplace>, tools: &[&str]) -> Self {
         Self {
             workplace,
-            tools: tools::one_shot(),
+            tools: tools::selected(tools),
         }
     }
 }
@@ -84,7 +86,7 @@ impl Workplace {
     async fn call(
         &self,
         name: &str,
-        arguments: Option<rmcp::model::JsonObject>,
+        arguments: Option<JsonObject>,
         call: &Call<'_>,
     ) -> Result<CallToolResult, String> {
         match name {
@@ -92,6 +94,22 @@ impl Workplace {
                 let result = self
                     .shell_command(arguments::read(name, arguments)?, call)
                     .await?;
+                Ok(succeeded(result.text(), &result))
+            }
+            tools::EXEC_COMMAND => {
+                let result = self.exec_command(arguments::read(name, arguments)?, call).await?;
+                Ok(succeeded(result.text(), &result))
+            }
+            tools::WRITE_STDIN => {
+                let result = self.write_stdin(arguments::read(name, arguments)?, call).await?;
+                Ok(succeeded(result.text(), &result))
+            }
+            tools::CONTROL_SESSION => {
+                let result = self.control_session(arguments::read(name, arguments)?).await?;
+                Ok(succeeded(result.text(), &result))
+            }
+            tools::LIST_SESSIONS => {
+                let result = self.list_sessions(&arguments::read(name, arguments)?)?;
                 Ok(succeeded(result.text(), &result))
             }
             _ => Err(format!("there is no tool {name:?}")),

@@ -1,6 +1,7 @@
 //! What the tools of a server share.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::host::Host;
 use super::link::Link;
+use super::sessions::Sessions;
 
 /// What the tools share.
 pub(super) struct Workplace {
@@ -19,6 +21,8 @@ pub(super) struct Workplace {
     pub(super) login: bool,
     pub(super) approval_time: Duration,
     pub(super) link: Arc<Link>,
+    /// What goes on between calls; `None` if the selected tools have none.
+    pub(super) sessions: Option<Sessions>,
     /// Cancelled when everything is to end.
     pub(super) ending: CancellationToken,
     /// Calls that are being served.
@@ -29,8 +33,38 @@ impl Workplace {
     /// Ends all commands, and waits until nothing is left of them.
     pub(super) async fn end(&self) {
         self.ending.cancel();
+        if let Some(sessions) = &self.sessions {
+            sessions.end().await;
+        }
         self.calls.close();
         self.calls.wait().await;
+    }
+
+    /// The sessions.
+    ///
+    /// # Errors
+    /// When the selected tools have none.
+    pub(super) fn sessions(&self) -> Result<&Sessions, String> {
+        self.sessions
+            .as_ref()
+            .ok_or_else(|| "this server has no sessions".to_owned())
+    }
+
+    /// The shell, which a call may name but not choose.
+    ///
+    /// # Errors
+    /// When it names another one.
+    pub(super) fn shell(&self, named: Option<&str>) -> Result<PathBuf, String> {
+        let shell = &self.host.shell;
+        let is_it = |named: &str| Path::new(named) == shell || shell.file_name() == Some(OsStr::new(named));
+        match named {
+            Some(named) if !is_it(named) => Err(format!(
+                "there is no shell {named:?} here: commands run in {} only, which asks the user's policy about every program. \
+                 Leave `shell` out",
+                shell.display()
+            )),
+            _ => Ok(shell.clone()),
+        }
     }
 
     /// A directory as a call names it.

@@ -11,7 +11,7 @@ const PROMPT: &str = "default = \"run\"\n\
     [[rule]]\nprogram = \"/usr/bin/touch\"\naction = \"prompt\"\nreason = \"it writes outside\"\n";
 
 fn asking() -> Client {
-    Client::start(PROMPT, &json!({"elicitation": {}}), &["--sandbox", "read-only"])
+    Client::with_shell_tool(PROMPT, &json!({"elicitation": {}}), &["--sandbox", "read-only"])
 }
 
 const TOUCH: &str = "/usr/bin/touch file && echo done";
@@ -85,7 +85,7 @@ fn denying_all_is_for_the_rest_of_the_session() {
 #[test]
 fn a_client_that_cannot_ask_is_told_so() {
     for capabilities in [json!({}), json!({"elicitation": {"url": {}}})] {
-        let mut client = Client::start(PROMPT, &capabilities, &["--sandbox", "read-only"]);
+        let mut client = Client::with_shell_tool(PROMPT, &capabilities, &["--sandbox", "read-only"]);
         let result = client.call("shell_command", json!({"command": TOUCH}));
         let text = text(&result);
         let reason = "Execution denied: needs approval, but this MCP client can't ask for it (it does not support elicitation)";
@@ -147,7 +147,7 @@ fn a_script_that_is_to_be_asked_about_once_is_approved_for_all_calls() {
         "default = \"run\"\n[[rule]]\nprogram = \"{}/**\"\naction = \"prompt\"\nask = \"once\"\nreplaceable = true\n",
         folder.path().display()
     );
-    let mut client = Client::start(&policy, &json!({"elicitation": {"form": {}}}), &[]);
+    let mut client = Client::with_shell_tool(&policy, &json!({"elicitation": {"form": {}}}), &[]);
     let command = format!("{} a", script.display());
     let call = client.start_call("shell_command", json!({"command": command}));
     let form = client.form(call);

@@ -88,6 +88,11 @@ impl Client {
         client
     }
 
+    /// The same for the tool of one-shot commands.
+    pub fn with_shell_tool(policy: &str, capabilities: &Value, options: &[&str]) -> Self {
+        Self::start(policy, capabilities, &[&["--tools", "shell"], options].concat())
+    }
+
     pub fn send(&mut self, message: &Value) {
         let input = self.input.as_mut().expect("standard input is open");
         writeln!(input, "{message}").unwrap();

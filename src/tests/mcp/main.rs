@@ -7,3 +7,5 @@ mod approval;
 mod client;
 mod one_shot;
 mod protocol;
+mod scenario;
+mod sessions;

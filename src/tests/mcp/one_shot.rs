@@ -10,7 +10,7 @@ use super::support::processes::{gone_within, with_marker};
 const RUN: &str = "default = \"run\"\n";
 
 fn plain() -> Client {
-    Client::start(RUN, &json!({}), &[])
+    Client::with_shell_tool(RUN, &json!({}), &[])
 }
 
 #[test]

@@ -6,40 +6,96 @@ use super::client::{Client, text};
 
 const RUN: &str = "default = \"run\"\n";
 
-#[test]
-fn tools_have_schemas_and_honest_hints() {
-    let mut client = Client::start(RUN, &json!({}), &[]);
+/// The tools that a server with these options lists.
+fn tools(options: &[&str]) -> Vec<Value> {
+    let mut client = Client::start(RUN, &json!({}), options);
     let tools = client.request("tools/list", json!({}))["result"]["tools"].clone();
-    for tool in tools.as_array().unwrap() {
-        let name = tool["name"].as_str().unwrap();
+    assert_eq!(client.end(), Some(0));
+    tools.as_array().unwrap().clone()
+}
+
+#[test]
+fn the_selection_says_which_tools_there_are() {
+    let names = |options: &[&str]| {
+        let names = tools(options)
+            .into_iter()
+            .map(|tool| tool["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(&["--tools", "shell"]), "shell_command");
+    let terminals = "exec_command write_stdin control_session list_sessions";
+    assert_eq!(names(&[]), terminals);
+    assert_eq!(names(&["--tools", "terminals"]), terminals);
+}
+
+#[test]
+fn tools_have_the_original_s_parameters_and_honest_hints() {
+    let parameters = |tool: &Value| {
+        let properties = tool["inputSchema"]["properties"].as_object();
+        let mut names: Vec<String> = properties
+            .into_iter()
+            .flat_map(|names| names.keys().cloned())
+            .collect();
+        names.sort();
+        names.join(" ")
+    };
+    let expected = [
+        (
+            "shell_command",
+            "command login timeout_ms workdir",
+            [false, true, false, true],
+        ),
+        (
+            "exec_command",
+            "cmd login max_output_tokens shell tty workdir yield_time_ms",
+            [false, true, false, true],
+        ),
+        (
+            "write_stdin",
+            "chars max_output_tokens session_id yield_time_ms",
+            [false, true, false, true],
+        ),
+        (
+            "control_session",
+            "action columns rows session_id",
+            [false, true, false, false],
+        ),
+        ("list_sessions", "", [true, false, true, false]),
+    ];
+    let all = [tools(&["--tools", "shell"]), tools(&[])].concat();
+    assert_eq!(all.len(), expected.len());
+    for (tool, (name, takes, hints)) in all.iter().zip(expected) {
+        assert_eq!(
+            (tool["name"].as_str().unwrap(), parameters(tool).as_str()),
+            (name, takes)
+        );
         assert!(tool["description"].as_str().unwrap().len() > 100, "{name}");
         assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{name}");
         assert_eq!(tool["inputSchema"]["type"], "object", "{name}");
         assert_eq!(tool["outputSchema"]["type"], "object", "{name}");
-        let properties = tool["inputSchema"]["properties"].as_object().unwrap();
-        for (property, schema) in properties {
+        for (property, schema) in tool["inputSchema"]["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
             let described = schema["description"].as_str().is_some_and(|text| text.len() > 10);
             assert!(described, "{name}: {property} has no description");
-            assert!(
-                !["sandbox", "policy", "escalat", "permission"]
-                    .iter()
-                    .any(|word| property.contains(word)),
-                "{name}: {property}"
-            );
         }
-        let hints = &tool["annotations"];
-        if name == "shell_command" {
-            assert_eq!(hints["readOnlyHint"], false);
-            assert_eq!(hints["destructiveHint"], true);
-            assert_eq!(hints["openWorldHint"], true);
+        let said = [
+            "readOnlyHint",
+            "destructiveHint",
+            "idempotentHint",
+            "openWorldHint",
+        ];
+        for (hint, value) in said.iter().zip(hints) {
+            assert_eq!(tool["annotations"][hint], value, "{name}: {hint}");
         }
     }
-    assert_eq!(client.end(), Some(0));
 }
 
 #[test]
 fn no_argument_switches_policy_or_sandbox_off() {
-    let mut client = Client::start(RUN, &json!({}), &["--no-login"]);
+    let mut client = Client::with_shell_tool(RUN, &json!({}), &["--no-login"]);
     let refused = |result: Value, part: &str| {
         assert_eq!(result["isError"], true, "{result}");
         assert!(text(&result).contains(part), "{result}");
@@ -75,7 +131,7 @@ fn no_argument_switches_policy_or_sandbox_off() {
 
 #[test]
 fn the_sandbox_and_its_limits_are_said_at_the_beginning() {
-    let mut client = Client::start(RUN, &json!({}), &[]);
+    let mut client = Client::with_shell_tool(RUN, &json!({}), &[]);
     let again = client.request(
         "initialize",
         json!({
@@ -103,7 +159,7 @@ fn the_sandbox_and_its_limits_are_said_at_the_beginning() {
 
 #[test]
 fn a_client_of_a_later_protocol_is_told_which_ones_there_are() {
-    let mut client = Client::start(RUN, &json!({}), &[]);
+    let mut client = Client::with_shell_tool(RUN, &json!({}), &[]);
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
