@@ -6,11 +6,11 @@ use std::os::fd::AsRawFd;
 use tokio::time::Instant;
 
 use super::backend::Prepared;
+use super::handle::{OutputEnd, TaskEnd};
 use super::lifecycle::SpawnLifecycle;
 use super::output::End;
 use super::request::ExecRequest;
 use super::streams::{Chunk, HostStreams, ProgramStreams};
-use super::terminal::{OutputEnd, TaskEnd};
 use crate::execution::{
     Ending, HostProgram, Placement, Report, SessionLeader, StartFailure, Survivor, Tree, start_of_host,
 };

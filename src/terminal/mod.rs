@@ -33,6 +33,7 @@ mod attendant;
 mod backend;
 mod buffer;
 mod error;
+mod handle;
 mod id;
 mod lifecycle;
 mod output;
@@ -40,7 +41,6 @@ mod recognition;
 mod registry;
 mod request;
 mod streams;
-mod terminal;
 mod terminals;
 mod tools;
 

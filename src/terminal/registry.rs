@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
+use super::handle::Terminal;
 use super::id::TerminalId;
-use super::terminal::Terminal;
 
 /// What there is of a terminal as far as the order of use goes.
 pub(super) trait Entry {
@@ -12,6 +12,16 @@ pub(super) trait Entry {
     fn id(&self) -> TerminalId;
     /// Whether its program has ended.
     fn has_ended(&self) -> bool;
+}
+
+impl Entry for Arc<Terminal> {
+    fn id(&self) -> TerminalId {
+        self.id
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end().is_some()
+    }
 }
 
 /// The terminals, the one used last at the end.

@@ -15,10 +15,12 @@ use tokio::io::unix::AsyncFd;
 use super::request::{Size, Streams};
 use crate::watch::watch;
 
-/// The host's ends.
+/// Where the host writes to. A pipe is closed when this is dropped.
+pub(super) type Input = Arc<AsyncFd<OwnedFd>>;
+
+/// The host's ends but for [`Input`].
 #[derive(Clone, Debug)]
 pub(super) struct HostStreams {
-    pub(super) input: Arc<AsyncFd<OwnedFd>>,
     pub(super) output: Arc<AsyncFd<OwnedFd>>,
     /// The program's end of a pseudo-terminal. While it is open here, reading from the other end waits for more instead of
     /// failing when all programs have closed theirs, and output that nobody has read yet isn't lost.
@@ -43,14 +45,14 @@ pub(super) enum Chunk {
 }
 
 /// Opens the streams. All descriptors are close-on-exec from the system call on.
-pub(super) fn open(streams: Streams) -> io::Result<(HostStreams, ProgramStreams)> {
+pub(super) fn open(streams: Streams) -> io::Result<(HostStreams, Input, ProgramStreams)> {
     match streams {
         Streams::Terminal(size) => open_terminal(size),
         Streams::Pipes => open_pipes(),
     }
 }
 
-fn open_terminal(size: Size) -> io::Result<(HostStreams, ProgramStreams)> {
+fn open_terminal(size: Size) -> io::Result<(HostStreams, Input, ProgramStreams)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let master = posix_openpt(flags | OFlag::O_NONBLOCK)?;
     unlockpt(&master)?;
@@ -68,11 +70,10 @@ fn open_terminal(size: Size) -> io::Result<(HostStreams, ProgramStreams)> {
         output: terminal.try_clone()?,
     };
     let ours = HostStreams {
-        input: Arc::clone(&master),
-        output: master,
+        output: Arc::clone(&master),
         terminal: Some(Arc::new(terminal)),
     };
-    Ok((ours, theirs))
+    Ok((ours, master, theirs))
 }
 
 /// TIOCGPTPEER: the program's end, wherever /dev/pts is.
@@ -84,7 +85,7 @@ fn peer(master: &PtyMaster, flags: OFlag) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(terminal) })
 }
 
-fn open_pipes() -> io::Result<(HostStreams, ProgramStreams)> {
+fn open_pipes() -> io::Result<(HostStreams, Input, ProgramStreams)> {
     let (their_input, input) = pipe2(OFlag::O_CLOEXEC)?;
     let (output, their_output) = pipe2(OFlag::O_CLOEXEC)?;
     for ours in [&input, &output] {
@@ -92,7 +93,6 @@ fn open_pipes() -> io::Result<(HostStreams, ProgramStreams)> {
         fcntl(ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
     let ours = HostStreams {
-        input: Arc::new(watch(input, Interest::WRITABLE)?),
         output: Arc::new(watch(output, Interest::READABLE)?),
         terminal: None,
     };
@@ -100,7 +100,8 @@ fn open_pipes() -> io::Result<(HostStreams, ProgramStreams)> {
         input: their_input,
         output: their_output,
     };
-    Ok((ours, theirs))
+    let input = Arc::new(watch(input, Interest::WRITABLE)?);
+    Ok((ours, input, theirs))
 }
 
 fn resize(terminal: BorrowedFd<'_>, size: Size) -> io::Result<()> {
@@ -197,10 +198,10 @@ impl HostStreams {
 }
 
 /// Writes all bytes, and waits as long as there is no room for them.
-pub(super) async fn write_all(input: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all(input: &Input, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = input.writable().await?;
-        match write(input, bytes) {
+        match write(&**input, bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::EAGAIN) => ready.clear_ready(),
             Err(Errno::EINTR) => {}

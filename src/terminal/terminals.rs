@@ -10,12 +10,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::attendant::{Program, attend, start};
 use super::backend::{Backend, ShellBackend};
 use super::error::Error;
+use super::handle::{TaskEnd, Terminal, terminal};
 use super::id::TerminalId;
 use super::output::{End, Output};
 use super::registry::{Place, Registry, registry};
 use super::request::{ExecRequest, Size};
 use super::streams;
-use super::terminal::{TaskEnd, Terminal, terminal};
 use crate::execution::Survivor;
 
 /// What terminals are like.
@@ -131,12 +131,12 @@ impl Terminals {
         id: TerminalId,
         ended: &CancellationToken,
     ) -> io::Result<(Terminal, Program, TaskEnd)> {
-        let (ours, theirs) = streams::open(request.streams)?;
+        let (ours, input, theirs) = streams::open(request.streams)?;
         let prepared = self.config.backend.prepare(request, ended)?;
         let backend = prepared.backend;
         let program = start(prepared, theirs, &ours, self.config.open_files).await?;
         let limits = (self.config.output_limit, self.config.pause);
-        let (terminal, task) = terminal(id, backend, ours, limits, ended.clone());
+        let (terminal, task) = terminal(id, backend, ours, input, limits, ended.clone());
         Ok((terminal, program, task))
     }
 

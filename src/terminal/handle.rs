@@ -1,11 +1,9 @@
 //! One terminal: what the host's calls and the task that attends to its program share.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +13,8 @@ use super::buffer::Buffer;
 use super::error::Error;
 use super::id::TerminalId;
 use super::output::{End, Output};
-use super::registry::Entry;
 use super::request::Size;
-use super::streams::{HostStreams, write_all};
+use super::streams::{HostStreams, Input, write_all};
 use crate::execution::Survivor;
 
 /// A terminal as the host's calls see it.
@@ -28,7 +25,7 @@ pub(super) struct Terminal {
     pub(super) shared: Arc<Shared>,
     streams: HostStreams,
     /// Where input is written to, one call after the other; `None` once it is closed.
-    input: tokio::sync::Mutex<Option<Arc<AsyncFd<OwnedFd>>>>,
+    input: tokio::sync::Mutex<Option<Input>>,
     /// For the program's process group.
     signals: mpsc::UnboundedSender<i32>,
     /// Cancelled when the terminal is to end.
@@ -108,6 +105,7 @@ pub(super) fn terminal(
     id: TerminalId,
     backend: Backend,
     streams: HostStreams,
+    input: Input,
     (output_limit, pause): (usize, Duration),
     ended: CancellationToken,
 ) -> (Terminal, TaskEnd) {
@@ -122,7 +120,6 @@ pub(super) fn terminal(
     });
     let (signals, received_signals) = mpsc::unbounded_channel();
     let (left_sender, left) = watch::channel(None);
-    let input = tokio::sync::Mutex::new(Some(Arc::clone(&streams.input)));
     let task_end = TaskEnd {
         output: OutputEnd {
             shared: Arc::clone(&shared),
@@ -137,23 +134,13 @@ pub(super) fn terminal(
         backend,
         shared,
         streams,
-        input,
+        input: tokio::sync::Mutex::new(Some(input)),
         signals,
         ended,
         left,
         pause,
     };
     (terminal, task_end)
-}
-
-impl Entry for Arc<Terminal> {
-    fn id(&self) -> TerminalId {
-        self.id
-    }
-
-    fn has_ended(&self) -> bool {
-        self.end().is_some()
-    }
 }
 
 impl Terminal {
