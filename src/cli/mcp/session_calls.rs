@@ -46,15 +46,18 @@ impl Workplace {
         let sessions = self.sessions()?;
         let id = call.unless_cancelled(sessions.terminals.open(request)).await?;
         let id = id.map_err(|error| error.to_string())?;
-        let started = Started {
-            command: arguments.cmd,
-            tty: arguments.tty,
-        };
-        sessions.running().insert(id.number(), started);
         let tokens = arguments.max_output_tokens.unwrap_or(DEFAULT_TOKENS);
         let collecting = call.reporting(sessions.collect(id, until, arguments.tty, tokens));
         match call.unless_cancelled(collecting).await {
-            Ok(collected) => self.session_result(id, collected, None, call).await,
+            Ok(collected) => {
+                let started = Started {
+                    command: arguments.cmd,
+                    tty: arguments.tty,
+                };
+                // Not before: what was never answered is not listed.
+                sessions.running().insert(id.number(), started);
+                self.session_result(id, collected, None, call).await
+            }
             Err(cancelled) => {
                 // The client will never know of the session.
                 let _ = sessions.close(id).await;

@@ -1,39 +1,10 @@
 //! What an agent does in an afternoon, in one session.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::client::{Came, Client};
 use super::support::processes::{children, gone_within};
-
-/// A repository, and a bare one that it can be pushed to, which the sandbox can't write to.
-fn repositories(client: &Client) -> tempfile::TempDir {
-    let outside = tempfile::tempdir().unwrap();
-    let git = |arguments: &[&str]| {
-        let output = Command::new("/usr/bin/git")
-            .current_dir(client.folder.path())
-            .env("HOME", client.folder.path())
-            .args([
-                "-c",
-                "user.name=test",
-                "-c",
-                "user.email=test@localhost",
-                "-c",
-                "init.defaultBranch=main",
-            ])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-    };
-    let bare = outside.path().join("bare.git").display().to_string();
-    git(&["init", "--bare", &bare]);
-    git(&["init"]);
-    git(&["commit", "--allow-empty", "-m", "first"]);
-    git(&["remote", "add", "origin", &bare]);
-    outside
-}
+use super::support::repository::repository;
 
 /// Waits until the session's output contains a text; answers forms.
 fn until(
@@ -70,7 +41,7 @@ fn an_agent_types_pushes_interrupts_resizes_and_closes_and_nothing_is_left() {
     let policy = "default = \"run\"\n\
         [[rule]]\nprogram = \"/usr/bin/git\"\nargv = [\"push\"]\naction = \"prompt\"\nreason = \"publishes\"\n";
     let mut client = Client::start(policy, &json!({"elicitation": {"form": {}}}), &[]);
-    let outside = repositories(&client);
+    let outside = repository(client.folder.path());
     let shell = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/shells/bash-5.3/bin/bash");
     let command = format!("PS1='ready> ' exec {} --norc --noprofile -i", shell.display());
     let opened = client.call(

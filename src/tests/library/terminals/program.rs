@@ -14,7 +14,10 @@ async fn a_program_has_its_arguments_folder_and_variables_and_no_other_descripto
             .on(streams);
         let id = terminals.open(request).await.unwrap();
         let (text, end) = text_to_end(&terminals, id).await;
-        assert_eq!(text, "name a b\n/usr\nA=1\nPATH=/bin\n0\n1\n2\n3\n", "{streams:?}");
+        assert_eq!(
+            text, "name a b\n/usr\nA=1\nPATH=/bin\n0\n1\n2\n3\n",
+            "{streams:?}"
+        );
         assert_eq!(end, End::Exited(0));
     }
 }
