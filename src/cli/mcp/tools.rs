@@ -1,6 +1,9 @@
 //! What a model reads about the tools.
 
+use std::sync::Arc;
+
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use serde_json::Value;
 
 use super::arguments;
 use super::one_shot::CommandResult;
@@ -27,7 +30,39 @@ pub(super) fn selected(names: &[&str]) -> Vec<Tool> {
             other => unreachable!("no tool is called {other}"),
         }
     }
+    for tool in &mut tools {
+        portable(Arc::make_mut(&mut tool.input_schema));
+        if let Some(schema) = &mut tool.output_schema {
+            portable(Arc::make_mut(schema));
+        }
+    }
     tools
+}
+
+/// Leaves in a schema what all clients understand: one type per value, which may be absent instead of null, no formats of
+/// numbers, and texts without line breaks.
+fn portable(schema: &mut JsonObject) {
+    schema.remove("format");
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [single] = &types[..] {
+            let single = single.clone();
+            schema.insert("type".to_owned(), single);
+        }
+    }
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
+    for (_, value) in schema {
+        match value {
+            Value::Object(inner) => portable(inner),
+            Value::Array(list) => list
+                .iter_mut()
+                .filter_map(Value::as_object_mut)
+                .for_each(portable),
+            _ => {}
+        }
+    }
 }
 
 fn tool(name: &'static str, description: String) -> Tool {

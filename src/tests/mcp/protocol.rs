@@ -73,6 +73,8 @@ fn tools_have_the_original_s_parameters_and_honest_hints() {
         assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{name}");
         assert_eq!(tool["inputSchema"]["type"], "object", "{name}");
         assert_eq!(tool["outputSchema"]["type"], "object", "{name}");
+        let text = tool.to_string();
+        assert!(!text.contains("null") && !text.contains("\"format\""), "{text}");
         for (property, schema) in tool["inputSchema"]["properties"]
             .as_object()
             .into_iter()
@@ -80,6 +82,10 @@ fn tools_have_the_original_s_parameters_and_honest_hints() {
         {
             let described = schema["description"].as_str().is_some_and(|text| text.len() > 10);
             assert!(described, "{name}: {property} has no description");
+            assert!(
+                schema["type"].is_string(),
+                "{name}: {property} has more than one type"
+            );
         }
         let said = [
             "readOnlyHint",

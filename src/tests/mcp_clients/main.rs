@@ -127,20 +127,24 @@ fn python_sdk(python: &Path) {
 fn inspect(inspector: &Path) {
     let policy = "default = \"run\"\n\
         [[rule]]\nprogram = \"/usr/bin/touch\"\naction = \"prompt\"\n";
-    let inspect = |server: &Server, arguments: &[&str]| -> Value {
-        let output = succeeds(
+    let run = |server: &Server, arguments: &[&str]| {
+        succeeds(
             Command::new(inspector)
                 .arg("--cli")
                 .args(&server.command)
                 .args(arguments)
                 .current_dir(server.folder.path())
                 .env("HOME", server.folder.path()),
-        );
-        let said = String::from_utf8(output.stdout).unwrap();
+        )
+    };
+    let json = |output: &Output| -> Value {
+        let said = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
     };
     let terminals = Server::new(policy, &["--no-login"]);
-    let listed = inspect(&terminals, &["--method", "tools/list", "--strict"]);
+    let output = run(&terminals, &["--method", "tools/list", "--strict"]);
+    assert_eq!(output.stderr, b"", "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = json(&output);
     let names: Vec<&str> = listed["tools"]
         .as_array()
         .unwrap()
@@ -160,7 +164,7 @@ fn inspect(inspector: &Path) {
             "--tool-arg",
             argument,
         ];
-        inspect(server, &arguments)["structuredContent"].clone()
+        json(&run(server, &arguments))["structuredContent"].clone()
     };
     let ran = call(&terminals, "exec_command", "cmd=echo $((6 * 7))");
     assert_eq!(
