@@ -64,6 +64,7 @@ fn for_a_session_means_for_its_same_commands() {
     client.decide(&form, "deny");
     let result = client.result(call);
     assert_eq!(result["structuredContent"]["stdout"], "done\ndone\n");
+    assert!(!client.folder.path().join("other").exists());
     assert_eq!(client.end(), Some(0));
 }
 
