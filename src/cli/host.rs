@@ -99,6 +99,8 @@ impl HostOptions {
         limits.child_open_files = inherited_open_files;
         let mut server = EscalateServer::new(&shell, wrapper, policy)
             .with_limits(limits)
+            // Only a shell that stands in for this process on its terminal is in its group.
+            .sharing_process_group(true)
             .with_executor(executor);
         if let Some(log) = audit {
             server = server.with_audit(log);

@@ -87,8 +87,6 @@ impl HostOptions {
         let Host { server, .. } = self.host(executor, &params.workdir, inherited_open_files, |env| {
             TerminalApprover::new(env, Arc::clone(&interrupts))
         })?;
-        // The shell stands in for this process on its terminal.
-        let server = server.sharing_process_group(true);
 
         let parent = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
