@@ -19,6 +19,7 @@ use crate::peer::program::Program;
 use crate::probe::plan::Plan;
 use crate::probe::record::{End, Record, Rule};
 use crate::probe::report::Report;
+use crate::system::holders::of_other_end;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -423,7 +424,11 @@ impl ShellRun {
         if !readable_until(&self.lifeline, deadline)? {
             return Err(violation(
                 "what the script started ends",
-                format_args!("some of it still runs {:?} after the shell's end", self.patience),
+                format_args!(
+                    "{:?} after the shell's end the pipe that all of it inherited is {}",
+                    self.patience,
+                    of_other_end(&self.lifeline)
+                ),
             ));
         }
         let mut written = Vec::new();
