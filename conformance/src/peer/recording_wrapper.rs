@@ -80,9 +80,9 @@ impl<'a> RecordedShell<'a> {
     }
 
     /// With a wrapper that ends by itself, without running the command, for commands of these file names.
-    pub fn with_rules(
+    pub fn with_rules<'n>(
         context: &'a Context,
-        rules: impl IntoIterator<Item = (&'static str, End)>,
+        rules: impl IntoIterator<Item = (&'n str, End)>,
     ) -> Result<RecordedShell<'a>, CaseError> {
         let name = format!("recording-wrapper-{}", context.next_number());
         let path = context.directory().join("bin").join(name);
@@ -90,10 +90,10 @@ impl<'a> RecordedShell<'a> {
     }
 
     /// The same with a wrapper at any path.
-    pub fn at(
+    pub fn at<'n>(
         context: &'a Context,
         path: &Path,
-        rules: impl IntoIterator<Item = (&'static str, End)>,
+        rules: impl IntoIterator<Item = (&'n str, End)>,
     ) -> Result<RecordedShell<'a>, CaseError> {
         let rules = rules
             .into_iter()
