@@ -107,6 +107,7 @@ pub enum Fault {
     EmptyArgumentsDropped,
     ArgumentsTrimmed,
     DirectoryResolved,
+    ParentsCutOffInWorkdir,
     MissingNotAsked,
     TildeExpanded,
     DotdotLexical,

@@ -197,10 +197,15 @@ fn asks_about(context: &Context, paths: &[&str]) -> Result<bool, CaseError> {
         let mut shell = RecordedShell::with_rules(context, [(name, End::Exit(TOLD))])?;
         shell.be_patient(2);
         let script = format!("{path}; echo $?");
+        let stock = shell.run_stock(&script)?;
+        // zsh looks for an interpreter in PATH, and so does execute what the kernel wouldn't.
+        if !["126\n", "127\n"].contains(&stock.output_text().as_str()) {
+            continue;
+        }
         let finished = shell.run(&script)?;
         let files: Vec<String> = shell.calls()?.iter().map(Call::file).collect();
         if files.is_empty() {
-            finished.expect_as_stock(&script, &shell.run_stock(&script)?)?;
+            finished.expect_as_stock(&script, &stock)?;
             continue;
         }
         asks = true;
