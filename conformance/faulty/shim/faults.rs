@@ -272,6 +272,8 @@ pub enum Fault {
     GroupOnlyKilled,
     SessionLeadersSpared,
     TreesSurviveServer,
+    TreesSurviveShutdown,
+    ClosingLeftUndone,
     DescriptorPerChild,
     LeakOnSpawnError,
     MemoryPerRequest,
