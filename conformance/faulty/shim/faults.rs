@@ -42,6 +42,7 @@ pub enum Fault {
     UnknownMembersRefused,
     UnknownInDescriptorsRefused,
     NamesWithoutCase,
+    NamesEndAtNul,
     ShallowNesting,
     ForeignNamesRefused,
     DataAfterIgnored,

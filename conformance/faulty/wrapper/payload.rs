@@ -159,7 +159,14 @@ pub fn understood(payload: &[u8]) -> Value {
     } else {
         payload
     };
-    match read_value(payload, broken(Fault::NestingOf128AtMost)) {
+    let read = read_value(payload, broken(Fault::NestingOf128AtMost)).map(|value| {
+        if broken(Fault::TextsEndAtNul) {
+            ended_at_nul(value)
+        } else {
+            value
+        }
+    });
+    match read {
         Ok(value) if value.is_object() => value,
         Ok(Value::Array(values)) if broken(Fault::ArraysReadAsMessages) && !values.is_empty() => {
             serde_json::json!({"action": values[0], "exit_code": values[0]})
@@ -169,6 +176,20 @@ pub fn understood(payload: &[u8]) -> Value {
         }
         _ if broken(Fault::MalformedReplyPanics) => process::abort(),
         _ => fail_closed("a malformed reply"),
+    }
+}
+
+/// The value as a reader sees it that takes texts for C strings.
+fn ended_at_nul(value: Value) -> Value {
+    let cut = |text: String| text.split('\0').next().unwrap_or_default().to_owned();
+    match value {
+        Value::String(text) => Value::String(cut(text)),
+        Value::Array(values) => values.into_iter().map(ended_at_nul).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (cut(name), ended_at_nul(value)))
+            .collect(),
+        other => other,
     }
 }
 

@@ -147,7 +147,10 @@ impl Stream {
                 Err(libc::EINTR) => {}
                 Err(libc::EAGAIN) if broken(Fault::SignalsDroppedWhenFull) => self.unsent.clear(),
                 Err(libc::EAGAIN) => return,
-                // The reader is gone; the end of file will tell.
+                Err(_) if broken(Fault::ResultLostBehindASignal) => {
+                    fail_closed("the server does not take signals any more")
+                }
+                // The reader is gone; what it said before, or the end of file, will tell.
                 Err(_) => self.unsent.clear(),
             }
         }

@@ -24,6 +24,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.malformed/any-value", any_value).within_seconds(60),
     case("wire.malformed/decision", malformed_decision),
     case("wire.malformed/any-decision", any_malformed_decision).within_seconds(120),
+    case("wire.malformed/known-texts-that-go-on-after-a-nul", texts_that_go_on_after_a_nul).since("0.2.0"),
     case("wire.malformed/millions-of-brackets", millions_of_brackets).since("0.2.0"),
     case("wire.malformed/nested-millions-deep", nested_millions_deep).since("0.2.0"),
 ]);
@@ -257,6 +258,25 @@ fn any_malformed_decision(context: &mut Context) -> Verdict {
             }
             each_decision_fails(context, &[&payload])
         },
+    )
+}
+
+/// A NUL ends no text of JSON: what begins like a known one isn't it.
+fn texts_that_go_on_after_a_nul(context: &mut Context) -> Verdict {
+    each_decision_fails(
+        context,
+        &[
+            br#"{"action":"Run\u0000"}"#,
+            br#"{"action":"Run\u0000x"}"#,
+            br#"{"action":"Escalate\u0000"}"#,
+            br#"{"action\u0000":"Run"}"#,
+            br#"{"action\u0000x":"Run"}"#,
+            br#"{"action":{"Deny\u0000":{"reason":"no"}}}"#,
+        ],
+    )?;
+    each_result_fails(
+        context,
+        &[br#"{"exit_code\u0000":0}"#, br#"{"exit_code\u0000x":0}"#],
     )
 }
 
