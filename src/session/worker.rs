@@ -18,9 +18,7 @@ use super::memory::RequestMemory;
 use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
-use crate::execution::{
-    Ending, FilesAtDecision, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated,
-};
+use crate::execution::{AtOnce, Ending, FilesAtDecision, Refusal, Report, Stage, Start, StartFailure, Tree};
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
@@ -244,9 +242,18 @@ impl Worker {
         let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
         let exec = prepared.map_err(RequestError::Executor)?;
         let open_files = settings.limits.child_open_files;
-        let starting = tokio::task::spawn_blocking(move || {
-            spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
-        });
+        let start = Start {
+            exec,
+            files,
+            numbers: message.fds,
+            descriptors: frame.descriptors,
+            open_files,
+        };
+        let start = match start.at_once()? {
+            AtOnce::Started(tree) => return Ok((tree, message.signals)),
+            AtOnce::NotYet(start) => start,
+        };
+        let starting = tokio::task::spawn_blocking(move || start.run());
         // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
         // as long as it likes; then the tree ends as soon as it is there.
         let tree = tokio::select! {
