@@ -49,6 +49,22 @@ pub struct Question<'a> {
     pub rule: &'a str,
     /// The rule's reason for asking.
     pub reason: Option<&'a str>,
+    /// Whether a yes holds as long as the server lives, for the same command in whatever session.
+    pub once: bool,
+}
+
+impl<'a> Question<'a> {
+    /// A question about a request that only the default asks, for testing approvers. The fields can be changed.
+    #[must_use]
+    pub fn new(id: u64, request: &'a PolicyRequest) -> Self {
+        Self {
+            id,
+            request,
+            rule: "default",
+            reason: None,
+            once: false,
+        }
+    }
 }
 
 /// Asks a person. Questions may come concurrently, but never two about the same command of a session, nor more than
@@ -257,6 +273,7 @@ impl Approvals {
             request,
             rule,
             reason,
+            once: asks == Asks::Once,
         };
         match self.approver.approve(question).await? {
             Approval::Yes if asks == Asks::EachTime => {

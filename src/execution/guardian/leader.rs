@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::handle::Guardian;
+use super::handle::{Guardian, Keeper};
 
 /// How long a leader whose trees have ended may take to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,13 +33,12 @@ impl SessionLeader {
         self.0.pid()
     }
 
-    /// Gives it a tree's channel.
+    /// A keeper of a tree in its session.
     ///
     /// # Errors
     /// When it was killed.
-    pub(in crate::execution) fn entrust(&self, channel: BorrowedFd<'_>) -> io::Result<Arc<Guardian>> {
-        self.0.take(channel)?;
-        Ok(Arc::clone(&self.0))
+    pub(in crate::execution) fn keeper(&self) -> io::Result<Keeper> {
+        Keeper::of(Arc::clone(&self.0))
     }
 
     /// Lets it end with its last tree, and completes when it has, or some time later: what can't be ended keeps it.
