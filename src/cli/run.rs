@@ -87,6 +87,7 @@ impl HostOptions {
         let Host { server, .. } = self.host(executor, &params.workdir, inherited_open_files, |env| {
             TerminalApprover::new(env, Arc::clone(&interrupts))
         })?;
+        let server = server.sharing_process_group(true);
 
         let parent = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;

@@ -7,6 +7,9 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use nix::unistd::getpgrp;
+
+use super::attributes::Attributes;
 use super::capture::Captures;
 use super::channel::{Ending, Report};
 use super::executable::Executable;
@@ -78,7 +81,7 @@ impl ShellCommandExecutor for LocalExecutor {
         let open_files = self.open_files;
         let placement = match self.streams {
             StandardStreams::Captured => Placement::OwnGroup,
-            StandardStreams::Inherited => Placement::HostGroup,
+            StandardStreams::Inherited => Placement::Group(getpgrp()),
         };
         let start = move || start_of_host(program, streams, placement, open_files, None);
         let started = tokio::task::spawn_blocking(start);
@@ -181,7 +184,7 @@ pub(crate) fn start_of_host(
         env: command.env,
         workdir: Ok(workdir.into_descriptor()),
         umask: None,
-        open_files,
+        attributes: Attributes::with_open_files(open_files),
         descriptors,
         placement,
         error_prefix,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::attributes::Attributes;
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
 use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
 use super::executor::PreparedExec;
@@ -195,7 +196,8 @@ pub(crate) fn spawn_escalated(
     numbers: &[i64],
     descriptors: Vec<OwnedFd>,
     open_files: Option<(u64, u64)>,
-    leader: Option<&SessionLeader>,
+    attributes: Attributes,
+    (placement, leader): (Placement, Option<&SessionLeader>),
 ) -> Result<Tree, Refusal> {
     if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
         return Err(MapError::TooMany(descriptors.len()).into());
@@ -217,9 +219,9 @@ pub(crate) fn spawn_escalated(
         env: exec.env,
         workdir,
         umask: exec.umask,
-        open_files,
+        attributes,
         descriptors: descriptors.into_iter().zip(numbers).collect(),
-        placement: Placement::OwnGroup,
+        placement,
         error_prefix,
     };
     match (exec.execution, exec.launcher) {

@@ -41,6 +41,7 @@ impl EscalateServer {
             executor: Arc::new(LocalExecutor::default()),
             limits: Limits::default(),
             audit: None,
+            shares_group: false,
         };
         Self {
             shell: shell.into(),
@@ -67,6 +68,15 @@ impl EscalateServer {
     #[must_use]
     pub fn with_audit(mut self, log: AuditLog) -> Self {
         Arc::make_mut(&mut self.settings).audit = Some(Arc::new(log));
+        self
+    }
+
+    /// Says whether escalated commands may join the process group of this process, where the wrapper that asked is in it: then
+    /// they share its terminal, and what they or the terminal send to the group reaches this process as well. For a program
+    /// that stands in for its shell. Default: false. Any other group of this process's session is joined in any case.
+    #[must_use]
+    pub fn sharing_process_group(mut self, shares: bool) -> Self {
+        Arc::make_mut(&mut self.settings).shares_group = shares;
         self
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub executor: SharedExecutor,
     pub limits: Limits,
     pub audit: Option<Arc<AuditLog>>,
+    /// Escalated children may join this process's own group.
+    pub shares_group: bool,
 }
 
 /// What the tasks of a session share.

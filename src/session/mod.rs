@@ -2,6 +2,7 @@
 
 mod core;
 mod error;
+mod group;
 mod listener;
 mod memory;
 mod places;

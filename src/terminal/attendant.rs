@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backend::Prepared;
 use super::handle::{OutputEnd, TaskEnd};
@@ -130,8 +131,8 @@ impl Program {
     }
 }
 
-/// Attends to a program until the terminal ends, then ends all that belongs to it.
-pub(super) async fn attend(mut program: Program, task: TaskEnd) {
+/// Attends to a program until the terminal or its parent ends, then ends all that belongs to it.
+pub(super) async fn attend(mut program: Program, task: TaskEnd, parent: CancellationToken) {
     let TaskEnd {
         output,
         mut signals,
@@ -144,6 +145,7 @@ pub(super) async fn attend(mut program: Program, task: TaskEnd) {
         tokio::select! {
             biased;
             () = ended.cancelled() => break,
+            () = parent.cancelled() => ended.cancel(),
             Some(signal) = signals.recv() => program.tree.signal(signal),
             event = program.tree.next_event(), if runs => match event {
                 Some(Report::Ended(ending)) => output.program_ended(end_of(ending), &mut buffer),

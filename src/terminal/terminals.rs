@@ -102,7 +102,21 @@ impl Terminals {
     /// # Errors
     /// [`Error::Start`] if the program can't be started, [`Error::Ending`], and [`Error::Full`].
     pub async fn open(&self, request: ExecRequest) -> Result<TerminalId, Error> {
-        if self.ended.is_cancelled() {
+        self.open_with(request, &self.config.backend, &self.config.parent)
+            .await
+    }
+
+    /// The same with another backend, and with a parent of its own, whose cancellation ends it, too.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn open_with(
+        &self,
+        request: ExecRequest,
+        backend: &ShellBackend,
+        parent: &CancellationToken,
+    ) -> Result<TerminalId, Error> {
+        if self.ended.is_cancelled() || parent.is_cancelled() {
             return Err(Error::Ending);
         }
         let (place, pruned) = Place::take(&self.registry)?;
@@ -112,15 +126,17 @@ impl Terminals {
         }
         let ended = self.ended.child_token();
         let end_on_drop = ended.clone().drop_guard();
+        let parent = parent.clone();
         let name = request.program.display().to_string();
-        let starting = self.start(request, place.id, &ended);
+        let starting = self.start(request, backend, place.id, &ended);
         let started = tokio::select! {
             biased;
             () = ended.cancelled() => return Err(Error::Ending),
+            () = parent.cancelled() => return Err(Error::Ending),
             started = starting => started,
         };
         let (terminal, program, task) = started.map_err(|error| Error::Start { program: name, error })?;
-        tokio::spawn(attend(program, task));
+        tokio::spawn(attend(program, task, parent));
         end_on_drop.disarm();
         Ok(place.fill(terminal))
     }
@@ -128,11 +144,12 @@ impl Terminals {
     async fn start(
         &self,
         request: ExecRequest,
+        backend: &ShellBackend,
         id: TerminalId,
         ended: &CancellationToken,
     ) -> io::Result<(Terminal, Program, TaskEnd)> {
         let (ours, input, theirs) = streams::open(request.streams)?;
-        let prepared = self.config.backend.prepare(request, ended)?;
+        let prepared = backend.prepare(request, ended)?;
         let backend = prepared.backend;
         let program = start(prepared, theirs, &ours, self.config.open_files).await?;
         let limits = (self.config.output_limit, self.config.pause);

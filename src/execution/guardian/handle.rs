@@ -34,6 +34,7 @@ pub(crate) struct Guardian {
     control: OwnedFd,
     /// A pidfd: the number may be another process's once the host has reaped every child of any kind by itself.
     process: OwnedFd,
+    pid: Pid,
     inherited: Inheritance,
     /// Whether it leads a session of its own, and so isn't the one that gets every tree.
     leads: bool,
@@ -151,12 +152,8 @@ impl Guardian {
     }
 
     /// Its number, as long as it isn't reaped.
-    #[cfg(test)]
     pub(in crate::execution) fn pid(&self) -> Pid {
-        let about = format!("/proc/self/fdinfo/{}", self.process.as_raw_fd());
-        let about = std::fs::read_to_string(about).unwrap();
-        let pid = about.lines().find_map(|line| line.strip_prefix("Pid:\t"));
-        Pid::from_raw(pid.unwrap().parse().unwrap())
+        self.pid
     }
 
     fn start(inherited: Inheritance, terminal: Option<BorrowedFd<'_>>) -> io::Result<Self> {
@@ -171,9 +168,11 @@ impl Guardian {
             stacks: stacks.tops(),
             kept: KeptMemory::new(guard as *const () as usize, stacks.range()),
         };
+        let pid = fork(&start)?;
         Ok(Self {
             control,
-            process: pidfd(fork(&start)?)?,
+            process: pidfd(pid)?,
+            pid: Pid::from_raw(pid),
             inherited,
             leads: terminal.is_some(),
         })

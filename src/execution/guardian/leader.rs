@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use nix::unistd::Pid;
+
 use super::handle::Guardian;
 
 /// The leader of a terminal's session: a guardian of the trees in it alone. Being outside of any sandbox, it lets the shell and
@@ -20,6 +22,11 @@ impl SessionLeader {
     /// When no process can be made.
     pub(crate) fn start(terminal: BorrowedFd<'_>) -> io::Result<Self> {
         Guardian::of_terminal(terminal).map(|guardian| Self(Arc::new(guardian)))
+    }
+
+    /// The session, which has the number of its leader.
+    pub(crate) fn session(&self) -> Pid {
+        self.0.pid()
     }
 
     /// Gives it a tree's channel.

@@ -135,7 +135,7 @@ extern "C" fn supervise(job: *mut c_void) -> c_int {
     };
     // The child has its descriptors; a copy here would keep pipes open.
     close_others(&[HOST, KEEPER, CHILD_CHANGES, CHANNEL]);
-    let own_group = job.placement.has_own_group();
+    let own_group = job.placement.group() == 0;
     // SAFETY: the child has executed its program, and the job's memory isn't read from here on.
     unsafe { job.memory.unmap() };
     channel.report(Report::Started(Pid::from_raw(child)));
@@ -148,7 +148,8 @@ fn detach(placement: Placement) -> raw::Result<()> {
     // A signal to the host's group or terminal must not end the supervisor before the host.
     match placement {
         Placement::OwnGroup => raw::setsid()?,
-        Placement::HostGroup | Placement::Foreground => raw::setpgid(0)?,
+        // In the guardian's session, so that the child can join one of its groups.
+        Placement::Group(_) | Placement::Foreground => raw::setpgid(0)?,
     }
     raw::become_subreaper()?;
     // The end of the guardian continues a keeper that was stopped.

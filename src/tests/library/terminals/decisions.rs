@@ -118,7 +118,7 @@ async fn only_a_wrapped_program_has_overlay_and_socket_and_the_host_has_no_copy_
                 .all(|(_, held)| held != socket)
         );
 
-        let request = ExecRequest::shell("/bin/sh", "env; exec ls /proc/self/fd", "/").with_env(env());
+        let request = ExecRequest::shell("/bin/sh", "env; exec ls -1 /proc/self/fd", "/").with_env(env());
         let direct = terminals.open(request.on(streams)).await.unwrap();
         assert_eq!(terminals.list()[0].backend, Backend::Direct);
         let (text, _) = text_to_end(terminals, direct).await;

@@ -8,7 +8,7 @@ use super::{EVERY_KIND, direct, env, on_terminal, read_number, read_until, sh, t
 async fn a_program_has_its_arguments_folder_and_variables_and_no_other_descriptor() {
     let terminals = direct();
     for streams in EVERY_KIND {
-        let script = "echo \"$0 $1\"; pwd; env | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^OLDPWD | sort; exec ls /proc/self/fd";
+        let script = "echo \"$0 $1\"; pwd; env | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^OLDPWD | sort; exec ls -1 /proc/self/fd";
         let request = ExecRequest::new("/bin/sh", ["shell", "-c", script, "name", "a b"], "/usr")
             .with_env(vec![("PATH".into(), "/bin".into()), ("A".into(), "1".into())])
             .on(streams);
