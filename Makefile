@@ -39,6 +39,8 @@ NAMES ?=
 STRICT ?=
 # What `make fuzz` may take, in seconds, its builds apart.
 SECONDS ?= 120
+# What is off by default, and tested all the same.
+TESTED := shell-escalation/rules
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 # The official clients of the Model Context Protocol that drive `shell-escalation mcp` in its test, and where they go.
@@ -115,13 +117,13 @@ test: prerequisites
 	    echo "make: no browser, so the HTML report is NOT TESTED (Debian: apt-get install chromium chromium-driver)" >&2
 	@test -x $(MCP_PYTHON)/bin/python3 && test -x $(MCP_INSPECTOR)/node_modules/.bin/mcp-inspector || \
 	    echo "make: no MCP clients, so \`shell-escalation mcp\` is NOT TESTED with them (make mcp-clients)" >&2
-	cargo test --quiet --workspace --doc
+	cargo test --quiet --workspace --features $(TESTED) --doc
 	@# The cases also run as tests, here on the wrapper that needs the C library.
 	@export CONFORMANCE_WRAPPER="$(abspath $(WRAPPER_ON_LIBC))"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
-	    echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
+	    echo "cargo nextest run --workspace"; cargo nextest run --workspace --features $(TESTED); \
 	else \
-	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --lib --bins --tests; \
+	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --features $(TESTED) --lib --bins --tests; \
 	fi
 
 # Needs python3 with venv, and npm.
@@ -133,7 +135,7 @@ mcp-clients:
 	    @modelcontextprotocol/inspector@$(MCP_INSPECTOR_VERSION)
 
 tests-built: reference
-	cargo test --quiet --workspace --no-run
+	cargo test --quiet --workspace --features $(TESTED) --no-run
 
 # The shells that tests need: the judged ones, and bash 5.3 stock, faulty, and faulty with sanitizers.
 proving-shells: judged-shells

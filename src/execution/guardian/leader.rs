@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::unistd::Pid;
 
-use super::handle::Guardian;
+use super::handle::{Guardian, Keeper};
 
 /// The leader of a terminal's session: a guardian of the trees in it alone. Being outside of any sandbox, it lets the shell and
 /// what is escalated share the terminal, its foreground and its signals. Its trees have what the host had when it was started.
@@ -29,13 +29,12 @@ impl SessionLeader {
         self.0.pid()
     }
 
-    /// Gives it a tree's channel.
+    /// A keeper of a tree in its session.
     ///
     /// # Errors
     /// When it was killed.
-    pub(in crate::execution) fn entrust(&self, channel: BorrowedFd<'_>) -> io::Result<Arc<Guardian>> {
-        self.0.take(channel)?;
-        Ok(Arc::clone(&self.0))
+    pub(in crate::execution) fn keeper(&self) -> io::Result<Keeper> {
+        Keeper::of(Arc::clone(&self.0))
     }
 
     /// Lets it end with its last tree, and completes when it has.
