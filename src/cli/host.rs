@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -53,7 +52,7 @@ pub(super) struct HostOptions {
     expect(dead_code, reason = "only `mcp` needs to know more of its shells")
 )]
 pub(super) struct Host {
-    pub(super) server: Arc<EscalateServer>,
+    pub(super) server: EscalateServer,
     /// The environment that they get.
     pub(super) env: Vec<(OsString, OsString)>,
     /// The program.
@@ -106,7 +105,7 @@ impl HostOptions {
             server = server.with_audit(log);
         }
         Ok(Host {
-            server: Arc::new(server),
+            server,
             env,
             shell,
             profile,

@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::host::HostOptions;
+use super::host::{Host, HostOptions};
 use super::run::{die_by, seconds};
 use approver::ElicitingApprover;
 use link::Link;
@@ -100,24 +100,33 @@ impl Mcp {
         let workspace = std::env::current_dir().context("cannot determine the current directory")?;
         let executor = LocalExecutor::new(StandardStreams::Captured).output_limit(Some(MOST_OUTPUT));
         let link = Arc::new(Link::default());
-        let mut host = self
+        let Host {
+            server,
+            mut env,
+            shell,
+            profile,
+        } = self
             .host
             .host(executor, &workspace, inherited_open_files, |mut env| {
                 for_models(&mut env);
                 ElicitingApprover::new(env, Arc::clone(&link))
             })?;
-        for_models(&mut host.env);
+        for_models(&mut env);
+        let server = Arc::new(server);
         let ending = CancellationToken::new();
         let selection = self.tools.switches().select(Environment::Configured);
         let sessions = matches!(self.tools, Tools::Terminals).then(|| {
-            let mut config = Config::new(ShellBackend::Wrapped(Arc::clone(&host.server)));
+            let mut config = Config::new(ShellBackend::Wrapped(Arc::clone(&server)));
             config.parent = ending.clone();
             config.pause = PAUSE;
             config.open_files = inherited_open_files;
             Sessions::new(Terminals::new(config))
         });
         let workplace = Arc::new(Workplace {
-            host,
+            server,
+            env,
+            shell,
+            profile,
             workspace,
             login: !self.host.no_login,
             approval_time: self.approval_time,

@@ -47,14 +47,14 @@ impl Workplace {
         call: &Call<'_>,
     ) -> Result<CommandResult, String> {
         let mut params = ExecParams::new(arguments.command, self.workdir(arguments.workdir.as_deref()));
-        params.env = self.host.env.clone();
+        params.env = self.env.clone();
         params.login = self.login(arguments.login)?;
         params.timeout = Some(Duration::from_millis(
             arguments.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
         ));
         params.longest_stop = self.approval_time;
         let parent = self.ending.child_token();
-        let running = self.host.server.exec(params, &parent);
+        let running = self.server.exec(params, &parent);
         tokio::pin!(running);
         let result = call
             .reporting(async {

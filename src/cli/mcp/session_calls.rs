@@ -42,7 +42,7 @@ impl Workplace {
         };
         let request = ExecRequest::new(shell, argv, workdir)
             .on(streams)
-            .with_env(self.host.env.clone());
+            .with_env(self.env.clone());
         let sessions = self.sessions()?;
         let id = call.unless_cancelled(sessions.terminals.open(request)).await?;
         let id = id.map_err(|error| error.to_string())?;

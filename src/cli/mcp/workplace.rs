@@ -1,20 +1,26 @@
 //! What the tools of a server share.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shell_escalation::{EscalateServer, Profile};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::super::host::Host;
 use super::link::Link;
 use super::sessions::Sessions;
 
 /// What the tools share.
 pub(super) struct Workplace {
-    pub(super) host: Host,
+    pub(super) server: Arc<EscalateServer>,
+    /// The shells' environment.
+    pub(super) env: Vec<(OsString, OsString)>,
+    /// The only shell.
+    pub(super) shell: PathBuf,
+    /// What shells are confined to.
+    pub(super) profile: Profile,
     /// Where commands run unless they say otherwise.
     pub(super) workspace: PathBuf,
     /// Whether shells may be login shells.
@@ -55,7 +61,7 @@ impl Workplace {
     /// # Errors
     /// When it names another one.
     pub(super) fn shell(&self, named: Option<&str>) -> Result<PathBuf, String> {
-        let shell = &self.host.shell;
+        let shell = &self.shell;
         let is_it = |named: &str| Path::new(named) == shell || shell.file_name() == Some(OsStr::new(named));
         match named {
             Some(named) if !is_it(named) => Err(format!(
@@ -90,14 +96,8 @@ impl Workplace {
 
     /// What a model should know before it calls a tool.
     pub(super) fn instructions(&self) -> String {
-        let profile = &self.host.profile;
-        let shell = self
-            .host
-            .shell
-            .file_name()
-            .unwrap_or_default()
-            .display()
-            .to_string();
+        let profile = &self.profile;
+        let shell = self.shell.file_name().unwrap_or_default().display().to_string();
         let mut text = format!(
             "Commands run in {shell}, in the workspace {} unless they say otherwise.",
             self.workspace.display()

@@ -154,10 +154,11 @@ fn the_sandbox_and_its_limits_are_said_at_the_beginning() {
     );
     assert!(instructions.contains("has no network"), "{instructions}");
     // And it is true.
-    let result = client.call(
-        "shell_command",
-        json!({"command": "echo x > inside; echo x > /etc/outside"}),
-    );
+    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = elsewhere.path().join("outside");
+    let command = format!("echo x > inside; echo x > {}", outside.display());
+    let result = client.call("shell_command", json!({"command": command}));
+    assert!(!outside.exists());
     assert!(client.folder.path().join("inside").exists());
     assert_eq!(result["structuredContent"]["exit_code"], 1);
     assert_eq!(client.end(), Some(0));
