@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::child;
 use crate::events;
 use crate::faults::{Fault, Variant, broken, unusual};
-use crate::parcel::Parcel;
+use crate::parcel::{Kind, Parcel};
 use crate::stream::{self, FrameReader, Progress};
 
 /// The server's line to the process that forks keepers.
@@ -229,6 +229,10 @@ struct Keeper {
     reader: FrameReader,
     children: SignalFd,
     child: Option<Pid>,
+    /// Whether it stays when no process of the tree is left.
+    stays: bool,
+    /// The terminal whose session it leads.
+    terminal: Option<OwnedFd>,
 }
 
 impl Keeper {
@@ -240,6 +244,8 @@ impl Keeper {
             line,
             children: watch_children()?,
             child: None,
+            stays: false,
+            terminal: None,
         })
     }
 
@@ -258,7 +264,7 @@ impl Keeper {
                 return self.end_the_tree();
             }
             while self.children.read_signal()?.is_some() {}
-            if self.look_at_children()? == Left::Nothing {
+            if self.look_at_children()? == Left::Nothing && !self.stays {
                 return Ok(());
             }
             if line.is_empty() {
@@ -273,6 +279,10 @@ impl Keeper {
                     Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
+                        self.stays = parcel.kind != Kind::Command;
+                        if parcel.kind == Kind::OnPseudoTerminal {
+                            self.terminal = Some(lead_session(&frame.descriptors[0])?);
+                        }
                         // Forked with the descriptors, which are then closed here.
                         self.child = Some(child::start(&parcel, frame.descriptors)?);
                     }
@@ -448,6 +458,19 @@ impl Keeper {
             while self.children.read_signal()?.is_some() {}
         }
     }
+}
+
+/// Makes `terminal` the controlling one of a new session of this process, and returns a copy that keeps it open.
+fn lead_session(terminal: &OwnedFd) -> io::Result<OwnedFd> {
+    nix::unistd::setsid()?;
+    if !broken(Fault::TerminalControlsNothing) {
+        // SAFETY: the ioctl takes an integer.
+        nix::errno::Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })?;
+    }
+    // When the server lets go of the other end, the end of the line follows.
+    // SAFETY: SIG_IGN is no handler; the child resets it.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    terminal.try_clone()
 }
 
 /// Whether anything goes wrong at the death of the server.

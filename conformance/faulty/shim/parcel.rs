@@ -23,6 +23,21 @@ pub struct Parcel {
     pub umask: Option<u32>,
     /// The errno of a file that could not be opened before.
     pub doomed: Option<i32>,
+    /// What it is to its keeper.
+    pub kind: Kind,
+}
+
+/// What a keeper starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// An escalated child, or the shell of a one-shot: its keeper goes with the last process of its tree.
+    #[default]
+    Command,
+    /// The process of a terminal on pipes: its keeper stays until it is told to go.
+    OnPipes,
+    /// The same on a pseudo-terminal, its descriptor 0: the keeper leads the terminal's session, since what has not been read
+    /// yet would be lost with the leader.
+    OnPseudoTerminal,
 }
 
 impl Parcel {
@@ -49,6 +64,7 @@ impl Parcel {
         }
         number(&mut bytes, self.umask.map_or(u64::MAX, u64::from));
         number(&mut bytes, self.doomed.map_or(0, |errno| errno as u64));
+        number(&mut bytes, self.kind as u64);
         bytes
     }
 
@@ -65,6 +81,11 @@ impl Parcel {
             identities: reader.list(|reader| Ok((reader.number()?, reader.number()?)))?,
             umask: u32::try_from(reader.number()?).ok(),
             doomed: Some(reader.number()? as i32).filter(|errno| *errno != 0),
+            kind: match reader.number()? {
+                1 => Kind::OnPipes,
+                2 => Kind::OnPseudoTerminal,
+                _ => Kind::Command,
+            },
         })
     }
 }

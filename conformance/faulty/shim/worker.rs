@@ -245,6 +245,9 @@ impl Worker<'_> {
     fn decide(&self, request: &Request, program: &Program) -> io::Result<Answer> {
         static QUESTION: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _alone = broken(Fault::OneQuestionAtATime).then(|| lock(&QUESTION));
+        if broken(Fault::TrustedAfterAWhile) && self.ticket.number() > 90 {
+            return Ok(Answer::Run);
+        }
         if broken(Fault::MissingNotAsked) && program.found.is_err() {
             return Ok(Answer::Deny(Some("no such program".to_owned())));
         }

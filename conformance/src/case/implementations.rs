@@ -12,7 +12,7 @@ use crate::spec::requirements::Role;
 pub const EXTENSIONS: [&str; 3] = ["signals", "bytes", "umask"];
 
 /// The capabilities that a shim may name (HARNESS.md), the extensions of the wire among them.
-pub const CAPABILITIES: [&str; 8] = [
+pub const CAPABILITIES: [&str; 11] = [
     "session",
     "cancel",
     "exec",
@@ -21,6 +21,9 @@ pub const CAPABILITIES: [&str; 8] = [
     "bytes",
     "umask",
     "stopped",
+    "terminals",
+    "approvals",
+    "tools",
 ];
 
 /// What is judged. A role without an implementation is played by the suite.

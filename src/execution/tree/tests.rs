@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use tokio::sync::RwLock;
 
 use super::*;
+use crate::execution::attributes::Attributes;
 use crate::execution::channel::Ending;
 use crate::execution::descriptor_map::open_file_limit;
 use crate::execution::executable::{Executable, Origin};
@@ -33,7 +34,7 @@ fn command(argv: &[&str]) -> Spawn {
         env: Vec::new(),
         workdir: Ok(workdir.into_descriptor()),
         umask: None,
-        open_files: None,
+        attributes: Attributes::default(),
         descriptors: Vec::new(),
         placement: Placement::OwnGroup,
         error_prefix: Vec::new(),
@@ -314,7 +315,7 @@ async fn a_child_has_its_own_limits_of_open_files() {
     let _together = GUARDIAN.read().await;
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let mut tree = Tree::spawn(Spawn {
-        open_files: Some((33, 44)),
+        attributes: Attributes::with_open_files(Some((33, 44))),
         descriptors: vec![(writer, 1)],
         ..command(&["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"])
     })
