@@ -64,7 +64,7 @@ const SUITE: House = House {
         ),
         ("trial", "peer case system transcript verdict printable"),
         ("report", "case spec"),
-        ("bench", "stage peer case system transcript verdict"),
+        ("bench", "stage peer case system transcript verdict printable"),
         ("suite", "cases case spec"),
         ("cases", "stage peer case system spec transcript verdict probe"),
         ("stage", "peer case system transcript verdict probe"),
