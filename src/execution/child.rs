@@ -10,6 +10,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
+use super::attributes::Attributes;
 use super::descriptor_map::Step;
 use super::exec_strings::{ExecStrings, SHELL};
 use super::executable::{Scripts, TEXT_SAMPLE, is_text};
@@ -34,10 +35,16 @@ pub(super) struct ChildSetup<'a> {
     /// The working directory, opened with O_PATH, at its number after the steps.
     workdir: RawFd,
     umask: Option<u32>,
-    /// Limit of open files that the child gets instead of the host's.
-    open_files: Option<libc::rlimit64>,
+    /// Resource, soft limit and hard limit, for each that differs from the host's.
+    limits: &'a [u64],
+    /// The signals that the child ignores, bit N-1 for signal N.
+    ignored: u64,
+    /// The child's niceness, unless the host's is higher.
+    nice: Option<i32>,
     /// The process group that the child joins; 0 is a new one.
     group: i32,
+    /// Whether that group becomes the foreground of the terminal that is the child's standard input.
+    foreground: bool,
     pub(super) stack: StackTop,
     /// Why the start failed, written by the child; if the host has set it beforehand, no child is made.
     failure: FailureSlot,
@@ -52,8 +59,9 @@ pub(super) struct ChildPlan<'a> {
     pub(super) identity: Identity,
     pub(super) workdir: RawFd,
     pub(super) umask: Option<u32>,
-    pub(super) open_files: Option<(u64, u64)>,
+    pub(super) attributes: &'a Attributes,
     pub(super) group: i32,
+    pub(super) foreground: bool,
     pub(super) failure: Option<StartFailure>,
 }
 
@@ -63,6 +71,8 @@ const PLACE: i32 = 2;
 const KEEP: i32 = 3;
 /// Words of a step.
 const STEP: usize = 3;
+/// Words of a limit.
+const LIMIT: usize = 3;
 
 impl ChildPlan<'_> {
     /// Packs everything but the strings, which come behind.
@@ -85,11 +95,22 @@ impl ChildPlan<'_> {
         writer.number(self.workdir);
         writer.number(i32::from(self.umask.is_some()));
         writer.word(self.umask.unwrap_or_default().into());
-        let (soft, hard) = self.open_files.unwrap_or_default();
-        writer.number(i32::from(self.open_files.is_some()));
-        writer.word(soft);
-        writer.word(hard);
+        let Attributes {
+            limits,
+            ignored,
+            nice,
+        } = self.attributes;
+        writer.word(limits.len() as u64);
+        for limit in limits {
+            [limit.resource.into(), limit.soft, limit.hard]
+                .into_iter()
+                .for_each(|word| writer.word(word));
+        }
+        writer.word(*ignored);
+        writer.number(i32::from(nice.is_some()));
+        writer.number(nice.unwrap_or_default());
         writer.number(self.group);
+        writer.number(i32::from(self.foreground));
         let failure = self.failure.map_or([0, 0], StartFailure::to_parts);
         failure.into_iter().for_each(|part| writer.number(part));
     }
@@ -105,8 +126,12 @@ impl<'a> ChildSetup<'a> {
         let identity = Identity::from_words(reader.words(Identity::WORDS)?.try_into().ok()?);
         let workdir = reader.number()?;
         let (has_umask, umask) = (reader.number()? != 0, reader.word()?);
-        let (has_limit, soft, hard) = (reader.number()? != 0, reader.word()?, reader.word()?);
+        let limits = usize::try_from(reader.word()?).ok()?;
+        let limits = reader.words(limits.checked_mul(LIMIT)?)?;
+        let ignored = reader.word()?;
+        let (has_nice, nice) = (reader.number()? != 0, reader.number()?);
         let group = reader.number()?;
+        let foreground = reader.number()? != 0;
         let failure = [reader.number()?, reader.number()?];
         Some(Self {
             steps,
@@ -116,11 +141,11 @@ impl<'a> ChildSetup<'a> {
             strings: ExecStrings::unpack(reader)?,
             workdir,
             umask: u32::try_from(umask).ok().filter(|_| has_umask),
-            open_files: has_limit.then_some(libc::rlimit64 {
-                rlim_cur: soft,
-                rlim_max: hard,
-            }),
+            limits,
+            ignored,
+            nice: has_nice.then_some(nice),
             group,
+            foreground,
             stack,
             failure: FailureSlot::new(StartFailure::from_parts(failure)),
         })
@@ -163,15 +188,34 @@ fn enter_program(setup: &ChildSetup<'_>) -> Result<Infallible, StartFailure> {
     for step in setup.steps.chunks_exact(STEP) {
         carry_out(step).map_err(at(Stage::Descriptors))?;
     }
+    if setup.foreground {
+        raw::set_foreground(0, raw::getpid()).map_err(at(Stage::Supervisor))?;
+    }
     raw::fchdir(setup.workdir).map_err(at(Stage::Workdir))?;
     if let Some(mask) = setup.umask {
         raw::umask(mask);
     }
-    if let Some(limit) = &setup.open_files {
-        raw::set_open_file_limit(limit).map_err(at(Stage::Supervisor))?;
-    }
+    take_attributes(setup).map_err(at(Stage::Supervisor))?;
     raw::unblock_all().map_err(at(Stage::Supervisor))?;
     Err(execute(setup))
+}
+
+fn take_attributes(setup: &ChildSetup<'_>) -> raw::Result<()> {
+    raw::ignore(setup.ignored)?;
+    if let Some(nice) = setup.nice {
+        raw::be_at_least_as_nice(nice)?;
+    }
+    for limit in setup.limits.chunks_exact(LIMIT) {
+        let &[resource, soft, hard] = limit else {
+            return Err(Errno::EBADMSG);
+        };
+        let limit = libc::rlimit64 {
+            rlim_cur: soft,
+            rlim_max: hard,
+        };
+        raw::set_limit(resource as u32, &limit)?;
+    }
+    Ok(())
 }
 
 fn carry_out(step: &[u64]) -> raw::Result<()> {

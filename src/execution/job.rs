@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::getpgrp;
 
+use super::attributes::Attributes;
 use super::child::ChildPlan;
 use super::descriptor_map::{MapError, open_file_limit, plan};
 use super::exec_strings::ExecStrings;
@@ -32,8 +32,8 @@ pub(crate) struct Spawn {
     /// The working directory, opened with O_PATH, or why that is impossible.
     pub(crate) workdir: Result<OwnedFd, StartFailure>,
     pub(crate) umask: Option<u32>,
-    /// Soft and hard limit of open files, if they differ from the host's.
-    pub(crate) open_files: Option<(u64, u64)>,
+    /// What else differs from the host's.
+    pub(crate) attributes: Attributes,
     /// Descriptors and their numbers in the child; the numbers are distinct and possible.
     pub(crate) descriptors: Vec<(OwnedFd, RawFd)>,
     pub(crate) placement: Placement,
@@ -97,11 +97,9 @@ impl Spawn {
             identity,
             workdir: plan.needed.get(1).copied().unwrap_or(-1),
             umask: self.umask,
-            open_files: self.open_files,
-            group: match self.placement {
-                Placement::OwnGroup => 0,
-                Placement::HostGroup => getpgrp().as_raw(),
-            },
+            attributes: &self.attributes,
+            group: self.placement.group(),
+            foreground: self.placement == Placement::Foreground,
             failure: opened.err(),
         };
         let error_output = map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from);

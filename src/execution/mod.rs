@@ -6,6 +6,7 @@
 //! (shells). `child`, `supervisor` and `guardian`, and what they call, run in processes of their own, without what the host's
 //! memory holds.
 
+mod attributes;
 mod capture;
 mod channel;
 mod child;
@@ -28,17 +29,20 @@ mod survivor;
 mod tree;
 mod words;
 
+pub(crate) use attributes::Attributes;
 pub(crate) use channel::{Ending, Report};
 pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};
 pub(crate) use executor::SharedExecutor;
-pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput};
+pub use executor::{ClientSocket, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart};
 pub(crate) use failure::{Stage, StartFailure};
-pub(crate) use guardian::Guardian;
+pub(crate) use guardian::{Guardian, SessionLeader};
 pub(crate) use launch::{Launch, Launcher, Opened, Target};
+pub(crate) use local::{HostProgram, start_of_host};
 pub use local::{LocalExecutor, StandardStreams};
-pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
-pub(crate) use procfs::check_proc;
+pub(crate) use prepare::{AtOnce, FilesAtDecision, Refusal, Start};
+pub(crate) use procfs::{check_proc, is_stopped};
+pub(crate) use supervisor::Placement;
 pub use survivor::Survivor;
 pub(crate) use tree::{ENDING_TIME, Tree};
 pub(crate) use words::describe_errno;

@@ -1,9 +1,10 @@
-//! Makes sure that /proc is this process's own: a supervisor finds there whom it has to kill.
+//! What /proc says of processes, and that it is this process's own: a supervisor finds there whom it has to kill.
 
 use std::fs;
 use std::path::Path;
 
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::unistd::Pid;
 
 /// Why no process tree can be supervised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,16 @@ fn check(proc: &Path, own: u32) -> Result<(), UnusableProc> {
         Ok(_) => Ok(()),
         Err(_) => Err(UnusableProc::WithoutChildren),
     }
+}
+
+/// Whether the process is stopped now.
+pub(crate) fn is_stopped(process: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat"));
+    // The state follows the name, which is in parentheses and may have some in it.
+    status.is_ok_and(|status| {
+        let state = status.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        state.is_some_and(|state| state.starts_with(['T', 't']))
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Only their form is defined here, not how they travel. Every payload is one JSON object in UTF-8; unknown members are ignored,
 //! so that peers may add some (`wire.json`, `wire.json.unknown`).
 
+mod attributes;
 mod room;
 mod text;
 
@@ -13,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub(crate) use attributes::{ResourceLimits, SignalSet};
 use room::{LONGEST_PATH, MOST_BYTES, Room};
 pub use text::encode_json_text;
 use text::{Text, WireText};
@@ -36,13 +38,25 @@ pub(crate) struct Request {
 }
 
 /// The second message of a wrapper, sent only after `Escalate`: its descriptors travel with it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct DescriptorMessage {
     /// `fds[i]` is the number that the i-th descriptor of the message must have in the escalated child.
     pub fds: Vec<i64>,
     /// The wrapper sends signal frames and understands `stopped` (extension *signals*).
     #[serde(default)]
     pub signals: bool,
+    /// The child may join the wrapper's process group (extension *group*).
+    #[serde(default)]
+    pub group: bool,
+    /// The signals that the child is to ignore (extension *ignored*).
+    #[serde(default)]
+    pub ignored: SignalSet,
+    /// The child's resource limits (extension *limits*).
+    #[serde(default)]
+    pub limits: ResourceLimits,
+    /// The child's niceness (extension *limits*).
+    #[serde(default)]
+    pub nice: Option<i32>,
 }
 
 /// A signal to deliver to the escalated child (extension *signals*).
@@ -50,6 +64,9 @@ pub(crate) struct DescriptorMessage {
 pub(crate) struct SignalMessage {
     /// The signal's number on this system.
     pub signal: i32,
+    /// The kernel has sent it to the wrapper's whole process group, for a terminal (extension *group*).
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// The server's answer to a [`Request`].
@@ -88,6 +105,9 @@ pub(crate) struct ResultMessage {
 pub(crate) struct StoppedMessage {
     /// The signal that stopped the child.
     pub stopped: i32,
+    /// The rest of the wrapper's process group is to go on (extension *group*).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 /// A payload that is not a valid message.
@@ -518,7 +538,10 @@ mod tests {
             serde_json::to_string(&killed).unwrap(),
             r#"{"exit_code":143,"signal":15}"#
         );
-        let stopped = StoppedMessage { stopped: 20 };
+        let stopped = StoppedMessage {
+            stopped: 20,
+            alone: false,
+        };
         assert_eq!(serde_json::to_string(&stopped).unwrap(), r#"{"stopped":20}"#);
     }
 
@@ -529,7 +552,7 @@ mod tests {
             plain,
             DescriptorMessage {
                 fds: vec![0, 1, 2],
-                signals: false
+                ..DescriptorMessage::default()
             }
         );
         let announcing: DescriptorMessage = parse(br#"{"fds":[-1],"signals":true,"more":1}"#).unwrap();
@@ -537,7 +560,8 @@ mod tests {
             announcing,
             DescriptorMessage {
                 fds: vec![-1],
-                signals: true
+                signals: true,
+                ..DescriptorMessage::default()
             }
         );
         assert!(parse::<DescriptorMessage>(br#"{"fds":[1.5]}"#).is_err());

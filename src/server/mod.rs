@@ -3,17 +3,18 @@
 mod one_shot;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor};
+use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor, ShellStart};
 use crate::limits::Limits;
 use crate::policy::EscalationPolicy;
 use crate::session::{EscalationSession, Settings};
 
+pub(crate) use one_shot::with_overlay;
 pub use one_shot::{ExecParams, ExecResult};
 
 /// Decides for every command of its sessions' shells where it runs, and runs the escalated ones.
@@ -40,6 +41,7 @@ impl EscalateServer {
             executor: Arc::new(LocalExecutor::default()),
             limits: Limits::default(),
             audit: None,
+            shares_group: false,
         };
         Self {
             shell: shell.into(),
@@ -67,6 +69,29 @@ impl EscalateServer {
     pub fn with_audit(mut self, log: AuditLog) -> Self {
         Arc::make_mut(&mut self.settings).audit = Some(Arc::new(log));
         self
+    }
+
+    /// Says whether escalated commands may join the process group of this process, where the wrapper that asked is in it: then
+    /// they share its terminal, and what they or the terminal send to the group reaches this process as well. For a program
+    /// that stands in for its shell. Default: false. Any other group of this process's session is joined in any case.
+    #[must_use]
+    pub fn sharing_process_group(mut self, shares: bool) -> Self {
+        Arc::make_mut(&mut self.settings).shares_group = shares;
+        self
+    }
+
+    /// The shell of one-shot commands.
+    pub(crate) fn shell(&self) -> &Path {
+        &self.shell
+    }
+
+    /// Puts before a shell that the caller starts what the executor confines its own shells with: the launcher of a
+    /// [`SandboxedExecutor`](crate::SandboxedExecutor).
+    ///
+    /// # Errors
+    /// When the executor can't confine it; then don't start it.
+    pub fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        self.settings.executor.confine(shell)
     }
 
     /// Starts a session for a shell that the caller starts. It ends when it is dropped, or when `parent` is cancelled.

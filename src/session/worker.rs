@@ -3,23 +3,26 @@
 //! Whatever goes wrong, the stream is closed and nothing runs: a wrapper needs no more than that to fail closed.
 
 use std::future::{Future, poll_fn};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{SessionCore, SessionEnded};
 use super::error::RequestError;
+use super::group::WrappersGroup;
 use super::memory::RequestMemory;
 use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{
-    Ending, FilesAtDecision, Refusal, Report, Stage, StartFailure, Tree, spawn_escalated,
+    AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
+    Tree, is_stopped,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
@@ -119,9 +122,9 @@ impl Worker {
         if !self.place.runs() {
             return Err(RequestError::TooManyRunning);
         }
-        let (tree, signals) = self.start(question, &decision, frame).await?;
+        let child = self.start(question, &decision, frame).await?;
         drop(memory);
-        self.attend(tree, signals, permit, entry).await
+        self.attend(child, permit, entry).await
     }
 
     /// The next message of the wrapper, within `message_time` and unless the stream has to give way.
@@ -231,40 +234,82 @@ impl Worker {
         self.session.until_ended(self.send(&reply)).await?
     }
 
-    /// Starts the escalated child with the descriptors of `frame`; also says whether the wrapper speaks *signals*.
+    /// Starts the escalated child with the descriptors of `frame`.
     async fn start(
         &self,
         question: Question,
         decision: &Decision,
         frame: Frame,
-    ) -> Result<(Tree, bool), RequestError> {
+    ) -> Result<Child, RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
         let (exec, files) = question.into_command(decision);
         let settings = &self.session.settings;
         let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
         let exec = prepared.map_err(RequestError::Executor)?;
         let open_files = settings.limits.child_open_files;
-        let starting = tokio::task::spawn_blocking(move || {
-            spawn_escalated(exec, &files, &message.fds, frame.descriptors, open_files)
-        });
+        let leader = self.session.leader.get().cloned();
+        let wrapper = match message.group {
+            true => WrappersGroup::of(self.stream.as_fd(), leader.as_ref()),
+            false => WrappersGroup::Elsewhere,
+        };
+        let placement = match wrapper {
+            WrappersGroup::OfSession(group) => Placement::Group(group),
+            WrappersGroup::OfServer(group) if settings.shares_group => Placement::Group(group),
+            WrappersGroup::OfServer(_) | WrappersGroup::Elsewhere => Placement::OwnGroup,
+        };
+        let DescriptorMessage {
+            fds: numbers,
+            signals,
+            ignored,
+            limits,
+            nice,
+            ..
+        } = message;
+        let start = Start {
+            exec,
+            files,
+            numbers,
+            descriptors: frame.descriptors,
+            open_files,
+            attributes: Attributes::new(limits.iter(), ignored.0, nice, open_files).map_err(Refusal::from)?,
+            placement,
+            leader,
+        };
+        let tree = self.tree_of(start).await?;
+        Ok(Child {
+            tree,
+            pid: None,
+            signals,
+            joined: placement != Placement::OwnGroup,
+            alone: wrapper != WrappersGroup::Elsewhere,
+        })
+    }
+
+    /// Starts a command: at once, unless something has to be waited for.
+    async fn tree_of(&self, start: Start) -> Result<Tree, RequestError> {
+        let start = match start.at_once()? {
+            AtOnce::Started(tree) => return Ok(tree),
+            AtOnce::NotYet(start) => start,
+        };
+        let starting = tokio::task::spawn_blocking(move || start.run());
         // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
         // as long as it likes; then the tree ends as soon as it is there.
-        let tree = tokio::select! {
-            started = starting => started.map_err(|_| RequestError::WorkerPanicked)??,
-            () = self.session.overdue() => return Err(SessionEnded.into()),
-        };
-        Ok((tree, message.signals))
+        tokio::select! {
+            started = starting => Ok(started.map_err(|_| RequestError::WorkerPanicked)??),
+            () = self.session.overdue() => Err(SessionEnded.into()),
+        }
     }
 
     /// Stays with the child to its end, and with what it left running; ends the tree with its owner.
     async fn attend(
         mut self,
-        mut tree: Tree,
-        signals: bool,
+        mut child: Child,
         permit: OwnedSemaphorePermit,
         entry: &mut Entry,
     ) -> Result<(), RequestError> {
-        let result = match self.result_of_child(&mut tree, signals).await {
+        let result = self.result_of_child(&mut child).await;
+        let mut tree = child.tree;
+        let result = match result {
             Ok(result) => result,
             Err(error) => {
                 self.session.end(tree).await;
@@ -297,18 +342,20 @@ impl Worker {
     }
 
     /// Forwards signals and reports stops until the child has ended.
-    async fn result_of_child(
-        &mut self,
-        tree: &mut Tree,
-        signals: bool,
-    ) -> Result<ResultMessage, RequestError> {
+    async fn result_of_child(&mut self, child: &mut Child) -> Result<ResultMessage, RequestError> {
         let session = Arc::clone(&self.session);
         loop {
-            match session.until_ended(self.next_event(tree)).await?? {
-                Event::Signal(signal) => tree.signal(signal),
-                Event::Child(Report::Started(pid)) => tracing::debug!(%pid, "child started"),
-                Event::Child(Report::Stopped(stopped)) if signals => {
-                    self.tell(&StoppedMessage { stopped }).await?;
+            match session.until_ended(self.next_event(&mut child.tree)).await?? {
+                // The terminal's signals have reached what is in the wrapper's group.
+                Event::Signal(SignalMessage { terminal: true, .. }) if child.joined => {}
+                Event::Signal(SignalMessage { signal, .. }) => child.tree.signal(signal),
+                Event::Child(Report::Started(pid)) => {
+                    tracing::debug!(%pid, "child started");
+                    child.pid = Some(pid);
+                }
+                Event::Child(Report::Stopped(stopped)) if child.is_to_stop_wrapper() => {
+                    let alone = child.alone;
+                    self.tell(&StoppedMessage { stopped, alone }).await?;
                 }
                 Event::Child(Report::Kept(_) | Report::Stopped(_)) => {}
                 Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
@@ -347,18 +394,40 @@ impl Worker {
     }
 }
 
+/// An escalated child, and how its wrapper stands to it.
+struct Child {
+    tree: Tree,
+    /// Known once it runs.
+    pid: Option<Pid>,
+    /// The wrapper sends signal frames and understands `stopped`.
+    signals: bool,
+    /// It is in the wrapper's process group.
+    joined: bool,
+    /// Stops of the child are not to stop the wrapper's whole group: what was sent to the child's group has reached it already,
+    /// or this process is in it.
+    alone: bool,
+}
+
+impl Child {
+    /// Whether a wrapper has to hear of a stop. In the wrapper's group a SIGCONT may have continued both since, without this
+    /// process, which may have been stopped with them.
+    fn is_to_stop_wrapper(&self) -> bool {
+        self.signals && (!self.joined || self.pid.is_some_and(is_stopped))
+    }
+}
+
 /// What a worker waits for while the child runs.
 enum Event {
     Child(Report),
     /// A signal that the wrapper forwards.
-    Signal(i32),
+    Signal(SignalMessage),
 }
 
-fn signal_of(frame: Option<Frame>) -> Result<i32, RequestError> {
+fn signal_of(frame: Option<Frame>) -> Result<SignalMessage, RequestError> {
     let frame = frame.ok_or(RequestError::WrapperGone)?;
-    let SignalMessage { signal } = protocol::parse(&frame.payload)?;
-    if (1..=libc::SIGRTMAX()).contains(&signal) {
-        Ok(signal)
+    let message: SignalMessage = protocol::parse(&frame.payload)?;
+    if (1..=libc::SIGRTMAX()).contains(&message.signal) {
+        Ok(message)
     } else {
         Err(ProtocolError::Impossible("no such signal").into())
     }

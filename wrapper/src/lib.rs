@@ -24,10 +24,12 @@ compile_error!(
 mod memory;
 
 pub mod arguments;
+pub mod attributes;
 pub mod deny;
 pub mod descriptors;
 pub mod escalate;
 pub mod failure;
+pub mod forwarding;
 pub mod frame;
 pub mod json;
 pub mod output;

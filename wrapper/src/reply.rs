@@ -20,10 +20,19 @@ pub enum Decision<'a> {
 /// What a message after Escalate says about the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// It was stopped by this signal and is still alive (the *signals* extension).
-    Stopped(i32),
+    /// It was stopped and is still alive (the *signals* extension).
+    Stopped(Stop),
     /// It has ended.
     Ended(Ending),
+}
+
+/// How a child was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// The signal that stopped it.
+    pub signal: i32,
+    /// Whether the rest of the wrapper's process group is to go on (the *group* extension).
+    pub alone: bool,
 }
 
 /// How a child ended.
@@ -76,7 +85,14 @@ pub fn progress(payload: &[u8]) -> Result<Progress, Malformed> {
         return Ok(Progress::Ended(Ending { exit_code, signal }));
     }
     match message.member("stopped")? {
-        Some(value) => Ok(Progress::Stopped(stop_signal(value)?)),
+        Some(value) => Ok(Progress::Stopped(Stop {
+            signal: stop_signal(value)?,
+            alone: match message.member("alone")? {
+                Some(Value::Bool(alone)) => alone,
+                Some(_) => return Err(Malformed("alone is not true or false")),
+                None => false,
+            },
+        })),
         None => Err(Malformed("it has no exit code")),
     }
 }
@@ -196,7 +212,18 @@ mod tests {
             progress(br#"{"signal":15,"more":{},"exit_code":143}"#),
             ended(143, Some(15))
         );
-        assert_eq!(progress(br#"{"stopped":20}"#), Ok(Progress::Stopped(20)));
+        for (text, alone) in [
+            ("", false),
+            (r#","alone":false"#, false),
+            (r#","alone":true"#, true),
+        ] {
+            let text = format!(r#"{{"stopped":20{text}}}"#);
+            assert_eq!(
+                progress(text.as_bytes()),
+                Ok(Progress::Stopped(Stop { signal: 20, alone }))
+            );
+        }
+        assert!(progress(br#"{"stopped":20,"alone":1}"#).is_err());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the wrapper sends to the server: the question what to do with this command and, after Escalate, the
 //! descriptors and the signals for the child.
 
+use crate::attributes::Attributes;
 use crate::json::{write_number, write_string};
 use crate::output::{Count, Output};
+use crate::signals::Arrival;
 
 /// The path of the wrapper, for the shell that reads it.
 pub const WRAPPER_VARIABLE: &[u8] = b"EXEC_WRAPPER";
@@ -66,24 +68,80 @@ where
     }
 }
 
-/// Writes the message that goes with descriptors: the numbers that they are to have in the child, and whether the
-/// wrapper forwards signals (the *signals* extension).
-pub fn write_descriptors<O: Output>(output: &mut O, numbers: &[i32], signals: bool) -> Result<(), O::Error> {
-    output.put(b"{\"fds\":[")?;
-    let mut separator: &[u8] = b"";
-    for &number in numbers {
+/// The message that goes with descriptors.
+#[derive(Debug)]
+pub struct Handover<'a> {
+    /// The numbers that the descriptors are to have in the child.
+    pub numbers: &'a [i32],
+    /// Whether the wrapper forwards signals, and the child may join its process group (the *signals* and *group*
+    /// extensions).
+    pub signals: bool,
+    /// What the child is to inherit.
+    pub attributes: &'a Attributes,
+}
+
+impl Handover<'_> {
+    /// Writes the message as JSON.
+    pub fn write<O: Output>(&self, output: &mut O) -> Result<(), O::Error> {
+        output.put(b"{\"fds\":")?;
+        write_list(output, self.numbers.iter().copied())?;
+        if self.signals {
+            output.put(b",\"signals\":true,\"group\":true")?;
+        }
+        if !self.attributes.ignored.is_empty() {
+            output.put(b",\"ignored\":")?;
+            write_list(output, self.attributes.ignored.iter())?;
+        }
+        output.put(b",\"limits\":{")?;
+        let mut separator: &[u8] = b"\"";
+        for (name, (soft, hard)) in &self.attributes.limits {
+            output.put(separator)?;
+            output.put(name.as_bytes())?;
+            output.put(b"\":[")?;
+            write_limit(output, *soft)?;
+            output.put(b",")?;
+            write_limit(output, *hard)?;
+            output.put(b"]")?;
+            separator = b",\"";
+        }
+        output.put(b"}")?;
+        if let Some(nice) = self.attributes.nice {
+            output.put(b",\"nice\":")?;
+            write_number(output, nice.into())?;
+        }
+        output.put(b"}")
+    }
+}
+
+fn write_list<O: Output>(output: &mut O, numbers: impl Iterator<Item = i32>) -> Result<(), O::Error> {
+    let mut separator: &[u8] = b"[";
+    let mut end: &[u8] = b"[]";
+    for number in numbers {
         output.put(separator)?;
         write_number(output, number.into())?;
         separator = b",";
+        end = b"]";
     }
-    output.put(if signals { b"],\"signals\":true}" } else { b"]}" })
+    output.put(end)
+}
+
+/// Writes a limit, which is null if there is none.
+fn write_limit<O: Output>(output: &mut O, limit: Option<u64>) -> Result<(), O::Error> {
+    match limit.and_then(|limit| i64::try_from(limit).ok()) {
+        Some(limit) => write_number(output, limit),
+        None => output.put(b"null"),
+    }
 }
 
 /// Writes the message that forwards a signal to the child (the *signals* extension).
-pub fn write_signal<O: Output>(output: &mut O, signal: i32) -> Result<(), O::Error> {
+pub fn write_signal<O: Output>(output: &mut O, arrival: Arrival) -> Result<(), O::Error> {
     output.put(b"{\"signal\":")?;
-    write_number(output, signal.into())?;
-    output.put(b"}")
+    write_number(output, arrival.signal.into())?;
+    output.put(if arrival.of_terminal {
+        b",\"terminal\":true}"
+    } else {
+        b"}"
+    })
 }
 
 /// Name and value of an entry that the server is told about. The wrapper's own variables are left out: what the server
@@ -98,6 +156,7 @@ fn variable(entry: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::Set;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -144,23 +203,61 @@ mod tests {
         );
     }
 
+    fn attributes(ignored: Set, limit: Option<u64>, nice: Option<i32>) -> Attributes {
+        let mut attributes = Attributes::of_this_process();
+        attributes.ignored = ignored;
+        attributes
+            .limits
+            .iter_mut()
+            .for_each(|(_, limits)| *limits = (limit, None));
+        attributes.nice = nice;
+        attributes
+    }
+
+    fn handover(numbers: &[i32], signals: bool, attributes: &Attributes) -> String {
+        let mut output = Vec::new();
+        let Ok(()) = Handover {
+            numbers,
+            signals,
+            attributes,
+        }
+        .write(&mut output);
+        String::from_utf8(output).unwrap()
+    }
+
     #[test]
     fn the_messages_after_escalate_are_those_of_the_specification() {
+        let plain = attributes(Set::default(), Some(7), None);
+        assert!(handover(&[0, 1, 2], true, &plain).starts_with(
+            r#"{"fds":[0,1,2],"signals":true,"group":true,"limits":{"cpu":[7,null],"fsize":[7,null],"#
+        ));
+        let ignoring = attributes(Set::only(1).with(Set::only(64)), None, Some(-20));
+        let text = handover(&[], false, &ignoring);
+        assert!(
+            text.starts_with(r#"{"fds":[],"ignored":[1,64],"limits":{"cpu":[null,null],"#),
+            "{text}"
+        );
+        assert!(text.ends_with(r#","rttime":[null,null]},"nice":-20}"#), "{text}");
         let mut output = Vec::new();
-        let Ok(()) = write_descriptors(&mut output, &[0, 1, 2], true);
-        let Ok(()) = write_descriptors(&mut output, &[], false);
-        let Ok(()) = write_signal(&mut output, 15);
+        for of_terminal in [false, true] {
+            let Ok(()) = write_signal(
+                &mut output,
+                Arrival {
+                    signal: 15,
+                    of_terminal,
+                },
+            );
+        }
         assert_eq!(
             String::from_utf8(output).unwrap(),
-            r#"{"fds":[0,1,2],"signals":true}{"fds":[]}{"signal":15}"#
+            r#"{"signal":15}{"signal":15,"terminal":true}"#
         );
     }
 
     #[test]
-    fn sixteen_of_the_largest_numbers_fit_into_256_bytes() {
-        let mut output = Vec::new();
-        let Ok(()) = write_descriptors(&mut output, &[i32::MAX; 16], true);
-        assert!(output.len() + 4 <= 256);
+    fn the_longest_descriptor_message_fits_into_2048_bytes() {
+        let longest = attributes(Set(u64::MAX), Some(i64::MAX as u64), Some(-20));
+        assert!(handover(&[i32::MAX; 16], true, &longest).len() + 4 <= 2048);
     }
 
     proptest! {

@@ -1,22 +1,48 @@
-//! Which signals are forwarded, which stop, and which can kill. Numbers are those of the target system.
+//! Which signals come from where, which stop, and which can kill. Numbers are those of the target system.
 
 use rustix::process::Signal;
 
 /// The largest signal number of Linux.
 pub const LAST: i32 = 64;
 
-/// The signals that are forwarded to the escalated child (`wrapper.escalate.signal`).
-pub const FORWARDED: [Signal; 9] = [
-    Signal::INT,
-    Signal::TERM,
+/// A signal that has arrived for the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number.
+    pub signal: i32,
+    /// Whether the kernel has sent it to the whole process group, on behalf of the group's terminal.
+    pub of_terminal: bool,
+}
+
+/// Signals that the kernel sends to a terminal's foreground group, or to what reads or writes in the background.
+const OF_TERMINALS: [Signal; 8] = [
     Signal::HUP,
+    Signal::INT,
     Signal::QUIT,
-    Signal::USR1,
-    Signal::USR2,
-    Signal::WINCH,
-    Signal::TSTP,
     Signal::CONT,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+    Signal::WINCH,
 ];
+
+/// Signals that the kernel sends to a process over its own limits.
+const OF_LIMITS: [Signal; 2] = [Signal::XCPU, Signal::XFSZ];
+
+impl Arrival {
+    /// That signal, with the code that tells its origin (sigaction(2), `si_code`). `None` for what is about this process
+    /// alone.
+    pub fn new(signal: i32, code: i32) -> Option<Self> {
+        let is_among = |signals: &[Signal]| signals.iter().any(|one| one.as_raw() == signal);
+        // Zero is kill(2), and other processes' codes are negative.
+        let from_kernel = code > 0;
+        let about_us = from_kernel && is_among(&OF_LIMITS);
+        (!about_us).then(|| Self {
+            signal,
+            of_terminal: from_kernel && is_among(&OF_TERMINALS),
+        })
+    }
+}
 
 /// Signals whose default action stops the process.
 const STOPPING: [Signal; 4] = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU];
@@ -29,6 +55,9 @@ const HARMLESS: [Signal; 4] = [Signal::CHILD, Signal::CONT, Signal::URG, Signal:
 pub struct Set(pub u64);
 
 impl Set {
+    /// All signals but the two that can't be caught.
+    pub const CATCHABLE: Self = Self(!(1 << (Signal::KILL.as_raw() - 1) | 1 << (Signal::STOP.as_raw() - 1)));
+
     /// The set that has only that signal; empty if it is not a signal's number.
     pub fn only(signal: i32) -> Self {
         if is_signal(signal) {
@@ -78,6 +107,11 @@ pub fn is_deadly(signal: i32) -> bool {
             .any(|harmless| harmless.as_raw() == signal)
 }
 
+/// Whether that signal stops by default, and can be caught.
+pub fn is_stop_of_terminal(signal: i32) -> bool {
+    signal != Signal::STOP.as_raw() && STOPPING.iter().any(|stopping| stopping.as_raw() == signal)
+}
+
 /// The signal by which the wrapper stops when its child was stopped by `signal`: the same one, so that the shell reports
 /// the same, or SIGSTOP if that one stops no process by default.
 pub fn stopping(signal: i32) -> i32 {
@@ -114,6 +148,31 @@ mod tests {
     fn stops_and_ignored_signals_do_not_kill() {
         let harmless: Vec<i32> = (1..=LAST).filter(|&signal| !is_deadly(signal)).collect();
         assert_eq!(harmless, [17, 18, 19, 20, 21, 22, 23, 28]);
+    }
+
+    #[test]
+    fn all_signals_but_two_can_be_caught() {
+        let others: Vec<i32> = (1..=LAST)
+            .filter(|&signal| !Set::CATCHABLE.contains(Set::only(signal)))
+            .collect();
+        assert_eq!(others, [9, 19]);
+    }
+
+    #[test]
+    fn the_kernel_s_signals_are_told_from_those_of_processes() {
+        const SI_USER: i32 = 0;
+        const SI_TKILL: i32 = -6;
+        const SI_KERNEL: i32 = 128;
+        let of_terminal = |signal, code| Arrival::new(signal, code).map(|arrival| arrival.of_terminal);
+        for code in [SI_USER, SI_TKILL] {
+            for signal in 1..=LAST {
+                assert_eq!(of_terminal(signal, code), Some(false));
+            }
+        }
+        // Ctrl-C; an alarm; too much time on the processor.
+        assert_eq!(of_terminal(2, SI_KERNEL), Some(true));
+        assert_eq!(of_terminal(14, SI_KERNEL), Some(false));
+        assert_eq!(of_terminal(24, SI_KERNEL), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::server::Server;
 use crate::session::Session;
 use crate::spawn::{self, Process};
 use crate::tools;
+use crate::worker;
 
 /// The key of processes that belong to no session.
 const UNRELATED: &str = "";
@@ -37,6 +38,9 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
         true
     };
     rpc::read_all(serve, |answer| server.policy.take_answer(answer))?;
+    if broken(Fault::TreesSurviveShutdown) || broken(Fault::ClosingLeftUndone) {
+        worker::release_trees();
+    }
     for (_, session) in lock(&server.sessions).drain() {
         session.close();
     }
@@ -172,6 +176,14 @@ impl Server {
         }
         while broken(Fault::CloseWaitsForPolicy) && self.policy.is_asking(&session.name) {
             std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        if broken(Fault::ClosingLeftUndone) {
+            // The process may end before the thread gets to it, and the keepers of its trees are then told to go.
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                session.close();
+            });
+            return Ok(json!({}));
         }
         session.close();
         Ok(json!({}))

@@ -301,6 +301,8 @@ pub enum Fault {
     SignalsLostAfterEscalate,
     BurstsLost,
     SignalsDroppedWhenFull,
+    ResultLostBehindASignal,
+    TextsEndAtNul,
     GivesUpAfterSeconds,
     NestingOverflowsTheStack,
     DecisionLengthBelieved,

@@ -15,6 +15,7 @@ mod memory;
 mod processes;
 mod signals;
 mod sockets;
+mod terminals;
 
 pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
 pub(crate) use descriptors::{
@@ -23,8 +24,10 @@ pub(crate) use descriptors::{
 pub(crate) use files::{chdir, fchdir, open, reopen, statx, umask};
 pub(crate) use memory::{Mapping, unmap_between};
 pub(crate) use processes::{
-    Strings, be_continued_after_parent, become_subreaper, execve, execveat, follow_parent_into_death, getpid,
-    kill, never_dump, pidfd_open, raise_priority, set_name, set_open_file_limit, setpgid, setsid, wait4,
+    Strings, be_at_least_as_nice, be_continued_after_parent, become_subreaper, execve, execveat,
+    follow_parent_into_death, getpid, kill, never_dump, pidfd_open, raise_priority, set_limit, set_name,
+    setpgid, setsid, wait4,
 };
-pub(crate) use signals::{reset_all_dispositions, signalfd, unblock_all};
+pub(crate) use signals::{ignore, reset_all_dispositions, signalfd, unblock_all};
 pub(crate) use sockets::{Received, receive, recv, send};
+pub(crate) use terminals::{become_controlling_terminal, set_foreground};

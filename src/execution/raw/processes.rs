@@ -150,9 +150,23 @@ pub(crate) fn set_name(name: &CStr) -> Result<()> {
     unsafe { syscall(libc::SYS_prctl, arguments) }.map(drop)
 }
 
-/// prlimit(2), RLIMIT_NOFILE of this process.
-pub(crate) fn set_open_file_limit(limit: &libc::rlimit64) -> Result<()> {
+/// prlimit(2), a limit of this process.
+pub(crate) fn set_limit(resource: u32, limit: &libc::rlimit64) -> Result<()> {
     let new = ptr::from_ref(limit) as usize;
     // SAFETY: the kernel reads one limit, and writes none to a null pointer.
-    unsafe { syscall(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, new, 0]) }.map(drop)
+    unsafe { syscall(libc::SYS_prlimit64, [0, resource as usize, new, 0]) }.map(drop)
+}
+
+/// setpriority(2) of this process, if that makes it nicer.
+pub(crate) fn be_at_least_as_nice(nice: c_int) -> Result<()> {
+    /// The kernel gives this minus the niceness, which is never negative.
+    const ABOVE_ALL: c_int = 20;
+    let process = libc::PRIO_PROCESS as usize;
+    // SAFETY: integers.
+    let priority = unsafe { syscall(libc::SYS_getpriority, [process, 0]) }?;
+    if nice <= ABOVE_ALL.wrapping_sub(priority as c_int) {
+        return Ok(());
+    }
+    // SAFETY: integers.
+    unsafe { syscall(libc::SYS_setpriority, [process, 0, nice as usize]) }.map(drop)
 }

@@ -24,6 +24,20 @@ pub(crate) fn reset_all_dispositions() -> Result<()> {
     Ok(())
 }
 
+/// rt_sigaction(2): the signals of the set, bit N-1 for signal N, are ignored from now on; two of them can't be.
+pub(crate) fn ignore(signals: u64) -> Result<()> {
+    let ignored = [libc::SIG_IGN, 0, 0, 0];
+    for signal in 1..=LAST_SIGNAL {
+        let can_be = signal != libc::SIGKILL && signal != libc::SIGSTOP;
+        if can_be && signals & (1 << (signal - 1)) != 0 {
+            let arguments = [signal as usize, ignored.as_ptr() as usize, 0, SIGNAL_SET];
+            // SAFETY: the kernel reads one action, which has no handler, and writes none to a null pointer.
+            unsafe { syscall(libc::SYS_rt_sigaction, arguments) }?;
+        }
+    }
+    Ok(())
+}
+
 /// rt_sigprocmask(2): no signal is blocked from now on.
 pub(crate) fn unblock_all() -> Result<()> {
     let nothing = 0_u64;

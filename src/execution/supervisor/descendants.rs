@@ -51,7 +51,7 @@ impl Descendants {
         }
     }
 
-    /// Sends a signal to the child's process group, or to the child alone where that is in the host's group. A child that
+    /// Sends a signal to the child's process group, or to the child alone where that has joined another's group. A child that
     /// has ended is left alone.
     pub(super) fn signal_child(&self, signal: i32) {
         let Some(child) = self.child else { return };

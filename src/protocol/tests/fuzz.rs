@@ -5,8 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuzz::{Bounds, Probe, Target, Tree};
 
+use crate::protocol::attributes::RESOURCES;
 use crate::protocol::room::LONGEST_PATH;
-use crate::protocol::{DescriptorMessage, Request, SignalMessage, encode_json_text, parse};
+use crate::protocol::{
+    DescriptorMessage, Request, ResourceLimits, SignalMessage, SignalSet, encode_json_text, parse,
+};
 
 const REQUESTS: &[&str] = &[
     r#"{"file":"/bin/echo","argv":["echo","hi"],"workdir":"/tmp","env":{"K":"V","PATH":"/bin"},"umask":18}"#,
@@ -173,22 +176,77 @@ fn later_messages() {
                 _ => None,
             };
             let fds = numbers.iter().map(integer).collect::<Option<_>>()?;
-            let signals = match tree.member("signals").ok()? {
-                None => false,
-                Some(Tree::Bool(signals)) => *signals,
-                Some(_) => return None,
-            };
-            Some(DescriptorMessage { fds, signals })
+            Some(DescriptorMessage {
+                fds,
+                signals: flag(tree, "signals")?,
+                group: flag(tree, "group")?,
+                ignored: ignored(tree)?,
+                limits: limits(tree)?,
+                nice: match tree.member("nice").ok()? {
+                    None | Some(Tree::Null) => None,
+                    Some(Tree::Integer(number)) => Some(i32::try_from(*number).ok()?),
+                    Some(_) => return None,
+                },
+            })
         })?;
         let signal: Option<SignalMessage> = probe.measure(|| parse(payload)).ok();
         compared(payload, signal.as_ref(), |tree| {
             match tree.member("signal").ok()? {
-                Some(Tree::Integer(number)) => {
-                    i32::try_from(*number).ok().map(|signal| SignalMessage { signal })
-                }
+                Some(Tree::Integer(number)) => Some(SignalMessage {
+                    signal: i32::try_from(*number).ok()?,
+                    terminal: flag(tree, "terminal")?,
+                }),
                 _ => None,
             }
         })?;
         Ok(descriptors.is_some() || signal.is_some())
     });
+}
+
+/// A member that is true or false, and false where it is missing.
+fn flag(tree: &Tree, name: &str) -> Option<bool> {
+    match tree.member(name).ok()? {
+        None => Some(false),
+        Some(Tree::Bool(value)) => Some(*value),
+        Some(_) => None,
+    }
+}
+
+fn ignored(tree: &Tree) -> Option<SignalSet> {
+    let Some(signals) = tree.member("ignored").ok()? else {
+        return Some(SignalSet::default());
+    };
+    let Tree::Array(signals) = signals else {
+        return None;
+    };
+    let bit = |signal: &Tree| match signal {
+        Tree::Integer(number @ 1..=64) => Some(1 << (number - 1)),
+        _ => None,
+    };
+    let bits = signals.iter().map(bit).collect::<Option<Vec<u64>>>()?;
+    Some(SignalSet(bits.into_iter().fold(0, |set, bit| set | bit)))
+}
+
+fn limits(tree: &Tree) -> Option<ResourceLimits> {
+    let mut limits = ResourceLimits::default();
+    let Some(found) = tree.member("limits").ok()? else {
+        return Some(limits);
+    };
+    let Tree::Object(found) = found else { return None };
+    let limit = |value: &Tree| match value {
+        Tree::Null => Some(None),
+        Tree::Integer(number) => u64::try_from(*number).ok().map(Some),
+        _ => None,
+    };
+    for (name, value) in found {
+        let Some(place) = RESOURCES.iter().position(|known| known == name) else {
+            continue;
+        };
+        let Tree::Array(pair) = value else { return None };
+        let [soft, hard] = pair.as_slice() else {
+            return None;
+        };
+        limits.0[place] = Some([limit(soft)?, limit(hard)?]);
+    }
+    Some(limits)
 }

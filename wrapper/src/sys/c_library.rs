@@ -114,6 +114,21 @@ pub fn kill_self(signal: i32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Sends that signal to every process of this process's group.
+pub fn kill_group(signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill(2) takes integers; 0 is the caller's group.
+    checked(unsafe { libc::kill(0, signal) })?;
+    Ok(())
+}
+
+/// The signals that have arrived and are blocked.
+pub fn pending() -> Result<Set, Errno> {
+    let mut pending = to_c(Set::default());
+    // SAFETY: the set is initialised, and is only written to.
+    checked(unsafe { libc::sigpending(&raw mut pending) })?;
+    Ok(from_c(&pending))
+}
+
 /// A descriptor from which these signals, which must be blocked, can be read: non-blocking and close-on-exec.
 pub fn signal_descriptor(signals: Set) -> Result<OwnedFd, Errno> {
     // SAFETY: the set is initialised.

@@ -138,6 +138,21 @@ pub fn kill_self(signal: i32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Sends that signal to every process of this process's group.
+pub fn kill_group(signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill(2) takes integers; 0 is the caller's group.
+    unsafe { syscall!(Sysno::kill, 0, signal) }.map_err(errno)?;
+    Ok(())
+}
+
+/// The signals that have arrived and are blocked.
+pub fn pending() -> Result<Set, Errno> {
+    let mut pending = 0_u64;
+    // SAFETY: the kernel writes a 64-bit set, and the size says so.
+    unsafe { syscall!(Sysno::rt_sigpending, &raw mut pending, size_of::<u64>()) }.map_err(errno)?;
+    Ok(Set(pending))
+}
+
 /// A descriptor from which these signals, which must be blocked, can be read: non-blocking and close-on-exec.
 pub fn signal_descriptor(signals: Set) -> Result<OwnedFd, Errno> {
     // SAFETY: the pointer is to a 64-bit set, and the size says so.

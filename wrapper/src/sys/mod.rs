@@ -26,8 +26,8 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 pub use backend::{
-    block, current_directory, execve, exit, is_ignored, kill_self, reset_disposition, set_mask,
-    signal_descriptor,
+    block, current_directory, execve, exit, is_ignored, kill_group, kill_self, pending, reset_disposition,
+    set_mask, signal_descriptor,
 };
 
 /// Fresh memory of `length` bytes for as long as the process lives.

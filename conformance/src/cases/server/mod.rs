@@ -60,6 +60,7 @@ pub const TABLES: &[Table] = &[
     teardown::tree::supervisor::CASES,
     teardown::tree::model::CASES,
     teardown::server_killed::CASES,
+    teardown::shutdown::CASES,
     hostile::toctou::CASES,
     hostile::handshakes::CASES,
     hostile::streams::CASES,

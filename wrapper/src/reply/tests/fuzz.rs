@@ -3,11 +3,11 @@
 use fuzz::{Bounds, Probe, Target, Tree};
 
 use crate::json::{Text, Unit};
-use crate::reply::{Decision, Ending, Progress, decision, progress};
+use crate::reply::{Decision, Ending, Progress, Stop, decision, progress};
 
 #[rustfmt::skip]
 const WORDS: &[&[u8]] = &[
-    b"\"action\":", b"\"Run\"", b"\"Escalate\"", b"{\"Deny\":", b"\"reason\":", b"\"exit_code\":", b"\"signal\":", b"\"stopped\":",
+    b"\"action\":", b"\"Run\"", b"\"Escalate\"", b"{\"Deny\":", b"\"reason\":", b"\"exit_code\":", b"\"signal\":", b"\"stopped\":", b"\"alone\":",
     b"\"\\u0052un\"", b"\\udc80", b"\\ud83d\\ude00", b"\\ud800", b"\\u0000", b"null", b"true", b"42", b"64", b"65", b"{}", b"[]",
     b"\"x\":[{}],",
 ];
@@ -108,9 +108,15 @@ fn progressed(tree: &Tree) -> Option<Progress> {
         return Some(Progress::Ended(Ending { exit_code, signal }));
     }
     let stopped = integer(tree.member("stopped").ok()??)?;
-    (1..=64)
-        .contains(&stopped)
-        .then_some(Progress::Stopped(stopped as i32))
+    let alone = match tree.member("alone").ok()? {
+        None => false,
+        Some(Tree::Bool(alone)) => *alone,
+        Some(_) => return None,
+    };
+    (1..=64).contains(&stopped).then_some(Progress::Stopped(Stop {
+        signal: stopped as i32,
+        alone,
+    }))
 }
 
 #[test]
@@ -121,6 +127,7 @@ fn results() {
             r#"{"exit_code":42}"#,
             r#"{"exit_code":143,"signal":15,"more":{}}"#,
             r#" { "stopped" : 20 } "#,
+            r#"{"stopped":19,"alone":true}"#,
             r#"{"exit_code":-1,"signal":null}"#,
             r#"{"exit_code":0.0}"#,
         ]),

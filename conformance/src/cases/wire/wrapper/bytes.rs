@@ -253,7 +253,16 @@ fn any_arguments_and_environment(context: &mut Context) -> Verdict {
     // A prefix keeps names from being empty, holding `=` at their start, or being one of the three.
     let name = vec(byte.clone(), 0..8);
     let environment = btree_map(name, vec(byte, 0..24), 0..8);
-    property::holds(context, &(arguments, environment), |(arguments, environment)| {
+    // Bytes in an argument, a name and a value alone: what is done with one must not hide what is done with another.
+    let plain = || vec![b"plain".to_vec()];
+    let decisive = [
+        (plain(), BTreeMap::new()),
+        (vec![b"\xff".to_vec()], BTreeMap::new()),
+        (plain(), BTreeMap::from([(b"\x80".to_vec(), b"value".to_vec())])),
+        (plain(), BTreeMap::from([(b"name".to_vec(), b"\x80".to_vec())])),
+    ];
+    let random = (arguments, environment);
+    property::holds_of_these_and(context, decisive, &random, |(arguments, environment)| {
         let words = arguments.iter().map(|argument| OsStr::from_bytes(argument));
         let mut call = WrapperCall::new(context, &program.path, words)?;
         let mut expected = BTreeMap::new();
