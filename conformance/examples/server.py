@@ -355,8 +355,9 @@ async def read_pipe(file):
     return reader
 
 
-def fork(work, keep):
-    """Do the work in a new process that keeps only these descriptors.
+def fork(work, keep, new_session=False):
+    """Do the work in a new process that keeps only these descriptors, in a process group of its
+    own, or a POSIX session.
 
     It never returns into the event loop of this process.
     """
@@ -364,7 +365,10 @@ def fork(work, keep):
     pid = os.fork()
     if pid == 0:
         try:
-            os.setpgid(0, 0)
+            if new_session:
+                os.setsid()
+            else:
+                os.setpgid(0, 0)
             close_all_but(keep)
             work()
         except BaseException:

@@ -14,6 +14,7 @@ locale.
 """
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -23,6 +24,7 @@ import subprocess
 import sys
 
 import server
+import terminals
 
 ABOUT = {
     "protocol": 1,
@@ -36,6 +38,8 @@ ABOUT = {
         "bytes",
         "umask",
         "stopped",
+        "terminals",
+        "tools",
     ],
 }
 METHOD_NOT_FOUND = -32601
@@ -54,6 +58,7 @@ class Shim:
         self.questions = {}  # By the id of the JSON-RPC request: the future of the policy's answer.
         self.ids = itertools.count(1)
         self.tasks = set()
+        self.terminals = terminals.Terminals()
 
     async def run(self):
         """Serve until `shutdown`, or until the suite closes standard input."""
@@ -112,6 +117,37 @@ class Shim:
                     params.get("timeout_ms"),
                     params.get("login", True),
                 )
+            case "terminal/open":
+                return self.open_terminal(params)
+            case "terminal/write":
+                await self.terminals.use(params["terminal"]).write(
+                    base64.b64decode(params["data"], validate=True)
+                )
+                return {}
+            case "terminal/read":
+                terminal = self.terminals.use(params["terminal"])
+                wait = params["wait_ms"] / 1000
+                data, omitted, head, ended = await terminal.read(wait, params.get("limit", 2**63))
+                return {
+                    "data": base64.b64encode(data).decode("ascii"),
+                    "omitted": omitted,
+                    "head": head,
+                    "ended": ended,
+                }
+            case "terminal/resize":
+                self.terminals.use(params["terminal"]).resize(params["rows"], params["columns"])
+                return {}
+            case "terminal/signal":
+                await self.terminals.use(params["terminal"]).signal(params["signal"])
+                return {}
+            case "terminal/close":
+                self.terminals.close(params["terminal"])
+                return {}
+            case "terminal/list":
+                return {"terminals": list(self.terminals.there)}
+            case "tools/select":
+                tools, backend = terminals.select_tools(**params)
+                return {"tools": tools, "backend": backend}
             case "process/spawn":
                 return self.spawn(params, overlay={}, keep=[])
             case "session/wait" | "process/wait":
@@ -134,6 +170,29 @@ class Shim:
         session = server.Session(params["wrapper"], policy, parent)
         self.sessions[name] = (session, parent)
         return session
+
+    def open_terminal(self, params):
+        argv = params["argv"]
+        wrapped = "wrapper" in params and terminals.is_call_of(params["shell"], argv)
+        if wrapped:
+            session = self.open_session(params)
+            _, parent = self.sessions[params["session"]]
+        else:
+            session = None
+            parent = asyncio.get_running_loop().create_future()
+        command = {
+            "program": argv[0],
+            "file": argv[0],
+            "argv": argv,
+            "workdir": params["cwd"],
+            "env": params["env"] | (session.overlay if wrapped else {}),
+            "umask": None,
+        }
+        tty = params.get("tty")
+        size = None if tty is None else (tty["rows"], tty["columns"])
+        terminal = self.terminals.open(command, size, session, parent)
+        self.sessions[params["session"]] = (self.terminals.there[terminal], parent)
+        return {"terminal": terminal, "wrapped": wrapped}
 
     async def ask(self, session, request):
         """Ask the suite to decide, and wait for its answer."""
@@ -185,6 +244,7 @@ class Shim:
         return {"exit_code": None, "signal": -code}
 
     async def close_everything(self):
+        await self.terminals.close_all()
         for session, _ in self.sessions.values():
             await session.close()
         for pid, process in self.processes.items():

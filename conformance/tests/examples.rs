@@ -127,7 +127,7 @@ fn the_python_server_is_faithful() {
     demand_faithful(&Example {
         option: "--server",
         program: "shim.py",
-        modules: &["server.py"],
+        modules: &["server.py", "terminals.py"],
         baseline: None,
     });
 }

@@ -100,6 +100,10 @@ fn the_traffic_of_the_harness_protocol_is_what_its_schema_says() {
         "terminal.prune/every-use-counts",
         "--only",
         "terminal.close/late-answers",
+        "--only",
+        "tools.select/here",
+        "--only",
+        "approval.abort/pending-ones",
     ]);
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message = line
@@ -129,8 +133,11 @@ fn the_traffic_of_the_harness_protocol_is_what_its_schema_says() {
         "terminal/signal",
         "terminal/close",
         "terminal/list",
+        "tools/select",
         "shutdown",
         "policy/decide",
+        "approval/ask",
+        "approval/withdrawn",
     ] {
         assert!(
             methods.contains(method),

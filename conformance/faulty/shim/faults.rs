@@ -407,6 +407,36 @@ pub enum Fault {
     LatestPrunedFirst,
     UsesNotCounted,
     DescriptorPerTerminal,
+    // Tools.
+    CompositionEnables,
+    UnifiedExecWins,
+    BothWaysOffered,
+    UnifiedExecIsDirect,
+    RemoteIsWrapped,
+    UnconfiguredIsWrapped,
+    ToolsWithoutTheShell,
+    // Approvals.
+    AskTakenForEscalate,
+    AskTakenForDeny,
+    ApprovalIdsRepeat,
+    ApprovalWithoutExecution,
+    ApprovalOfTheWholeEnvironment,
+    OneApprovalAtATime,
+    ApprovalsInOrder,
+    ApprovalRemembered,
+    ApprovedIsRun,
+    ApproverReasonDropped,
+    ApproverErrorEscalates,
+    ApprovalsNotWithdrawn,
+    AnsweredAreWithdrawn,
+    AbortIsADenial,
+    AbortForgotten,
+    AbortSparesPending,
+    AbortedNotWithdrawn,
+    AbortEndsOtherSessions,
+    ClockRunsOn,
+    ClockNeverRunsAgain,
+    ClockBeginsAgain,
 }
 
 /// What this server does in a way of its own that is right, too.
@@ -436,6 +466,10 @@ pub enum Variant {
     GapsBetweenReads,
     /// On pipes standard error has one of its own.
     PipeForErrors,
+    /// Approvals have numbers for ids.
+    NumberedApprovals,
+    /// Beside exec_command there is a tool that closes terminals.
+    MoreTools,
     /// None of the extensions.
     Plain,
 }

@@ -9,6 +9,7 @@
 
 mod backend;
 mod child;
+mod clock;
 mod events;
 mod faults;
 mod handshake;
@@ -31,6 +32,7 @@ mod terminal;
 mod terminal_methods;
 mod terminals;
 mod ticket;
+mod tools;
 mod worker;
 
 use std::process::ExitCode;

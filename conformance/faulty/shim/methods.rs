@@ -14,6 +14,7 @@ use crate::rpc::{self, Call, Outcome, failed, invalid, text};
 use crate::server::Server;
 use crate::session::Session;
 use crate::spawn::{self, Process};
+use crate::tools;
 use crate::worker;
 
 /// The key of processes that belong to no session.
@@ -82,6 +83,7 @@ impl Server {
                 let wanted = oneshot::Wanted::read(params).map_err(invalid)?;
                 oneshot::run(self, &wanted).map_err(failed)
             }
+            "tools/select" => tools::select(params),
             "process/spawn" => self.spawn_unrelated(params),
             "process/wait" => self.wait(UNRELATED, params),
             method => match method.strip_prefix("terminal/") {
@@ -213,7 +215,15 @@ fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
 fn initialize() -> Value {
     let mut capabilities = vec!["session", "cancel", "exec", "unrelated"];
     if !unusual(Variant::Plain) {
-        capabilities.extend(["signals", "bytes", "umask", "stopped", "terminals"]);
+        capabilities.extend([
+            "signals",
+            "bytes",
+            "umask",
+            "stopped",
+            "terminals",
+            "approvals",
+            "tools",
+        ]);
     }
     json!({
         "protocol": 1,

@@ -90,13 +90,12 @@ impl Output {
 
 /// Runs a one-shot to its end.
 pub fn run(server: &Server, wanted: &Wanted) -> io::Result<Value> {
-    let deadline = wanted.timeout.map(|timeout| Instant::now() + timeout);
-    let deadline = deadline.filter(|_| !broken(Fault::TimeoutIgnored));
+    let timeout = wanted.timeout.filter(|_| !broken(Fault::TimeoutIgnored));
     let session = server.open(&wanted.session, &wanted.wrapper, true)?;
     if broken(Fault::DescriptorPerOneShot) {
         std::mem::forget(session.bell.as_fd().try_clone_to_owned()?);
     }
-    let finished = run_in(server, wanted, &session, deadline);
+    let finished = run_in(server, wanted, &session, timeout);
     if !broken(Fault::OneShotSessionLives) && !broken(Fault::TimeoutKillsShellOnly) {
         session.close();
     }
@@ -107,7 +106,7 @@ fn run_in(
     server: &Server,
     wanted: &Wanted,
     session: &Session,
-    deadline: Option<Instant>,
+    timeout: Option<Duration>,
 ) -> io::Result<Value> {
     let (mut stdout, stdout_writer) = Output::new()?;
     let (mut stderr, mut stderr_writer) = Output::new()?;
@@ -138,21 +137,24 @@ fn run_in(
         let output = |output: &'_ Output| output.pipe.as_ref().map(|_| PollFlags::POLLIN);
         let (first, second) = (output(&stdout), output(&stderr));
         let wanted = [
+            (session.clock.bell.as_fd(), PollFlags::POLLIN),
             (line.as_fd(), PollFlags::POLLIN),
             first.map_or(quiet, |flags| (stdout.pipe.as_ref().unwrap().as_fd(), flags)),
             second
                 .filter(|_| !one_by_one)
                 .map_or(quiet, |flags| (stderr.pipe.as_ref().unwrap().as_fd(), flags)),
         ];
+        let deadline = timeout.map(|timeout| session.clock.reaches(timeout));
         let came = events::wait(wanted, deadline)?;
         timed_out = came.iter().all(PollFlags::is_empty);
+        session.clock.bell.silence();
         stdout.drain()?;
         if !one_by_one {
             stderr.drain()?;
         }
         // It is ended as at its timeout.
         timed_out |= is_too_long(&stdout) || is_too_long(&stderr);
-        if !came[0].is_empty() {
+        if !came[1].is_empty() {
             match keeper.advance()? {
                 Progress::Frame(frame) => {
                     if let News::Ended { exit_code, .. } = keeper::news(&frame.payload)? {

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::clock::Clock;
 use crate::events::{Bell, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::keeper::Nursery;
@@ -24,6 +25,8 @@ pub struct Session {
     pub nursery: Arc<Nursery>,
     /// Rung when the session ends.
     pub bell: Bell,
+    /// The clock of its one-shot.
+    pub clock: Clock,
     /// Whether it belongs to a one-shot.
     pub one_shot: bool,
     /// The number of the server's end.
@@ -119,6 +122,7 @@ impl Session {
             policy: policy.clone(),
             nursery: nursery.clone(),
             bell: Bell::new()?,
+            clock: Clock::start()?,
             overlay,
             client: Mutex::new(Some(OwnedFd::from(theirs))),
             state: Mutex::default(),

@@ -138,8 +138,9 @@ fn started(command: &spawn::Command, session: Option<&Session>, size: Option<Siz
             spawn::merge(&mut variables, session.overlay());
         }
         let on_pipes = size.is_none();
-        if !broken(Fault::TerminalWithoutSocket) && !(broken(Fault::SocketOnPseudoTerminalsOnly) && on_pipes)
-        {
+        let left_out =
+            broken(Fault::TerminalWithoutSocket) || broken(Fault::SocketOnPseudoTerminalsOnly) && on_pipes;
+        if !left_out {
             numbers.push(client.as_raw_fd());
             descriptors.push(client);
         }

@@ -35,6 +35,8 @@ pub enum Answer {
     Escalate,
     /// Do not run.
     Deny(Option<String>),
+    /// The approver decides.
+    Ask(Option<String>),
     /// The policy failed.
     Failed(String),
 }

@@ -125,7 +125,7 @@ impl Worker<'_> {
         let said = match &answer {
             Answer::Run => self.say(&messages::decision(json!("Run"))),
             Answer::Deny(reason) => self.say(&messages::decision(json!({"Deny": {"reason": reason}}))),
-            Answer::Escalate | Answer::Failed(_) => Ok(()),
+            Answer::Escalate | Answer::Failed(_) | Answer::Ask(_) => Ok(()),
         };
         match answer {
             Answer::Escalate if broken(Fault::StaleDecisionHonoured) && self.has_hung_up()? => {
@@ -153,6 +153,7 @@ impl Worker<'_> {
                 self.session.close();
                 Ok(())
             }
+            Answer::Ask(_) => Err(io::Error::other("the approver asks in its turn")),
             Answer::Failed(why) => {
                 chat(format_args!("the policy failed: {why}"));
                 let reason = "the policy failed";
@@ -306,6 +307,42 @@ impl Worker<'_> {
         let answer = self.wait_for_answer();
         if answer.is_err() {
             policy.withdraw(&self.session.name, question);
+        }
+        match answer? {
+            Answer::Ask(reason) => self.approve(request, program, reason.as_deref()),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Lets the approver decide, while the clock of a one-shot stands still.
+    fn approve(&self, request: &Request, program: &Program, reason: Option<&str>) -> io::Result<Answer> {
+        static APPROVING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _alone = broken(Fault::OneApprovalAtATime).then(|| lock(&APPROVING));
+        let policy = &self.session.policy;
+        if let Some(reason) = policy.aborted(&self.session.name) {
+            return Ok(Answer::Deny(reason));
+        }
+        let mut key = request.arguments.clone();
+        key.push(program.path.clone());
+        if broken(Fault::ApprovalRemembered) && lock(&policy.remembered).contains_key(&key) {
+            return Ok(Answer::Escalate);
+        }
+        let _held = self.session.clock.hold();
+        let mut environment = parcel(request, program, Vec::new()).environment;
+        if broken(Fault::ApprovalOfTheWholeEnvironment) {
+            environment = request
+                .environment
+                .iter()
+                .map(|(name, value)| [name.as_slice(), b"=", value].concat())
+                .collect();
+        }
+        let approval = policy.ask_approver(self.ticket, request, &program.path, &environment, reason)?;
+        let answer = self.wait_for_answer();
+        if answer.is_err() || broken(Fault::AnsweredAreWithdrawn) {
+            policy.withdraw_approval(&self.session.name, approval);
+        }
+        if let Ok(Answer::Escalate) = &answer {
+            lock(&policy.remembered).insert(key, Answer::Escalate);
         }
         answer
     }

@@ -144,10 +144,11 @@ pub struct Case {
 const ORDINARY_DEADLINE_SECONDS: u64 = 30;
 
 impl Case {
-    /// All capabilities that a shim must name. Every case that drives a server starts sessions, except one-shots.
+    /// All capabilities that a shim must name. Every case that drives a server starts sessions, except where a one-shot has its
+    /// own, and where it only asks.
     pub fn capabilities(&self) -> impl Iterator<Item = &'static str> {
         let drives_a_server = matches!(self.role, Role::Server | Role::E2e);
-        let session = drives_a_server && self.capability != Some("exec");
+        let session = drives_a_server && !matches!(self.capability, Some("exec" | "tools"));
         self.capability.into_iter().chain(session.then_some("session"))
     }
 

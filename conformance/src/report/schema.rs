@@ -165,6 +165,14 @@ enum Request {
     TerminalClose { terminal: Id },
     #[serde(rename = "terminal/list")]
     TerminalList {},
+    #[serde(rename = "tools/select")]
+    ToolsSelect {
+        shell_tool: bool,
+        wrapped_shell: bool,
+        unified_exec: bool,
+        composition: bool,
+        environment: String,
+    },
     #[serde(rename = "shutdown")]
     Shutdown {},
 }
@@ -202,6 +210,21 @@ enum Question {
         workdir: String,
         env: Option<BTreeMap<String, String>>,
     },
+    #[serde(rename = "approval/ask")]
+    Approve {
+        /// Of this approval only.
+        approval: Id,
+        session: String,
+        program: String,
+        argv: Vec<String>,
+        workdir: String,
+        /// As the escalated child would get it.
+        env: BTreeMap<String, String>,
+        /// How it would be executed.
+        execution: String,
+        /// The policy's.
+        reason: Option<String>,
+    },
 }
 
 #[derive(JsonSchema)]
@@ -211,6 +234,9 @@ enum Notification {
     /// The decision asked for with that request id is no longer wanted.
     #[serde(rename = "policy/cancelled")]
     Cancelled { session: String, id: Id },
+    /// An answer to that approval is no longer wanted.
+    #[serde(rename = "approval/withdrawn")]
+    Withdrawn { session: String, approval: Id },
 }
 
 #[derive(JsonSchema)]
@@ -256,12 +282,27 @@ enum Answer {
     Listed {
         terminals: Vec<Id>,
     },
+    /// To `tools/select`.
+    Selected {
+        tools: Vec<String>,
+        backend: Backend,
+    },
     /// To `session/wait` and `process/wait`.
     Ended(End),
     /// To `policy/decide`.
     Decided(Decision),
+    /// To `approval/ask`.
+    Approved(Approval),
     /// To all others.
     Done {},
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "as above")]
+enum Backend {
+    Wrapped,
+    Direct,
 }
 
 #[derive(JsonSchema)]
@@ -277,7 +318,22 @@ struct End {
 enum Decision {
     Run,
     Escalate,
+    Deny {
+        reason: Option<String>,
+    },
+    /// Of a shim with the capability `approvals`: the approver decides.
+    Ask {
+        reason: Option<String>,
+    },
+}
+
+#[derive(JsonSchema)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+#[allow(dead_code, reason = "as above")]
+enum Approval {
+    Approve,
     Deny { reason: Option<String> },
+    Abort { reason: Option<String> },
 }
 
 #[derive(JsonSchema)]

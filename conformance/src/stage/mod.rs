@@ -1,5 +1,6 @@
 //! What cases begin with: an implementation at work, and the peers around it. Stages know no case.
 
+pub mod approval;
 pub mod descriptors;
 pub mod e2e;
 pub mod ending;

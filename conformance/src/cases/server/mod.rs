@@ -1,5 +1,6 @@
 //! Cases that judge a server through its shim: the suite plays the shell and the wrapper.
 
+pub mod approval;
 pub mod concurrent;
 pub mod decision;
 pub mod disconnect;
@@ -16,6 +17,7 @@ pub mod signal_frame;
 pub mod stopped;
 pub mod teardown;
 pub mod terminal;
+pub mod tools;
 
 use crate::case::Table;
 
@@ -86,4 +88,10 @@ pub const TABLES: &[Table] = &[
     terminal::list::CASES,
     terminal::prune::CASES,
     terminal::leak::CASES,
+    approval::ask::CASES,
+    approval::answer::CASES,
+    approval::withdrawn::CASES,
+    approval::abort::CASES,
+    approval::clock::CASES,
+    tools::select::CASES,
 ];

@@ -1,5 +1,6 @@
 //! Drives a server under test by the harness protocol: newline-delimited JSON-RPC 2.0 over a shim's pipes.
 
+mod approvals;
 mod line;
 mod policy;
 mod rpc;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub use self::approvals::{Approval, ApprovalAnswer};
 pub use self::line::marked;
 pub use self::policy::{Answer, Decision, Question};
 pub use self::rpc::RpcError;

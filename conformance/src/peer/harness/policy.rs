@@ -21,6 +21,8 @@ pub enum Answer {
     Escalate,
     /// Do not run, with a reason.
     Deny(Option<String>),
+    /// Let the approver decide, with a reason.
+    Ask(Option<String>),
     /// The policy itself fails (a JSON-RPC error).
     Fail,
     /// Not now: the question waits in the queue, for [`Shim::next_decision`] or for ever.
@@ -109,6 +111,7 @@ pub(super) fn answer_message(id: &Value, answer: &Answer) -> Option<Value> {
         Answer::Run => json!({"action": "run"}),
         Answer::Escalate => json!({"action": "escalate"}),
         Answer::Deny(reason) => json!({"action": "deny", "reason": reason}),
+        Answer::Ask(reason) => json!({"action": "ask", "reason": reason}),
         Answer::Fail => {
             let error = json!({"code": -32000, "message": "the policy failed"});
             return Some(json!({"jsonrpc": "2.0", "id": id, "error": error}));

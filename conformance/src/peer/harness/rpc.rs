@@ -24,13 +24,17 @@ pub(super) struct Inbox {
     pub(super) answers: HashMap<u64, Result<Value, RpcError>>,
     /// Questions that no policy has answered at once.
     pub(super) decisions: VecDeque<DecisionMessage>,
+    /// Questions to the approver.
+    pub(super) approvals: VecDeque<DecisionMessage>,
+    /// What `approval/withdrawn` has said.
+    pub(super) withdrawn: VecDeque<Value>,
     /// Why reading has stopped, if the shim broke the protocol.
     pub(super) broken: Option<String>,
     /// Whether the shim has closed its standard output.
     pub(super) ended: bool,
 }
 
-/// A `policy/decide` request as it came.
+/// A `policy/decide` or `approval/ask` request as it came.
 pub(super) struct DecisionMessage {
     pub(super) id: Value,
     pub(super) params: Value,
@@ -123,6 +127,16 @@ fn take_message(
             };
             lock(&shared.inbox).decisions.push_back(decision);
         }
+        Some("approval/ask") => {
+            let approval = DecisionMessage {
+                id: message["id"].clone(),
+                params: message["params"].clone(),
+            };
+            lock(&shared.inbox).approvals.push_back(approval);
+        }
+        Some("approval/withdrawn") => {
+            lock(&shared.inbox).withdrawn.push_back(message["params"].clone());
+        }
         // A hint for policies that work on a question; the suite's do not.
         Some("policy/cancelled") => {}
         Some(method) => {
@@ -148,7 +162,7 @@ fn take_message(
     }
     shared.arrived.notify_all();
     let inbox = lock(&shared.inbox);
-    let untaken = inbox.decisions.len() + inbox.answers.len();
+    let untaken = inbox.decisions.len() + inbox.answers.len() + inbox.approvals.len() + inbox.withdrawn.len();
     if untaken > UNTAKEN_LIMIT {
         return Err(format!(
             "the shim sent {untaken} messages that nothing has asked for"

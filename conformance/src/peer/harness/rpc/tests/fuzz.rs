@@ -12,7 +12,7 @@ use crate::transcript::Transcript;
 
 #[rustfmt::skip]
 const WORDS: &[&[u8]] = &[
-    b"\n", b"\"id\":", b"\"method\":", b"\"policy/decide\"", b"\"policy/cancelled\"", b"\"params\":", b"\"result\":", b"\"error\":",
+    b"\n", b"\"id\":", b"\"method\":", b"\"policy/decide\"", b"\"policy/cancelled\"", b"\"approval/ask\"", b"\"approval/withdrawn\"", b"\"params\":", b"\"result\":", b"\"error\":",
     b"\"code\":", b"\"session\":\"s\"", b"\"argv\":[\"a\"]", b"\"workdir\":\"/\"", b"\"program\":\"/p\"", b"null", b"\\udc80", b"\\ud800",
     b"{}", b"[]",
 ];
@@ -22,6 +22,8 @@ const SAID: &[&str] = &[
     "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocol\":1,\"capabilities\":[\"session\"]}}\n{\"id\":2,\"error\":{\"code\":-32602,\"message\":\"no\"}}\n",
     "{\"id\":7,\"method\":\"policy/decide\",\"params\":{\"session\":\"s\",\"program\":\"/p\\udcff\",\"argv\":[\"a\",\"b\"],\"workdir\":\"/\",\"env\":{}}}\n",
     "{\"method\":\"policy/cancelled\",\"params\":{\"session\":\"s\",\"id\":7}}\n{\"id\":3,\"method\":\"unknown\"}\n",
+    "{\"id\":8,\"method\":\"approval/ask\",\"params\":{\"approval\":\"a\",\"session\":\"s\",\"program\":\"/p\",\"argv\":[\"a\"],\"workdir\":\"/\"}}\n",
+    "{\"method\":\"approval/withdrawn\",\"params\":{\"session\":\"s\",\"approval\":\"a\"}}\n",
     "not JSON\n",
     "{\"id\":null}\n",
 ];
@@ -63,6 +65,8 @@ fn lines_of_a_shim() {
         let Inbox {
             answers,
             decisions,
+            approvals,
+            withdrawn,
             broken,
             ended,
         } = inbox;
@@ -71,7 +75,11 @@ fn lines_of_a_shim() {
             return Err(format!("ended: {ended}, broken: {broken:?}"));
         }
         let lines = input.split(|byte| *byte == b'\n').count();
-        let taken = answers.len() + decisions.len() + *asked.lock().expect("a count");
+        let taken = answers.len()
+            + decisions.len()
+            + approvals.len()
+            + withdrawn.len()
+            + *asked.lock().expect("a count");
         if taken > lines {
             return Err(format!("{taken} messages in {lines} lines"));
         }

@@ -1,0 +1,3 @@
+//! Tools that a model is offered.
+
+pub mod select;
