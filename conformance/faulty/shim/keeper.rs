@@ -229,6 +229,8 @@ struct Keeper {
     reader: FrameReader,
     children: SignalFd,
     child: Option<Pid>,
+    /// The child is in its wrapper's process group.
+    joined: bool,
 }
 
 impl Keeper {
@@ -240,6 +242,7 @@ impl Keeper {
             line,
             children: watch_children()?,
             child: None,
+            joined: false,
         })
     }
 
@@ -273,6 +276,7 @@ impl Keeper {
                     Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
+                        self.joined = parcel.group.is_some();
                         // Forked with the descriptors, which are then closed here.
                         self.child = Some(child::start(&parcel, frame.descriptors)?);
                     }
@@ -303,7 +307,11 @@ impl Keeper {
             Some(child) if child.as_raw() > 0 => child.as_raw(),
             _ => return Ok(()),
         };
-        if (1..=64).contains(&number) {
+        if self.joined {
+            if (1..=64).contains(&number) {
+                self.signal_child_only(number as i32);
+            }
+        } else if (1..=64).contains(&number) {
             // SAFETY: kill(2) takes integers. A group that is gone is no error of ours.
             unsafe { libc::kill(-group, number as i32) };
         }

@@ -10,6 +10,7 @@
 mod child;
 mod events;
 mod faults;
+mod group;
 mod handshake;
 mod keeper;
 mod messages;

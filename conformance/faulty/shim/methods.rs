@@ -197,7 +197,7 @@ fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
 fn initialize() -> Value {
     let mut capabilities = vec!["session", "cancel", "exec", "unrelated"];
     if !unusual(Variant::Plain) {
-        capabilities.extend(["signals", "bytes", "umask", "stopped"]);
+        capabilities.extend(["signals", "bytes", "umask", "stopped", "group", "inherited"]);
     }
     json!({
         "protocol": 1,

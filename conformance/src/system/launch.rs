@@ -56,6 +56,7 @@ pub struct Launch {
 enum Grouping {
     Inherited,
     Group,
+    Joined(i32),
     Session,
     Terminal(RawFd),
 }
@@ -184,6 +185,12 @@ impl Launch {
     /// Stays in the process group of the case (by default a process gets a group of its own).
     pub fn in_own_group_of_the_case(mut self) -> Launch {
         self.grouping = Grouping::Inherited;
+        self
+    }
+
+    /// Joins another process's group.
+    pub fn in_group(mut self, group: i32) -> Launch {
+        self.grouping = Grouping::Joined(group);
         self
     }
 
@@ -400,6 +407,7 @@ impl Prepared {
             match self.grouping {
                 Grouping::Inherited => {}
                 Grouping::Group => check(libc::setpgid(0, 0), b'g')?,
+                Grouping::Joined(group) => check(libc::setpgid(0, group), b'g')?,
                 Grouping::Session | Grouping::Terminal(_) => check(libc::setsid(), b's')?,
             }
             *report = libc::fcntl(*report, libc::F_DUPFD_CLOEXEC, PARKING);

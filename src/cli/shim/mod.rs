@@ -21,7 +21,7 @@ use policy::SuitePolicy;
 use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
 
-const CAPABILITIES: [&str; 8] = [
+const CAPABILITIES: [&str; 10] = [
     "session",
     "cancel",
     "exec",
@@ -30,6 +30,8 @@ const CAPABILITIES: [&str; 8] = [
     "bytes",
     "umask",
     "stopped",
+    "group",
+    "inherited",
 ];
 
 /// Serves until `shutdown` or the end of standard input.
