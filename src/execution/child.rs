@@ -261,8 +261,10 @@ fn execute(setup: &ChildSetup<'_>) -> StartFailure {
 /// Whether a shell may look for commands in the program (`server.escalate.binary`); it gets an error for what can't be read.
 fn holds_text(program: RawFd) -> bool {
     let mut start = [0; TEXT_SAMPLE];
-    let Ok(content) = raw::reopen(program) else {
-        return true;
+    let content = match raw::reopen(program) {
+        Ok(content) => content,
+        // The limit of open files is the child's own by now. No shell could read it, either.
+        Err(errno) => return errno != Errno::EMFILE,
     };
     let length = raw::read(content, &mut start).unwrap_or(0);
     let _ = raw::close(content);

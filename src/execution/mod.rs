@@ -30,7 +30,7 @@ mod tree;
 mod words;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use channel::{Ending, Report};
+pub(crate) use channel::{Ending, Report, Stop};
 pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};
 pub(crate) use executor::SharedExecutor;

@@ -138,7 +138,7 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
     place(descriptors, &parcel.numbers)?;
-    inherit(parcel)?;
+    inherit(parcel);
     if let Some(umask) = parcel.umask.filter(|_| !broken(Fault::UmaskIgnored)) {
         // SAFETY: umask(2) takes an integer.
         unsafe { libc::umask(umask) };
@@ -156,8 +156,8 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
     Ok(())
 }
 
-/// Takes what the wrapper has, but no more than this process has.
-fn inherit(parcel: &Parcel) -> nix::Result<()> {
+/// Takes the wrapper's ignored signals and niceness, unless this process is nicer.
+fn inherit(parcel: &Parcel) {
     for &signal in parcel
         .ignored
         .iter()
@@ -176,6 +176,10 @@ fn inherit(parcel: &Parcel) -> nix::Result<()> {
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
         }
     }
+}
+
+/// Takes the wrapper's limits, as far as they are not above this process's. Afterwards few descriptors may be left.
+fn be_limited(parcel: &Parcel) -> nix::Result<()> {
     for &(resource, soft, hard) in parcel.limits.iter().filter(|_| !broken(Fault::LimitsIgnored)) {
         // SAFETY: getrlimit and setrlimit with a local limit.
         unsafe {
@@ -366,6 +370,9 @@ fn execute(parcel: &Parcel) -> Errno {
         Err(errno) => return errno,
         Ok(opened) => opened,
     };
+    if let Err(errno) = be_limited(parcel) {
+        return errno;
+    }
     let errno = match &opened {
         None => execute_named(&file, &arguments, &environment),
         Some(opened) => execute_opened(opened, &file, &arguments, &environment),

@@ -260,6 +260,7 @@ pub enum Fault {
     TerminalSignalsTwice,
     TerminalSignalsDropped,
     AloneNotSaid,
+    ContinuedTwice,
     LimitsIgnored,
     LimitsRaised,
     NicenessIgnored,

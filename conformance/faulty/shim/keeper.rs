@@ -231,6 +231,9 @@ struct Keeper {
     child: Option<Pid>,
     /// The child is in its wrapper's process group.
     joined: bool,
+    /// How often the child has stopped, and whether it is stopped.
+    stops: u64,
+    is_stopped: bool,
 }
 
 impl Keeper {
@@ -243,6 +246,8 @@ impl Keeper {
             children: watch_children()?,
             child: None,
             joined: false,
+            stops: 0,
+            is_stopped: false,
         })
     }
 
@@ -289,6 +294,13 @@ impl Keeper {
                             self.signal_child_only(libc::SIGKILL);
                             continue;
                         }
+                        if let Some(stop) = order["continue after"].as_u64() {
+                            self.look_at_children()?;
+                            if self.is_stopped && self.stops == stop {
+                                self.signal_child_only(libc::SIGCONT);
+                            }
+                            continue;
+                        }
                         let number = order["signal"].as_i64().unwrap_or_default();
                         if broken(Fault::SignalsToChildOnly) {
                             self.signal_child_only(number as i32);
@@ -329,7 +341,7 @@ impl Keeper {
     fn look_at_children(&mut self) -> io::Result<Left> {
         loop {
             let mut status = 0;
-            let flags = libc::WNOHANG | libc::WUNTRACED;
+            let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
             // SAFETY: waitpid(2) writes one int through the pointer.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
             if pid <= 0 {
@@ -339,7 +351,13 @@ impl Keeper {
             if self.child != Some(Pid::from_raw(pid)) {
                 continue;
             }
+            if libc::WIFCONTINUED(status) {
+                self.is_stopped = false;
+                continue;
+            }
             let message = if libc::WIFSTOPPED(status) {
+                self.is_stopped = true;
+                self.stops += 1;
                 if broken(Fault::StopsNotReported) {
                     continue;
                 }

@@ -435,6 +435,8 @@ impl Worker<'_> {
         let mut running = true;
         let mut late = None;
         let mut stops = 0;
+        // The last stop that the wrapper was told of, until it is continued.
+        let mut told = None;
         if broken(Fault::DescriptorPerChild) {
             std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
         }
@@ -463,6 +465,7 @@ impl Worker<'_> {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
                         News::Stopped(signal) if standing.announced || broken(Fault::StopsToldUnasked) => {
                             stops += 1;
+                            told = Some(stops);
                             if stops == 1 || !broken(Fault::FirstStopOnly) {
                                 self.say(&messages::stopped(signal, standing.alone))?;
                             }
@@ -517,13 +520,13 @@ impl Worker<'_> {
                 return Err(io::Error::other("the wrapper is gone"));
             }
             if running && stream.contains(PollFlags::POLLIN) {
-                self.hear(&line, standing)?;
+                self.hear(&line, standing, &mut told)?;
             }
         }
     }
 
     /// Reads what the wrapper sends while its child runs.
-    fn hear(&mut self, line: &UnixStream, standing: Standing) -> io::Result<()> {
+    fn hear(&mut self, line: &UnixStream, standing: Standing, told: &mut Option<u64>) -> io::Result<()> {
         loop {
             match self.reader.advance()? {
                 Progress::Pending => return Ok(()),
@@ -558,7 +561,10 @@ impl Worker<'_> {
                     } else {
                         signal
                     };
-                    if let Ok(signal) = i64::try_from(signal) {
+                    let continues = signal == i128::from(libc::SIGCONT) && standing.joined;
+                    if let Some(stop) = told.take_if(|_| continues && !broken(Fault::ContinuedTwice)) {
+                        let _ = keeper::order(line, &json!({"continue after": stop}));
+                    } else if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has already reported how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
                     }

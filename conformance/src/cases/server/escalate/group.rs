@@ -26,6 +26,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.group/terminal-s-signals-once", terminal_s_signals_once).since("0.2.0"),
     case("server.escalate.group/other-signals-to-the-child-alone", other_signals_to_the_child_alone).since("0.2.0"),
     case("server.escalate.group/stops-say-alone", stops_say_alone).since("0.2.0"),
+    case("server.escalate.group/continued-once", continued_once).since("0.2.0"),
     case("server.escalate.group/ends-with-its-tree", ends_with_its_tree).at(Level::Hardened).since("0.2.0"),
 ]).needs("group");
 
@@ -168,6 +169,38 @@ fn stops_say_alone(context: &mut Context) -> Verdict {
         )?;
         escalated.requester.signal(libc::SIGCONT)?;
         escalated.child.report_again()?;
+    }
+    escalated.exit(0)?;
+    stage.finish()
+}
+
+/// A frame of SIGCONT continues a stopped child, and does nothing to one that has been continued since it stopped.
+fn continued_once(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut escalated = escalate(&mut stage, &program)?;
+    let process = escalated.child.process()?;
+    escalated
+        .child
+        .must(&Order::Watch(vec![libc::SIGCONT, libc::SIGUSR2]))?;
+    for continued_before in [true, false, true] {
+        stop(&process, context.patience())?;
+        escalated.requester.frames.expect_frame("a stopped message")?;
+        if continued_before {
+            // As a SIGCONT for the whole group does.
+            process.signal(libc::SIGCONT)?;
+            escalated.child.next_signal("SIGCONT for the group")?;
+        }
+        escalated.requester.signal(libc::SIGCONT)?;
+        if !continued_before {
+            escalated.child.next_signal("SIGCONT by a frame")?;
+        }
+        escalated.requester.signal(libc::SIGUSR2)?;
+        expect::equal(
+            "the next signal of a child that has been continued",
+            libc::SIGUSR2,
+            escalated.child.next_signal("SIGUSR2")?,
+        )?;
     }
     escalated.exit(0)?;
     stage.finish()
