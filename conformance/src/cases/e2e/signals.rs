@@ -17,7 +17,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
 fn script(signals: impl Iterator<Item = i32>, word: &str) -> String {
     let numbers: Vec<String> = signals.map(|signal| signal.to_string()).collect();
     format!(
-        "for n in {}; do it {word} & until [ -e ready-$n ]; do :; done; kill -$n $!; wait $!; echo $n $?; done 2>/dev/null",
+        "d=ready-$$; mkdir $d; for n in {}; do it {word} & until [ -e $d/$n ]; do :; done; kill -$n $!; wait $!; echo $n $?; done 2>/dev/null",
         numbers.join(" ")
     )
 }
@@ -25,8 +25,8 @@ fn script(signals: impl Iterator<Item = i32>, word: &str) -> String {
 /// A command that waits for any signal gets it, INT and QUIT included, which a background command starts with ignored.
 fn handled(context: &mut Context) -> Verdict {
     commands(context, ["it"])?;
-    let script = script(forwarded(), "await:ready-$n");
-    same_under_both(context, &format!("rm -f ready-*; {script}"), &["it"])
+    let script = script(forwarded(), "await:$d/$n");
+    same_under_both(context, &script, &["it"])
 }
 
 /// A signal that ends a command by default ends it, with the same status, unless the shell has it ignored.
@@ -34,6 +34,6 @@ fn by_default(context: &mut Context) -> Verdict {
     commands(context, ["it"])?;
     let of_background = [libc::SIGINT, libc::SIGQUIT];
     let signals = deadly().filter(|signal| !of_background.contains(signal) && ![32, 33].contains(signal));
-    let script = script(signals, "touch:ready-$n pause");
-    same_under_both(context, &format!("ulimit -c 0; rm -f ready-*; {script}"), &["it"])
+    let script = script(signals, "touch:$d/$n pause");
+    same_under_both(context, &format!("ulimit -c 0; {script}"), &["it"])
 }

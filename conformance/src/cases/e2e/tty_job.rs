@@ -150,16 +150,22 @@ fn ctrl_c_reaches_all_stages(context: &mut Context) -> Verdict {
     })
 }
 
-/// Three keys are three signals, of which the third ends the command.
+/// Two keys are two signals, of which the second ends the command. Between them it is stopped and continued, so that there is
+/// time for what should not come.
 fn ctrl_c_once(context: &mut Context) -> Verdict {
     as_on_stock_in_one_session(context, |terminal| {
         for name in NAMES {
-            terminal.type_text(&format!("{name} catch:3\n"))?;
+            terminal.type_text(&format!("{name} catch:2\n"))?;
             terminal.wait_for("\nready\r\n")?;
+            terminal.type_text(CTRL_C)?;
+            terminal.wait_for("caught\r\n")?;
             for _ in 0..3 {
-                terminal.type_text(CTRL_C)?;
-                terminal.wait_for("caught\r\n")?;
+                terminal.type_text(CTRL_Z)?;
+                terminal.wait_for(PROMPT)?;
+                fetch(terminal)?;
             }
+            terminal.type_text(CTRL_C)?;
+            terminal.wait_for("caught\r\n")?;
             terminal.wait_for(PROMPT)?;
             terminal.command("echo end")?;
         }
