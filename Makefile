@@ -39,6 +39,8 @@ NAMES ?=
 STRICT ?=
 # What `make fuzz` may take, in seconds, its builds apart.
 SECONDS ?= 120
+# What is off by default, and tested all the same.
+TESTED := shell-escalation/rules
 # Samples of each subject of a benchmark.
 RUNS ?= 400
 # Rounds of `make stress` in each of which one or more processes are killed.
@@ -107,17 +109,17 @@ test: prerequisites
 	@$(MAKE) --no-print-directory --jobs=2 proving-shells tests-built
 	@command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || \
 	    echo "make: no browser, so the HTML report is NOT TESTED (Debian: apt-get install chromium chromium-driver)" >&2
-	cargo test --quiet --workspace --doc
+	cargo test --quiet --workspace --features $(TESTED) --doc
 	@# The cases also run as tests, here on the wrapper that needs the C library.
 	@export CONFORMANCE_WRAPPER="$(abspath $(WRAPPER_ON_LIBC))"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
-	    echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
+	    echo "cargo nextest run --workspace"; cargo nextest run --workspace --features $(TESTED); \
 	else \
-	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --lib --bins --tests; \
+	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --features $(TESTED) --lib --bins --tests; \
 	fi
 
 tests-built: reference
-	cargo test --quiet --workspace --no-run
+	cargo test --quiet --workspace --features $(TESTED) --no-run
 
 # The shells that tests need: the judged ones, and bash 5.3 stock, faulty, and faulty with sanitizers.
 proving-shells: judged-shells

@@ -59,8 +59,9 @@
 //!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A file that is open for writing is refused.
 //! - **Nothing outlives its owner.** An escalated child and all its descendants, whatever process groups and sessions they
 //!   have created, end with the wrapper that asked for it (while the child runs), with the session, with its parent token,
-//!   and with this process, even if that is killed by SIGKILL or for want of memory. Two small processes per child, and one more
-//!   per host, ensure that; the host's own signal handling, children and process-wide attributes are left alone.
+//!   and with this process, even if that is killed by SIGKILL or for want of memory. Two small processes per child, two that
+//!   wait for the next one, and one more per host, ensure that; the host's own signal handling, children and process-wide
+//!   attributes are left alone.
 //! - **The socket does not leak.** Every descriptor is close-on-exec from the system call on; the client's end becomes
 //!   inheritable only inside the child that it is for. An escalated child holds the descriptors of its request and no others.
 //! - **It fails closed.** Whatever goes wrong, with the request, the policy or the system, the wrapper's stream is closed and

@@ -39,7 +39,7 @@ pub(crate) use failure::{Stage, StartFailure};
 pub(crate) use guardian::Guardian;
 pub(crate) use launch::{Launch, Launcher, Opened, Target};
 pub use local::{LocalExecutor, StandardStreams};
-pub(crate) use prepare::{FilesAtDecision, Refusal, spawn_escalated};
+pub(crate) use prepare::{AtOnce, FilesAtDecision, Refusal, Start};
 pub(crate) use procfs::{check_proc, is_stopped};
 pub(crate) use supervisor::Placement;
 pub use survivor::Survivor;

@@ -13,8 +13,10 @@ use super::descriptor_map::{MapError, check_numbers, open_file_limit};
 use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
+use super::guardian::Keeper;
 use super::job::{Spawn, SpawnError};
 use super::launch::{Launcher, Opened, Target};
+use super::procfs::check_proc;
 use super::supervisor::Placement;
 use super::tree::Tree;
 use crate::confinement::Execution;
@@ -131,26 +133,17 @@ impl FilesAtDecision {
         self.program.ok()
     }
 
-    /// Opens the files of the decision again; a different file under the same name is a failed start.
-    fn reopen(
-        &self,
-        exec: &PreparedExec,
-    ) -> (Result<Executable, StartFailure>, Result<OwnedFd, StartFailure>) {
+    /// Opens the files of the decision again; a different file under the same name is a failed start. `None` if that has to wait
+    /// and may not.
+    fn reopen(&self, exec: &PreparedExec, wait: Wait) -> Option<Reopened> {
         if exec.file != self.file || exec.workdir.as_os_str() != self.workdir {
-            // The host's own decision.
-            let workdir = open_workdir(exec.workdir.as_os_str(), Wait::Allowed);
-            let found = look_up(&exec.workdir, &exec.file, Wait::Allowed).map_err(|error| match error {
-                Unclear::System(error) => failure(Stage::Execute, &error),
-                Unclear::DependsOnProcess(_) | Unclear::Changed => SWAPPED,
-            });
-            let program = found.and_then(|found| {
-                let origin = Origin::of(&found);
-                let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
-                Executable::new(file, origin, &exec.file)
-            });
-            return (program, workdir.map(PinnedFile::into_descriptor));
+            return (wait == Wait::Allowed).then(|| open_of_host(exec));
         }
-        let workdir = open_workdir(exec.workdir.as_os_str(), Wait::Allowed).and_then(|directory| {
+        let origin = self.origin(wait)?;
+        if wait == Wait::Never && origin == Origin::Changeable {
+            return None;
+        }
+        let workdir = open_workdir(exec.workdir.as_os_str(), wait).and_then(|directory| {
             if directory.identity().place() == self.directory? {
                 Ok(directory)
             } else {
@@ -161,73 +154,142 @@ impl FilesAtDecision {
             .as_ref()
             .map_err(|failure| *failure)
             .and_then(|directory| {
-                let pinned = PinnedFile::open(directory.descriptor(), &exec.file, Wait::Allowed);
+                let pinned = PinnedFile::open(directory.descriptor(), &exec.file, wait);
                 match (pinned, self.program) {
                     (Ok(_), Err(BUSY)) => Err(BUSY),
                     (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
-                        Executable::new(pinned, self.origin(), &exec.file)
+                        Executable::new(pinned, origin, &exec.file)
                     }
                     (Ok(_), _) => Err(SWAPPED),
                     (Err(error), _) => Err(failure(Stage::Execute, &error)),
                 }
             });
-        (program, workdir.map(PinnedFile::into_descriptor))
+        let waits = |failure: &StartFailure| failure.errno == WOULD_WAIT.errno;
+        if wait == Wait::Never && (workdir.as_ref().is_err_and(waits) || program.as_ref().is_err_and(waits)) {
+            return None;
+        }
+        Some((program, workdir.map(PinnedFile::into_descriptor)))
     }
 
-    fn origin(&self) -> Origin {
-        let trust = self.judgement.trust(Wait::Allowed).unwrap_or_default();
-        Origin::new(trust, &self.requested, self.canonical.as_deref())
+    fn origin(&self, wait: Wait) -> Option<Origin> {
+        let trust = self.judgement.trust(wait)?;
+        Some(Origin::new(trust, &self.requested, self.canonical.as_deref()))
     }
+}
+
+/// The program and the working directory, or why there is none.
+type Reopened = (Result<Executable, StartFailure>, Result<OwnedFd, StartFailure>);
+
+/// What the host has decided to execute instead of what was asked for.
+fn open_of_host(exec: &PreparedExec) -> Reopened {
+    let workdir = open_workdir(exec.workdir.as_os_str(), Wait::Allowed);
+    let found = look_up(&exec.workdir, &exec.file, Wait::Allowed).map_err(|error| match error {
+        Unclear::System(error) => failure(Stage::Execute, &error),
+        Unclear::DependsOnProcess(_) | Unclear::Changed => SWAPPED,
+    });
+    let program = found.and_then(|found| {
+        let origin = Origin::of(&found);
+        let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
+        Executable::new(file, origin, &exec.file)
+    });
+    (program, workdir.map(PinnedFile::into_descriptor))
 }
 
 fn open_workdir(path: &OsStr, wait: Wait) -> Result<PinnedFile, StartFailure> {
     open_directory(path, wait).map_err(|error| failure(Stage::Workdir, &error))
 }
 
-/// Starts an escalated command with the descriptors that came with its request. Blocks for the start of a process.
-///
-/// # Errors
-/// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
-pub(crate) fn spawn_escalated(
-    exec: PreparedExec,
-    files: &FilesAtDecision,
-    numbers: &[i64],
-    descriptors: Vec<OwnedFd>,
-    open_files: Option<(u64, u64)>,
-    attributes: Attributes,
-    placement: Placement,
-) -> Result<Tree, Refusal> {
-    if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
-        return Err(MapError::TooMany(descriptors.len()).into());
+/// An escalated command that is to be started with the descriptors that came with its request.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) exec: PreparedExec,
+    pub(crate) files: FilesAtDecision,
+    /// The descriptors' numbers in the child, as the wrapper says.
+    pub(crate) numbers: Vec<i64>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// Soft and hard limit of open files, if they differ from the host's.
+    pub(crate) open_files: Option<(u64, u64)>,
+    pub(crate) attributes: Attributes,
+    pub(crate) placement: Placement,
+}
+
+/// What came of an attempt to start without waiting.
+#[derive(Debug)]
+pub(crate) enum AtOnce {
+    Started(Tree),
+    /// [`Start::run`] is needed, which may wait.
+    NotYet(Box<Start>),
+}
+
+impl Start {
+    /// Starts the command if no file system and no other process has to be waited for: so mostly programs of the system. Must be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
+    pub(crate) fn at_once(self) -> Result<AtOnce, Refusal> {
+        if self.exec.launcher.is_none()
+            && let Some(opened) = self.files.reopen(&self.exec, Wait::Never)
+            && check_proc().is_ok()
+            && let Some(keeper) = Keeper::waiting()?
+        {
+            let spawn = self.into_spawn(opened)?;
+            return Ok(AtOnce::Started(Tree::spawn_below(keeper, spawn)?));
+        }
+        Ok(AtOnce::NotYet(Box::new(self)))
     }
-    // The child must be able to use the numbers under its own limit, even if this process has a higher one.
-    let limit = open_file_limit()?;
-    let limit = open_files.map_or(limit, |(soft, _)| soft.min(limit));
-    let numbers = check_numbers(numbers, descriptors.len(), limit)?;
-    let (program, workdir) = files.reopen(&exec);
-    let about = match (&program, &workdir) {
-        (_, Err(failure)) if failure.stage == Stage::Workdir => exec.workdir.as_os_str(),
-        _ => &exec.file,
-    };
-    let error_prefix = [b"shell-escalation: ", about.as_bytes(), b": "].concat();
-    let mut spawn = Spawn {
-        program,
-        path: exec.file,
-        argv: exec.argv,
-        env: exec.env,
-        workdir,
-        umask: exec.umask,
-        attributes,
-        descriptors: descriptors.into_iter().zip(numbers).collect(),
-        placement,
-        error_prefix,
-    };
-    match (exec.execution, exec.launcher) {
-        (_, Some(launcher)) => launch(&mut spawn, &launcher, limit)?,
-        (Execution::Unsandboxed, None) => {}
-        (execution, None) => return Err(Refusal::NoSandbox(execution)),
+
+    /// Starts the command. Blocks as long as the file systems do, and for the start of a process.
+    ///
+    /// # Errors
+    /// As for [`Self::at_once`].
+    pub(crate) fn run(self) -> Result<Tree, Refusal> {
+        let opened = self.files.reopen(&self.exec, Wait::Allowed);
+        let opened = opened.expect("nothing is left undone if waiting is allowed");
+        Ok(Tree::spawn(self.into_spawn(opened)?)?)
     }
-    Ok(Tree::spawn(spawn)?)
+
+    fn into_spawn(self, (program, workdir): Reopened) -> Result<Spawn, Refusal> {
+        let Self {
+            exec,
+            numbers,
+            descriptors,
+            open_files,
+            attributes,
+            placement,
+            ..
+        } = self;
+        if descriptors.len() > crate::protocol::MAX_DESCRIPTORS {
+            return Err(MapError::TooMany(descriptors.len()).into());
+        }
+        // The child must be able to use the numbers under its own limit, even if this process has a higher one.
+        let limit = open_file_limit()?;
+        let limit = open_files.map_or(limit, |(soft, _)| soft.min(limit));
+        let numbers = check_numbers(&numbers, descriptors.len(), limit)?;
+        let about = match (&program, &workdir) {
+            (_, Err(failure)) if failure.stage == Stage::Workdir => exec.workdir.as_os_str(),
+            _ => &exec.file,
+        };
+        let error_prefix = [b"shell-escalation: ", about.as_bytes(), b": "].concat();
+        let mut spawn = Spawn {
+            program,
+            path: exec.file,
+            argv: exec.argv,
+            env: exec.env,
+            workdir,
+            umask: exec.umask,
+            attributes,
+            descriptors: descriptors.into_iter().zip(numbers).collect(),
+            placement,
+            error_prefix,
+        };
+        match (exec.execution, exec.launcher) {
+            (_, Some(launcher)) => launch(&mut spawn, &launcher, limit)?,
+            (Execution::Unsandboxed, None) => {}
+            (execution, None) => return Err(Refusal::NoSandbox(execution)),
+        }
+        Ok(spawn)
+    }
 }
 
 /// Puts the launcher in the program's place, and lets it inherit what it is to execute.

@@ -1,14 +1,14 @@
 //! Opens programs and working directories as the kernel would, and remembers which files they were.
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::identity::{Identity, STATX_IDENTITY, Status};
 use super::trust::only_root_writes;
@@ -41,7 +41,10 @@ impl PinnedFile {
 
     /// Opens a file that the host itself names, such as /proc/self/exe.
     pub(crate) fn of_host(directory: BorrowedFd<'_>, path: &OsStr) -> io::Result<Self> {
-        Self::of(open_at(directory, path, libc::O_PATH, 0)?, Wait::Allowed)
+        Self::of(
+            open_at(directory, path, OFlag::O_PATH, ResolveFlag::empty())?,
+            Wait::Allowed,
+        )
     }
 
     /// Pins what is open.
@@ -161,17 +164,22 @@ fn is_about_this_process(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let mut above = directory.try_clone_to_owned()?;
     loop {
         // Directories of processes and threads have a file `status`.
-        match open_at(above.as_fd(), OsStr::new("status"), libc::O_RDONLY, 0) {
+        match open_at(
+            above.as_fd(),
+            OsStr::new("status"),
+            OFlag::O_RDONLY,
+            ResolveFlag::empty(),
+        ) {
             Ok(status) => {
                 let text = io::read_to_string(std::fs::File::from(status))?;
                 if text.lines().any(|line| line == own) {
                     return Ok(true);
                 }
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(Errno::ENOENT) => {}
             // A process that has ended is another one.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(error) => return Err(error),
+            Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
         }
         let parent = open_path(above.as_fd(), OsStr::new(".."), libc::O_DIRECTORY, Wait::Allowed)?;
         let place = |of: &OwnedFd| Ok::<_, io::Error>(status_of(of.as_fd(), Wait::Allowed)?.identity.place());
@@ -219,38 +227,26 @@ pub(super) fn open_path(
     flags: libc::c_int,
     wait: Wait,
 ) -> io::Result<OwnedFd> {
-    let resolve = match wait {
-        Wait::Allowed => libc::RESOLVE_NO_MAGICLINKS,
-        Wait::Never => libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_CACHED,
-    };
-    open_at(directory, path, libc::O_PATH | flags, resolve).map_err(|error| match error.raw_os_error() {
+    let mut resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    if wait == Wait::Never {
+        resolve |= ResolveFlag::from_bits_retain(libc::RESOLVE_CACHED);
+    }
+    let flags = OFlag::O_PATH | OFlag::from_bits_retain(flags);
+    open_at(directory, path, flags, resolve).map_err(|errno| match errno {
         // Linux before 5.12 doesn't know what is cached.
-        Some(libc::EINVAL) if wait == Wait::Never => Errno::EAGAIN.into(),
-        _ => error,
+        Errno::EINVAL if wait == Wait::Never => Errno::EAGAIN.into(),
+        errno => errno.into(),
     })
 }
 
-fn open_at(directory: BorrowedFd<'_>, path: &OsStr, flags: libc::c_int, resolve: u64) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_bytes())?;
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::from((libc::O_CLOEXEC | flags).cast_unsigned());
-    how.resolve = resolve;
-    // SAFETY: path and `how` live across the call, and the size is that of `how`.
-    let descriptor = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            directory.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
-    match i32::try_from(descriptor) {
-        // SAFETY: the call has just made it.
-        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+fn open_at(
+    directory: BorrowedFd<'_>,
+    path: &OsStr,
+    flags: OFlag,
+    resolve: ResolveFlag,
+) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(OFlag::O_CLOEXEC | flags).resolve(resolve);
+    openat2(directory, path, how)
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 //! exception is /dev/shm, from which nothing can be executed.
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, getegid, geteuid};
@@ -165,24 +165,8 @@ fn over_itself(path: &Path, read_only: bool) -> io::Result<()> {
 
 /// Opens with O_PATH, if no part of the path is a symbolic link: what the sandboxed side may have put there.
 pub(super) fn open_without_links(path: &OsStr) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_bytes())?;
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::from((libc::O_CLOEXEC | libc::O_PATH).cast_unsigned());
-    how.resolve = libc::RESOLVE_NO_SYMLINKS;
-    // SAFETY: path and `how` live across the call, and the size is that of `how`.
-    let descriptor = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
-    match i32::try_from(descriptor) {
-        // SAFETY: the call has just made it.
-        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let how = OpenHow::new()
+        .flags(OFlag::O_CLOEXEC | OFlag::O_PATH)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(AT_FDCWD, path, how)?)
 }

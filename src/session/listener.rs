@@ -17,7 +17,7 @@ use super::core::SessionCore;
 use super::places::{Ledger, Places};
 use super::worker;
 use crate::execution::open_file_limit;
-use crate::stream::ancillary::receive_with_descriptors;
+use crate::stream::ancillary::{Received, receive_with_descriptors};
 use crate::watch::watch;
 
 /// The accept loop of a session.
@@ -67,24 +67,13 @@ impl Listener {
                     continue;
                 }
             };
-            if datagram.truncated {
-                tracing::warn!(
-                    "handshake dropped: it has more descriptors than one, or this process has too many open"
-                );
-                continue;
-            }
-            let [stream] = match <[OwnedFd; 1]>::try_from(datagram.descriptors) {
+            let stream = match stream_of(datagram) {
                 Ok(stream) => stream,
-                Err(others) => {
-                    let count = others.len();
-                    tracing::warn!(count, "handshake dropped: expected exactly one descriptor");
+                Err(reason) => {
+                    tracing::warn!(reason, "handshake dropped");
                     continue;
                 }
             };
-            if let Err(reason) = connected_unix_stream(&stream) {
-                tracing::warn!(reason, "handshake dropped");
-                continue;
-            }
             if self.places.is_full() {
                 // Let the requests that are already queued be read before evicting an idle stream.
                 tokio::task::yield_now().await;
@@ -99,6 +88,17 @@ impl Listener {
             self.session.tasks.spawn(worker.instrument(span));
         }
     }
+}
+
+/// The request stream that a datagram brings (`wire.handshake`), or why it is none. All other descriptors are closed.
+fn stream_of(datagram: Received) -> Result<OwnedFd, &'static str> {
+    if datagram.truncated {
+        return Err("it has more descriptors than one, or this process has too many open");
+    }
+    let [stream] =
+        <[OwnedFd; 1]>::try_from(datagram.descriptors).map_err(|_| "expected exactly one descriptor")?;
+    connected_unix_stream(&stream)?;
+    Ok(stream)
 }
 
 /// Checks that a descriptor is a connected AF_UNIX stream, without touching any file system.
@@ -120,6 +120,9 @@ fn connected_unix_stream(descriptor: &OwnedFd) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    mod fuzz;
+
     use std::fs::File;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};

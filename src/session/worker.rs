@@ -21,8 +21,8 @@ use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{
-    Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, StartFailure, Stop, Tree,
-    is_stopped, spawn_escalated,
+    AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
+    Stop, Tree, is_stopped,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
@@ -257,39 +257,36 @@ impl Worker {
             WrappersGroup::OfServer(group) if settings.shares_group => Placement::Group(group),
             WrappersGroup::OfServer(_) | WrappersGroup::Elsewhere => Placement::OwnGroup,
         };
-        let starting = tokio::task::spawn_blocking(move || {
-            let DescriptorMessage {
-                fds,
-                ignored,
-                limits,
-                nice,
-                ..
-            } = message;
-            let attributes = Attributes::new(limits.iter(), ignored.0, nice, open_files)?;
-            spawn_escalated(
-                exec,
-                &files,
-                &fds,
-                frame.descriptors,
-                open_files,
-                attributes,
-                placement,
-            )
-        });
-        // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
-        // as long as it likes; then the tree ends as soon as it is there.
-        let tree = tokio::select! {
-            started = starting => started.map_err(|_| RequestError::WorkerPanicked)??,
-            () = self.session.overdue() => return Err(SessionEnded.into()),
-        };
-        Ok(Child {
+        let child = |tree| Child {
             tree,
             pid: None,
             signals,
             stop: None,
             joined: placement != Placement::OwnGroup,
             alone: wrapper != WrappersGroup::Elsewhere,
-        })
+        };
+        let start = Start {
+            exec,
+            files,
+            attributes: Attributes::new(message.limits.iter(), message.ignored.0, message.nice, open_files)
+                .map_err(Refusal::from)?,
+            numbers: message.fds,
+            descriptors: frame.descriptors,
+            open_files,
+            placement,
+        };
+        let start = match start.at_once()? {
+            AtOnce::Started(tree) => return Ok(child(tree)),
+            AtOnce::NotYet(start) => start,
+        };
+        let starting = tokio::task::spawn_blocking(move || start.run());
+        // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
+        // as long as it likes; then the tree ends as soon as it is there.
+        let tree = tokio::select! {
+            started = starting => started.map_err(|_| RequestError::WorkerPanicked)??,
+            () = self.session.overdue() => return Err(SessionEnded.into()),
+        };
+        Ok(child(tree))
     }
 
     /// Stays with the child to its end, and with what it left running; ends the tree with its owner.

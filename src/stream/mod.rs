@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -113,8 +113,11 @@ impl RequestStream {
         Ok(())
     }
 
-    /// Discards unread data. To the peer, a stream that is closed with unread data looks reset instead of ended.
+    /// Takes nothing more, and discards unread data. To the peer, a stream that is closed with unread data looks reset instead
+    /// of ended.
     pub(crate) fn drain(&self) {
+        // From here on the peer's writes fail, so that none comes after the last read. An error says that it is gone.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
         let mut nowhere = [0; 4096];
         // A peer that sends more than this isn't waiting for the end.
         for _ in 0..16 {

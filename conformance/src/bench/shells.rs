@@ -4,6 +4,7 @@
 //! A launcher is a command line that takes a script as its last argument, so any product can be measured by it. Its start and
 //! its end are measured by a script without commands, and subtracted.
 
+use std::io::{Read as _, Seek as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
 use super::quantile;
+use crate::printable::printable;
 
 /// Subshells that execute commands at once.
 const AT_ONCE: [usize; 3] = [1, 8, 64];
@@ -22,6 +24,8 @@ const COMMANDS: usize = 64;
 const BUILTINS: usize = 6_400;
 /// Samples of each kind of command, at most: each is many commands.
 const MOST_SAMPLES: usize = 40;
+/// Bytes of the standard error of a launcher that has failed.
+const MOST_SHOWN: u64 = 1024;
 /// Rounds before the measured ones.
 const WARM_UP: usize = 1;
 
@@ -172,12 +176,16 @@ fn script(work: &str, subshells: usize, times: usize) -> String {
 
 impl Subject {
     fn run(&self, script: &str) -> anyhow::Result<Sample> {
+        // What a launcher says each time is of interest only if it fails.
+        let mut complaints = tempfile::tempfile()?;
+        let stderr = complaints.try_clone()?;
         let started = Instant::now();
         let mut child = Command::new(&self.words[0])
             .args(&self.words[1..])
             .arg(script)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .with_context(|| format!("{}: cannot be started", self.words[0]))?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
@@ -187,9 +195,13 @@ impl Subject {
         let own_cpu_us = own_cpu_us(pid)?;
         let status = child.wait()?;
         if !status.success() {
+            let mut said = Vec::new();
+            complaints.rewind()?;
+            complaints.take(MOST_SHOWN).read_to_end(&mut said)?;
             bail!(
-                "`{} '{script}'` ended with {status}: its policy must let the commands run",
-                self.words.join(" ")
+                "`{} '{script}'` ended with {status}: its policy must let the commands run. Its standard error: {}",
+                self.words.join(" "),
+                printable(&String::from_utf8_lossy(&said))
             );
         }
         Ok(Sample { wall_us, own_cpu_us })

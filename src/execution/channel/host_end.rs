@@ -19,18 +19,24 @@ use crate::watch::watch;
 pub(crate) struct HostEnd(AsyncFd<OwnedFd>);
 
 impl HostEnd {
-    /// A new channel: this end, and the supervisor's. Both close on exec and never block.
+    /// A new channel: the host's end, not registered yet, and the supervisor's. Both close on exec and never block.
     ///
     /// # Errors
     /// When no more descriptors can be opened.
+    pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+    }
+
+    /// Registers the host's end of a pair.
+    ///
+    /// # Errors
+    /// When the runtime can't watch it.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        let ours = watch(ours, Interest::READABLE | Interest::WRITABLE)?;
-        Ok((Self(ours), theirs))
+    pub(crate) fn new(ours: OwnedFd) -> io::Result<Self> {
+        Ok(Self(watch(ours, Interest::READABLE | Interest::WRITABLE)?))
     }
 
     /// Sends the job, before anything else: a file with its bytes, and the descriptors that it speaks of. They wait
@@ -110,12 +116,17 @@ mod tests {
         number: 1,
     });
 
+    fn pair() -> (HostEnd, OwnedFd) {
+        let (ours, theirs) = HostEnd::pair().unwrap();
+        (HostEnd::new(ours).unwrap(), theirs)
+    }
+
     proptest! {
         #[test]
         fn reports_arrive_one_by_one_and_then_the_end(sent in proptest::collection::vec(reports(), 0..5)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
             let received = runtime.block_on(async {
-                let (host, theirs) = HostEnd::new().unwrap();
+                let (host, theirs) = pair();
                 let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
                 for &report in &sent {
                     assert_eq!(supervisor.report(report), Sent::Done);
@@ -136,7 +147,7 @@ mod tests {
         let report = STOPPED.to_bytes();
         let longer = [&report[..], &[0]].concat();
         for garbage in [&report[..4], &longer, &[0xff; Report::SIZE]] {
-            let (host, theirs) = HostEnd::new().unwrap();
+            let (host, theirs) = pair();
             send(theirs.as_raw_fd(), garbage, MsgFlags::empty()).unwrap();
             let error = host.receive().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{garbage:?}");
@@ -145,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn signals_arrive_in_order_and_then_the_order_to_end() {
-        let (host, theirs) = HostEnd::new().unwrap();
+        let (host, theirs) = pair();
         let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
         assert_eq!(supervisor.order(), None);
         host.signal(libc::SIGINT);
@@ -166,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_does_not_read_leaves_no_room_and_one_that_is_gone_needs_none() {
-        let (host, theirs) = HostEnd::new().unwrap();
+        let (host, theirs) = pair();
         let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
         while supervisor.report(STOPPED) == Sent::Done {}
         assert_eq!(supervisor.report(STOPPED), Sent::NoRoom);

@@ -29,18 +29,26 @@ impl SupervisorEnd {
         self.0
     }
 
-    /// Waits for the host's first message: how many bytes the job has, and the descriptors that come with it.
-    pub(crate) fn job(self) -> raw::Result<(usize, Received)> {
+    /// Waits for the host's first message: how many bytes the job has, and the descriptors that come with it. `None` if there
+    /// won't be one: the host has closed its end, or `owner` has become readable.
+    pub(crate) fn job(self, owner: RawFd) -> raw::Result<Option<(usize, Received)>> {
         let mut size = [0_u8; size_of::<u64>()];
         loop {
-            match raw::receive(self.0, &mut size, 0) {
+            match raw::receive(self.0, &mut size, libc::MSG_DONTWAIT) {
+                Ok(received) if received.bytes == 0 => return Ok(None),
                 Ok(received) if received.bytes == size.len() && received.descriptors > 0 => {
-                    let size = usize::try_from(u64::from_ne_bytes(size));
-                    return size.map(|size| (size, received)).map_err(|_| Errno::EBADMSG);
+                    let size = usize::try_from(u64::from_ne_bytes(size)).map_err(|_| Errno::EBADMSG)?;
+                    return Ok(Some((size, received)));
                 }
                 Ok(_) => return Err(Errno::EBADMSG),
-                // The host has made its end one that doesn't wait, and this one with it.
-                Err(Errno::EAGAIN) => raw::ppoll(&mut [raw::pollfd(self.0, libc::POLLIN)])?,
+                Err(Errno::EAGAIN) => {
+                    let mut watched = [self.0, owner].map(|number| raw::pollfd(number, libc::POLLIN));
+                    match raw::ppoll(&mut watched) {
+                        Ok(()) if watched[1].revents != 0 => return Ok(None),
+                        Ok(()) | Err(Errno::EINTR) => {}
+                        Err(errno) => return Err(errno),
+                    }
+                }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }

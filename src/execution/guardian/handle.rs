@@ -1,13 +1,17 @@
 //! The guardian as the host sees it: started when it is needed, given trees, and continued.
+//!
+//! One keeper is made in advance, so that a command that is escalated waits for no process but its own. It has nothing of any
+//! request. If it was killed, that is noticed when it is needed, and another one is made; if it is killed in that very moment,
+//! the command fails, as it does with any supervisor's death.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -16,6 +20,7 @@ use nix::unistd::{Pid, getpid};
 use super::inheritance::Inheritance;
 use super::memory::KeptMemory;
 use super::{Start, guard};
+use crate::execution::channel::HostEnd;
 use crate::execution::raw::clone_process;
 use crate::execution::stacks::Stacks;
 
@@ -33,78 +38,161 @@ pub(crate) struct Guardian {
     inherited: Inheritance,
 }
 
+/// A keeper with its supervisor that wait for a job, or are being made.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) guardian: Arc<Guardian>,
+    /// The host's end of the channel to them.
+    pub(crate) channel: OwnedFd,
+}
+
 /// The guardians of this process.
 struct Guardians {
     /// The one that gets trees.
     current: Option<Arc<Guardian>>,
+    /// The channel to the keeper that it has made in advance.
+    spare: Option<OwnedFd>,
     /// Pidfds of former ones that aren't reaped yet.
     former: Vec<OwnedFd>,
 }
 
 static GUARDIANS: Mutex<Guardians> = Mutex::new(Guardians {
     current: None,
+    spare: None,
     former: Vec::new(),
 });
+
+fn guardians() -> MutexGuard<'static, Guardians> {
+    GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Guardians {
+    /// The keeper that was made in advance, if what it would pass on to a child is what this process has now.
+    fn spare(&mut self, inherited: &Inheritance) -> Option<Keeper> {
+        let guardian = self
+            .current
+            .as_ref()
+            .filter(|current| current.inherited == *inherited)?;
+        let channel = self.spare.take().filter(|channel| !is_closed(channel))?;
+        Some(Keeper {
+            guardian: Arc::clone(guardian),
+            channel,
+        })
+    }
+
+    /// Has the guardian make a keeper in advance, if it takes the order at once.
+    fn make_spare(&mut self) {
+        if let (Some(current), None) = (&self.current, &self.spare)
+            && let Ok((channel, theirs)) = HostEnd::pair()
+            && current.offer(theirs.as_fd()).is_ok()
+        {
+            self.spare = Some(channel);
+        }
+    }
+}
+
+impl Keeper {
+    /// The one that was made in advance. `None` if there is none or another thread has the guardian: [`Self::new`] gets one then.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub(crate) fn waiting() -> io::Result<Option<Self>> {
+        let inherited = Inheritance::of_this_thread()?;
+        match GUARDIANS.try_lock() {
+            Ok(mut guardians) => Ok(guardians.spare(&inherited)),
+            Err(TryLockError::Poisoned(guardians)) => Ok(guardians.into_inner().spare(&inherited)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+        }
+    }
+
+    /// The one that was made in advance, or a new one. A guardian is started if there is none, or not the right one.
+    ///
+    /// # Errors
+    /// When no process can be made, or the guardian takes nothing.
+    pub(crate) fn new() -> io::Result<Self> {
+        let inherited = Inheritance::of_this_thread()?;
+        let mut guardians = guardians();
+        guardians.former.retain(|process| !is_reaped(process));
+        if let Some(keeper) = guardians.spare(&inherited) {
+            return Ok(keeper);
+        }
+        let (channel, theirs) = HostEnd::pair()?;
+        if let Some(current) = guardians.current.take() {
+            if current.inherited == inherited && current.take(theirs.as_fd()).is_ok() {
+                guardians.current = Some(Arc::clone(&current));
+                let guardian = current;
+                return Ok(Self { guardian, channel });
+            }
+            // Killed, or of another kind. In a copy of the host it is another process's child, and waiting for it fails.
+            guardians.spare = None;
+            guardians.former.push(current.process.try_clone()?);
+        }
+        let guardian = Arc::new(Guardian::start(inherited)?);
+        guardian.take(theirs.as_fd())?;
+        guardians.current = Some(Arc::clone(&guardian));
+        Ok(Self { guardian, channel })
+    }
+
+    /// Whether one was made in advance, or is being made.
+    #[cfg(test)]
+    pub(in crate::execution) fn is_waiting() -> bool {
+        guardians()
+            .spare
+            .as_ref()
+            .is_some_and(|channel| !is_closed(channel))
+    }
+
+    /// Has another one made in advance, which happens while this one's tree starts. Doesn't wait.
+    pub(crate) fn make_next() {
+        match GUARDIANS.try_lock() {
+            Ok(mut guardians) => guardians.make_spare(),
+            Err(TryLockError::Poisoned(guardians)) => guardians.into_inner().make_spare(),
+            // That thread makes one as well.
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+}
 
 impl Guardian {
     /// Starts the guardian of this process if there is none, while this process is small. A failure is of no account yet: what
     /// is to be escalated tries again, and fails if that does.
     pub(crate) fn start_early() {
-        let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guardians = guardians();
         if guardians.current.is_some() {
             return;
         }
         match Inheritance::of_this_thread().and_then(Self::start) {
-            Ok(guardian) => guardians.current = Some(Arc::new(guardian)),
+            Ok(guardian) => {
+                guardians.current = Some(Arc::new(guardian));
+                guardians.make_spare();
+            }
             Err(error) => tracing::warn!(%error, "cannot start a process that supervises commands"),
         }
     }
 
-    /// Gives a tree's channel to the guardian of this process, which is started if there is none, or not the right one.
-    ///
-    /// # Errors
-    /// When no process can be made, or the guardian takes nothing.
-    pub(crate) fn entrust(channel: BorrowedFd<'_>) -> io::Result<Arc<Self>> {
-        let inherited = Inheritance::of_this_thread()?;
-        let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
-        guardians.former.retain(|process| !is_reaped(process));
-        if let Some(current) = guardians.current.take() {
-            if current.inherited == inherited && current.take(channel).is_ok() {
-                guardians.current = Some(Arc::clone(&current));
-                return Ok(current);
-            }
-            // Killed, or of another kind. In a copy of the host it is another process's child, and waiting for it fails.
-            guardians.former.push(current.process.try_clone()?);
-        }
-        let new = Arc::new(Self::start(inherited)?);
-        new.take(channel)?;
-        guardians.current = Some(Arc::clone(&new));
-        Ok(new)
-    }
-
-    /// Sends the channel, which the guardian then has as well.
+    /// Sends the channel, which the guardian then has as well, to a keeper that it makes.
     fn take(&self, channel: BorrowedFd<'_>) -> io::Result<()> {
-        let descriptors = [channel.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let begun = Instant::now();
         loop {
-            match sendmsg::<()>(
-                self.control.as_raw_fd(),
-                &[IoSlice::new(&[0])],
-                &rights,
-                flags,
-                None,
-            ) {
+            match self.offer(channel) {
                 Err(Errno::EAGAIN) if begun.elapsed() < PATIENCE => {
                     self.wake();
                     let mut watched = [PollFd::new(self.control.as_fd(), PollFlags::POLLOUT)];
                     let _ = poll(&mut watched, WAKING_INTERVAL);
                 }
                 Err(Errno::EINTR) => {}
-                sent => return sent.map(drop).map_err(Into::into),
+                sent => return sent.map_err(Into::into),
             }
         }
+    }
+
+    /// The same without waiting: EAGAIN if it has too many orders already.
+    fn offer(&self, channel: BorrowedFd<'_>) -> Result<(), Errno> {
+        let descriptors = [channel.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let order = [IoSlice::new(&[0])];
+        sendmsg::<()>(self.control.as_raw_fd(), &order, &rights, flags, None).map(drop)
     }
 
     /// Continues the process if it was stopped.
@@ -199,6 +287,13 @@ extern "C" fn make_guardian(fork: *mut libc::c_void) -> libc::c_int {
     };
     fork.made = made.unwrap_or_else(|errno| -(errno as i32));
     0
+}
+
+/// Whether no process holds the other end any more.
+fn is_closed(channel: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(channel.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut watched, PollTimeout::ZERO);
+    polled.is_err() || watched[0].any() != Some(false)
 }
 
 fn is_reaped(process: &OwnedFd) -> bool {

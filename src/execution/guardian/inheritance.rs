@@ -1,7 +1,7 @@
 //! What an escalated child inherits of the host by way of the guardian.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
@@ -35,6 +35,9 @@ const NAMESPACES: &[&str] = &[
     "uts",
 ];
 
+/// Bytes that have room for the status of a process with hundreds of groups.
+const USUAL_SIZE: usize = 8 * 1024;
+
 const LIMITS: libc::__rlimit_resource_t = 16;
 
 /// What a process that is forked now has of this one. Priorities and processors are left out, since each thread has its own.
@@ -55,19 +58,27 @@ impl Inheritance {
     /// # Errors
     /// When /proc can't be read.
     pub(super) fn of_this_thread() -> io::Result<Self> {
-        let status = fs::read_to_string("/proc/thread-self/status")?;
+        let status = read("/proc/thread-self/status")?;
+        let status = String::from_utf8_lossy(&status);
         let is_inherited = |line: &&str| LINES.iter().any(|name| line.starts_with(name));
         let root = fs::metadata("/")?;
         Ok(Self {
             process: std::process::id(),
             session: getsid(None)?,
             status: status.lines().filter(is_inherited).map(str::to_owned).collect(),
-            cgroup: fs::read("/proc/thread-self/cgroup").unwrap_or_default(),
+            cgroup: read("/proc/thread-self/cgroup").unwrap_or_default(),
             limits: (0..LIMITS).map(limit).collect::<Result<_, _>>()?,
             namespaces: NAMESPACES.iter().map(|name| namespace(name)).collect(),
             root: (root.dev(), root.ino()),
         })
     }
+}
+
+/// As [`fs::read`], by two calls for what is no longer than such files mostly are; that makes its way there in many small steps.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(USUAL_SIZE);
+    fs::File::open(path)?.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn limit(resource: libc::__rlimit_resource_t) -> Result<(u64, u64), Errno> {

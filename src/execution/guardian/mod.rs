@@ -52,7 +52,7 @@ use super::stacks::StackTops;
 use super::supervisor::numbers::{CHILD_CHANGES, CONTROL, GUARDIAN, HOST};
 use super::supervisor::{Charge, close_others, run};
 
-pub(crate) use self::handle::Guardian;
+pub(crate) use self::handle::{Guardian, Keeper};
 
 /// Numbers above those that have a meaning, where a descriptor is out of the way.
 const ASIDE: RawFd = 16;

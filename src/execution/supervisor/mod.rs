@@ -42,7 +42,8 @@ pub(super) use self::descendants::each_child;
 pub(crate) use self::job::Placement;
 pub(super) use self::job::pack as pack_job;
 
-/// What a keeper starts with, in the guardian's memory, of which it has a copy.
+/// What a keeper starts with, in the guardian's memory, of which it has a copy. There is no job yet: a keeper and its supervisor
+/// are made before there is one, and have nothing of any request until then.
 #[derive(Debug)]
 pub(super) struct Charge {
     /// The channel to the host, at whatever number.
@@ -54,27 +55,26 @@ pub(super) struct Charge {
 pub(super) extern "C" fn run(charge: *mut c_void) -> c_int {
     // SAFETY: the guardian passes a Charge, and this process has a copy of its memory.
     let charge = unsafe { &*charge.cast::<Charge>() };
-    let started = take_places(charge.channel).and_then(|channel| {
+    let supervisor = take_places(charge.channel).and_then(|channel| {
         channel.report(Report::Kept(Pid::from_raw(raw::getpid())));
-        receive(channel, charge.stacks)
+        detach()?;
+        start_supervisor(&charge.stacks)
     });
-    // The supervisor uses the job in this frame while this process keeps it.
-    let supervisor = match &started {
-        Ok(job) => start_supervisor(job, charge.stacks),
-        Err(errno) => Err(*errno),
-    };
     match supervisor {
         Ok(supervisor) => {
-            close_others(&[HOST, GUARDIAN, CHILD_CHANGES, CHANNEL]);
             keep(supervisor, SupervisorEnd::new(CHANNEL));
             0
         }
         Err(errno) => {
-            let stage = Stage::Supervisor;
-            SupervisorEnd::new(CHANNEL).report(Report::Failed(StartFailure { stage, errno }));
+            report_unsupervised(errno);
             1
         }
     }
+}
+
+fn report_unsupervised(errno: Errno) {
+    let stage = Stage::Supervisor;
+    SupervisorEnd::new(CHANNEL).report(Report::Failed(StartFailure { stage, errno }));
 }
 
 /// Gives the keeper's descriptors their numbers, and closes what else the guardian has open.
@@ -91,37 +91,39 @@ fn take_places(channel: RawFd) -> raw::Result<SupervisorEnd> {
     Ok(SupervisorEnd::new(CHANNEL))
 }
 
-/// Receives the job and its descriptors from the host.
-fn receive(channel: SupervisorEnd, stacks: StackTops) -> raw::Result<Job<'static>> {
-    let (size, received) = channel.job()?;
-    // The host has planned with these numbers.
-    if received.first != JOB {
-        return Err(Errno::EBADMSG);
-    }
-    let job = Job::unpack(Mapping::of(JOB, size)?, &stacks).ok_or(Errno::EBADMSG)?;
-    Ok(job)
+/// Detaches the keeper from the guardian, which has blocked all signals and reset their actions.
+fn detach() -> raw::Result<()> {
+    // A signal to the host's group or terminal must not end it before the host.
+    raw::setpgid(0)?;
+    raw::become_subreaper()?;
+    // The end of the guardian continues a keeper that was stopped.
+    raw::be_continued_after_parent()?;
+    raw::set_name(c"escalated-tree")
 }
 
-/// Detaches the keeper from the host and starts the supervisor; its pid.
-fn start_supervisor(job: &Job<'_>, stacks: StackTops) -> raw::Result<i32> {
-    detach(job.placement)?;
+/// Starts the supervisor, which has the keeper's descriptors as well; its pid.
+fn start_supervisor(stacks: &StackTops) -> raw::Result<i32> {
     let flags = raw::SUPERVISOR_MEMORY | libc::SIGCHLD;
-    let argument = ptr::from_ref(job).cast_mut().cast();
-    // SAFETY: nothing else runs on that stack, and the job is in a frame of the keeper that is left only when the supervisor has
-    // ended. If the keeper is killed, its memory stays.
+    let argument = ptr::from_ref(stacks).cast_mut().cast();
+    // SAFETY: nothing else runs on that stack, and the argument is in a frame of the keeper that is left only when the supervisor
+    // has ended. If the keeper is killed, its memory stays.
     unsafe { raw::clone_process(flags, stacks.supervisor.as_ptr(), supervise, argument) }
 }
 
-/// Entry of the supervisor's process; `job` is a [`Job`].
-extern "C" fn supervise(job: *mut c_void) -> c_int {
+/// Entry of the supervisor's process; `stacks` are [`StackTops`].
+extern "C" fn supervise(stacks: *mut c_void) -> c_int {
     // SAFETY: see `start_supervisor`.
-    let job = unsafe { &*job.cast::<Job<'_>>() };
+    let stacks = unsafe { &*stacks.cast::<StackTops>() };
     let channel = SupervisorEnd::new(CHANNEL);
-    if let Err(errno) = raw::become_subreaper() {
-        let stage = Stage::Supervisor;
-        channel.report(Report::Failed(StartFailure { stage, errno }));
-        return 1;
-    }
+    let job = match raw::become_subreaper().and_then(|()| receive(channel, stacks)) {
+        Ok(Some(job)) => job,
+        // No tree was wanted.
+        Ok(None) => return 0,
+        Err(errno) => {
+            report_unsupervised(errno);
+            return 1;
+        }
+    };
     let child = match child::start(&job.child) {
         Ok(child) => child,
         Err(failure) => {
@@ -143,18 +145,21 @@ extern "C" fn supervise(job: *mut c_void) -> c_int {
     0
 }
 
-/// Detaches this process from the host's. The guardian has blocked all signals and reset their actions.
-fn detach(placement: Placement) -> raw::Result<()> {
-    // A signal to the host's group or terminal must not end the supervisor before the host.
-    match placement {
-        Placement::OwnGroup => raw::setsid()?,
-        // In the host's session, so that the child can join one of its groups.
-        Placement::Group(_) => raw::setpgid(0)?,
+/// Waits for the job and its descriptors, for as long as the host likes; `None` if there will be none.
+fn receive(channel: SupervisorEnd, stacks: &StackTops) -> raw::Result<Option<Job<'static>>> {
+    let Some((size, received)) = channel.job(KEEPER)? else {
+        return Ok(None);
+    };
+    // The host has planned with these numbers.
+    if received.first != JOB {
+        return Err(Errno::EBADMSG);
     }
-    raw::become_subreaper()?;
-    // The end of the guardian continues a keeper that was stopped.
-    raw::be_continued_after_parent()?;
-    raw::set_name(c"escalated-tree")
+    let job = Job::unpack(Mapping::of(JOB, size)?, stacks).ok_or(Errno::EBADMSG)?;
+    // Otherwise the child joins a group of the host's session.
+    if job.placement == Placement::OwnGroup {
+        raw::setsid()?;
+    }
+    Ok(Some(job))
 }
 
 /// Watches host, keeper and descendants until no descendant is left.

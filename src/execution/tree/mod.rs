@@ -4,14 +4,13 @@
 mod tests;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
 use super::channel::{HostEnd, Report, Stop};
-use super::guardian::Guardian;
+use super::guardian::{Guardian, Keeper};
 use super::job::{Spawn, SpawnError};
 use super::procfs::check_proc;
 use super::survivor::{Survivor, descendants};
@@ -29,23 +28,36 @@ pub(crate) struct Tree {
     guardian: Arc<Guardian>,
     /// Known as soon as it has reported itself.
     keeper: Option<Pid>,
+    /// Whether the supervisor has reported the start, or its failure.
+    has_begun: bool,
 }
 
 impl Tree {
-    /// Starts a supervisor with its child. Must be called within a tokio runtime; blocks for some ten microseconds, and longer if a
-    /// guardian has to be started.
+    /// Starts a child under a supervisor. Must be called within a tokio runtime; blocks for some ten microseconds, and longer if
+    /// no supervisor was made in advance.
     ///
     /// # Errors
     /// When /proc is another namespace's, descriptors can't be mapped, or no process can be made. What goes wrong later is reported.
-    pub(crate) fn spawn(mut spawn: Spawn) -> Result<Self, SpawnError> {
+    pub(crate) fn spawn(spawn: Spawn) -> Result<Self, SpawnError> {
         check_proc()?;
+        Self::spawn_below(Keeper::new()?, spawn)
+    }
+
+    /// Gives a keeper its tree. Doesn't wait. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As for [`Self::spawn`], but /proc isn't looked at.
+    pub(crate) fn spawn_below(keeper: Keeper, mut spawn: Spawn) -> Result<Self, SpawnError> {
         let job = spawn.pack()?;
-        let (channel, theirs) = HostEnd::new()?;
+        let Keeper { guardian, channel } = keeper;
+        let channel = HostEnd::new(channel)?;
         channel.send_job(job.bytes, &spawn.sent(&job))?;
+        Keeper::make_next();
         Ok(Self {
             channel,
-            guardian: Guardian::entrust(theirs.as_fd())?,
+            guardian,
             keeper: None,
+            has_begun: false,
         })
     }
 
@@ -54,7 +66,10 @@ impl Tree {
         loop {
             match self.receive().await {
                 Ok(Some(Report::Kept(keeper))) => self.keeper = Some(keeper),
-                Ok(report) => return report,
+                Ok(report) => {
+                    self.has_begun = true;
+                    return report;
+                }
                 // A supervisor that can't be understood has to go.
                 Err(error) => {
                     tracing::warn!(%error, "lost contact with a supervisor");
@@ -67,11 +82,12 @@ impl Tree {
         }
     }
 
-    /// The next report. Until there is a keeper, the guardian is continued again and again, in case that a tree has stopped it.
+    /// The next report. Until the first one of the supervisor, the guardian is continued again and again, in case that another
+    /// tree has stopped it.
     async fn receive(&self) -> io::Result<Option<Report>> {
         loop {
             let receiving = self.channel.receive();
-            if self.keeper.is_some() {
+            if self.has_begun {
                 return receiving.await;
             }
             match tokio::time::timeout(WAKING_INTERVAL, receiving).await {

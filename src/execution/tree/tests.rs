@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::RwLock;
 
 use super::*;
 use crate::execution::attributes::Attributes;
@@ -18,6 +19,9 @@ use crate::execution::executable::{Executable, Origin};
 use crate::execution::failure::{Stage, StartFailure};
 use crate::execution::supervisor::Placement;
 use crate::files::{PinnedFile, Wait, open_directory};
+
+/// The guardian of this process, which all tests share that run as its threads: some must have it alone.
+static GUARDIAN: RwLock<()> = RwLock::const_new(());
 
 /// A command in the root directory, with an empty environment and nothing else of its own.
 fn command(argv: &[&str]) -> Spawn {
@@ -57,6 +61,7 @@ async fn in_time<T>(event: impl Future<Output = T>) -> T {
 
 #[tokio::test]
 async fn a_child_starts_ends_and_is_reaped() {
+    let _together = GUARDIAN.read().await;
     let mut tree = spawn(&["/bin/sh", "-c", "exit 7"]);
     let pid = started(&mut tree).await;
     assert_eq!(tree.next_event().await, Some(Report::Ended(Ending::Exited(7))));
@@ -81,6 +86,7 @@ async fn output(command: Spawn) -> String {
 
 #[tokio::test]
 async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
+    let _together = GUARDIAN.read().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text");
     for first_line in ["#!/bin/sh\n", ""] {
@@ -106,6 +112,7 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
 /// Where the child is about to execute its program it still borrows the supervisor's memory.
 #[tokio::test]
 async fn a_signal_before_the_exec_leaves_no_core() {
+    let _together = GUARDIAN.read().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("leased");
     std::fs::copy("/bin/true", &path).unwrap();
@@ -151,6 +158,18 @@ fn only_child(of: &str) -> String {
     children.unwrap_or_default().trim().to_owned()
 }
 
+fn children(of: Pid) -> Vec<Pid> {
+    let children = only_child(&of.to_string());
+    let numbers = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    numbers.map(Pid::from_raw).collect()
+}
+
+/// The name of a process as ps(1) shows it; empty if it has ended.
+fn name(pid: Pid) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.unwrap_or_default().trim().to_owned()
+}
+
 /// The keeper, once it has reported itself.
 async fn keeper(tree: &mut Tree) -> Pid {
     while tree.keeper.is_none() {
@@ -164,6 +183,7 @@ async fn keeper(tree: &mut Tree) -> Pid {
 
 #[tokio::test]
 async fn stops_and_kills_are_reported() {
+    let _together = GUARDIAN.read().await;
     let mut tree = spawn(&["/bin/sleep", "600"]);
     started(&mut tree).await;
     tree.signal(libc::SIGSTOP);
@@ -184,6 +204,7 @@ async fn stops_and_kills_are_reported() {
 
 #[tokio::test]
 async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
+    let _together = GUARDIAN.read().await;
     const STOPS: usize = 1_000; // the kernel queues a few hundred messages
     // With and without another process left for the supervisor to watch.
     for before in ["", "sleep 600 & "] {
@@ -221,6 +242,7 @@ async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
 
 #[tokio::test]
 async fn a_tree_that_is_dropped_leaves_no_process() {
+    let _together = GUARDIAN.read().await;
     let mut tree = spawn(&["/bin/sleep", "600"]);
     let child = started(&mut tree).await;
     let keeper = tree.keeper.unwrap();
@@ -249,6 +271,7 @@ fn failed_start(output: OwnedFd, prefix: Vec<u8>) -> Tree {
 
 #[tokio::test]
 async fn a_complaint_that_no_reader_takes_does_not_hold_up_the_supervisor() {
+    let _together = GUARDIAN.read().await;
     // Without room, and with some, so that poll(2) finds the pipe writable.
     for room in [0, 4096] {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
@@ -266,6 +289,7 @@ async fn a_complaint_that_no_reader_takes_does_not_hold_up_the_supervisor() {
 
 #[tokio::test]
 async fn a_complaint_ends_with_the_host_s_order() {
+    let _together = GUARDIAN.read().await;
     let (_reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).unwrap();
     while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
@@ -278,6 +302,7 @@ async fn a_complaint_ends_with_the_host_s_order() {
 
 #[tokio::test]
 async fn a_complaint_is_read_as_a_line() {
+    let _together = GUARDIAN.read().await;
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let mut tree = failed_start(writer, b"command: ".to_vec());
     while in_time(tree.next_event()).await.is_some() {}
@@ -296,6 +321,7 @@ fn is_stopped(pid: Pid) -> bool {
 
 #[tokio::test]
 async fn a_child_has_its_own_limits_of_open_files() {
+    let _together = GUARDIAN.read().await;
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let mut tree = Tree::spawn(Spawn {
         attributes: Attributes::with_open_files(Some((33, 44))),
@@ -312,6 +338,7 @@ async fn a_child_has_its_own_limits_of_open_files() {
 
 #[tokio::test]
 async fn a_child_dies_with_a_supervisor_that_is_killed() {
+    let _together = GUARDIAN.read().await;
     let mut tree = spawn(&["/bin/sleep", "600"]);
     let pid = started(&mut tree).await;
     let supervisor: i32 = only_child(&tree.keeper.unwrap().to_string()).parse().unwrap();
@@ -334,6 +361,7 @@ async fn a_child_dies_with_a_supervisor_that_is_killed() {
 
 #[tokio::test]
 async fn a_script_that_was_replaced_is_not_executed_by_its_name() {
+    let _together = GUARDIAN.read().await;
     let folder = tempfile::tempdir().unwrap();
     for first_line in ["#!/bin/sh", ": for /bin/sh, since no interpreter is named"] {
         let [decided, other] = ["decided", "other"].map(|name| {
@@ -369,6 +397,7 @@ async fn a_script_that_was_replaced_is_not_executed_by_its_name() {
 
 #[tokio::test]
 async fn an_argument_with_nul_starts_nothing() {
+    let _together = GUARDIAN.read().await;
     let spawned = Tree::spawn(command(&["/bin/sh", "a\0b"]));
     assert!(matches!(spawned, Err(SpawnError::Nul(_))), "{spawned:?}");
 }
@@ -402,6 +431,7 @@ fn gone(pids: &[Pid]) {
 
 #[tokio::test]
 async fn a_tree_that_stops_its_supervisor_ends() {
+    let _together = GUARDIAN.read().await;
     for stop in [
         "kill -STOP $PPID".to_owned(),
         format!("kill -STOP {KEEPER}"),
@@ -416,6 +446,7 @@ async fn a_tree_that_stops_its_supervisor_ends() {
 
 #[tokio::test]
 async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
+    let _together = GUARDIAN.read().await;
     for victim in ["$PPID", KEEPER] {
         let (mut tree, pids) = printing::<2>(&format!("{TWO}kill -KILL {victim}; wait"));
         while in_time(tree.next_event()).await.is_some() {}
@@ -425,6 +456,7 @@ async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
 
 #[tokio::test]
 async fn what_cannot_be_ended_is_named_in_time() {
+    let _together = GUARDIAN.read().await;
     let (tree, [pid]) = printing::<1>("sleep 600 & echo $!; wait");
     // A zombie stays until its tracer has seen it end, and the tracer is this thread.
     nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
@@ -458,6 +490,7 @@ fn memory(pid: Pid, name: &str) -> usize {
 
 #[tokio::test]
 async fn what_supervises_a_tree_has_none_of_the_host_s_memory() {
+    let _together = GUARDIAN.read().await;
     let large = vec![1_u8; 64 << 20];
     let mut tree = spawn(&["/bin/sleep", "600"]);
     for process in watchers(&mut tree).await {
@@ -481,12 +514,17 @@ const AT_ONCE: &str = "exec python3 -c \"import os; parent = os.getppid(); \
 
 #[tokio::test]
 async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not_escape() {
+    let _alone = GUARDIAN.write().await;
     for kill in [format!("kill -KILL $PPID {KEEPER}"), AT_ONCE.to_owned()] {
         let (mut tree, pids) = printing::<3>(&format!("{FLIGHT}{kill}; sleep 600"));
         while in_time(tree.next_event()).await.is_some() {}
-        // What is not in time for its number to be printed is found by its guardian, which has no other child.
-        let left = only_child(&tree.guardian.pid().to_string());
-        assert_eq!(left, "", "{kill}");
+        // What is not in time for its number to be printed is found by its guardian, whose other child is the next tree's keeper.
+        let left = children(tree.guardian.pid());
+        let left: Vec<_> = left
+            .into_iter()
+            .filter(|&pid| name(pid) != "escalated-tree")
+            .collect();
+        assert_eq!(left, [], "{kill}");
         for pid in pids {
             assert_eq!(nix::sys::signal::kill(pid, None), Err(Errno::ESRCH), "{kill}");
         }
@@ -495,6 +533,7 @@ async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not
 
 #[tokio::test]
 async fn a_guardian_that_is_killed_ends_its_trees_and_is_replaced() {
+    let _alone = GUARDIAN.write().await;
     let (mut tree, pids) = printing::<2>(&format!("{TWO}wait"));
     let guardian = tree.guardian.pid();
     kill(guardian, Signal::SIGKILL).unwrap();
@@ -506,7 +545,36 @@ async fn a_guardian_that_is_killed_ends_its_trees_and_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_waits_for_the_next_tree_is_replaced_when_it_was_killed_and_continued_when_it_was_stopped() {
+    let _alone = GUARDIAN.write().await;
+    let mut first = spawn(&["/bin/true"]);
+    let guardian = first.guardian.pid();
+    while in_time(first.next_event()).await.is_some() {}
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        for kind in [0, 1] {
+            let waiting = loop {
+                if let [keeper] = children(guardian)[..]
+                    && let [supervisor] = children(keeper)[..]
+                {
+                    break [keeper, supervisor][kind];
+                }
+                std::thread::yield_now();
+            };
+            kill(waiting, signal).unwrap();
+            while signal == Signal::SIGKILL && Keeper::is_waiting() {
+                std::thread::yield_now();
+            }
+            let mut tree = spawn(&["/bin/true"]);
+            assert_eq!(tree.guardian.pid(), guardian);
+            in_time(started(&mut tree)).await;
+            while in_time(tree.next_event()).await.is_some() {}
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_guardian_that_is_stopped_is_continued() {
+    let _alone = GUARDIAN.write().await;
     let mut first = spawn(&["/bin/true"]);
     while in_time(first.next_event()).await.is_some() {}
     kill(first.guardian.pid(), Signal::SIGSTOP).unwrap();
@@ -518,6 +586,7 @@ async fn a_guardian_that_is_stopped_is_continued() {
 
 #[tokio::test]
 async fn a_supervisor_or_keeper_that_is_stopped_still_reports() {
+    let _together = GUARDIAN.read().await;
     for victim in ["$PPID", KEEPER, &format!("$PPID {KEEPER}")] {
         let mut tree = spawn(&["/bin/sh", "-c", &format!("kill -STOP {victim}; exit 7")]);
         in_time(started(&mut tree)).await;
@@ -529,6 +598,7 @@ async fn a_supervisor_or_keeper_that_is_stopped_still_reports() {
 
 #[tokio::test]
 async fn a_child_has_what_its_host_has_now() {
+    let _alone = GUARDIAN.write().await;
     let umask = || {
         let mut command = command(&["/bin/sh", "-c", "umask"]);
         command.env.push(("PATH".into(), "/bin:/usr/bin".into()));

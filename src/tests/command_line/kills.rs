@@ -40,6 +40,8 @@ enum Role {
     Shell,
     Wrapper,
     Tree,
+    /// A keeper or supervisor that has no tree yet.
+    Waiting,
 }
 
 const VICTIMS: &[&[Role]] = &[
@@ -50,6 +52,7 @@ const VICTIMS: &[&[Role]] = &[
     &[Role::Shell],
     &[Role::Wrapper],
     &[Role::Tree],
+    &[Role::Waiting],
     &[Role::Supervisor, Role::Keeper],
     &[Role::Keeper, Role::Guardian],
     &[Role::Supervisor, Role::Guardian],
@@ -88,13 +91,16 @@ fn processes() -> BTreeMap<i32, (i32, String)> {
 /// Who is there of a run, by role.
 fn cast(server: i32) -> Vec<(Role, i32)> {
     let all = processes();
+    let is_parent = |pid: i32| all.values().any(|&(of, _)| of == pid);
+    let has_tree = |keeper: i32| all.iter().any(|(&pid, &(of, _))| of == keeper && is_parent(pid));
     let mut cast = vec![(Role::Server, server)];
     let mut parents = vec![(Role::Server, server)];
     while let Some((role_of_parent, parent)) = parents.pop() {
         for (&pid, (_, name)) in all.iter().filter(|(_, (of, _))| *of == parent) {
             let role = match (role_of_parent, name.as_str()) {
                 (Role::Server, "tree-guardian") => Role::Guardian,
-                (Role::Guardian, _) => Role::Keeper,
+                (Role::Guardian, _) if has_tree(pid) => Role::Keeper,
+                (Role::Guardian | Role::Waiting, _) => Role::Waiting,
                 (Role::Keeper, _) => Role::Supervisor,
                 (Role::Supervisor, "shell") => Role::Shell,
                 (_, "minimal-wrapper") => Role::Wrapper,
@@ -197,7 +203,8 @@ fn a_sigkill_at_any_moment_leaves_nothing_of_a_run() {
         }
         // A guardian without trees is replaced, and a tree does without one of its processes.
         let has_trees = cast.iter().any(|&(role, _)| role == Role::Keeper);
-        let goes_on = |role| role == Role::Tree || role == Role::Guardian && !has_trees;
+        let goes_on =
+            |role| matches!(role, Role::Tree | Role::Waiting) || role == Role::Guardian && !has_trees;
         if killed.iter().all(|&(role, _)| goes_on(role)) {
             kill(Pid::from_raw(server), Signal::SIGKILL).unwrap();
             *hit.entry(Role::Server).or_default() += 1;

@@ -9,6 +9,9 @@ mod audit;
 mod check;
 mod hostile;
 mod kills;
+#[cfg(feature = "rules")]
+mod rules;
 mod run;
 mod sandbox;
 mod terminal;
+mod workday;
