@@ -27,6 +27,7 @@ mod stacks;
 mod supervisor;
 mod survivor;
 mod tree;
+mod trial;
 mod words;
 
 pub(crate) use attributes::Attributes;
