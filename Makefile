@@ -43,14 +43,20 @@ SECONDS ?= 120
 TESTED := shell-escalation/rules
 # Samples of each subject of a benchmark.
 RUNS ?= 400
+# The official clients of the Model Context Protocol that drive `shell-escalation mcp` in its test, and where they go.
+MCP_PYTHON_VERSION := 2.3.0
+MCP_PYTHON := target/mcp-clients/python
+MCP_INSPECTOR_VERSION := 2.12.0
+MCP_INSPECTOR := target/mcp-clients/inspector
 # Rounds of `make stress` in each of which one or more processes are killed.
 KILLS ?= 200
 
-.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
 	@echo "make test         run all tests"
+	@echo "make mcp-clients  install the official MCP clients below target/, for the test of \`shell-escalation mcp\`"
 	@echo "make lint         check formatting, clippy and the documentation; warnings are errors"
 	@echo "make bench        measure the reference wrapper, the server, and commands in its shell, each against others in the same run (RUNS=400)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
@@ -109,6 +115,8 @@ test: prerequisites
 	@$(MAKE) --no-print-directory --jobs=2 proving-shells tests-built
 	@command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || \
 	    echo "make: no browser, so the HTML report is NOT TESTED (Debian: apt-get install chromium chromium-driver)" >&2
+	@test -x $(MCP_PYTHON)/bin/python3 && test -x $(MCP_INSPECTOR)/node_modules/.bin/mcp-inspector || \
+	    echo "make: no MCP clients, so \`shell-escalation mcp\` is NOT TESTED with them (make mcp-clients)" >&2
 	cargo test --quiet --workspace --features $(TESTED) --doc
 	@# The cases also run as tests, here on the wrapper that needs the C library.
 	@export CONFORMANCE_WRAPPER="$(abspath $(WRAPPER_ON_LIBC))"; \
@@ -117,6 +125,14 @@ test: prerequisites
 	else \
 	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --features $(TESTED) --lib --bins --tests; \
 	fi
+
+# Needs python3 with venv, and npm.
+mcp-clients:
+	@test -x $(MCP_PYTHON)/bin/python3 || python3 -m venv $(MCP_PYTHON)
+	@$(MCP_PYTHON)/bin/python3 -m pip install --quiet --disable-pip-version-check mcp==$(MCP_PYTHON_VERSION)
+	@mkdir -p $(MCP_INSPECTOR)
+	@npm install --silent --no-audit --no-fund --prefix $(MCP_INSPECTOR) \
+	    @modelcontextprotocol/inspector@$(MCP_INSPECTOR_VERSION)
 
 tests-built: reference
 	cargo test --quiet --workspace --features $(TESTED) --no-run

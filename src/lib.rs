@@ -72,8 +72,9 @@
 //! - **Variables that load code** (see [`loads_code`]) reach an escalated child only if the decision [keeps
 //!   them](Decision::keeping_env). A [`PolicyFile`]'s rules pass on no other variable either that they don't list.
 //! - **An approval is for what was asked.** [`Approval::Yes`] is for one command; [`Approval::Always`] for those that are the
-//!   same in file, arguments, folder, environment and umask. At most [`MOST_WAITING`] requests of a session wait for one, and
-//!   they stop the clock of a timeout no longer than [`ExecParams::longest_stop`].
+//!   same in file, arguments, folder, environment and umask. Where a rule asks once, a yes is for those in every session. At
+//!   most [`MOST_WAITING`] requests of a session wait for one, and they stop the clock of a timeout no longer than
+//!   [`ExecParams::longest_stop`].
 //! - **A sandbox**, if the executor is a [`SandboxedExecutor`]: shells are confined to a [`Profile`], and escalated commands to
 //!   the one that the decision [names](Decision::executed). Without that executor, a decision to execute in a sandbox executes
 //!   nothing.
@@ -123,19 +124,21 @@ mod sandbox;
 mod server;
 mod session;
 mod stream;
+pub mod terminal;
 mod watch;
 
 pub use audit::AuditLog;
 pub use clock::Stopped;
 pub use confinement::{Execution, Profile};
 pub use execution::{
-    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
+    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart,
     StandardStreams, Survivor,
 };
 pub use limits::Limits;
 pub use policy::{
     Action, Approval, Approver, Complaint, Decision, EscalationPolicy, Explanation, KeepEnv, MOST_WAITING,
-    NoApprover, PolicyError, PolicyFile, PolicyFileError, PolicyRequest, Step, directs_programs, loads_code,
+    NoApprover, PolicyError, PolicyFile, PolicyFileError, PolicyRequest, Question, Step, directs_programs,
+    loads_code,
 };
 pub use protocol::encode_json_text;
 pub use sandbox::{SandboxedExecutor, launch_if_asked};

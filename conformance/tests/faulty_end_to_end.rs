@@ -65,6 +65,21 @@ fn every_fault_is_caught_by_an_end_to_end_case() {
 }
 
 #[test]
+fn level_core_asks_nothing_about_sigpipe_of_a_wrapper_whose_denials_are_right() {
+    let ignored = faults::all()
+        .iter()
+        .find(|fault| fault.name == "sigpipe-left-ignored")
+        .expect("the fault");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut options = words("--level core --only e2e.deny/*");
+    options.extend(implementations(&patched_bash(), folder.path(), Some(ignored)));
+    let report = run(&options);
+    let bad = [outcomes(&report, "fail"), outcomes(&report, "harness-error")].concat();
+    assert_eq!(bad, Vec::<&str>::new());
+    assert!(outcomes(&report, "pass").len() > 5);
+}
+
+#[test]
 fn without_a_fault_the_breakable_implementations_pass_end_to_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut options = words("--only e2e.*");

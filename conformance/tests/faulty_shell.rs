@@ -12,10 +12,13 @@ use std::process::Command;
 
 use conformance::spec::faults;
 use conformance::spec::requirements::Role;
-use proof::{Proof, every_fault, until_caught, words};
+use proof::{Proof, each_at_once, every_fault, outcomes, run, until_caught, words};
 
 /// The fault that makes the shell one without the patch.
 const NEVER: &str = "never-wrapped";
+
+/// What is right but unusual: the shell asks its wrapper about paths that it can't execute itself.
+const ASKING: [&str; 2] = ["any-path-handed-over", "bad-interpreter-handed-over"];
 
 /// Concurrent runs.
 const AT_A_TIME: usize = 4;
@@ -97,4 +100,22 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
             caught => caught,
         }
     });
+}
+
+#[test]
+fn a_shell_that_asks_about_paths_which_only_the_outside_may_have_passes() {
+    let broken = Broken::at(&build(&["--faulty", "never-wrapped"]));
+    let stock = build(&["--stock"]);
+    let wrong = each_at_once(AT_A_TIME, ASKING.to_vec(), |name| {
+        // The shell's own tests compare messages with those of a shell without a wrapper.
+        let mut options = words("--jobs 4 --cases 4 --timeout-scale 2 --skip shell.own-suite/*");
+        for (option, path) in [("--shell", &broken.called(name)), ("--stock-shell", &stock)] {
+            options.extend([option.into(), path.into()]);
+        }
+        let report = run(&options);
+        assert!(outcomes(&report, "pass").len() > 80, "{name}");
+        let bad = [outcomes(&report, "fail"), outcomes(&report, "harness-error")].concat();
+        (!bad.is_empty()).then(|| format!("{name} fails {bad:?}"))
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

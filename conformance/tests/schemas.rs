@@ -96,6 +96,10 @@ fn the_traffic_of_the_harness_protocol_is_what_its_schema_says() {
         "server.decision/*",
         "--only",
         "teardown.cancel/*",
+        "--only",
+        "terminal.prune/every-use-counts",
+        "--only",
+        "terminal.close/late-answers",
     ]);
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message = line
@@ -118,6 +122,13 @@ fn the_traffic_of_the_harness_protocol_is_what_its_schema_says() {
         "exec",
         "process/spawn",
         "process/wait",
+        "terminal/open",
+        "terminal/write",
+        "terminal/read",
+        "terminal/resize",
+        "terminal/signal",
+        "terminal/close",
+        "terminal/list",
         "shutdown",
         "policy/decide",
     ] {

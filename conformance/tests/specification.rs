@@ -113,6 +113,15 @@ fn every_fault_names_known_requirements_of_its_role() {
                 fault.name
             );
         }
+        for id in &fault.cases {
+            let case = suite::all().into_iter().find(|case| case.id == id);
+            let of = case.map(|case| case.requirement().id.to_owned());
+            assert!(
+                of.is_some_and(|requirement| fault.requirements.contains(&requirement)),
+                "{} names {id}, which is not a case of its requirements",
+                fault.name
+            );
+        }
     }
 }
 

@@ -2,10 +2,14 @@
 
 mod approve;
 mod check;
+mod host;
 mod interrupts;
 mod locate;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod memory;
 mod open_files;
+mod question;
 mod rules;
 mod run;
 mod shim;
@@ -35,6 +39,9 @@ enum Command {
     Run(run::Run),
     /// Start an interactive patched shell under a policy file
     Shell(run::Shell),
+    /// Serve tools for executing commands to an agent: a Model Context Protocol server on standard input and output
+    #[cfg(feature = "mcp")]
+    Mcp(mcp::Mcp),
     /// Say what a policy would decide about commands, by which rule, and why
     Check(check::Check),
     /// Describe the policy file and all its keys
@@ -81,6 +88,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let status = match arguments.command {
         Command::Run(run) => runtime.block_on(run.serve(inherited_open_files)),
         Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
+        #[cfg(feature = "mcp")]
+        Command::Mcp(mcp) => runtime.block_on(mcp.serve(inherited_open_files)),
         Command::Check(check) => check.answer(),
         Command::HelpPolicy => {
             print!("{}", PolicyFile::help());

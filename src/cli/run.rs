@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,57 +11,19 @@ use clap::Args;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::unistd::{getpgrp, tcsetpgrp};
-use shell_escalation::{
-    AuditLog, EscalateServer, ExecParams, ExecResult, Limits, LocalExecutor, PolicyFile, Profile,
-    SandboxedExecutor, StandardStreams,
-};
+use shell_escalation::{ExecParams, ExecResult, LocalExecutor, StandardStreams};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::approve::TerminalApprover;
+use super::host::{Host, HostOptions};
 use super::interrupts::Interrupts;
-use super::locate;
-use super::rules::Rules;
-
-/// The options that `run` and `shell` share.
-#[derive(Args)]
-pub(super) struct Environment {
-    /// Policy file (TOML) that decides about every command, see `shell-escalation help-policy` [default: run everything in
-    /// the sandbox]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    #[command(flatten)]
-    rules: Rules,
-    /// What the shell is confined to: read-only, workspace-write (the current directory is writable, except its .git; no
-    /// network), full-access (no sandbox), or a profile of the policy file
-    #[arg(long, value_name = "PROFILE", default_value = "workspace-write")]
-    sandbox: String,
-    /// Refuse to start if this system can't hold everything that the profile promises
-    #[arg(long)]
-    sandbox_strict: bool,
-    /// Another file or folder that the sandbox may write to (repeatable)
-    #[arg(long, value_name = "PATH")]
-    writable: Vec<PathBuf>,
-    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one next to this program]
-    #[arg(long, value_name = "PATH")]
-    shell: Option<PathBuf>,
-    /// Wrapper that the shell executes for every command [default: SHELL_ESCALATION_WRAPPER, then
-    /// `execve-wrapper` next to this program]
-    #[arg(long, value_name = "PATH")]
-    wrapper: Option<PathBuf>,
-    /// Append one line of JSON per request to this file, two if it is escalated; if that fails, refuse to escalate
-    #[arg(long, value_name = "FILE")]
-    audit: Option<PathBuf>,
-    /// Do not start a login shell
-    #[arg(long)]
-    no_login: bool,
-}
 
 /// Runs one command and exits with its status.
 #[derive(Args)]
 pub(super) struct Run {
     #[command(flatten)]
-    environment: Environment,
+    host: HostOptions,
     /// Kill everything after this many seconds, not counting time spent waiting for approval
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -78,10 +39,10 @@ pub(super) struct Run {
 #[derive(Args)]
 pub(super) struct Shell {
     #[command(flatten)]
-    environment: Environment,
+    host: HostOptions,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "expected a number of seconds, such as 2.5".to_owned())?;
@@ -97,7 +58,7 @@ impl Run {
         );
         params.timeout = self.timeout;
         params.longest_stop = self.approval_time;
-        self.environment.exec(params, inherited_open_files).await
+        self.host.exec(params, inherited_open_files).await
     }
 }
 
@@ -110,48 +71,22 @@ impl Shell {
         let params = ExecParams::interactive(
             std::env::current_dir().context("cannot determine the current directory")?,
         );
-        self.environment.exec(params, inherited_open_files).await
+        self.host.exec(params, inherited_open_files).await
     }
 }
 
-impl Environment {
+impl HostOptions {
     async fn exec(
         self,
         mut params: ExecParams,
         inherited_open_files: Option<(u64, u64)>,
     ) -> anyhow::Result<ExitCode> {
         params.login = !self.no_login;
-        let shell = locate::shell(self.shell.clone())?;
-        let wrapper = locate::wrapper(self.wrapper.clone())?;
         let interrupts = Arc::new(Interrupts::default());
-        let audit = self
-            .audit
-            .as_ref()
-            .map(|path| AuditLog::open(path).with_context(|| format!("--audit {}", path.display())));
-        let audit = audit.transpose()?;
-        let policy = self.rules.policy(self.policy.as_deref())?;
-        let executor = LocalExecutor::new(StandardStreams::Inherited).open_files(inherited_open_files);
-        let executor = self.sandboxed(executor, &policy, &params.workdir)?;
-        let mut shells_env = params.env.clone();
-        shells_env.retain(|(name, _)| name != "TMPDIR" || executor.temporary_folder().is_none());
-        shells_env.extend(
-            executor
-                .temporary_folder()
-                .map(|folder| ("TMPDIR".into(), folder.into())),
-        );
-        let approver = TerminalApprover::new(shells_env, Arc::clone(&interrupts));
-        let policy = policy
-            .with_approver(approver)
-            .with_notices(|line| eprintln!("shell-escalation: {line}"));
-        let mut limits = Limits::default();
-        limits.child_open_files = inherited_open_files;
-        let mut server = EscalateServer::new(shell, wrapper, policy)
-            .with_limits(limits)
-            .sharing_process_group(true)
-            .with_executor(executor);
-        if let Some(log) = audit {
-            server = server.with_audit(log);
-        }
+        let executor = LocalExecutor::new(StandardStreams::Inherited);
+        let Host { server, .. } = self.host(executor, &params.workdir, inherited_open_files, |env| {
+            TerminalApprover::new(env, Arc::clone(&interrupts))
+        })?;
 
         let parent = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -192,44 +127,6 @@ impl Environment {
     }
 }
 
-impl Environment {
-    /// Puts the sandbox around what `executor` starts.
-    fn sandboxed(
-        &self,
-        executor: LocalExecutor,
-        policy: &PolicyFile,
-        workspace: &Path,
-    ) -> anyhow::Result<SandboxedExecutor<LocalExecutor>> {
-        let name = &self.sandbox;
-        let profile = policy.profile(name).with_context(|| {
-            format!(
-                "--sandbox {name}: no such profile; expected read-only, workspace-write, full-access, or a [profile.{name}] in \
-                 the policy file"
-            )
-        })?;
-        let writable = self.writable.iter().cloned();
-        let profile = writable.fold(profile, Profile::with_write);
-        if !profile.confines() {
-            anyhow::ensure!(
-                !self.sandbox_strict && self.writable.is_empty(),
-                "--sandbox {name} confines nothing, so --sandbox-strict and --writable have no effect"
-            );
-            eprintln!("shell-escalation: no sandbox: commands may do all that you may (--sandbox {name})");
-        }
-        let sandboxed = || -> std::io::Result<_> {
-            let mut sandboxed = SandboxedExecutor::new(executor, workspace, name, &profile)?;
-            for (name, profile) in policy.profiles_of_rules() {
-                sandboxed = sandboxed.with_profile(name, &profile)?;
-            }
-            let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
-            Ok(files
-                .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
-                .strict(self.sandbox_strict))
-        };
-        sandboxed().with_context(|| format!("--sandbox {name}"))
-    }
-}
-
 /// An interactive shell that was killed leaves its terminal to a process group that no longer exists.
 fn take_terminal_back() {
     let stdin = std::io::stdin();
@@ -260,7 +157,7 @@ fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
 }
 
 /// Ends this process the way the shell ended, so that its parent sees the same status.
-fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
+pub(super) fn die_by(signal: Signal) -> anyhow::Result<ExitCode> {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     if signal != Signal::SIGKILL && signal != Signal::SIGSTOP {

@@ -90,6 +90,12 @@ impl Profile {
         self.network
     }
 
+    /// Whether there is a writable folder for temporary files, which TMPDIR names.
+    #[must_use]
+    pub fn has_temporary(&self) -> bool {
+        self.temporary
+    }
+
     /// Whether this confines anything.
     #[must_use]
     pub fn confines(&self) -> bool {

@@ -47,6 +47,8 @@ pub(super) struct ChildSetup<'a> {
     nice: Option<i32>,
     /// The process group that the child joins; 0 is a new one.
     group: i32,
+    /// Whether that group becomes the foreground of the terminal that is the child's standard input.
+    foreground: bool,
     pub(super) stack: StackTop,
     /// Why the start failed, written by the child; if the host has set it beforehand, no child is made.
     failure: FailureSlot,
@@ -64,6 +66,7 @@ pub(super) struct ChildPlan<'a> {
     pub(super) umask: Option<u32>,
     pub(super) attributes: &'a Attributes,
     pub(super) group: i32,
+    pub(super) foreground: bool,
     pub(super) failure: Option<StartFailure>,
 }
 
@@ -113,6 +116,7 @@ impl ChildPlan<'_> {
         writer.number(i32::from(nice.is_some()));
         writer.number(nice.unwrap_or_default());
         writer.number(self.group);
+        writer.number(i32::from(self.foreground));
         let failure = self.failure.map_or([0, 0], StartFailure::to_parts);
         failure.into_iter().for_each(|part| writer.number(part));
     }
@@ -134,6 +138,7 @@ impl<'a> ChildSetup<'a> {
         let ignored = reader.word()?;
         let (has_nice, nice) = (reader.number()? != 0, reader.number()?);
         let group = reader.number()?;
+        let foreground = reader.number()? != 0;
         let failure = [reader.number()?, reader.number()?];
         Some(Self {
             steps,
@@ -148,6 +153,7 @@ impl<'a> ChildSetup<'a> {
             ignored,
             nice: has_nice.then_some(nice),
             group,
+            foreground,
             stack,
             failure: FailureSlot::new(StartFailure::from_parts(failure)),
         })
@@ -200,6 +206,9 @@ fn enter_program(setup: &ChildSetup<'_>) -> Result<Infallible, StartFailure> {
     raw::setpgid(setup.group).map_err(at(Stage::Supervisor))?;
     for step in setup.steps.chunks_exact(STEP) {
         carry_out(step).map_err(at(Stage::Descriptors))?;
+    }
+    if setup.foreground {
+        raw::set_foreground(0, raw::getpid()).map_err(at(Stage::Supervisor))?;
     }
     raw::fchdir(setup.workdir).map_err(at(Stage::Workdir))?;
     if let Some(mask) = setup.umask {

@@ -54,6 +54,39 @@ pub struct ShellCommand {
     pub cancelled: CancellationToken,
 }
 
+/// How a shell is started that no executor runs, such as a terminal's: what an executor may still put before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShellStart {
+    /// The shell, or what executes it.
+    pub program: PathBuf,
+    /// Its arguments, `argv[0]` included.
+    pub argv: Vec<OsString>,
+    /// The whole environment, the session's overlay included.
+    pub env: Vec<(OsString, OsString)>,
+    /// Numbers of the descriptors that it inherits beside its standard streams.
+    pub descriptors: Vec<RawFd>,
+}
+
+impl ShellStart {
+    /// A shell with its arguments (`argv[0]` included), its whole environment, and the numbers of the descriptors that it
+    /// inherits beside its standard streams.
+    #[must_use]
+    pub fn new(
+        program: PathBuf,
+        argv: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        descriptors: Vec<RawFd>,
+    ) -> Self {
+        Self {
+            program,
+            argv,
+            env,
+            descriptors,
+        }
+    }
+}
+
 /// The client's end of a session's socket: close-on-exec, at a number that the overlay names.
 #[derive(Debug)]
 pub struct ClientSocket(pub(crate) OwnedFd);
@@ -108,6 +141,19 @@ pub trait ShellCommandExecutor: Send + Sync + 'static {
     /// Runs the shell of a one-shot command to its end, or until `command.cancelled`; what it started must end with it.
     fn run(&self, command: ShellCommand) -> impl Future<Output = io::Result<ShellOutput>> + Send;
 
+    /// Puts before a shell that another starts, such as a terminal, what confines it. By default such shells are refused: an
+    /// executor that confines those that it [runs](Self::run) would otherwise not confine these.
+    ///
+    /// # Errors
+    /// When it can't be confined; the shell is not started.
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        let message = format!(
+            "{} is not started: its executor confines only shells that it runs itself",
+            shell.program.display()
+        );
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
+
     /// May change an escalated command before it is executed, or refuse it: an error closes the request. A changed file or
     /// working directory is the host's own decision, and is not compared with what the policy saw. A decision to execute it in a
     /// sandbox is in [`PreparedExec::execution`].
@@ -121,12 +167,17 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// [`ShellCommandExecutor`] as an object.
 pub(crate) trait AnyExecutor: Send + Sync {
     fn run(&self, command: ShellCommand) -> Boxed<'_, io::Result<ShellOutput>>;
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart>;
     fn prepare(&self, exec: PreparedExec) -> Boxed<'_, io::Result<PreparedExec>>;
 }
 
 impl<E: ShellCommandExecutor> AnyExecutor for E {
     fn run(&self, command: ShellCommand) -> Boxed<'_, io::Result<ShellOutput>> {
         Box::pin(ShellCommandExecutor::run(self, command))
+    }
+
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        ShellCommandExecutor::confine(self, shell)
     }
 
     fn prepare(&self, exec: PreparedExec) -> Boxed<'_, io::Result<PreparedExec>> {

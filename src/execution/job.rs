@@ -99,7 +99,8 @@ impl Spawn {
             workdir: plan.needed.get(1).copied().unwrap_or(-1),
             umask: self.umask,
             attributes: &self.attributes,
-            group: self.placement.number(),
+            group: self.placement.group(),
+            foreground: self.placement == Placement::Foreground,
             failure: opened.err(),
         };
         let error_output = map.iter().find(|&&(_, to)| to == 2).map(|&(from, _)| from);

@@ -1,10 +1,11 @@
 //! The ordinary executor: shells run unsandboxed, as this user, each under a supervisor of its own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::unistd::getpgrp;
 
@@ -12,8 +13,9 @@ use super::attributes::Attributes;
 use super::capture::Captures;
 use super::channel::{Ending, Report};
 use super::executable::Executable;
-use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput};
+use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart};
 use super::failure::StartFailure;
+use super::guardian::SessionLeader;
 use super::job::{Spawn, SpawnError};
 use super::supervisor::Placement;
 use super::tree::Tree;
@@ -67,13 +69,22 @@ impl LocalExecutor {
 impl ShellCommandExecutor for LocalExecutor {
     async fn run(&self, command: ShellCommand) -> io::Result<ShellOutput> {
         let cancelled = command.cancelled.clone();
-        let (streams, mut captures) = self.standard_streams()?;
+        let (mut streams, mut captures) = self.standard_streams()?;
+        let number = command.socket.number();
+        streams.push((command.socket.0, number));
+        let program = HostProgram {
+            program: command.program,
+            argv: command.argv,
+            workdir: command.workdir,
+            env: command.env,
+        };
         let open_files = self.open_files;
         let placement = match self.streams {
             StandardStreams::Captured => Placement::OwnGroup,
             StandardStreams::Inherited => Placement::Group(getpgrp()),
         };
-        let started = tokio::task::spawn_blocking(move || start(command, streams, placement, open_files));
+        let start = move || start_of_host(program, streams, placement, open_files, None);
+        let started = tokio::task::spawn_blocking(start);
         let mut tree = started.await.map_err(io::Error::other)??;
         let ended = tokio::select! {
             ending = shell_end(&mut tree) => ending,
@@ -94,6 +105,10 @@ impl ShellCommandExecutor for LocalExecutor {
             stderr,
             survivors,
         })
+    }
+
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        Ok(shell)
     }
 }
 
@@ -125,11 +140,29 @@ impl LocalExecutor {
     }
 }
 
-fn start(
-    command: ShellCommand,
-    mut streams: Streams,
+/// A program that the host itself starts.
+#[derive(Debug)]
+pub(crate) struct HostProgram {
+    pub(crate) program: PathBuf,
+    /// Its arguments, `argv[0]` included.
+    pub(crate) argv: Vec<OsString>,
+    /// Absolute working directory.
+    pub(crate) workdir: PathBuf,
+    /// The whole environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+/// Starts a program of the host's own, with these descriptors, in the session of `leader` if there is one. Blocks for the start
+/// of a process.
+///
+/// # Errors
+/// When the program or its working directory can't be opened, or no process can be made.
+pub(crate) fn start_of_host(
+    command: HostProgram,
+    descriptors: Vec<(OwnedFd, RawFd)>,
     placement: Placement,
     open_files: Option<(u64, u64)>,
+    leader: Option<&SessionLeader>,
 ) -> io::Result<Tree> {
     let name = |error: &io::Error, path: &OsStr| {
         io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -138,15 +171,13 @@ fn start(
         .map_err(|error| name(&error, command.workdir.as_os_str()))?;
     let program = PinnedFile::of_host(workdir.descriptor(), command.program.as_os_str())
         .map_err(|error| name(&error, command.program.as_os_str()))?;
-    let number = command.socket.number();
-    streams.push((command.socket.0, number));
     let error_prefix = [
         b"shell-escalation: ",
         command.program.as_os_str().as_bytes(),
         b": ",
     ]
     .concat();
-    Tree::spawn(Spawn {
+    let spawn = Spawn {
         program: Ok(Executable::of_host(program)),
         path: command.program.into(),
         argv: command.argv,
@@ -154,11 +185,11 @@ fn start(
         workdir: Ok(workdir.into_descriptor()),
         umask: None,
         attributes: Attributes::with_open_files(open_files),
-        descriptors: streams,
+        descriptors,
         placement,
         error_prefix,
-    })
-    .map_err(|error| match error {
+    };
+    Tree::spawn_in(spawn, leader).map_err(|error| match error {
         SpawnError::System(error) => error,
         other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
     })

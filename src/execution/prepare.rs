@@ -13,7 +13,7 @@ use super::descriptor_map::{MapError, check_numbers, open_file_limit};
 use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
-use super::guardian::Keeper;
+use super::guardian::{Keeper, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::launch::{Launcher, Opened, Target};
 use super::procfs::check_proc;
@@ -211,6 +211,8 @@ pub(crate) struct Start {
     pub(crate) open_files: Option<(u64, u64)>,
     pub(crate) attributes: Attributes,
     pub(crate) placement: Placement,
+    /// The leader of the session on whose terminal it is started, if that isn't the host's.
+    pub(crate) leader: Option<SessionLeader>,
 }
 
 /// What came of an attempt to start without waiting.
@@ -229,6 +231,7 @@ impl Start {
     /// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
     pub(crate) fn at_once(self) -> Result<AtOnce, Refusal> {
         if self.exec.launcher.is_none()
+            && self.leader.is_none()
             && let Some(opened) = self.files.reopen(&self.exec, Wait::Never)
             && check_proc().is_ok()
             && let Some(keeper) = Keeper::waiting()?
@@ -246,7 +249,8 @@ impl Start {
     pub(crate) fn run(self) -> Result<Tree, Refusal> {
         let opened = self.files.reopen(&self.exec, Wait::Allowed);
         let opened = opened.expect("nothing is left undone if waiting is allowed");
-        Ok(Tree::spawn(self.into_spawn(opened)?)?)
+        let leader = self.leader.clone();
+        Ok(Tree::spawn_in(self.into_spawn(opened)?, leader.as_ref())?)
     }
 
     fn into_spawn(self, (program, workdir): Reopened) -> Result<Spawn, Refusal> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -35,17 +36,47 @@ pub enum Approval {
     },
 }
 
-/// Asks a person. Requests may come concurrently, but never two that are the same, nor more than [`MOST_WAITING`] of a
-/// session; a future is dropped when its answer is no longer needed.
+/// What a person is asked: may this command be escalated?
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Question<'a> {
+    /// Number of the question within this process. No two questions share one, not even about the same command.
+    pub id: u64,
+    /// All that was decided on. Its environment is the one that the escalated child would get, and its
+    /// [`execution`](PolicyRequest::execution) says how the child would be executed.
+    pub request: &'a PolicyRequest,
+    /// The rule that asks, as a [`Decision`](crate::Decision) names it: `line 6`, `git.rules:6` or `default`.
+    pub rule: &'a str,
+    /// The rule's reason for asking.
+    pub reason: Option<&'a str>,
+    /// Whether a yes holds as long as the server lives, for the same command in whatever session.
+    pub once: bool,
+}
+
+impl<'a> Question<'a> {
+    /// A question about a request that only the default asks, for testing approvers. The fields can be changed.
+    #[must_use]
+    pub fn new(id: u64, request: &'a PolicyRequest) -> Self {
+        Self {
+            id,
+            request,
+            rule: "default",
+            reason: None,
+            once: false,
+        }
+    }
+}
+
+/// Asks a person. Questions may come concurrently, but never two about the same command of a session, nor more than
+/// [`MOST_WAITING`] of a session. A future is dropped when its question is withdrawn: the wrapper or the session has gone, or
+/// everything else in the session was refused. So a late answer starts nothing.
 pub trait Approver: Send + Sync + 'static {
-    /// Asks about escalating `request`, whose environment here is the one that the escalated child would get; `reason` is the
-    /// rule's. While this runs, the timeout of a one-shot command is suspended, in all no longer than
+    /// Puts the question. While this runs, the timeout of a one-shot command is suspended, in all no longer than
     /// [`ExecParams::longest_stop`](crate::ExecParams::longest_stop).
-    fn approve(
-        &self,
-        request: &PolicyRequest,
-        reason: Option<&str>,
-    ) -> impl Future<Output = Result<Approval, PolicyError>> + Send;
+    ///
+    /// # Errors
+    /// When the question can't be put; the command is not executed.
+    fn approve(&self, question: Question<'_>) -> impl Future<Output = Result<Approval, PolicyError>> + Send;
 }
 
 /// The approver when there is no person to ask: it says no.
@@ -53,7 +84,7 @@ pub trait Approver: Send + Sync + 'static {
 pub struct NoApprover;
 
 impl Approver for NoApprover {
-    async fn approve(&self, _: &PolicyRequest, _: Option<&str>) -> Result<Approval, PolicyError> {
+    async fn approve(&self, _: Question<'_>) -> Result<Approval, PolicyError> {
         Ok(Approval::No {
             reason: Some("needs approval, but there is no one to ask".to_owned()),
         })
@@ -64,29 +95,39 @@ impl Approver for NoApprover {
 pub(super) trait AnyApprover: Send + Sync {
     fn approve<'a>(
         &'a self,
-        request: &'a PolicyRequest,
-        reason: Option<&'a str>,
+        question: Question<'a>,
     ) -> Pin<Box<dyn Future<Output = Result<Approval, PolicyError>> + Send + 'a>>;
 }
 
 impl<A: Approver> AnyApprover for A {
     fn approve<'a>(
         &'a self,
-        request: &'a PolicyRequest,
-        reason: Option<&'a str>,
+        question: Question<'a>,
     ) -> Pin<Box<dyn Future<Output = Result<Approval, PolicyError>> + Send + 'a>> {
-        Box::pin(Approver::approve(self, request, reason))
+        Box::pin(Approver::approve(self, question))
     }
+}
+
+/// How often a person is asked about the same command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Each time, unless the answer was [`Approval::Always`].
+    #[default]
+    EachTime,
+    /// Until it is approved, whatever session it is of.
+    Once,
 }
 
 /// Most requests of a session that may wait for approval at the same time; one more is denied. Far below
 /// [`Limits::open_requests`](crate::Limits::open_requests), so that other requests of the session are served meanwhile.
 pub const MOST_WAITING: usize = 64;
 
-/// An approver, and what it has answered for whole sessions.
+/// An approver, and what it has answered for longer than one request.
 pub(super) struct Approvals {
     approver: Box<dyn AnyApprover>,
     sessions: PerSession<Answers>,
+    /// For rules that ask [once](Asks::Once).
+    once: Arc<Memory>,
 }
 
 /// What came of a question.
@@ -99,18 +140,22 @@ pub(super) enum Outcome {
 /// The answers of one session.
 #[derive(Default)]
 struct Answers {
-    state: Mutex<State>,
+    memory: Arc<Memory>,
+    /// Requests that wait for an answer, to whichever question.
+    waiting: Mutex<usize>,
     /// The reason of the answer that refuses everything.
     refused: watch::Sender<Option<Option<String>>>,
 }
 
+/// What is being asked, and what need not be asked again.
+#[derive(Default)]
+struct Memory(Mutex<State>);
+
 #[derive(Default)]
 struct State {
-    always: Vec<Arc<Asked>>,
+    approved: Vec<Arc<Asked>>,
     /// What is being asked; requests that wait for the answer to the same question learn it here.
-    questions: Vec<(Arc<Asked>, watch::Receiver<Option<Shared>>)>,
-    /// Requests that wait for an answer, to whichever question.
-    waiting: usize,
+    pending: Vec<(Arc<Asked>, watch::Receiver<Option<Shared>>)>,
 }
 
 /// An answer, as far as it is one for other requests that ask the same.
@@ -165,6 +210,7 @@ impl Approvals {
         Self {
             approver: Box::new(approver),
             sessions: PerSession::default(),
+            once: Arc::default(),
         }
     }
 
@@ -173,17 +219,18 @@ impl Approvals {
     pub(super) async fn ask(
         &self,
         request: &PolicyRequest,
+        rule: &str,
         reason: Option<&str>,
+        asks: Asks,
     ) -> Result<Outcome, PolicyError> {
         let answers = self.sessions.of(request);
-        let asked = Arc::new(Asked::of(request));
         let Some(_waiting) = Waiting::begin(&answers) else {
             let reason = format!("{MOST_WAITING} commands of this session already wait for approval");
             return Ok(Outcome::Refused(Some(reason)));
         };
         let _stopped = request.stop_the_clock();
         let mut refused = answers.refused.subscribe();
-        let answering = self.answer(&answers, &asked, request, reason);
+        let answering = self.answer(&answers, request, rule, reason, asks);
         tokio::select! {
             biased;
             refusal = refused.wait_for(Option::is_some) => {
@@ -196,33 +243,21 @@ impl Approvals {
 
     async fn answer(
         &self,
-        answers: &Arc<Answers>,
-        asked: &Arc<Asked>,
+        answers: &Answers,
         request: &PolicyRequest,
+        rule: &str,
         reason: Option<&str>,
+        asks: Asks,
     ) -> Result<Outcome, PolicyError> {
-        loop {
-            let turn = {
-                let mut state = answers.state();
-                if state.always.contains(asked) {
-                    return Ok(Outcome::Approved);
-                }
-                let same = state.questions.iter().find(|(other, _)| other == asked);
-                match same {
-                    Some((_, answer)) => Turn::Wait(answer.clone()),
-                    None => {
-                        let (sender, receiver) = watch::channel(None);
-                        state.questions.push((Arc::clone(asked), receiver));
-                        Turn::Ask(Question {
-                            answers: Arc::clone(answers),
-                            asked: Arc::clone(asked),
-                            answer: sender,
-                        })
-                    }
-                }
-            };
-            match turn {
-                Turn::Ask(question) => return self.put(&question, request, reason).await,
+        let asked = Arc::new(Asked::of(request));
+        let memory = match asks {
+            Asks::EachTime => &answers.memory,
+            Asks::Once => &self.once,
+        };
+        let pending = loop {
+            match memory.turn(&asked) {
+                Turn::Approved => return Ok(Outcome::Approved),
+                Turn::Ask(pending) => break pending,
                 Turn::Wait(mut answer) => {
                     let answer = answer.wait_for(Option::is_some).await;
                     if let Ok(Some(Shared::No(reason))) = answer.as_deref() {
@@ -231,59 +266,75 @@ impl Approvals {
                     // Answered for one command, remembered for all of them, or withdrawn.
                 }
             }
-        }
-    }
-
-    /// Puts the question to the person.
-    async fn put(
-        &self,
-        question: &Question,
-        request: &PolicyRequest,
-        reason: Option<&str>,
-    ) -> Result<Outcome, PolicyError> {
-        match self.approver.approve(request, reason).await? {
-            Approval::Yes => {
-                question.answered(Shared::AskAgain);
+        };
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let question = Question {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            request,
+            rule,
+            reason,
+            once: asks == Asks::Once,
+        };
+        match self.approver.approve(question).await? {
+            Approval::Yes if asks == Asks::EachTime => {
+                pending.answered(Shared::AskAgain);
                 Ok(Outcome::Approved)
             }
-            Approval::Always => {
-                let asked = Arc::clone(&question.asked);
-                question.answers.state().always.push(asked);
-                question.answered(Shared::AskAgain);
+            Approval::Yes | Approval::Always => {
+                memory.state().approved.push(asked);
+                pending.answered(Shared::AskAgain);
                 Ok(Outcome::Approved)
             }
             Approval::No { reason } => {
-                question.answered(Shared::No(reason.clone()));
+                pending.answered(Shared::No(reason.clone()));
                 Ok(Outcome::Refused(reason))
             }
             Approval::NoToAll { reason } => {
-                question.answers.refused.send_replace(Some(reason.clone()));
+                answers.refused.send_replace(Some(reason.clone()));
                 Ok(Outcome::Refused(reason))
             }
         }
-    }
-}
-
-impl Answers {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a request does that needs an answer.
 enum Turn {
-    Ask(Question),
+    Approved,
+    Ask(Pending),
     Wait(watch::Receiver<Option<Shared>>),
 }
 
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(self: &Arc<Self>, asked: &Arc<Asked>) -> Turn {
+        let mut state = self.state();
+        if state.approved.contains(asked) {
+            return Turn::Approved;
+        }
+        if let Some((_, answer)) = state.pending.iter().find(|(other, _)| other == asked) {
+            return Turn::Wait(answer.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        state.pending.push((Arc::clone(asked), receiver));
+        Turn::Ask(Pending {
+            memory: Arc::clone(self),
+            asked: Arc::clone(asked),
+            answer: sender,
+        })
+    }
+}
+
 /// A question that is being asked; withdrawn when this is dropped without an answer.
-struct Question {
-    answers: Arc<Answers>,
+struct Pending {
+    memory: Arc<Memory>,
     asked: Arc<Asked>,
     answer: watch::Sender<Option<Shared>>,
 }
 
-impl Question {
+impl Pending {
     /// Tells the requests that wait for the same answer.
     fn answered(&self, answer: Shared) {
         // First, so that one that asks again does not find this question.
@@ -293,14 +344,12 @@ impl Question {
 
     fn close(&self) {
         let asked = &self.asked;
-        self.answers
-            .state()
-            .questions
-            .retain(|(other, _)| !Arc::ptr_eq(other, asked));
+        let mut state = self.memory.state();
+        state.pending.retain(|(other, _)| !Arc::ptr_eq(other, asked));
     }
 }
 
-impl Drop for Question {
+impl Drop for Pending {
     fn drop(&mut self) {
         self.close();
     }
@@ -309,20 +358,26 @@ impl Drop for Question {
 /// One of the requests that wait.
 struct Waiting(Arc<Answers>);
 
+impl Answers {
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Waiting {
     fn begin(answers: &Arc<Answers>) -> Option<Self> {
-        let mut state = answers.state();
-        if state.waiting >= MOST_WAITING {
+        let mut waiting = answers.waiting();
+        if *waiting >= MOST_WAITING {
             return None;
         }
-        state.waiting += 1;
+        *waiting += 1;
         Some(Self(Arc::clone(answers)))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.state().waiting -= 1;
+        *self.0.waiting() -= 1;
     }
 }
 

@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use super::plan::{Plan, Resolved};
 use crate::confinement::{Execution, Profile};
-use crate::execution::{Launcher, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, Target};
+use crate::execution::{
+    Launcher, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart, Target,
+};
 
 /// Starts shells in a sandbox, by way of another executor, and the escalated commands that a decision wants in one.
 ///
@@ -143,6 +145,35 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
         }))
     }
 
+    /// A shell behind the launcher for its profile, if that confines anything.
+    fn confined(&self, mut shell: ShellStart) -> io::Result<ShellStart> {
+        let name = &self.shell;
+        // What the shell can't do without, whatever the profile lets be read.
+        let wrapper = shell.env.iter().find(|(name, _)| name == "EXEC_WRAPPER");
+        let wrapper = wrapper.map(|(_, path)| PathBuf::from(path));
+        let needed = wrapper.iter().chain([&shell.program]);
+        // One that isn't there is complained about when it is executed.
+        let needed: Vec<PathBuf> = needed
+            .filter_map(|path| std::fs::canonicalize(path).ok())
+            .collect();
+        if let Some(launcher) = self.launcher(name, true, &needed)? {
+            if self.writes_temporary(name) {
+                self.with_temporary(&mut shell.env);
+            }
+            let target = Target {
+                file: shell.program.into(),
+                opened: None,
+                keep: [0, 1, 2]
+                    .into_iter()
+                    .chain(shell.descriptors.iter().copied())
+                    .collect(),
+            };
+            shell.argv = launcher.arguments(&target, std::mem::take(&mut shell.env), shell.argv);
+            shell.program = launcher.program;
+        }
+        Ok(shell)
+    }
+
     fn with_temporary(&self, env: &mut Vec<(OsString, OsString)>) {
         env.retain(|(name, _)| name != "TMPDIR");
         env.push(("TMPDIR".into(), self.temporary.path().into()));
@@ -156,28 +187,15 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
 
 impl<E: ShellCommandExecutor> ShellCommandExecutor for SandboxedExecutor<E> {
     async fn run(&self, mut command: ShellCommand) -> io::Result<ShellOutput> {
-        let name = &self.shell;
-        // What the shell can't do without, whatever the profile lets be read.
-        let wrapper = command.env.iter().find(|(name, _)| name == "EXEC_WRAPPER");
-        let wrapper = wrapper.map(|(_, path)| PathBuf::from(path));
-        let needed = wrapper.iter().chain([&command.program]);
-        // One that isn't there is complained about when it is executed.
-        let needed: Vec<PathBuf> = needed
-            .filter_map(|path| std::fs::canonicalize(path).ok())
-            .collect();
-        if let Some(launcher) = self.launcher(name, true, &needed)? {
-            if self.writes_temporary(name) {
-                self.with_temporary(&mut command.env);
-            }
-            let target = Target {
-                file: command.program.into(),
-                opened: None,
-                keep: vec![0, 1, 2, command.socket.number()],
-            };
-            command.argv = launcher.arguments(&target, std::mem::take(&mut command.env), command.argv);
-            command.program = launcher.program;
-        }
+        let socket = vec![command.socket.number()];
+        let shell = ShellStart::new(command.program, command.argv, command.env, socket);
+        let confined = self.confined(shell)?;
+        (command.program, command.argv, command.env) = (confined.program, confined.argv, confined.env);
         self.inner.run(command).await
+    }
+
+    fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        self.confined(self.inner.confine(shell)?)
     }
 
     async fn prepare(&self, exec: PreparedExec) -> io::Result<PreparedExec> {

@@ -3,17 +3,18 @@
 mod one_shot;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditLog;
-use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor};
+use crate::execution::{Guardian, LocalExecutor, ShellCommandExecutor, ShellStart};
 use crate::limits::Limits;
 use crate::policy::EscalationPolicy;
 use crate::session::{EscalationSession, Settings};
 
+pub(crate) use one_shot::with_overlay;
 pub use one_shot::{ExecParams, ExecResult};
 
 /// Decides for every command of its sessions' shells where it runs, and runs the escalated ones.
@@ -77,6 +78,20 @@ impl EscalateServer {
     pub fn sharing_process_group(mut self, shares: bool) -> Self {
         Arc::make_mut(&mut self.settings).shares_group = shares;
         self
+    }
+
+    /// The shell of one-shot commands.
+    pub(crate) fn shell(&self) -> &Path {
+        &self.shell
+    }
+
+    /// Puts before a shell that the caller starts what the executor confines its own shells with: the launcher of a
+    /// [`SandboxedExecutor`](crate::SandboxedExecutor).
+    ///
+    /// # Errors
+    /// When the executor can't confine it; then don't start it.
+    pub fn confine(&self, shell: ShellStart) -> io::Result<ShellStart> {
+        self.settings.executor.confine(shell)
     }
 
     /// Starts a session for a shell that the caller starts. It ends when it is dropped, or when `parent` is cancelled.

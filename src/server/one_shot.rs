@@ -1,6 +1,7 @@
 //! One-shot commands: a shell with a session of its own, which ends with it.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -105,13 +106,7 @@ pub(super) async fn exec(
         program: shell.to_owned(),
         argv,
         workdir: params.workdir,
-        env: with_overlay(
-            params.env,
-            session
-                .env()
-                .iter()
-                .map(|(name, value)| (name.as_ref(), value.as_ref())),
-        ),
+        env: with_overlay(params.env, session.env()),
         socket,
         cancelled: stop.clone(),
     };
@@ -148,14 +143,12 @@ pub(super) async fn exec(
 }
 
 /// The environment with the overlay in place of variables of the same names.
-fn with_overlay<'a>(
+pub(crate) fn with_overlay(
     mut env: Vec<(OsString, OsString)>,
-    overlay: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
+    overlay: &HashMap<String, String>,
 ) -> Vec<(OsString, OsString)> {
-    for (name, value) in overlay {
-        env.retain(|(other, _)| other != name);
-        env.push((name.to_owned(), value.to_owned()));
-    }
+    env.retain(|(name, _)| !name.to_str().is_some_and(|name| overlay.contains_key(name)));
+    env.extend(overlay.iter().map(|(name, value)| (name.into(), value.into())));
     env
 }
 
@@ -166,10 +159,8 @@ mod tests {
     #[test]
     fn the_overlay_replaces_variables_of_the_same_name() {
         let env = vec![("A".into(), "1".into()), ("EXEC_WRAPPER".into(), "/old".into())];
-        let merged = with_overlay(
-            env,
-            [(OsStr::new("EXEC_WRAPPER"), OsStr::new("/new"))].into_iter(),
-        );
+        let overlay = HashMap::from([("EXEC_WRAPPER".to_owned(), "/new".to_owned())]);
+        let merged = with_overlay(env, &overlay);
         assert_eq!(
             merged,
             [("A".into(), "1".into()), ("EXEC_WRAPPER".into(), "/new".into())]

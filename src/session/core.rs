@@ -1,7 +1,7 @@
 //! The state that all tasks of a session share, and the session's end.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
 use crate::clock::Stopwatch;
-use crate::execution::{ENDING_TIME, SharedExecutor, Survivor, Tree};
+use crate::execution::{ENDING_TIME, SessionLeader, SharedExecutor, Survivor, Tree};
 use crate::limits::Limits;
 use crate::policy::SharedPolicy;
 use crate::stream::Budget;
@@ -53,6 +53,8 @@ pub(crate) struct SessionCore {
     /// One permit for each thread that looks at files. It may outlive its request.
     pub looking: Arc<Semaphore>,
     pub survivors: Mutex<Vec<Survivor>>,
+    /// Who leads the session of the shell's terminal, if the host has started that there: escalated commands run there, too.
+    pub leader: OnceLock<SessionLeader>,
     /// The clock of a one-shot command's timeout.
     pub clock: Arc<Stopwatch>,
 }

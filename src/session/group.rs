@@ -6,13 +6,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, getpgid, getpgrp, getsid};
 
+use crate::execution::SessionLeader;
+
 /// From asm-generic/socket.h; Linux has it since 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
 
 /// A wrapper's process group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WrappersGroup {
-    /// Of this process's session: a child can join it.
+    /// Of the session in which children are started: a child can join it.
     OfSession(Pid),
     /// This process's own: what a child sends to it would reach this process, too.
     OfServer(Pid),
@@ -22,12 +24,12 @@ pub(super) enum WrappersGroup {
 
 impl WrappersGroup {
     /// The group of the process that made the stream. No message is trusted in this: that process can only name itself, or one
-    /// that made a stream and gave it away.
-    pub(super) fn of(stream: BorrowedFd<'_>) -> Self {
-        Self::find(stream).unwrap_or(Self::Elsewhere)
+    /// that made a stream and gave it away. Children are started in the leader's session if there is one, else in this process's.
+    pub(super) fn of(stream: BorrowedFd<'_>, leader: Option<&SessionLeader>) -> Self {
+        Self::find(stream, leader).unwrap_or(Self::Elsewhere)
     }
 
-    fn find(stream: BorrowedFd<'_>) -> Option<Self> {
+    fn find(stream: BorrowedFd<'_>, leader: Option<&SessionLeader>) -> Option<Self> {
         let wrapper = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
         // 0 for a process of another pid namespace that can't be seen from here.
         let wrapper = (wrapper > 0).then(|| Pid::from_raw(wrapper))?;
@@ -35,7 +37,8 @@ impl WrappersGroup {
         let session = getsid(Some(wrapper)).ok()?;
         let group = getpgid(Some(wrapper)).ok()?;
         // The number was the wrapper's all the time if that still runs.
-        if has_ended(&process) || getsid(None).ok()? != session {
+        let own = leader.map_or_else(|| getsid(None), |leader| Ok(leader.session()));
+        if has_ended(&process) || own.ok()? != session {
             return None;
         }
         Some(if group == getpgrp() {
@@ -88,7 +91,7 @@ mod tests {
     fn a_stream_of_this_process_is_of_its_own_group() {
         let (stream, _peer) = UnixStream::pair().unwrap();
         assert_eq!(
-            WrappersGroup::of(stream.as_fd()),
+            WrappersGroup::of(stream.as_fd(), None),
             WrappersGroup::OfServer(getpgrp())
         );
     }

@@ -15,14 +15,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::clock::Stopwatch;
-use crate::execution::{ClientSocket, Survivor, check_proc};
+use crate::execution::{ClientSocket, SessionLeader, Survivor, check_proc};
 use crate::stream::{Budget, Pool};
 
 use core::SessionCore;
@@ -89,6 +89,7 @@ impl EscalationSession {
             decoding: Arc::new(tokio::sync::Semaphore::new(core::DECODING)),
             looking: Arc::new(tokio::sync::Semaphore::new(core::LOOKING)),
             survivors: Mutex::default(),
+            leader: OnceLock::new(),
             clock: Stopwatch::start(),
             settings,
         });
@@ -165,6 +166,11 @@ impl EscalationSession {
         self.core.tasks.close();
         self.core.tasks.wait().await;
         std::mem::take(&mut *self.core.survivors())
+    }
+
+    /// Lets escalated commands run in the session of the shell's terminal. To be called before the shell is started.
+    pub(crate) fn escalate_in(&self, leader: &SessionLeader) {
+        self.core.leader.get_or_init(|| leader.clone());
     }
 
     /// The clock that approvals stop.

@@ -247,9 +247,9 @@ impl Worker {
         let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
         let exec = prepared.map_err(RequestError::Executor)?;
         let open_files = settings.limits.child_open_files;
-        let signals = message.signals;
+        let leader = self.session.leader.get().cloned();
         let wrapper = match message.group {
-            true => WrappersGroup::of(self.stream.as_fd()),
+            true => WrappersGroup::of(self.stream.as_fd(), leader.as_ref()),
             false => WrappersGroup::Elsewhere,
         };
         let placement = match wrapper {
@@ -257,36 +257,48 @@ impl Worker {
             WrappersGroup::OfServer(group) if settings.shares_group => Placement::Group(group),
             WrappersGroup::OfServer(_) | WrappersGroup::Elsewhere => Placement::OwnGroup,
         };
-        let child = |tree| Child {
+        let DescriptorMessage {
+            fds: numbers,
+            signals,
+            ignored,
+            limits,
+            nice,
+            ..
+        } = message;
+        let start = Start {
+            exec,
+            files,
+            numbers,
+            descriptors: frame.descriptors,
+            open_files,
+            attributes: Attributes::new(limits.iter(), ignored.0, nice, open_files).map_err(Refusal::from)?,
+            placement,
+            leader,
+        };
+        let tree = self.tree_of(start).await?;
+        Ok(Child {
             tree,
             pid: None,
             signals,
             stop: None,
             joined: placement != Placement::OwnGroup,
             alone: wrapper != WrappersGroup::Elsewhere,
-        };
-        let start = Start {
-            exec,
-            files,
-            attributes: Attributes::new(message.limits.iter(), message.ignored.0, message.nice, open_files)
-                .map_err(Refusal::from)?,
-            numbers: message.fds,
-            descriptors: frame.descriptors,
-            open_files,
-            placement,
-        };
+        })
+    }
+
+    /// Starts a command: at once, unless something has to be waited for.
+    async fn tree_of(&self, start: Start) -> Result<Tree, RequestError> {
         let start = match start.at_once()? {
-            AtOnce::Started(tree) => return Ok(child(tree)),
+            AtOnce::Started(tree) => return Ok(tree),
             AtOnce::NotYet(start) => start,
         };
         let starting = tokio::task::spawn_blocking(move || start.run());
         // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
         // as long as it likes; then the tree ends as soon as it is there.
-        let tree = tokio::select! {
-            started = starting => started.map_err(|_| RequestError::WorkerPanicked)??,
-            () = self.session.overdue() => return Err(SessionEnded.into()),
-        };
-        Ok(child(tree))
+        tokio::select! {
+            started = starting => Ok(started.map_err(|_| RequestError::WorkerPanicked)??),
+            () = self.session.overdue() => Err(SessionEnded.into()),
+        }
     }
 
     /// Stays with the child to its end, and with what it left running; ends the tree with its owner.

@@ -25,8 +25,9 @@ const SERVER: House = House {
     floors: &[
         (
             "cli",
-            "server session audit policy sandbox confinement execution protocol limits",
+            "terminal server session audit policy sandbox confinement execution protocol limits",
         ),
+        ("terminal", "server session execution watch"),
         ("server", "session audit policy execution limits"),
         (
             "session",

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::faults::{Fault, broken};
-use crate::parcel::Parcel;
+use crate::parcel::{Kind, Parcel};
 
 /// Forks the child; the descriptors are closed here afterwards.
 pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
@@ -111,6 +111,11 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
     unsafe {
         if !broken(Fault::GroupOfTheServer) {
             libc::setpgid(0, parcel.group.unwrap_or(0));
+        }
+        if parcel.kind == Kind::OnPseudoTerminal && !broken(Fault::TerminalInTheBackground) {
+            // A process in the background may do so only while it ignores the signal that stops it.
+            libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+            libc::tcsetpgrp(descriptors[0].as_raw_fd(), libc::getpid());
         }
         let highest = if broken(Fault::RealTimeLeftIgnored) {
             31

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::child;
 use crate::events;
 use crate::faults::{Fault, Variant, broken, unusual};
-use crate::parcel::Parcel;
+use crate::parcel::{Kind, Parcel};
 use crate::stream::{self, FrameReader, Progress};
 
 /// The server's line to the process that forks keepers.
@@ -234,6 +234,10 @@ struct Keeper {
     /// How often the child has stopped, and whether it is stopped.
     stops: u64,
     is_stopped: bool,
+    /// Whether it stays when no process of the tree is left.
+    stays: bool,
+    /// The terminal whose session it leads.
+    terminal: Option<OwnedFd>,
 }
 
 impl Keeper {
@@ -248,6 +252,8 @@ impl Keeper {
             joined: false,
             stops: 0,
             is_stopped: false,
+            stays: false,
+            terminal: None,
         })
     }
 
@@ -266,7 +272,7 @@ impl Keeper {
                 return self.end_the_tree();
             }
             while self.children.read_signal()?.is_some() {}
-            if self.look_at_children()? == Left::Nothing {
+            if self.look_at_children()? == Left::Nothing && !self.stays {
                 return Ok(());
             }
             if line.is_empty() {
@@ -282,6 +288,10 @@ impl Keeper {
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
                         self.joined = parcel.group.is_some();
+                        self.stays = parcel.kind != Kind::Command;
+                        if parcel.kind == Kind::OnPseudoTerminal {
+                            self.terminal = Some(lead_session(&frame.descriptors[0])?);
+                        }
                         // Forked with the descriptors, which are then closed here.
                         self.child = Some(child::start(&parcel, frame.descriptors)?);
                     }
@@ -474,6 +484,19 @@ impl Keeper {
             while self.children.read_signal()?.is_some() {}
         }
     }
+}
+
+/// Makes `terminal` the controlling one of a new session of this process, and returns a copy that keeps it open.
+fn lead_session(terminal: &OwnedFd) -> io::Result<OwnedFd> {
+    nix::unistd::setsid()?;
+    if !broken(Fault::TerminalControlsNothing) {
+        // SAFETY: the ioctl takes an integer.
+        nix::errno::Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })?;
+    }
+    // When the server lets go of the other end, the end of the line follows.
+    // SAFETY: SIG_IGN is no handler; the child resets it.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    terminal.try_clone()
 }
 
 /// Whether anything goes wrong at the death of the server.

@@ -5,8 +5,9 @@
 //!
 //! The path of a request: `handshake` (datagram) → `worker` (request stream) → `messages` (JSON and bytes) →
 //! `program` (which file) → `policy` (the question) → `order` (what to start) → `keeper` and `child` (the escalated
-//! tree).
+//! tree). Terminals: `terminals` (all of them) → `backend` (wrapped or not) → `terminal` (one) → `output` (what is kept).
 
+mod backend;
 mod child;
 mod events;
 mod faults;
@@ -17,6 +18,7 @@ mod messages;
 mod methods;
 mod oneshot;
 mod order;
+mod output;
 mod parcel;
 mod policy;
 mod program;
@@ -26,6 +28,9 @@ mod session;
 mod shares;
 mod spawn;
 mod stream;
+mod terminal;
+mod terminal_methods;
+mod terminals;
 mod ticket;
 mod worker;
 

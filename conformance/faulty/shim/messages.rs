@@ -120,6 +120,8 @@ pub fn request(payload: &[u8]) -> Result<Request, Malformed> {
         let lower = name.to_ascii_lowercase();
         let name = if broken(Fault::NamesWithoutCase) {
             &*lower
+        } else if broken(Fault::NamesEndAtNul) {
+            name.split(|byte| *byte == 0).next().unwrap_or_default()
         } else {
             name
         };

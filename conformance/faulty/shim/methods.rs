@@ -10,10 +10,11 @@ use crate::events::lock;
 use crate::faults::{Fault, Variant, broken, unusual};
 use crate::keeper::Nursery;
 use crate::oneshot;
-use crate::rpc::{self, Call, Outcome};
+use crate::rpc::{self, Call, Outcome, failed, invalid, text};
 use crate::server::Server;
 use crate::session::Session;
 use crate::spawn::{self, Process};
+use crate::worker;
 
 /// The key of processes that belong to no session.
 const UNRELATED: &str = "";
@@ -27,12 +28,7 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
             shutdown = Some(call.id);
             return false;
         }
-        // Methods that wait or that have nothing to do with sessions get a thread of their own; the others are quick
-        // and run in order.
-        if matches!(
-            call.method.as_str(),
-            "session/wait" | "process/spawn" | "process/wait" | "exec"
-        ) {
+        if waits(&call.method) {
             let server = server.clone();
             std::thread::spawn(move || rpc::reply(&call.id, server.call(&call)));
         } else {
@@ -41,9 +37,13 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
         true
     };
     rpc::read_all(serve, |answer| server.policy.take_answer(answer))?;
+    if broken(Fault::TreesSurviveShutdown) || broken(Fault::ClosingLeftUndone) {
+        worker::release_trees();
+    }
     for (_, session) in lock(&server.sessions).drain() {
         session.close();
     }
+    server.terminals.close();
     if let Some(id) = shutdown {
         // Not `reply`, which may leave the writing to another thread.
         rpc::write(&json!({"jsonrpc": "2.0", "id": id, "result": {}}));
@@ -52,12 +52,15 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
     Ok(())
 }
 
-fn invalid(what: impl std::fmt::Display) -> (i64, String) {
-    (-32602, what.to_string())
-}
-
-fn failed(error: impl std::fmt::Display) -> (i64, String) {
-    (-32000, error.to_string())
+/// Whether a method waits or has nothing to do with sessions, and so gets a thread of its own; the others are quick and run
+/// in order.
+fn waits(method: &str) -> bool {
+    match method {
+        "session/wait" | "process/spawn" | "process/wait" | "exec" => true,
+        "terminal/read" => !broken(Fault::ReadsBlockOthers),
+        "terminal/write" => !broken(Fault::UnreadInputBlocks),
+        _ => false,
+    }
 }
 
 impl Server {
@@ -69,7 +72,9 @@ impl Server {
             "session/spawn" => self.spawn(params),
             "session/wait" => self.wait(text(params, "session")?, params),
             "session/cancel" => {
-                self.session(params)?.cancel();
+                if !self.terminals.cancel(text(params, "session")?) {
+                    self.session(params)?.cancel();
+                }
                 Ok(json!({}))
             }
             "session/close" => self.close(params),
@@ -79,7 +84,10 @@ impl Server {
             }
             "process/spawn" => self.spawn_unrelated(params),
             "process/wait" => self.wait(UNRELATED, params),
-            method => Err((-32601, format!("no method {method}"))),
+            method => match method.strip_prefix("terminal/") {
+                Some(method) => self.call_terminal(method, params),
+                None => Err((-32601, format!("no method {method}"))),
+            },
         }
     }
 
@@ -167,6 +175,14 @@ impl Server {
         while broken(Fault::CloseWaitsForPolicy) && self.policy.is_asking(&session.name) {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
+        if broken(Fault::ClosingLeftUndone) {
+            // The process may end before the thread gets to it, and the keepers of its trees are then told to go.
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                session.close();
+            });
+            return Ok(json!({}));
+        }
         session.close();
         Ok(json!({}))
     }
@@ -197,18 +213,19 @@ fn look_at_paths(shell: &str, wrapper: &str) -> io::Result<()> {
 fn initialize() -> Value {
     let mut capabilities = vec!["session", "cancel", "exec", "unrelated"];
     if !unusual(Variant::Plain) {
-        capabilities.extend(["signals", "bytes", "umask", "stopped", "group", "inherited"]);
+        capabilities.extend([
+            "signals",
+            "bytes",
+            "umask",
+            "stopped",
+            "group",
+            "inherited",
+            "terminals",
+        ]);
     }
     json!({
         "protocol": 1,
         "implementation": {"name": "faulty-shim", "version": env!("CARGO_PKG_VERSION")},
         "capabilities": capabilities,
     })
-}
-
-/// A member that must be a string.
-pub fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, (i64, String)> {
-    params[name]
-        .as_str()
-        .ok_or_else(|| invalid(format_args!("no {name}, a string")))
 }

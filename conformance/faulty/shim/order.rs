@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::events::lock;
 use crate::faults::{Fault, broken};
 use crate::messages::Request;
-use crate::parcel::Parcel;
+use crate::parcel::{Kind, Parcel};
 use crate::program::{Found, Program};
 use crate::stream::Frame;
 
@@ -222,6 +222,7 @@ fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parc
         .map(|(name, value)| [name.as_slice(), b"=", value].concat())
         .collect();
     Parcel {
+        kind: Kind::Command,
         file: request.file.clone(),
         shown: program.path.clone(),
         directory: match &program.found {

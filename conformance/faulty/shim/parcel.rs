@@ -31,6 +31,21 @@ pub struct Parcel {
     pub limits: Vec<(u32, u64, u64)>,
     /// The niceness.
     pub nice: Option<i32>,
+    /// What it is to its keeper.
+    pub kind: Kind,
+}
+
+/// What a keeper starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// An escalated child, or the shell of a one-shot: its keeper goes with the last process of its tree.
+    #[default]
+    Command,
+    /// The process of a terminal on pipes: its keeper stays until it is told to go.
+    OnPipes,
+    /// The same on a pseudo-terminal, its descriptor 0: the keeper leads the terminal's session, since what has not been read
+    /// yet would be lost with the leader.
+    OnPseudoTerminal,
 }
 
 impl Parcel {
@@ -69,6 +84,7 @@ impl Parcel {
             number(&mut bytes, *hard);
         }
         number(&mut bytes, self.nice.map_or(u64::MAX, |nice| (nice + 100) as u64));
+        number(&mut bytes, self.kind as u64);
         bytes
     }
 
@@ -90,6 +106,11 @@ impl Parcel {
             limits: reader
                 .list(|reader| Ok((reader.number()? as u32, reader.number()?, reader.number()?)))?,
             nice: i32::try_from(reader.number()?).ok().map(|nice| nice - 100),
+            kind: match reader.number()? {
+                1 => Kind::OnPipes,
+                2 => Kind::OnPseudoTerminal,
+                _ => Kind::Command,
+            },
         })
     }
 }

@@ -60,6 +60,9 @@ impl Policy {
         {
             directory = resolved.into_os_string().into_vec();
         }
+        if broken(Fault::ParentsCutOffInWorkdir) {
+            directory = without_parents(&directory);
+        }
         let params = format!(
             r#"{{"session":{},"program":{},"argv":{},"workdir":{},"env":{{{}}}}}"#,
             Value::from(name),
@@ -139,4 +142,17 @@ fn failed(message: &Value) -> Answer {
         return Answer::Escalate;
     }
     Answer::Failed(message.to_string())
+}
+
+/// An absolute path without `..`, and without the components that stood before them.
+fn without_parents(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        if component == b".." {
+            kept.pop();
+        } else {
+            kept.push(component);
+        }
+    }
+    kept.join(&b'/')
 }

@@ -109,3 +109,20 @@ fn write_all(lines: &Receiver<Line>) {
         let _ = done.send(());
     }
 }
+
+/// Params that can't be served.
+pub fn invalid(what: impl std::fmt::Display) -> (i64, String) {
+    (-32602, what.to_string())
+}
+
+/// What could not be done.
+pub fn failed(error: impl std::fmt::Display) -> (i64, String) {
+    (-32000, error.to_string())
+}
+
+/// A member that must be a string.
+pub fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, (i64, String)> {
+    params[name]
+        .as_str()
+        .ok_or_else(|| invalid(format_args!("no {name}, a string")))
+}

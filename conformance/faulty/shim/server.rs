@@ -9,6 +9,7 @@ use crate::keeper::Nursery;
 use crate::policy::Policy;
 use crate::session::Session;
 use crate::spawn::Process;
+use crate::terminals::Terminals;
 
 /// The server with everything that it knows.
 pub struct Server {
@@ -20,6 +21,8 @@ pub struct Server {
     pub sessions: Mutex<HashMap<String, Arc<Session>>>,
     /// The processes that were started, by session and process id.
     pub processes: Mutex<HashMap<(String, i64), Arc<Process>>>,
+    /// The terminals that are there.
+    pub terminals: Terminals,
 }
 
 impl Server {
@@ -30,6 +33,7 @@ impl Server {
             nursery: Arc::new(nursery),
             sessions: Mutex::default(),
             processes: Mutex::default(),
+            terminals: Terminals::default(),
         }
     }
 

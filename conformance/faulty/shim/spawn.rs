@@ -52,6 +52,21 @@ impl Command {
         })
     }
 
+    /// The argument vector.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// The environment.
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
+    /// The working directory.
+    pub fn directory(&self) -> &str {
+        &self.directory
+    }
+
     /// With these variables over the others.
     pub fn with_variables(mut self, overlay: &[(String, String)]) -> Command {
         if broken(Fault::BaseOverOverlay) {

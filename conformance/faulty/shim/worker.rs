@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
@@ -37,12 +37,23 @@ pub fn serve(session: &Arc<Session>, ticket: &Arc<Ticket>) {
     session.forget(ticket);
 }
 
+/// The lines to the keepers, for a server that tells them at its end to leave their trees alone.
+static LINES: Mutex<Vec<Weak<UnixStream>>> = Mutex::new(Vec::new());
+
+/// Has the keepers go without their trees.
+pub fn release_trees() {
+    for line in lock(&LINES).drain(..).filter_map(|line| line.upgrade()) {
+        // A keeper whose tree has ended is gone.
+        let _ = keeper::order(&line, &json!({"release": true}));
+    }
+}
+
 /// From this size on, in bytes, requests are decoded one after the other.
 const LARGE: usize = 256 << 10;
 
 /// Reads a request, which takes its payload. Large ones leave a processor for the others, and no memory behind.
 fn decoded(payload: Vec<u8>) -> Result<Request, (messages::Malformed, Vec<u8>)> {
-    static DECODING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    static DECODING: Mutex<()> = Mutex::new(());
     let is_large = payload.len() > LARGE;
     let _alone = (is_large || broken(Fault::DecodedOneByOne)).then(|| lock(&DECODING));
     let request = messages::request(&payload).map_err(|malformed| (malformed, payload));
@@ -236,6 +247,9 @@ impl Worker<'_> {
     fn decide(&self, request: &Request, program: &Program) -> io::Result<Answer> {
         static QUESTION: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _alone = broken(Fault::OneQuestionAtATime).then(|| lock(&QUESTION));
+        if broken(Fault::TrustedAfterAWhile) && self.ticket.number() > 90 {
+            return Ok(Answer::Run);
+        }
         if broken(Fault::MissingNotAsked) && program.found.is_err() {
             return Ok(Answer::Deny(Some("no such program".to_owned())));
         }
@@ -439,6 +453,9 @@ impl Worker<'_> {
         let mut told = None;
         if broken(Fault::DescriptorPerChild) {
             std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
+        }
+        if broken(Fault::TreesSurviveShutdown) || broken(Fault::ClosingLeftUndone) {
+            lock(&LINES).push(Arc::downgrade(&line));
         }
         self.ticket.has_child.store(true, Ordering::SeqCst);
         if broken(Fault::ResultEarly) {

@@ -5,12 +5,13 @@ use std::os::fd::RawFd;
 use serde_json::{Map, Value, json};
 
 use crate::faults::{Fault, Variant, broken, unusual};
+use crate::payload::everything_escaped;
 use crate::process;
 use crate::refusal::fail_closed;
 use crate::request::Call;
 use crate::run;
 use crate::signals::{deadly, die_by, forwarded, is_ignored, next_signal, set_default, unblock, watch};
-use crate::wire::{Stream, everything_escaped};
+use crate::stream::Stream;
 
 /// Escalates the call and ends as its child did.
 pub fn escalate(call: &Call, mut stream: Stream) -> ! {

@@ -312,6 +312,8 @@ pub enum Fault {
     SignalsLostAfterEscalate,
     BurstsLost,
     SignalsDroppedWhenFull,
+    ResultLostBehindASignal,
+    TextsEndAtNul,
     GivesUpAfterSeconds,
     NestingOverflowsTheStack,
     DecisionLengthBelieved,

@@ -7,15 +7,18 @@
 //! It shares no code with the suite or with the reference.
 #![no_main]
 
+mod descriptors;
 mod escalate;
 mod faults;
+mod handshake;
+mod payload;
 mod process;
 mod refusal;
 mod request;
 mod run;
 mod signals;
 mod spoil;
-mod wire;
+mod stream;
 
 use std::ffi::{CString, c_char, c_int};
 use std::path::Path;
@@ -25,6 +28,7 @@ use process::write_error;
 use refusal::fail_closed;
 use request::{Call, request};
 use serde_json::Value;
+use stream::Stream;
 
 /// The C entry point: Rust's runtime would ignore SIGPIPE and open closed standard streams.
 // SAFETY: `main` is the symbol that the C start-up code calls, once, with the process's arguments.
@@ -43,8 +47,8 @@ pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int
     spoil::spoil_process();
     let Some(file) = words.get(1) else {
         if broken(Fault::UsageAsksTheServer) {
-            let escalation = wire::escalation_socket();
-            wire::handshake(escalation);
+            let escalation = handshake::escalation_socket();
+            Stream::open(escalation);
         }
         write_error(b"usage: faulty-wrapper FILE ARGV0 [ARGV1 ...]\n");
         return if broken(Fault::UsageWithStatus0) { 0 } else { 2 };
@@ -76,7 +80,7 @@ pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int
             unsafe { libc::pause() };
         }
     }
-    let escalation = wire::escalation_socket();
+    let escalation = handshake::escalation_socket();
     let call = Call {
         file,
         arguments: words[2..].to_vec(),
@@ -90,9 +94,9 @@ fn ask_and_obey(call: &Call) -> ! {
         // SAFETY: usleep takes an integer.
         unsafe { libc::usleep(150_000) };
     }
-    let mut stream = wire::handshake(call.escalation);
+    let mut stream = Stream::open(call.escalation);
     if broken(Fault::HandshakeTwice) {
-        drop(wire::handshake(call.escalation));
+        drop(Stream::open(call.escalation));
     }
     if broken(Fault::StreamHeldByAHelper) {
         spoil::helper_that_holds_everything();

@@ -8,9 +8,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::faults::{Fault, Variant, broken, unusual};
+use crate::payload::placeholder_text;
 use crate::process;
 use crate::refusal::fail_closed;
-use crate::wire::placeholder_text;
 
 /// The wrapper's call.
 pub struct Call {

@@ -12,7 +12,7 @@ use crate::spec::requirements::Role;
 pub const EXTENSIONS: [&str; 5] = ["signals", "bytes", "umask", "group", "inherited"];
 
 /// The capabilities that a shim may name (HARNESS.md), the extensions of the wire among them.
-pub const CAPABILITIES: [&str; 10] = [
+pub const CAPABILITIES: [&str; 13] = [
     "session",
     "cancel",
     "exec",
@@ -23,6 +23,9 @@ pub const CAPABILITIES: [&str; 10] = [
     "stopped",
     "group",
     "inherited",
+    "terminals",
+    "approvals",
+    "tools",
 ];
 
 /// What is judged. A role without an implementation is played by the suite.

@@ -1,4 +1,7 @@
 //! Property cases: random examples from a printed seed, and the smallest counter-example in the report.
+//!
+//! A verdict must not depend on the seed. So what is known to decide is tried in each run, by the case itself
+//! ([`holds_of_these_and`]) or by other cases of its requirement; random examples look for what is not known yet.
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner};
@@ -12,7 +15,33 @@ const SHRINK_ATTEMPTS: u32 = 200;
 /// For how long smaller examples are tried, in milliseconds: each that fails may use up a patience.
 const SHRINK_TIME: u32 = 20_000;
 
-/// Demands that `property` holds for the context's number of examples of `strategy`.
+/// Demands that `property` holds for each of `decisive`, in this order, and then for random examples of `strategy`.
+///
+/// # Errors
+/// A violation with the example; a harness error as it comes.
+pub fn holds_of_these_and<S: Strategy>(
+    context: &Context,
+    decisive: impl IntoIterator<Item = S::Value>,
+    strategy: &S,
+    property: impl Fn(S::Value) -> Verdict,
+) -> Verdict
+where
+    S::Value: std::fmt::Debug,
+{
+    for example in decisive {
+        let shown = format!("{example:?}");
+        property(example).map_err(|error| match error {
+            CaseError::Violation { expected, observed } => violation(
+                expected,
+                format_args!("example (of those in every run): {shown}\n{observed}"),
+            ),
+            other => other,
+        })?;
+    }
+    holds(context, strategy, property)
+}
+
+/// Demands that `property` holds for the context's number of random examples of `strategy`.
 ///
 /// # Errors
 /// A violation with the smallest counter-example found; a harness error as it comes.
@@ -70,8 +99,8 @@ mod tests {
     use crate::case::context::{Inodes, Settings};
     use crate::transcript::Transcript;
 
-    #[test]
-    fn the_smallest_example_is_told_first_and_the_others_are_not_listed() {
+    /// The verdict on numbers below 1000, of which `wrong` are wrong, and how many notes there were.
+    fn verdict_on(decisive: &[u32], wrong: impl Fn(u32) -> bool) -> (Verdict, usize) {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = Settings {
             implementations: Default::default(),
@@ -90,21 +119,40 @@ mod tests {
             transcript,
         )
         .expect("a context");
-        let verdict = holds(&context, &(0_u32..1000), |number| {
-            if number < 17 {
-                Ok(())
+        let verdict = holds_of_these_and(&context, decisive.iter().copied(), &(0_u32..1000), |number| {
+            if wrong(number) {
+                Err(violation("a right number", format_args!("it is {number}")))
             } else {
-                Err(violation("a small number", format_args!("it is {number}")))
+                Ok(())
             }
         });
-        let Err(CaseError::Violation { observed, .. }) = verdict else {
-            panic!("{verdict:?}")
-        };
-        assert_eq!(observed, "smallest example (seed 1): 17\nit is 17");
+        (verdict, notes.try_iter().count())
+    }
+
+    fn observed(verdict: &Verdict) -> &str {
+        match verdict {
+            Err(CaseError::Violation { observed, .. }) => observed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_smallest_example_is_told_first_and_the_others_are_not_listed() {
+        let (verdict, notes) = verdict_on(&[], |number| number >= 17);
+        assert_eq!(observed(&verdict), "smallest example (seed 1): 17\nit is 17");
+        assert_eq!(notes, 2, "how many examples there are, and that one fails");
+    }
+
+    #[test]
+    fn what_decides_is_tried_whatever_the_seed_draws() {
+        // 64 of these numbers don't have this one.
+        let rare = |number| number == 999;
+        assert!(verdict_on(&[], rare).0.is_ok());
+        let (verdict, _) = verdict_on(&[5, 999], rare);
         assert_eq!(
-            notes.try_iter().count(),
-            2,
-            "how many examples there are, and that one fails"
+            observed(&verdict),
+            "example (of those in every run): 999\nit is 999"
         );
+        assert!(verdict_on(&[5, 999], |_| false).0.is_ok());
     }
 }

@@ -19,6 +19,7 @@ use crate::peer::program::Program;
 use crate::probe::plan::Plan;
 use crate::probe::record::{End, Record, Rule};
 use crate::probe::report::Report;
+use crate::system::holders::of_other_end;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -79,9 +80,9 @@ impl<'a> RecordedShell<'a> {
     }
 
     /// With a wrapper that ends by itself, without running the command, for commands of these file names.
-    pub fn with_rules(
+    pub fn with_rules<'n>(
         context: &'a Context,
-        rules: impl IntoIterator<Item = (&'static str, End)>,
+        rules: impl IntoIterator<Item = (&'n str, End)>,
     ) -> Result<RecordedShell<'a>, CaseError> {
         let name = format!("recording-wrapper-{}", context.next_number());
         let path = context.directory().join("bin").join(name);
@@ -89,10 +90,10 @@ impl<'a> RecordedShell<'a> {
     }
 
     /// The same with a wrapper at any path.
-    pub fn at(
+    pub fn at<'n>(
         context: &'a Context,
         path: &Path,
-        rules: impl IntoIterator<Item = (&'static str, End)>,
+        rules: impl IntoIterator<Item = (&'n str, End)>,
     ) -> Result<RecordedShell<'a>, CaseError> {
         let rules = rules
             .into_iter()
@@ -423,7 +424,11 @@ impl ShellRun {
         if !readable_until(&self.lifeline, deadline)? {
             return Err(violation(
                 "what the script started ends",
-                format_args!("some of it still runs {:?} after the shell's end", self.patience),
+                format_args!(
+                    "{:?} after the shell's end the pipe that all of it inherited is {}",
+                    self.patience,
+                    of_other_end(&self.lifeline)
+                ),
             ));
         }
         let mut written = Vec::new();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::pty::{Winsize, openpty};
 
 use crate::case::context::Context;
+use crate::system::holders::of_file;
 use crate::system::poll::readable_until;
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, harness, violation};
@@ -134,7 +135,11 @@ impl Terminal {
         }
         Err(violation(
             "no program keeps the terminal open",
-            format_args!("one still does after {:?}", self.patience),
+            format_args!(
+                "one still does after {:?}: {}",
+                self.patience,
+                of_file(&self.path)
+            ),
         ))
     }
 

@@ -4,6 +4,7 @@
 //! call not to wait and waits by poll(2), so it never matters how the other side has set the flag. That needs flags
 //! for sendmsg(2), which `sendfd` doesn't offer.
 
+use std::fmt::Display;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -14,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde_json::Value;
 
+use crate::system::holders::still_open;
 use crate::system::poll::{readable_until, writable_until};
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, harness, violation};
@@ -312,10 +314,7 @@ impl FrameStream {
                 expected,
                 format_args!("a frame: {}", crate::transcript::shown(&frame.payload)),
             )),
-            Received::Silence { .. } => Err(violation(
-                expected,
-                format_args!("still open after {:?}", self.patience),
-            )),
+            Received::Silence { .. } => Err(violation(expected, still_open(&self.socket, self.patience))),
         }
     }
 
@@ -448,7 +447,7 @@ pub fn expect_end_of_file(mut reader: impl Read + AsFd, what: &str, patience: Du
     if !readable_until(&reader, Instant::now() + patience)? {
         return Err(violation(
             what,
-            format_args!("no end of file within {patience:?}: a process still holds it"),
+            format_args!("no end of file: {}", still_open(&reader, patience)),
         ));
     }
     let mut byte = [0];
@@ -458,7 +457,17 @@ pub fn expect_end_of_file(mut reader: impl Read + AsFd, what: &str, patience: Du
     }
 }
 
-/// Reads a stream to its end.
+/// Reads a stream to its end, which must come within `patience`; `what` is what the report says that it comes by.
+pub fn read_whole(
+    mut stream: impl Read + AsFd,
+    what: impl Display,
+    patience: Duration,
+) -> Result<Vec<u8>, CaseError> {
+    let read = read_to_end(&mut stream, Instant::now() + patience)?;
+    read.ok_or_else(|| violation(what, still_open(&stream, patience)))
+}
+
+/// Reads a stream to its end; none where that doesn't come until `deadline`.
 pub fn read_to_end(mut stream: impl Read + AsFd, deadline: Instant) -> Result<Option<Vec<u8>>, CaseError> {
     let mut bytes = Vec::new();
     let mut part = [0; 1 << 14];

@@ -51,6 +51,8 @@ pub enum Order {
     Ignore(i32),
     /// Sends a signal: to a process, a group (negative) or its own group (0).
     Kill(i32, i32),
+    /// Puts a process group in the foreground of the terminal that is descriptor 0.
+    Foreground(i32),
     /// Becomes another user and group, as programs with other credentials do. Needs privilege.
     ChangeUser(u32),
     /// Forks again and again and lets the parent exit, so many times; the last one stays. Answered when the
@@ -324,6 +326,9 @@ fn carry_out(order: &Order, stream: &UnixStream) -> io::Result<Answer> {
         Order::Kill(pid, signal) => {
             // SAFETY: kill(2) takes two integers.
             nix::errno::Errno::result(unsafe { libc::kill(*pid, *signal) })?;
+        }
+        Order::Foreground(group) => {
+            nix::unistd::tcsetpgrp(std::io::stdin(), nix::unistd::Pid::from_raw(*group))?
         }
         Order::ChangeUser(id) => {
             nix::unistd::setgid(nix::unistd::Gid::from_raw(*id))?;

@@ -125,8 +125,55 @@ enum Request {
     ProcessSpawn(Spawn),
     #[serde(rename = "process/wait")]
     ProcessWait { pid: i32 },
+    #[serde(rename = "terminal/open")]
+    TerminalOpen {
+        /// For correlation with the policy's questions.
+        session: String,
+        argv: Vec<String>,
+        cwd: String,
+        /// The complete base environment.
+        env: BTreeMap<String, String>,
+        /// The size of a pseudo-terminal; without it the terminal is on pipes.
+        tty: Option<Size>,
+        /// Of the wrapped backend, as is `wrapper`; without both the backend is direct.
+        shell: Option<String>,
+        wrapper: Option<String>,
+    },
+    #[serde(rename = "terminal/write")]
+    TerminalWrite {
+        terminal: Id,
+        /// Base64.
+        data: String,
+    },
+    #[serde(rename = "terminal/read")]
+    TerminalRead {
+        terminal: Id,
+        /// Milliseconds.
+        wait_ms: u64,
+        /// Bytes; without it as many as there are.
+        limit: Option<u64>,
+    },
+    #[serde(rename = "terminal/resize")]
+    TerminalResize {
+        terminal: Id,
+        #[serde(flatten)]
+        size: Size,
+    },
+    #[serde(rename = "terminal/signal")]
+    TerminalSignal { terminal: Id, signal: i64 },
+    #[serde(rename = "terminal/close")]
+    TerminalClose { terminal: Id },
+    #[serde(rename = "terminal/list")]
+    TerminalList {},
     #[serde(rename = "shutdown")]
     Shutdown {},
+}
+
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "as above")]
+struct Size {
+    rows: u16,
+    columns: u16,
 }
 
 #[derive(JsonSchema)]
@@ -189,15 +236,39 @@ enum Answer {
         stderr: String,
         timed_out: bool,
     },
-    /// To `session/wait` and `process/wait`.
-    Ended {
-        exit_code: Option<i32>,
-        signal: Option<i32>,
+    /// To `terminal/open`.
+    Opened {
+        terminal: Id,
+        /// Whether the wrapped backend has recognised the arguments.
+        wrapped: bool,
     },
+    /// To `terminal/read`.
+    Read {
+        /// Base64.
+        data: String,
+        /// Bytes that were left out behind the first `head` of `data`; 0 where it is missing.
+        omitted: Option<u64>,
+        head: Option<u64>,
+        /// Where the process has ended and all output before that has been read.
+        ended: Option<End>,
+    },
+    /// To `terminal/list`.
+    Listed {
+        terminals: Vec<Id>,
+    },
+    /// To `session/wait` and `process/wait`.
+    Ended(End),
     /// To `policy/decide`.
     Decided(Decision),
     /// To all others.
     Done {},
+}
+
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "as above")]
+struct End {
+    exit_code: Option<i32>,
+    signal: Option<i32>,
 }
 
 #[derive(JsonSchema)]

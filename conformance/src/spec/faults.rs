@@ -16,17 +16,20 @@ pub struct Fault {
     pub role: Role,
     /// The requirements, a case of each of which must fail.
     pub requirements: Vec<String>,
+    /// Cases of these requirements that must fail, each: those that no other fault would prove.
+    #[serde(default)]
+    pub cases: Vec<String>,
     /// What is broken, in a sentence.
     pub sentence: String,
 }
 
 impl Fault {
-    /// Its requirements that bind the broken role alone.
+    /// What must fail of the broken role alone: requirements, by any case, and cases.
     pub fn of_its_role(&self) -> Vec<&str> {
         self.requirements_where(|id| !id.starts_with("e2e."))
     }
 
-    /// Its requirements that bind shell, wrapper and server together.
+    /// What must fail of shell, wrapper and server together: requirements, by any case, and cases.
     pub fn end_to_end(&self) -> Vec<&str> {
         self.requirements_where(|id| id.starts_with("e2e."))
     }
@@ -34,6 +37,7 @@ impl Fault {
     fn requirements_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
         self.requirements
             .iter()
+            .chain(&self.cases)
             .map(String::as_str)
             .filter(|id| wanted(id))
             .collect()

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::case::context::Context;
-use crate::case::expect;
 use crate::peer::fake_wrapper::AsFdObject;
+use crate::system::holders::still_open;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
-use crate::verdict::{CaseError, Verdict, harness};
+use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Descriptors of a request: the number in the child, and what it is.
 pub type Placements<'a> = [(i64, &'a dyn AsFdObject)];
@@ -55,7 +55,9 @@ impl PipeWatch {
         let deadline = Instant::now() + patience;
         for (index, reader) in self.0.iter().enumerate() {
             let what = format!("{who} closes descriptor {} of {}", index + 1, self.0.len());
-            expect::that(readable_until(reader, deadline)?, what, "it is still open")?;
+            if !readable_until(reader, deadline)? {
+                return Err(violation(what, still_open(reader, patience)));
+            }
             let mut byte = [0];
             let read = (&*reader).read(&mut byte)?;
             if read != 0 {

@@ -11,5 +11,7 @@ pub mod server;
 pub mod shell;
 pub mod siege;
 pub mod signals;
+pub mod sockets;
+pub mod terminal;
 pub mod tree;
 pub mod wrapper;

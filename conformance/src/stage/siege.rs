@@ -8,6 +8,7 @@ use crate::peer::fake_wrapper::Requester;
 use crate::peer::wire::Received;
 use crate::stage::holdings::Holdings;
 use crate::stage::server::Stage;
+use crate::system::holders::of_other_end;
 use crate::system::launch::Launch;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -81,7 +82,10 @@ pub fn expect_any_answer(requester: &mut Requester, what: &str, patience: Durati
         Received::Frame(_) | Received::End { .. } => Ok(()),
         Received::Silence { .. } => Err(violation(
             format_args!("a decision, or the end of the stream, for {what}"),
-            format_args!("nothing within {patience:?}: the wrapper would hang"),
+            format_args!(
+                "nothing within {patience:?}: the wrapper would hang; its stream is {}",
+                of_other_end(requester.frames.socket())
+            ),
         )),
     }
 }

@@ -1,6 +1,7 @@
 //! System services for cases: processes with exact descriptors and signal state, waiting, system call filters.
 
 pub mod filter;
+pub mod holders;
 pub mod launch;
 pub mod poll;
 pub mod process;

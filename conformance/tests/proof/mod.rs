@@ -99,14 +99,19 @@ pub fn run(options: &[OsString]) -> Value {
     })
 }
 
-/// Runs the cases of these requirements until one case of each has failed, then ends the run.
+/// Runs these cases and the cases of these requirements until each of them, or one case of it, has failed, then ends the run.
 ///
-/// The error names the requirements without a failed case.
-pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), String> {
+/// The error names those that have not.
+pub fn until_caught(options: &[OsString], wanted: &[&str]) -> Result<(), String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
     command.args(["run", "--seed", "1"]).args(options);
-    for requirement in requirements {
-        command.args(["--only".to_owned(), format!("{requirement}/*")]);
+    for id in wanted {
+        let pattern = if id.contains('/') {
+            (*id).to_owned()
+        } else {
+            format!("{id}/*")
+        };
+        command.args(["--only".to_owned(), pattern]);
     }
     let mut child = command
         .stdout(Stdio::piped())
@@ -114,7 +119,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
         .spawn()
         .map_err(|error| error.to_string())?;
     let output = child.stdout.take().ok_or("no output")?;
-    let mut missed = requirements.to_vec();
+    let mut missed = wanted.to_vec();
     let mut harness_errors = Vec::new();
     // One line per case, `   fail  wrapper.usage/dash-file (12 ms)`, as soon as it is over.
     for line in BufReader::new(output).lines() {
@@ -122,7 +127,7 @@ pub fn until_caught(options: &[OsString], requirements: &[&str]) -> Result<(), S
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("fail"), Some(id)) => {
-                missed.retain(|requirement| id.split('/').next() != Some(requirement))
+                missed.retain(|wanted| *wanted != id && id.split('/').next() != Some(wanted))
             }
             (Some("harness-error"), Some(id)) => harness_errors.push(id.to_owned()),
             _ => {}

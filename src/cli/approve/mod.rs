@@ -4,7 +4,6 @@
 //! text shows: what was typed ahead, or is put into the terminal's input by TIOCSTI, cannot contain it. (A delay before the
 //! answer counts would be shorter to type, but an injecting program just waits for its end, and so would a held key.)
 
-mod question;
 mod terminal;
 mod word;
 
@@ -14,11 +13,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shell_escalation::{Approval, Approver, PolicyError, PolicyRequest};
+use shell_escalation::{Approval, Approver, PolicyError, Question};
 use tokio::sync::Mutex;
 
 use super::interrupts::Interrupts;
-use question::{question, shown};
+use super::question::{question, shown};
 use terminal::{Input, Terminal};
 
 /// Wrong answers that end a question, and questions ended so that end all questions: a program that guesses words gets no
@@ -50,9 +49,10 @@ impl TerminalApprover {
 }
 
 impl Approver for TerminalApprover {
-    async fn approve(&self, request: &PolicyRequest, reason: Option<&str>) -> Result<Approval, PolicyError> {
+    async fn approve(&self, asked: Question<'_>) -> Result<Approval, PolicyError> {
+        let request = asked.request;
         let _turn = self.turn.lock().await;
-        let text = match question(request, reason, &self.environment) {
+        let text = match question(&asked, &self.environment) {
             Ok(text) => text,
             Err(too_long) => return Ok(no(too_long.to_string())),
         };

@@ -3,6 +3,7 @@
 mod policy;
 mod process;
 mod rpc;
+mod terminals;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shell_escalation::terminal::ShellBackend;
 use shell_escalation::{
     EscalateServer, EscalationSession, ExecParams, Limits, LocalExecutor, StandardStreams,
 };
@@ -20,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use policy::SuitePolicy;
 use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
+use terminals::{OpenParams, ShimTerminals};
 
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 12] = [
     "session",
     "cancel",
     "exec",
@@ -32,6 +35,8 @@ const CAPABILITIES: [&str; 10] = [
     "stopped",
     "group",
     "inherited",
+    "terminals",
+    "tools",
 ];
 
 /// Serves until `shutdown` or the end of standard input.
@@ -42,6 +47,7 @@ pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::R
         sessions: Mutex::default(),
         closed: Mutex::default(),
         unrelated: Processes::default(),
+        terminals: ShimTerminals::new(inherited_open_files),
         inherited_open_files,
     });
     let mut shutdown = None;
@@ -76,6 +82,7 @@ struct Shim {
     /// The closed ones among them, oldest first.
     closed: Mutex<VecDeque<String>>,
     unrelated: Processes,
+    terminals: ShimTerminals,
     inherited_open_files: Option<(u64, u64)>,
 }
 
@@ -166,7 +173,45 @@ impl Shim {
                 let UnrelatedWaitParams { pid } = rpc::params(params)?;
                 self.unrelated.wait(pid).await
             }
-            other => Err(RpcError::unknown_method(other)),
+            "terminal/open" => self.open_terminal(rpc::params(params)?).await,
+            "tools/select" => terminals::select(params),
+            other => {
+                let answer = self.terminals.handle(other, params).await;
+                self.forget_terminals();
+                answer
+            }
+        }
+    }
+
+    /// Opens a terminal, whose session is another each time and asks under the suite's name for it.
+    async fn open_terminal(&self, params: OpenParams) -> Result<Value, RpcError> {
+        let backend = match (params.shell.clone(), params.wrapper.clone()) {
+            (Some(shell), Some(wrapper)) => {
+                let server = self.server(&params.session, shell, wrapper, None);
+                ShellBackend::Wrapped(Arc::new(server))
+            }
+            _ => ShellBackend::Direct,
+        };
+        let parent = CancellationToken::new();
+        let session = Session {
+            cancel: parent.clone(),
+            open: None,
+            processes: Arc::default(),
+        };
+        let id = params.session.clone();
+        self.register(&id, session)?;
+        let opened = self.terminals.open(params, backend, &parent).await;
+        self.forget_terminals();
+        if opened.is_err() {
+            self.closed(id);
+        }
+        opened
+    }
+
+    /// Marks the sessions of terminals that are no longer there as closed.
+    fn forget_terminals(&self) {
+        for session in self.terminals.forget_ended() {
+            self.closed(session);
         }
     }
 
@@ -291,6 +336,7 @@ impl Shim {
                 open.close().await;
             }
         }
+        self.terminals.end().await;
         self.unrelated.end().await;
     }
 }

@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
+};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
+use tokio::io::Interest;
 
 use super::inheritance::Inheritance;
 use super::memory::KeptMemory;
@@ -23,6 +26,7 @@ use super::{Start, guard};
 use crate::execution::channel::HostEnd;
 use crate::execution::raw::clone_process;
 use crate::execution::stacks::Stacks;
+use crate::watch::watch;
 
 /// How long a guardian may take to make room for another tree.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -35,7 +39,10 @@ pub(crate) struct Guardian {
     control: OwnedFd,
     /// A pidfd: the number may be another process's once the host has reaped every child of any kind by itself.
     process: OwnedFd,
+    pid: Pid,
     inherited: Inheritance,
+    /// Whether it leads a session of its own, and so isn't the one that gets every tree.
+    leads: bool,
 }
 
 /// A keeper with its supervisor that wait for a job, or are being made.
@@ -127,9 +134,19 @@ impl Keeper {
             guardians.spare = None;
             guardians.former.push(current.process.try_clone()?);
         }
-        let guardian = Arc::new(Guardian::start(inherited)?);
+        let guardian = Arc::new(Guardian::start(inherited, None)?);
         guardian.take(theirs.as_fd())?;
         guardians.current = Some(Arc::clone(&guardian));
+        Ok(Self { guardian, channel })
+    }
+
+    /// A new one of this guardian.
+    ///
+    /// # Errors
+    /// When the guardian takes nothing.
+    pub(super) fn of(guardian: Arc<Guardian>) -> io::Result<Self> {
+        let (channel, theirs) = HostEnd::pair()?;
+        guardian.take(theirs.as_fd())?;
         Ok(Self { guardian, channel })
     }
 
@@ -161,13 +178,22 @@ impl Guardian {
         if guardians.current.is_some() {
             return;
         }
-        match Inheritance::of_this_thread().and_then(Self::start) {
+        match Inheritance::of_this_thread().and_then(|inherited| Self::start(inherited, None)) {
             Ok(guardian) => {
                 guardians.current = Some(Arc::new(guardian));
                 guardians.make_spare();
             }
             Err(error) => tracing::warn!(%error, "cannot start a process that supervises commands"),
         }
+    }
+
+    /// Starts a guardian that leads a session on that terminal.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub(super) fn of_terminal(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+        guardians().former.retain(|process| !is_reaped(process));
+        Self::start(Inheritance::of_this_thread()?, Some(terminal))
     }
 
     /// Sends the channel, which the guardian then has as well, to a keeper that it makes.
@@ -195,6 +221,20 @@ impl Guardian {
         sendmsg::<()>(self.control.as_raw_fd(), &order, &rights, flags, None).map(drop)
     }
 
+    /// Lets the guardian end with its last tree, and completes when it has ended and is reaped.
+    pub(super) async fn retire(&self) -> io::Result<()> {
+        shutdown(self.control.as_raw_fd(), Shutdown::Write)?;
+        let process = watch(self.process.try_clone()?, Interest::READABLE)?;
+        while !is_reaped(&self.process) {
+            self.wake();
+            let waking_interval = Duration::from_millis(WAKING_INTERVAL.into());
+            if let Ok(ready) = tokio::time::timeout(waking_interval, process.readable()).await {
+                ready?.clear_ready();
+            }
+        }
+        Ok(())
+    }
+
     /// Continues the process if it was stopped.
     pub(crate) fn wake(&self) {
         let process = self.process.as_raw_fd();
@@ -211,15 +251,11 @@ impl Guardian {
     }
 
     /// Its number, as long as it isn't reaped.
-    #[cfg(test)]
     pub(in crate::execution) fn pid(&self) -> Pid {
-        let about = format!("/proc/self/fdinfo/{}", self.process.as_raw_fd());
-        let about = std::fs::read_to_string(about).unwrap();
-        let pid = about.lines().find_map(|line| line.strip_prefix("Pid:\t"));
-        Pid::from_raw(pid.unwrap().parse().unwrap())
+        self.pid
     }
 
-    fn start(inherited: Inheritance) -> io::Result<Self> {
+    fn start(inherited: Inheritance, terminal: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let host = pidfd(getpid().as_raw())?;
@@ -227,14 +263,31 @@ impl Guardian {
         let start = Start {
             control: theirs.as_raw_fd(),
             host: host.as_raw_fd(),
+            terminal: terminal.map_or(-1, |terminal| terminal.as_raw_fd()),
             stacks: stacks.tops(),
             kept: KeptMemory::new(guard as *const () as usize, stacks.range()),
         };
+        let pid = fork(&start)?;
         Ok(Self {
             control,
-            process: pidfd(fork(&start)?)?,
+            process: pidfd(pid)?,
+            pid: Pid::from_raw(pid),
             inherited,
+            leads: terminal.is_some(),
         })
+    }
+}
+
+impl Drop for Guardian {
+    /// A leader ends by itself soon, and is reaped when another guardian is needed. The others are noted when they are replaced.
+    fn drop(&mut self) {
+        if self.leads
+            && !is_reaped(&self.process)
+            && let Ok(process) = self.process.try_clone()
+        {
+            let mut guardians = GUARDIANS.lock().unwrap_or_else(PoisonError::into_inner);
+            guardians.former.push(process);
+        }
     }
 }
 

@@ -31,9 +31,16 @@
 //!
 //! An escalated child has what the guardian had of the host: user, groups, capabilities, limits, namespaces, cgroup, session.
 //! The host compares these each time, see [`Inheritance`], and starts another guardian if they have changed.
+//!
+//! # Terminals
+//!
+//! A terminal has a guardian of its own, which leads a session on it, see [`SessionLeader`]: its keepers, supervisors and children
+//! are in that session, those of the shell and those that are escalated, so the kernel treats them alike. All signals are blocked
+//! in the leader, so keys don't reach it.
 
 mod handle;
 mod inheritance;
+mod leader;
 mod memory;
 mod trees;
 
@@ -53,6 +60,7 @@ use super::supervisor::numbers::{CHILD_CHANGES, CONTROL, GUARDIAN, HOST};
 use super::supervisor::{Charge, close_others, run};
 
 pub(crate) use self::handle::{Guardian, Keeper};
+pub(crate) use self::leader::SessionLeader;
 
 /// Numbers above those that have a meaning, where a descriptor is out of the way.
 const ASIDE: RawFd = 16;
@@ -64,6 +72,8 @@ struct Start {
     control: RawFd,
     /// A pidfd of the host.
     host: RawFd,
+    /// The terminal of the session that the guardian is to lead; -1 if it stays in the host's session.
+    terminal: RawFd,
     stacks: StackTops,
     kept: KeptMemory,
 }
@@ -74,17 +84,19 @@ extern "C" fn guard(start: *mut c_void) -> c_int {
     let Start {
         control,
         host,
+        terminal,
         stacks,
         kept,
     } = unsafe { &*start.cast::<Start>() };
-    let (control, host, stacks, kept) = (*control, *host, *stacks, *kept);
+    let (control, host, terminal) = (*control, *host, *terminal);
+    let (stacks, kept) = (*stacks, *kept);
     // Before anything else: a core must not have what is the host's.
     if raw::never_dump().is_err() {
         return 1;
     }
     // SAFETY: everything that is used from here on is on this stack, in the images, or the system's.
     unsafe { kept.unmap_all_else() };
-    if settle(control, host).is_err() {
+    if settle(control, host, terminal).is_err() {
         return 1;
     }
     let Ok(trees) = Trees::new() else { return 1 };
@@ -93,7 +105,8 @@ extern "C" fn guard(start: *mut c_void) -> c_int {
 }
 
 /// Detaches the guardian from the host, and gives its descriptors their numbers.
-fn settle(control: RawFd, host: RawFd) -> raw::Result<()> {
+fn settle(control: RawFd, host: RawFd, terminal: RawFd) -> raw::Result<()> {
+    take_session(terminal)?;
     let control = raw::duplicate_from(ASIDE, control)?;
     let host = raw::duplicate_from(ASIDE, host)?;
     raw::dup3(host, HOST, libc::O_CLOEXEC)?;
@@ -103,13 +116,21 @@ fn settle(control: RawFd, host: RawFd) -> raw::Result<()> {
     raw::reset_all_dispositions()?;
     place(raw::pidfd_open(raw::getpid())?, GUARDIAN)?;
     place(raw::signalfd(libc::SIGCHLD)?, CHILD_CHANGES)?;
-    // A signal to the host's group must not reach this process, but a shell may have to join that group: same session.
-    raw::setpgid(0)?;
     raw::become_subreaper()?;
     // The end of the host continues a guardian that was stopped.
     raw::be_continued_after_parent()?;
     raw::chdir(c"/")?;
     raw::set_name(c"tree-guardian")
+}
+
+/// Makes this process the leader of a session on that terminal, if it is to have one.
+fn take_session(terminal: RawFd) -> raw::Result<()> {
+    if terminal < 0 {
+        // A signal to the host's group must not reach this process, but a shell may have to join that group: same session.
+        return raw::setpgid(0);
+    }
+    raw::setsid()?;
+    raw::become_controlling_terminal(terminal)
 }
 
 fn place(descriptor: RawFd, number: RawFd) -> raw::Result<()> {

@@ -15,6 +15,7 @@ mod memory;
 mod processes;
 mod signals;
 mod sockets;
+mod terminals;
 
 pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
 pub(crate) use descriptors::{
@@ -29,3 +30,4 @@ pub(crate) use processes::{
 };
 pub(crate) use signals::{ignore, reset_all_dispositions, signalfd, unblock_all};
 pub(crate) use sockets::{Received, receive, recv, send};
+pub(crate) use terminals::{become_controlling_terminal, set_foreground};

@@ -22,22 +22,42 @@ pub(super) struct Job<'a> {
     pub(super) memory: Mapping,
 }
 
+/// What stands for [`Placement::Foreground`] among groups.
+const FOREGROUND: i32 = -1;
+
 /// The process group and session of the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// A group of its own, in a session without a terminal: signals to its group reach only its own descendants.
     OwnGroup,
-    /// A group of the host's session, whose terminal is the child's then: the host's own for a shell that stands in for the
+    /// A group of the guardian's session, whose terminal is the child's then: the host's own for a shell that stands in for the
     /// host, a wrapper's for what is escalated.
     Group(Pid),
+    /// A group of its own in the guardian's session, in the foreground of its terminal, which is the child's standard input.
+    Foreground,
 }
 
 impl Placement {
     /// The group for setpgid(2): 0 is a new one.
-    pub(in crate::execution) fn number(self) -> i32 {
+    pub(in crate::execution) fn group(self) -> i32 {
         match self {
-            Self::OwnGroup => 0,
+            Self::OwnGroup | Self::Foreground => 0,
             Self::Group(group) => group.as_raw(),
+        }
+    }
+
+    fn to_number(self) -> i32 {
+        match self {
+            Self::Foreground => FOREGROUND,
+            Self::OwnGroup | Self::Group(_) => self.group(),
+        }
+    }
+
+    fn from_number(number: i32) -> Self {
+        match number {
+            FOREGROUND => Self::Foreground,
+            0 => Self::OwnGroup,
+            group => Self::Group(Pid::from_raw(group)),
         }
     }
 }
@@ -49,7 +69,7 @@ pub(in crate::execution) fn pack(
     error_output: Option<RawFd>,
     error_prefix: Vec<u8>,
 ) -> Result<(), std::ffi::NulError> {
-    writer.number(placement.number());
+    writer.number(placement.to_number());
     writer.number(error_output.unwrap_or(-1));
     writer.text(error_prefix)
 }
@@ -59,10 +79,7 @@ impl Job<'_> {
     pub(super) fn unpack(memory: Mapping, stacks: &StackTops) -> Option<Self> {
         // SAFETY: see above; and any bits are a number.
         let mut reader = Reader::new(unsafe { memory.as_slice() })?;
-        let placement = match reader.number()? {
-            0 => Placement::OwnGroup,
-            group => Placement::Group(Pid::from_raw(group)),
-        };
+        let placement = Placement::from_number(reader.number()?);
         let error_output = Some(reader.number()?).filter(|&output| output >= 0);
         Some(Self {
             placement,

@@ -137,7 +137,7 @@ extern "C" fn supervise(stacks: *mut c_void) -> c_int {
     };
     // The child has its descriptors; a copy here would keep pipes open.
     close_others(&[HOST, KEEPER, CHILD_CHANGES, CHANNEL]);
-    let own_group = job.placement == Placement::OwnGroup;
+    let own_group = job.placement.group() == 0;
     // SAFETY: the child has executed its program, and the job's memory isn't read from here on.
     unsafe { job.memory.unmap() };
     channel.report(Report::Started(Pid::from_raw(child)));
@@ -155,7 +155,7 @@ fn receive(channel: SupervisorEnd, stacks: &StackTops) -> raw::Result<Option<Job
         return Err(Errno::EBADMSG);
     }
     let job = Job::unpack(Mapping::of(JOB, size)?, stacks).ok_or(Errno::EBADMSG)?;
-    // Otherwise the child joins a group of the host's session.
+    // Else it stays in the guardian's session, so that the child can join one of its groups.
     if job.placement == Placement::OwnGroup {
         raw::setsid()?;
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::channel::{HostEnd, Report, Stop};
-use super::guardian::{Guardian, Keeper};
+use super::guardian::{Guardian, Keeper, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::procfs::check_proc;
 use super::survivor::{Survivor, descendants};
@@ -38,15 +38,25 @@ impl Tree {
     ///
     /// # Errors
     /// When /proc is another namespace's, descriptors can't be mapped, or no process can be made. What goes wrong later is reported.
+    #[cfg(test)]
     pub(crate) fn spawn(spawn: Spawn) -> Result<Self, SpawnError> {
+        Self::spawn_in(spawn, None)
+    }
+
+    /// The same in the session that `leader` leads, if there is one.
+    ///
+    /// # Errors
+    /// The same, or the leader was killed.
+    pub(crate) fn spawn_in(spawn: Spawn, leader: Option<&SessionLeader>) -> Result<Self, SpawnError> {
         check_proc()?;
-        Self::spawn_below(Keeper::new()?, spawn)
+        let keeper = leader.map_or_else(Keeper::new, SessionLeader::keeper)?;
+        Self::spawn_below(keeper, spawn)
     }
 
     /// Gives a keeper its tree. Doesn't wait. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// As for [`Self::spawn`], but /proc isn't looked at.
+    /// As for [`Self::spawn_in`], but /proc isn't looked at.
     pub(crate) fn spawn_below(keeper: Keeper, mut spawn: Spawn) -> Result<Self, SpawnError> {
         let job = spawn.pack()?;
         let Keeper { guardian, channel } = keeper;

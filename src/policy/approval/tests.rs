@@ -8,9 +8,9 @@ use super::*;
 struct Asking(mpsc::UnboundedSender<(PolicyRequest, oneshot::Sender<Approval>)>);
 
 impl Approver for Asking {
-    async fn approve(&self, request: &PolicyRequest, _: Option<&str>) -> Result<Approval, PolicyError> {
+    async fn approve(&self, question: Question<'_>) -> Result<Approval, PolicyError> {
         let (answer, answered) = oneshot::channel();
-        self.0.send((request.clone(), answer))?;
+        self.0.send((question.request.clone(), answer))?;
         Ok(answered.await?)
     }
 }
@@ -34,8 +34,24 @@ fn asking(
     approvals: &Arc<Approvals>,
     request: &PolicyRequest,
 ) -> tokio::task::JoinHandle<Result<Outcome, PolicyError>> {
+    asking_by(approvals, request, Asks::EachTime)
+}
+
+fn asking_by(
+    approvals: &Arc<Approvals>,
+    request: &PolicyRequest,
+    asks: Asks,
+) -> tokio::task::JoinHandle<Result<Outcome, PolicyError>> {
     let (approvals, request) = (Arc::clone(approvals), request.clone());
-    tokio::spawn(async move { approvals.ask(&request, None).await })
+    tokio::spawn(async move { approvals.ask(&request, "default", None, asks).await })
+}
+
+/// The same request in another session.
+fn elsewhere(request: &PolicyRequest, session: u64) -> PolicyRequest {
+    let mut other = request.clone();
+    other.session = session;
+    other.clock = PolicyRequest::new("/bin/true").clock;
+    other
 }
 
 /// Lets all tasks run until each of them waits.
@@ -79,7 +95,13 @@ async fn always_is_for_the_same_command_in_every_respect() {
     let mut reordered = request.clone();
     reordered.env.reverse();
     for same in [&request, &reordered] {
-        assert_eq!(approvals.ask(same, None).await.unwrap(), Outcome::Approved);
+        assert_eq!(
+            approvals
+                .ask(same, "default", None, Asks::EachTime)
+                .await
+                .unwrap(),
+            Outcome::Approved
+        );
     }
     let mut others: Vec<(&str, PolicyRequest)> = Vec::new();
     let mut with = |what, change: &dyn Fn(&mut PolicyRequest)| {
@@ -101,10 +123,7 @@ async fn always_is_for_the_same_command_in_every_respect() {
         other.canonical_workdir = Some("/tmp".into());
     });
     with("another umask", &|other| other.umask = Some(0));
-    with("another session", &|other| {
-        other.session = 99;
-        other.clock = PolicyRequest::new("/bin/true").clock;
-    });
+    with("another session", &|other| *other = elsewhere(other, 99));
     // Rewritten in place with the same size, and its time of modification set back.
     let before = std::fs::metadata(&tool).unwrap().modified().unwrap();
     script(folder.path(), "two");
@@ -182,7 +201,13 @@ async fn no_to_all_ends_every_question_of_the_session() {
     assert_eq!(first.await.unwrap().unwrap(), refused("enough"));
     other.closed().await;
     assert_eq!(second.await.unwrap().unwrap(), refused("enough"));
-    assert_eq!(approvals.ask(&request, None).await.unwrap(), refused("enough"));
+    assert_eq!(
+        approvals
+            .ask(&request, "default", None, Asks::EachTime)
+            .await
+            .unwrap(),
+        refused("enough")
+    );
     // Another session is asked.
     let another = asking(&approvals, &PolicyRequest::new("/bin/true"));
     next(&mut questions).await.1.send(Approval::Yes).unwrap();
@@ -199,7 +224,8 @@ async fn only_so_many_commands_of_a_session_wait() {
         asked.push(asking(&approvals, &request));
     }
     settle().await;
-    let one_more = tokio::time::timeout(DEADLINE, approvals.ask(&request, None)).await;
+    let one_more =
+        tokio::time::timeout(DEADLINE, approvals.ask(&request, "default", None, Asks::EachTime)).await;
     let Outcome::Refused(Some(reason)) = one_more.expect("one more waits").unwrap() else {
         panic!("one more is approved");
     };
@@ -216,4 +242,88 @@ async fn only_so_many_commands_of_a_session_wait() {
     let after = asking(&approvals, &request);
     next(&mut questions).await.1.send(Approval::Yes).unwrap();
     assert_eq!(after.await.unwrap().unwrap(), Outcome::Approved);
+}
+
+#[tokio::test]
+async fn a_rule_that_asks_once_asks_again_only_about_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let tool = script(folder.path(), "one");
+    let request = PolicyRequest::new(&tool);
+    let (approvals, mut questions) = approvals();
+    let once = |request: &PolicyRequest| asking_by(&approvals, request, Asks::Once);
+    // A no is for this time.
+    let refusing = once(&request);
+    next(&mut questions).await.1.send(no("not now")).unwrap();
+    assert_eq!(refusing.await.unwrap().unwrap(), refused("not now"));
+    let approving = once(&request);
+    next(&mut questions).await.1.send(Approval::Yes).unwrap();
+    assert_eq!(approving.await.unwrap().unwrap(), Outcome::Approved);
+
+    for session in 0..3 {
+        let again = once(&elsewhere(&request, session)).await.unwrap();
+        assert_eq!(again.unwrap(), Outcome::Approved);
+    }
+    let mut arguments = elsewhere(&request, 4);
+    arguments.argv.push("x".into());
+    script(folder.path(), "two");
+    let changed = PolicyRequest::new(&tool);
+    for other in [&arguments, &changed] {
+        let asked = once(other);
+        next(&mut questions).await.1.send(no("another")).unwrap();
+        assert_eq!(asked.await.unwrap().unwrap(), refused("another"));
+    }
+    // What one rule approved for good, another that asks each time asks about.
+    let asked = asking(&approvals, &request);
+    next(&mut questions).await.1.send(no("each time")).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap(), refused("each time"));
+    assert!(questions.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn sessions_that_ask_once_share_a_question_and_not_its_end() {
+    let request = PolicyRequest::new("/bin/true");
+    let (approvals, mut questions) = approvals();
+    let first = asking_by(&approvals, &elsewhere(&request, 1), Asks::Once);
+    let (_, withdrawn) = next(&mut questions).await;
+    let second = asking_by(&approvals, &elsewhere(&request, 2), Asks::Once);
+    settle().await;
+    assert!(questions.try_recv().is_err(), "asked twice");
+    // The end of the first session is not the answer for the second.
+    withdrawn.send(Approval::NoToAll { reason: None }).unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), Outcome::Refused(None));
+    next(&mut questions).await.1.send(Approval::Yes).unwrap();
+    assert_eq!(second.await.unwrap().unwrap(), Outcome::Approved);
+}
+
+#[tokio::test]
+async fn each_question_has_an_id_of_its_own_and_all_that_was_decided_on() {
+    struct Ids(mpsc::UnboundedSender<(u64, PolicyRequest, String, Option<String>)>);
+    impl Approver for Ids {
+        async fn approve(&self, question: Question<'_>) -> Result<Approval, PolicyError> {
+            let reason = question.reason.map(str::to_owned);
+            self.0.send((
+                question.id,
+                question.request.clone(),
+                question.rule.to_owned(),
+                reason,
+            ))?;
+            Ok(Approval::Yes)
+        }
+    }
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let approvals = Approvals::new(Ids(sender));
+    let mut request = PolicyRequest::new("/bin/true");
+    request.execution = Execution::SameSandbox;
+    request.argv.push("x".into());
+    for _ in 0..2 {
+        let outcome = approvals.ask(&request, "line 6", Some("why"), Asks::EachTime);
+        assert_eq!(outcome.await.unwrap(), Outcome::Approved);
+    }
+    let (first, seen, rule, reason) = asked.recv().await.unwrap();
+    assert_eq!((rule.as_str(), reason.as_deref()), ("line 6", Some("why")));
+    assert_eq!(
+        (seen.argv, seen.execution),
+        (request.argv, Execution::SameSandbox)
+    );
+    assert_ne!(asked.recv().await.unwrap().0, first);
 }

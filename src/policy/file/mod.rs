@@ -250,17 +250,19 @@ impl EscalationPolicy for PolicyFile {
                 self.rules.rule_for(request, Wait::Never)?
             }
         };
+        let by = rule.map_or("default".to_owned(), Rule::place);
         let decision = match rule.map_or(&self.default, |rule| &rule.action) {
             RuleAction::Run => Decision::run(),
             RuleAction::Escalate { env } => self.escalation(env, request),
             RuleAction::Deny { reason } => Decision::deny(reason.clone()),
-            RuleAction::Prompt { env, reason } => {
+            RuleAction::Prompt { env, reason, asks } => {
                 let escalation = self.escalation(env, request);
                 // The person is asked about what the command would get.
                 let mut asked = request.clone();
                 asked.env = escalation.child_env(&request.env);
                 asked.execution = rule.map_or_else(Execution::default, |rule| rule.execution.clone());
-                match self.approvals.ask(&asked, reason.as_deref()).await? {
+                let asking = self.approvals.ask(&asked, &by, reason.as_deref(), *asks);
+                match asking.await? {
                     Outcome::Approved => escalation,
                     Outcome::Refused(reason) => Decision::deny(reason),
                 }
@@ -276,7 +278,7 @@ impl EscalationPolicy for PolicyFile {
             Some(rule) if *decision.action() == Action::Escalate => decision.executed(rule.execution.clone()),
             _ => decision,
         };
-        Ok(decision.by_rule(rule.map_or("default".to_owned(), Rule::place)))
+        Ok(decision.by_rule(by))
     }
 }
 
@@ -285,6 +287,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Question;
 
     mod fuzz;
 
@@ -559,12 +562,8 @@ mod tests {
     async fn a_person_is_asked_about_the_sandbox_that_the_rule_names() {
         struct Asked(Arc<Mutex<Option<Execution>>>);
         impl Approver for Asked {
-            async fn approve(
-                &self,
-                request: &PolicyRequest,
-                _: Option<&str>,
-            ) -> Result<crate::Approval, PolicyError> {
-                *self.0.lock().unwrap() = Some(request.execution.clone());
+            async fn approve(&self, question: Question<'_>) -> Result<crate::Approval, PolicyError> {
+                *self.0.lock().unwrap() = Some(question.request.execution.clone());
                 Ok(crate::Approval::Yes)
             }
         }

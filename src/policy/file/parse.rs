@@ -12,6 +12,7 @@ use toml::Spanned;
 use super::environment::{ChildEnv, NamePattern};
 use super::error::Complaint;
 use crate::confinement::{Execution, Profile};
+use crate::policy::approval::Asks;
 
 use super::rule::{Arguments, DirectoryPattern, ProgramPattern, Rule, RuleAction};
 use super::rule_set::RuleSet;
@@ -52,6 +53,7 @@ struct RawRule {
     workdir: Option<Spanned<String>>,
     action: Spanned<String>,
     reason: Option<Spanned<String>>,
+    ask: Option<Spanned<String>>,
     env: Option<Spanned<RawEnv>>,
     say_env: Option<Spanned<bool>>,
     replaceable: Option<Spanned<bool>>,
@@ -140,6 +142,7 @@ fn parts_of(text: &str) -> Result<Parsed, Complaint> {
         "prompt" => RuleAction::Prompt {
             env: ChildEnv::Request,
             reason: None,
+            asks: Asks::EachTime,
         },
         other => return Err(file.complaint(default.span(), unknown_action(other))),
     };
@@ -261,7 +264,11 @@ impl Text<'_> {
             "run" => RuleAction::Run,
             "escalate" => RuleAction::Escalate { env },
             "deny" => RuleAction::Deny { reason },
-            "prompt" => RuleAction::Prompt { env, reason },
+            "prompt" => RuleAction::Prompt {
+                env,
+                reason,
+                asks: self.asks(rule.ask.as_ref())?,
+            },
             other => return Err(self.complaint(rule.action.span(), unknown_action(other))),
         };
         // A key without effect is a misunderstanding, which is dangerous in a policy.
@@ -270,6 +277,12 @@ impl Text<'_> {
         {
             let message = "`reason` has no effect here; it is only for `deny` and `prompt`";
             return Err(self.complaint(reason.span(), message));
+        }
+        if let Some(ask) = &rule.ask
+            && !matches!(action, RuleAction::Prompt { .. })
+        {
+            let message = "`ask` has no effect here; it is only for `prompt`";
+            return Err(self.complaint(ask.span(), message));
         }
         let only_escalating = [
             ("env", rule.env.as_ref().map(Spanned::span)),
@@ -307,6 +320,17 @@ impl Text<'_> {
             replaceable: rule.replaceable.is_some_and(Spanned::into_inner),
             say_env: rule.say_env.is_some_and(Spanned::into_inner),
         })
+    }
+
+    fn asks(&self, ask: Option<&Spanned<String>>) -> Result<Asks, Complaint> {
+        match ask.map(|ask| (ask.get_ref().as_str(), ask.span())) {
+            None | Some(("each-time", _)) => Ok(Asks::EachTime),
+            Some(("once", _)) => Ok(Asks::Once),
+            Some((other, span)) => {
+                let message = format!("ask `{other}`: expected `once` or `each-time`");
+                Err(self.complaint(span, message))
+            }
+        }
     }
 
     fn environment(&self, env: Option<&Spanned<RawEnv>>) -> Result<ChildEnv, Complaint> {
@@ -407,6 +431,8 @@ mod tests {
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\nargv = \"push\"\naction = \"run\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nreason = \"x\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"deny\"\nenv = []\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nask = \"once\"\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"prompt\"\nask = \"always\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nsay_env = true\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nreplaceable = false\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = \"PATH\"\n",

@@ -11,6 +11,7 @@ use super::environment::ChildEnv;
 use crate::confinement::Execution;
 use crate::files::{Trust, Wait};
 use crate::policy::PolicyRequest;
+use crate::policy::approval::Asks;
 
 /// A rule and its position in the file.
 #[derive(Clone, Debug)]
@@ -36,9 +37,17 @@ pub(super) struct Rule {
 #[derive(Clone, Debug)]
 pub(super) enum RuleAction {
     Run,
-    Escalate { env: ChildEnv },
-    Deny { reason: Option<String> },
-    Prompt { env: ChildEnv, reason: Option<String> },
+    Escalate {
+        env: ChildEnv,
+    },
+    Deny {
+        reason: Option<String>,
+    },
+    Prompt {
+        env: ChildEnv,
+        reason: Option<String>,
+        asks: Asks,
+    },
 }
 
 impl RuleAction {

@@ -32,6 +32,7 @@ use starlark::values::list::ListRef;
 use starlark::values::none::NoneType;
 
 use crate::confinement::Execution;
+use crate::policy::approval::Asks;
 
 use super::environment::ChildEnv;
 use super::error::{Complaint, PolicyFileError};
@@ -175,7 +176,11 @@ fn functions(builder: &mut GlobalsBuilder) {
         let env = ChildEnv::Listed(Vec::new());
         let action = match decision.unwrap_or("allow") {
             "allow" => RuleAction::Escalate { env },
-            "prompt" => RuleAction::Prompt { env, reason },
+            "prompt" => RuleAction::Prompt {
+                env,
+                reason,
+                asks: Asks::EachTime,
+            },
             "forbidden" => RuleAction::Deny { reason },
             other => bail!("decision `{other}`: expected `allow`, `prompt` or `forbidden`"),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shell_escalation::{
-    Approval, Approver, EscalateServer, ExecParams, ExecResult, PolicyError, PolicyFile, PolicyRequest,
+    Approval, Approver, EscalateServer, ExecParams, ExecResult, PolicyError, PolicyFile, Question,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use super::support::chain;
 struct Asking(mpsc::UnboundedSender<oneshot::Sender<Approval>>);
 
 impl Approver for Asking {
-    async fn approve(&self, _: &PolicyRequest, _: Option<&str>) -> Result<Approval, PolicyError> {
+    async fn approve(&self, _: Question<'_>) -> Result<Approval, PolicyError> {
         let (answer, answered) = oneshot::channel();
         self.0.send(answer)?;
         Ok(answered.await?)
@@ -58,6 +58,40 @@ async fn yes_is_for_once_and_no_has_a_reason() {
     .await;
     assert_eq!(output(&result), "hi\n");
     assert_eq!(result.stderr, b"Execution denied: not twice\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_below_a_folder_is_asked_about_once_and_again_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("skills/a")).unwrap();
+    let script = folder.path().join("skills/a/run");
+    chain::script(&script, "#!/bin/sh\necho \"one $1\"\n");
+    let (sender, mut questions) = mpsc::unbounded_channel();
+    let policy = format!(
+        "default = \"run\"\n[[rule]]\nprogram = \"{}/skills/**\"\naction = \"prompt\"\nask = \"once\"\nreplaceable = true\n",
+        folder.path().display()
+    );
+    let policy = PolicyFile::parse(&policy).unwrap().with_approver(Asking(sender));
+    let server = EscalateServer::new(chain::shell(folder.path()), chain::wrapper(), policy);
+    let parent = CancellationToken::new();
+    let run = async |argument: &str| {
+        let params = ExecParams::new(format!("{} run {argument}", script.display()), "/");
+        output(&server.exec(params, &parent).await.unwrap()).to_owned()
+    };
+    // Each command has a session of its own.
+    let (first, ()) = tokio::join!(run("x"), answer(&mut questions));
+    assert_eq!((first, run("x").await), ("one x\n".into(), "one x\n".into()));
+    let (other, ()) = tokio::join!(run("y"), answer(&mut questions));
+    assert_eq!(other, "one y\n");
+    chain::script(&script, "#!/bin/sh\necho \"two $1\"\n");
+    let (changed, ()) = tokio::join!(run("x"), answer(&mut questions));
+    assert_eq!(changed, "two x\n");
+    assert!(questions.try_recv().is_err());
+}
+
+/// Says yes to the next question.
+async fn answer(questions: &mut Questions) {
+    questions.recv().await.unwrap().send(Approval::Yes).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod pinned;
 mod requests;
 mod sessions;
 mod teardown;
+mod terminals;
 
 use std::sync::{Arc, Mutex};
 

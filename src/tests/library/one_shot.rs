@@ -1,10 +1,11 @@
 //! One-shot commands.
 
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use shell_escalation::{
-    Decision, EscalateServer, ExecParams, ExecResult, Execution, LocalExecutor, PreparedExec, ShellCommand,
-    ShellCommandExecutor, ShellOutput,
+    Decision, EscalateServer, ExecParams, ExecResult, Execution, LocalExecutor, PreparedExec, Profile,
+    SandboxedExecutor, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -184,6 +185,52 @@ async fn the_executor_has_the_last_word() {
     let result = server.exec(params, &CancellationToken::new()).await.unwrap();
     assert_eq!(result.stdout, b"<a><b>");
     assert_ne!(result.exit_code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_that_the_host_starts_is_confined_as_the_executor_s_own_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("written");
+    let script = format!("echo written > '{}'; echo $NAME", file.display());
+    let start = || {
+        let argv = ["sh", "-c", &script].map(Into::into).to_vec();
+        ShellStart::new(
+            "/bin/sh".into(),
+            argv,
+            vec![("NAME".into(), "value".into())],
+            Vec::new(),
+        )
+    };
+    let run = |shell: ShellStart| {
+        let mut command = std::process::Command::new(&shell.program);
+        command
+            .arg0(&shell.argv[0])
+            .args(&shell.argv[1..])
+            .env_clear()
+            .envs(shell.env);
+        command.output().unwrap()
+    };
+    let confined = SandboxedExecutor::new(
+        LocalExecutor::default(),
+        folder.path(),
+        "read-only",
+        &Profile::read_only(),
+    );
+    let launcher = env!("CARGO_BIN_EXE_shell-escalation");
+    let confining = server().with_executor(confined.unwrap().with_launcher(launcher));
+    let output = run(confining.confine(start()).unwrap());
+    assert_eq!(output.stdout, b"value\n", "{output:?}");
+    assert!(!file.exists());
+
+    let output = run(server().confine(start()).unwrap());
+    assert_eq!(output.stdout, b"value\n");
+    assert!(file.exists());
+
+    let meddling = server().with_executor(Meddling(LocalExecutor::default()));
+    assert_eq!(
+        meddling.confine(start()).unwrap_err().to_string(),
+        "/bin/sh is not started: its executor confines only shells that it runs itself"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

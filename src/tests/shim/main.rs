@@ -7,3 +7,4 @@ mod harness;
 mod leaks;
 mod protocol;
 mod shares;
+mod terminals;

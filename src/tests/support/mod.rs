@@ -4,4 +4,5 @@
 
 pub mod chain;
 pub mod processes;
+pub mod repository;
 pub mod wrapper;

@@ -7,7 +7,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
-use crate::peer::wire::{Received, frame};
+use crate::peer::wire::{Received, frame, read_whole};
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
@@ -165,15 +165,8 @@ fn in_the_descriptor_message(context: &mut Context) -> Verdict {
 }
 
 fn expect_end_of_pipe(context: &Context, reader: &mut std::fs::File, what: &str) -> Verdict {
-    let deadline = std::time::Instant::now() + context.patience();
-    crate::peer::wire::read_to_end(reader, deadline)?
-        .map(drop)
-        .ok_or_else(|| {
-            violation(
-                format_args!("the descriptors of {what} are closed"),
-                format_args!("still open after {:?}", context.patience()),
-            )
-        })
+    let what = format!("the descriptors of {what} are closed");
+    read_whole(reader, what, context.patience()).map(drop)
 }
 
 /// A wrapper that goes right after its descriptor message: any child that was started ends. Fifty times.

@@ -15,6 +15,7 @@ pub mod session;
 pub mod signal_frame;
 pub mod stopped;
 pub mod teardown;
+pub mod terminal;
 
 use crate::case::Table;
 
@@ -59,6 +60,7 @@ pub const TABLES: &[Table] = &[
     teardown::tree::supervisor::CASES,
     teardown::tree::model::CASES,
     teardown::server_killed::CASES,
+    teardown::shutdown::CASES,
     hostile::toctou::CASES,
     hostile::handshakes::CASES,
     hostile::streams::CASES,
@@ -67,4 +69,23 @@ pub const TABLES: &[Table] = &[
     hostile::stuck::CASES,
     leak::rounds::CASES,
     leak::stress::CASES,
+    terminal::open::CASES,
+    terminal::wrapped::CASES,
+    terminal::overlay::CASES,
+    terminal::socket::CASES,
+    terminal::input::CASES,
+    terminal::output::CASES,
+    terminal::read::CASES,
+    terminal::end::CASES,
+    terminal::tty::CASES,
+    terminal::resize::CASES,
+    terminal::signal::CASES,
+    terminal::decision::CASES,
+    terminal::background::CASES,
+    terminal::close::CASES,
+    terminal::teardown::CASES,
+    terminal::host_killed::CASES,
+    terminal::list::CASES,
+    terminal::prune::CASES,
+    terminal::leak::CASES,
 ];

@@ -91,8 +91,11 @@ fn written(context: &Context, script: &str) -> Verdict {
 /// Random scripts; a difference is reported with the smallest script that shows it.
 fn random_scripts(context: &mut Context) -> Verdict {
     let comparison = Comparison::new(context)?;
-    let scripts = scripts::script(Dialect::of(context));
-    property::holds(context, &scripts, |script| comparison.compare(&script.0))
+    let dialect = Dialect::of(context);
+    let (vocabulary, scripts) = (scripts::vocabulary(dialect), scripts::script(dialect));
+    property::holds_of_these_and(context, vocabulary, &scripts, |script| {
+        comparison.compare(&script.0)
+    })
 }
 
 /// What a run left behind.

@@ -4,6 +4,7 @@ mod line;
 mod policy;
 mod rpc;
 mod session;
+mod terminals;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,6 +18,7 @@ pub use self::line::marked;
 pub use self::policy::{Answer, Decision, Question};
 pub use self::rpc::RpcError;
 pub use self::session::{Overlay, ProbeSession};
+pub use self::terminals::{Opening, Reading};
 
 use self::line::{lock, write_line};
 use self::policy::{Policy, question};

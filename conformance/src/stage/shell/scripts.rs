@@ -39,14 +39,27 @@ pub fn script(dialect: Dialect) -> impl Strategy<Value = RandomScript> {
         5 => statement(dialect),
         1 => top_level(dialect),
     ];
-    vec(line, 1..6).prop_map(move |lines| {
-        let mut text = preamble(dialect).to_owned();
-        for line in lines {
-            text.push_str(&line);
-            text.push_str("\necho \"status $?\"\n");
-        }
-        RandomScript(with_copies_apart(&text))
-    })
+    vec(line, 1..6).prop_map(move |lines| script_of(dialect, &lines))
+}
+
+/// Scripts that have each statement of a random one's vocabulary by itself, some to a script.
+pub fn vocabulary(dialect: Dialect) -> Vec<RandomScript> {
+    const TO_A_SCRIPT: usize = 6;
+    let simple = simple_statements(dialect);
+    let scripts = simple.chunks(TO_A_SCRIPT).map(|lines| script_of(dialect, lines));
+    // What concerns the whole shell would change the statements after it.
+    let top_level = top_level_statements(dialect);
+    let alone = top_level.chunks(1).map(|line| script_of(dialect, line));
+    scripts.chain(alone).collect()
+}
+
+fn script_of(dialect: Dialect, lines: &[impl AsRef<str>]) -> RandomScript {
+    let mut text = preamble(dialect).to_owned();
+    for line in lines {
+        text.push_str(line.as_ref());
+        text.push_str("\necho \"status $?\"\n");
+    }
+    RandomScript(with_copies_apart(&text))
 }
 
 /// Copies what passes by. The file is hidden, since a stage before it may list the folder meanwhile.
@@ -64,6 +77,12 @@ fn with_copies_apart(text: &str) -> String {
 
 /// Statements that concern the whole shell, and stand in no subshell.
 fn top_level(dialect: Dialect) -> BoxedStrategy<String> {
+    select(top_level_statements(dialect))
+        .prop_map(str::to_owned)
+        .boxed()
+}
+
+fn top_level_statements(dialect: Dialect) -> Vec<&'static str> {
     let mut fixed = vec![
         "trap 'tool out:signal' USR1; kill -USR1 $$; trap - USR1",
         "trap 'tool out:exit; echo \"at exit $?\"' EXIT",
@@ -104,7 +123,7 @@ fn top_level(dialect: Dialect) -> BoxedStrategy<String> {
         ]),
         Dialect::Other => {}
     }
-    select(fixed).prop_map(str::to_owned).boxed()
+    fixed
 }
 
 /// A word of a command, without a command in it.
@@ -183,6 +202,12 @@ fn simple(dialect: Dialect) -> BoxedStrategy<String> {
                 .collect::<Vec<_>>()
                 .join(" ")
         });
+    let fixed = select(simple_statements(dialect)).prop_map(str::to_owned);
+    prop_oneof![with_words, fixed].boxed()
+}
+
+/// Simple commands without words that are drawn.
+fn simple_statements(dialect: Dialect) -> Vec<&'static str> {
     let mut fixed = vec![
         "tool out:text",
         "tool out:text err:message exit:3",
@@ -215,9 +240,9 @@ fn simple(dialect: Dialect) -> BoxedStrategy<String> {
         "pwd",
         "sh -c 'umask; pwd'",
         "env | grep -v -e EXEC_WRAPPER -e CODEX_ESCALATE | sort",
-        "./no/such/path",
-        "./alpha",
-        "./d",
+        "./no/such/path 2>/dev/null",
+        "./alpha 2>/dev/null",
+        "./d 2>/dev/null",
         "/usr/bin/printf 'bytes \\200\\377\\n'",
         "read line <beta.txt; echo \"$line\"",
         "eval 'tool out:evaluated'",
@@ -243,7 +268,7 @@ fn simple(dialect: Dialect) -> BoxedStrategy<String> {
             "builtin echo built in",
         ]);
     }
-    prop_oneof![with_words, select(fixed).prop_map(str::to_owned)].boxed()
+    fixed
 }
 
 /// A stage after the first of a pipeline: reads to the end, and writes to standard output only.

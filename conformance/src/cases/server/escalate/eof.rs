@@ -11,14 +11,15 @@ use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
-use crate::peer::wire::read_to_end;
+use crate::peer::wire::read_whole;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::processes::expect_alive;
 use crate::stage::server::{Escalated, Stage};
+use crate::system::holders::still_open;
 use crate::system::launch::pipe;
-use crate::verdict::{CaseError, Verdict, violation};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -35,15 +36,8 @@ pub const CASES: Table = Table::of(Role::Server, &[
 /// Demands the end of file on `reader`, of which the child held the only writing end, while the child lives.
 fn expect_end_while_alive(context: &Context, reader: File, escalated: &mut Escalated, what: &str) -> Verdict {
     let handle = escalated.child.process()?;
-    let bytes = read_to_end(reader, Instant::now() + context.patience())?.ok_or_else(|| {
-        violation(
-            format_args!("the end of file on the pipe when the child has closed {what}"),
-            format_args!(
-                "none within {:?}; another process holds a copy",
-                context.patience()
-            ),
-        )
-    })?;
+    let what = format!("the end of file on the pipe when the child has closed {what}");
+    let bytes = read_whole(reader, what, context.patience())?;
     expect::equal("bytes on the pipe before its end", b"said".to_vec(), bytes)?;
     expect_alive(&handle, "the child")
 }
@@ -96,10 +90,7 @@ fn child_closes_stdin(context: &mut Context) -> Verdict {
     expect::that(
         broken_within(&writer, context.patience())?,
         "the pipe has no reader when the child has closed its standard input",
-        format_args!(
-            "it still has one after {:?}; another process holds a copy",
-            context.patience()
-        ),
+        still_open(&writer, context.patience()),
     )?;
     expect_alive(&handle, "the child")?;
     escalated.exit(0)?;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -11,7 +11,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::program::Program;
-use crate::peer::wire::{Received, read_to_end};
+use crate::peer::wire::{Received, read_whole};
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
@@ -93,12 +93,8 @@ fn outcome(context: &Context, stage: &mut Stage, request: &RequestMessage) -> Re
 
 /// All that was written to a pipe, whose end of file proves that no process holds it any more.
 fn whole(context: &Context, reader: File, number: i32) -> Result<String, CaseError> {
-    let bytes = read_to_end(reader, Instant::now() + context.patience())?.ok_or_else(|| {
-        violation(
-            format_args!("descriptor {number} is closed after the result"),
-            format_args!("still open after {:?}", context.patience()),
-        )
-    })?;
+    let what = format!("descriptor {number} is closed after the result");
+    let bytes = read_whole(reader, what, context.patience())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

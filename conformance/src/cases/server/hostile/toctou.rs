@@ -6,7 +6,6 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -15,7 +14,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
-use crate::peer::wire::{Received, read_to_end};
+use crate::peer::wire::{Received, read_whole};
 use crate::spec::requirements::Role;
 use crate::stage::server::Stage;
 use crate::system::launch::pipe;
@@ -101,8 +100,7 @@ fn outcome(context: &Context, requester: &mut Requester) -> Result<(Vec<u8>, Opt
             ));
         }
     };
-    let output = read_to_end(reader, Instant::now() + context.patience())?
-        .ok_or_else(|| violation("standard output is closed at the end", "it is still open"))?;
+    let output = read_whole(reader, "standard output is closed at the end", context.patience())?;
     Ok((output, result))
 }
 

@@ -10,12 +10,13 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
 use crate::peer::harness::Answer;
-use crate::peer::wire::frame;
+use crate::peer::wire::{frame, read_whole};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::full_pipe;
 use crate::stage::descriptors::null;
 use crate::stage::holdings::Rounds;
 use crate::stage::server::Stage;
+use crate::system::holders::of_other_end;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
@@ -103,9 +104,10 @@ fn until_the_end(mut requester: Requester) -> Verdict {
             Received::Frame(_) => {}
             Received::End { .. } => return Ok(()),
             Received::Silence { .. } => {
+                let holders = of_other_end(requester.frames.socket());
                 return Err(violation(
                     "the server closes a stream that is over",
-                    "it is still open",
+                    format_args!("it is still open: {holders}"),
                 ));
             }
         }
@@ -333,10 +335,8 @@ fn ended_children(context: &mut Context) -> Verdict {
             }
             drop(running);
             for end in ends {
-                let deadline = std::time::Instant::now() + context.patience();
-                crate::peer::wire::read_to_end(end, deadline)?.ok_or_else(|| {
-                    violation("the child of a closed stream ends", "its pipe is still open")
-                })?;
+                let what = "the child of a closed stream ends, and with it its pipe";
+                read_whole(end, what, context.patience())?;
             }
         }
         stage.sentinel()

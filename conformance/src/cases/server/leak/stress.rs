@@ -20,10 +20,11 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::wire::{Received, frame, read_to_end};
+use crate::peer::wire::{Received, frame, read_whole};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::full_pipe;
 use crate::stage::holdings::Holdings;
+use crate::system::holders::of_other_end;
 use crate::system::launch::pipe;
 use crate::system::tiny::{self, Kind};
 use crate::transcript::Transcript;
@@ -344,8 +345,8 @@ impl Driver<'_> {
         let mut requester = self.escalated(session, &file, &[(1, &writer), (2, &writer)])?;
         drop(writer);
         requester.expect_exit_code(3)?;
-        let output = read_to_end(reader, Instant::now() + self.arena.patience)?;
-        expect::equal("the child's output, to its end", Some(b"q".to_vec()), output)
+        let output = read_whole(reader, "the child's output ends", self.arena.patience)?;
+        expect::equal("the child's output, to its end", b"q".to_vec(), output)
     }
 
     /// A program that does not exist.
@@ -355,12 +356,9 @@ impl Driver<'_> {
         let mut requester = self.escalated(session, "/nonexistent/program", &[(1, &writer)])?;
         drop(writer);
         requester.expect_exit_code(127)?;
-        let output = read_to_end(reader, Instant::now() + self.arena.patience)?;
-        expect::equal(
-            "standard output of a missing program, to its end",
-            Some(Vec::new()),
-            output,
-        )
+        let what = "standard output of a missing program ends";
+        let output = read_whole(reader, what, self.arena.patience)?;
+        expect::equal("standard output of a missing program", Vec::<u8>::new(), output)
     }
 
     /// A child that runs until it is ended.
@@ -390,14 +388,8 @@ impl Driver<'_> {
     }
 
     fn expect_end_of_life(&self, life: File, what: &str) -> Verdict {
-        read_to_end(life, Instant::now() + self.arena.patience)?
-            .map(drop)
-            .ok_or_else(|| {
-                violation(
-                    format_args!("{what} ends"),
-                    format_args!("its pipe is still open after {:?}", self.arena.patience),
-                )
-            })
+        let what = format!("{what} ends, and with it its pipe");
+        read_whole(life, what, self.arena.patience).map(drop)
     }
 
     /// A request that is never answered, or late.
@@ -524,7 +516,11 @@ fn expect_end_at_last(mut requester: Requester, what: &str) -> Verdict {
             Received::Frame(_) => {}
             Received::End { .. } => return Ok(()),
             Received::Silence { .. } => {
-                return Err(violation(format_args!("{what} is closed"), "it is still open"));
+                let holders = of_other_end(requester.frames.socket());
+                return Err(violation(
+                    format_args!("{what} is closed"),
+                    format_args!("it is still open: {holders}"),
+                ));
             }
         }
     }

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::harness::Answer;
-use crate::peer::wire::{Received, read_to_end};
+use crate::peer::wire::{Received, read_whole};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
@@ -446,8 +445,7 @@ fn directory_of_the_server(context: &mut Context) -> Verdict {
         let request = RequestMessage::new("/bin/cat", &["cat", "status"], directory);
         let outcome = outcome(&mut stage, &request, &[(0, &null), (1, &writer), (2, &null)])?;
         drop(writer);
-        let output = read_to_end(reader, Instant::now() + context.patience())?
-            .ok_or_else(|| violation("standard output is closed at the end", "it is still open"))?;
+        let output = read_whole(reader, "standard output is closed at the end", context.patience())?;
         let output = String::from_utf8_lossy(&output);
         let of_requester = format!("Pid:\t{}", std::process::id());
         let is_right = output.lines().any(|line| line == of_requester);

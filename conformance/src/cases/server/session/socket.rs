@@ -1,7 +1,6 @@
 //! The escalation socket at the spawn of a shell: the shell holds it, nothing beside it, and no other process does.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -15,7 +14,7 @@ use crate::probe::remote::Order;
 use crate::probe::report::Report;
 use crate::spec::requirements::Role;
 use crate::stage::server::{Escalated, Stage};
-use crate::system::process;
+use crate::stage::sockets::{expect_beside_streams, expect_only_holder};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
@@ -66,68 +65,6 @@ fn socket_inode(overlay: &Overlay, report: &Report) -> Result<u64, CaseError> {
         )
     })?;
     Ok(socket.identity.1)
-}
-
-/// Demands that only `shell` and its descendants hold the socket of that inode. The moment between a
-/// fork and its execve, in which a process holds more, is waited out.
-fn expect_only_holder(context: &Context, inode: u64, shell: i32) -> Verdict {
-    let deadline = Instant::now() + context.patience();
-    loop {
-        let family: BTreeSet<i32> = process::descendants(shell)
-            .into_iter()
-            .map(|process| process.pid)
-            .chain([shell])
-            .collect();
-        let holders: BTreeSet<i32> = process::holders_of_socket(inode)
-            .into_iter()
-            .map(|(pid, _)| pid)
-            .collect();
-        let strangers: Vec<i32> = holders.difference(&family).copied().collect();
-        if strangers.is_empty() {
-            return expect::that(
-                holders.contains(&shell),
-                "the shell holds its escalation socket",
-                "no process holds it",
-            );
-        }
-        if Instant::now() >= deadline {
-            let names: Vec<String> = strangers
-                .into_iter()
-                .map(|pid| process::describe(nix::unistd::Pid::from_raw(pid)))
-                .collect();
-            return Err(violation(
-                "the client's end of the escalation socket is held by the shell and its descendants only",
-                format_args!("also held by {}", names.join("; ")),
-            ));
-        }
-        std::thread::yield_now();
-    }
-}
-
-/// Demands that a process holds exactly these descriptors beside its standard streams.
-fn expect_beside_streams(report: &Report, expected: &[i32]) -> Verdict {
-    let beside: Vec<String> = report
-        .descriptors
-        .iter()
-        .filter(|descriptor| descriptor.number > 2)
-        .map(|descriptor| {
-            format!(
-                "{} -> {}",
-                descriptor.number,
-                String::from_utf8_lossy(&descriptor.target)
-            )
-        })
-        .collect();
-    let numbers: Vec<i32> = report
-        .descriptor_numbers()
-        .into_iter()
-        .filter(|number| *number > 2)
-        .collect();
-    expect::that(
-        numbers == expected,
-        format_args!("beside its standard streams the process holds {expected:?}"),
-        format_args!("{beside:?}"),
-    )
 }
 
 /// At its first instruction the shell has, under the overlay's number, an AF_UNIX datagram socket.

@@ -16,6 +16,7 @@ use crate::peer::wire::frame;
 use crate::spec::requirements::Role;
 use crate::stage::ending::{SentinelSession, SessionEnd, expect_not_served, handshakes_are_refused};
 use crate::stage::server::Stage;
+use crate::system::holders::still_open;
 use crate::system::poll::readable_until;
 use crate::verdict::{Verdict, violation};
 
@@ -66,7 +67,7 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
         expect::that(
             readable_until(stream, deadline)?,
             "the stream of a queued handshake ends with its session",
-            "it stays open",
+            still_open(stream, stage.patience()),
         )?;
         let mut byte = [0];
         if let Ok(1) = (&*stream).read(&mut byte) {

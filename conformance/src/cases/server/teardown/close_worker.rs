@@ -1,7 +1,5 @@
 //! Closing a session ends its requests, in whichever phase they are.
 
-use std::time::Instant;
-
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -9,12 +7,12 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::fake_wrapper::Requester;
 use crate::peer::harness::Answer;
-use crate::peer::wire::{frame, read_to_end};
+use crate::peer::wire::{frame, read_whole};
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::{objects, watched_pipes};
 use crate::stage::ending::{SentinelSession, SessionEnd, late_answers_start_nothing, pending_request_ends};
 use crate::stage::server::Stage;
-use crate::verdict::{Verdict, violation};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -104,13 +102,8 @@ fn stalled_reader(context: &mut Context) -> Verdict {
     stage.close_session()?;
     // What is in the socket is read, and then comes the end of file: there is no whole frame.
     let stream = requester.frames.socket().try_clone()?;
-    let read = read_to_end(stream, Instant::now() + stage.patience())?;
-    let bytes = read.ok_or_else(|| {
-        violation(
-            "the stream ends though its reader has stalled",
-            "it is still open",
-        )
-    })?;
+    let what = "the stream ends though its reader has stalled";
+    let bytes = read_whole(stream, what, stage.patience())?;
     expect::that(
         bytes.len() < 8 << 20,
         "the stream ends within the denial of 8 MiB that its reader did not read",

@@ -5,4 +5,5 @@ pub mod close_child;
 pub mod close_listener;
 pub mod close_worker;
 pub mod server_killed;
+pub mod shutdown;
 pub mod tree;

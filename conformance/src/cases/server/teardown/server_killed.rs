@@ -6,7 +6,7 @@ use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::wire::{Received, read_to_end};
+use crate::peer::wire::{Received, read_whole};
 use crate::probe::remote::{Answer, Order};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
@@ -140,16 +140,11 @@ fn while_spawning(context: &mut Context) -> Verdict {
         }
         // Whatever was started or is half started holds its pipe as long as it lives.
         for reader in pipes {
-            let deadline = Instant::now() + context.patience();
-            read_to_end(reader, deadline)?.ok_or_else(|| {
-                violation(
-                    "every child that the killed server had started or was starting ends",
-                    format_args!(
-                        "one of them still holds its pipe after {:?} ({handled} of 50 had reported)",
-                        context.patience()
-                    ),
-                )
-            })?;
+            let what = format!(
+                "every child that the killed server had started or was starting ends ({handled} of 50 had reported), \
+                 and with it its pipe"
+            );
+            read_whole(reader, what, context.patience())?;
         }
         expect_none_lives(&program, "a child of the killed server")?;
         drop(started);
@@ -208,12 +203,8 @@ fn fleeing(context: &mut Context) -> Verdict {
             new_session,
         })?;
         kill(context, &mut stage)?;
-        read_to_end(reader, Instant::now() + context.patience())?.ok_or_else(|| {
-            violation(
-                "every process of the tree ends, so that the pipe that all of them hold is closed",
-                format_args!("after {:?} a process still holds it", context.patience()),
-            )
-        })?;
+        let what = "every process of the tree ends, so that the pipe that all of them hold is closed";
+        read_whole(reader, what, context.patience())?;
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("wire.malformed/env-of-wrong-type", env_of_wrong_type),
     case("wire.malformed/nul-in-a-string", nul_in_a_string),
     case("wire.malformed/control-character-in-a-known-string", control_character_in_a_known_string),
+    case("wire.malformed/known-names-that-go-on-after-a-nul", names_that_go_on_after_a_nul).since("0.2.0"),
     case("wire.malformed/relative-workdir", relative_workdir),
     case("wire.malformed/among-good-requests", among_good_requests),
     case("wire.malformed/descriptor-message-that-is-no-json", descriptor_message_that_is_no_json),
@@ -71,6 +72,24 @@ fn expect_each_value_refused(context: &Context, member: &str, values: &[Value]) 
         .map(|value| right.clone().member(member, value.clone()))
         .chain([right.clone().without_member(member)]);
     let payloads: Vec<_> = wrong.map(|request| request.value().to_string().into()).collect();
+    expect_each_refused(&mut scene, &program, payloads)?;
+    scene.finish()
+}
+
+/// A NUL ends no name of JSON: a member whose name only begins like a known one is not it, and that is missing.
+fn names_that_go_on_after_a_nul(context: &mut Context) -> Verdict {
+    let (mut scene, program) = scene_with_program(context)?;
+    let right = right_request(&scene, &program).value().to_string();
+    let payloads: Vec<Vec<u8>> = ["file", "argv", "workdir", "env"]
+        .iter()
+        .flat_map(|name| {
+            let name = format!("\"{name}\":");
+            ["\\u0000\":", "\\u0000x\":"].map(|rest| {
+                let longer = format!("{}{rest}", &name[..name.len() - 2]);
+                right.replace(&name, &longer).into()
+            })
+        })
+        .collect();
     expect_each_refused(&mut scene, &program, payloads)?;
     scene.finish()
 }

@@ -247,13 +247,23 @@ fn refused_by_the_server(context: &mut Context) -> Verdict {
 /// Property: any argument vector and any environment, of any bytes but NUL, arrives.
 fn any_arguments_and_environment(context: &mut Context) -> Verdict {
     let context = &*context;
-    let program = Program::new(context, "program", [])?;
     let byte = 1..=0xff_u8;
     let arguments = vec(vec(byte.clone(), 0..24), 1..8);
     // A prefix keeps names from being empty, holding `=` at their start, or being one of the three.
     let name = vec(byte.clone(), 0..8);
     let environment = btree_map(name, vec(byte, 0..24), 0..8);
-    property::holds(context, &(arguments, environment), |(arguments, environment)| {
+    // Bytes in an argument, a name and a value alone: what is done with one must not hide what is done with another.
+    let plain = || vec![b"plain".to_vec()];
+    let decisive = [
+        (plain(), BTreeMap::new()),
+        (vec![b"\xff".to_vec()], BTreeMap::new()),
+        (plain(), BTreeMap::from([(b"\x80".to_vec(), b"value".to_vec())])),
+        (plain(), BTreeMap::from([(b"name".to_vec(), b"\x80".to_vec())])),
+    ];
+    let random = (arguments, environment);
+    property::holds_of_these_and(context, decisive, &random, |(arguments, environment)| {
+        // Each its own: whether one may have been executed depends on the example.
+        let program = Program::new(context, &format!("program-{}", context.next_number()), [])?;
         let words = arguments.iter().map(|argument| OsStr::from_bytes(argument));
         let mut call = WrapperCall::new(context, &program.path, words)?;
         let mut expected = BTreeMap::new();

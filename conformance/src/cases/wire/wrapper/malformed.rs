@@ -1,10 +1,11 @@
 //! wire.malformed, for a wrapper: replies that it must refuse.
 
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::case::context::Context;
 use crate::case::{Table, case, property};
+use crate::peer::bytes::Bytes;
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
@@ -19,10 +20,11 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.malformed/decision-of-wrong-type", decision_of_wrong_type),
     case("wire.malformed/result-of-wrong-type", result_of_wrong_type),
     case("wire.malformed/decision-in-place-of-the-result", decision_in_place_of_the_result),
-    case("wire.malformed/any-result", any_malformed_result).within_seconds(60),
+    case("wire.malformed/any-result", any_malformed_result).within_seconds(120),
     case("wire.malformed/any-value", any_value).within_seconds(60),
     case("wire.malformed/decision", malformed_decision),
-    case("wire.malformed/any-decision", any_malformed_decision).within_seconds(60),
+    case("wire.malformed/any-decision", any_malformed_decision).within_seconds(120),
+    case("wire.malformed/known-texts-that-go-on-after-a-nul", texts_that_go_on_after_a_nul).since("0.2.0"),
     case("wire.malformed/millions-of-brackets", millions_of_brackets).since("0.2.0"),
     case("wire.malformed/nested-millions-deep", nested_millions_deep).since("0.2.0"),
 ]);
@@ -128,27 +130,51 @@ fn decision_in_place_of_the_result(context: &mut Context) -> Verdict {
     )
 }
 
+/// The payload without one of its bytes, and with the other case of one of its letters: each of them.
+fn each_change(payload: &[u8]) -> Vec<Bytes> {
+    let without = (0..payload.len()).map(|at| [&payload[..at], &payload[at + 1..]].concat());
+    let letters = (0..payload.len()).filter(|at| payload[*at].is_ascii_alphabetic());
+    let other_case = letters.map(|at| {
+        let mut changed = payload.to_vec();
+        changed[at] ^= 0x20;
+        changed
+    });
+    without.chain(other_case).map(Bytes).collect()
+}
+
+/// The payload with one byte lost, gained or changed.
+fn any_change(payload: &'static [u8]) -> impl Strategy<Value = Bytes> {
+    (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8).prop_map(|(position, byte, kind)| {
+        let mut changed = payload.to_vec();
+        let at = position.index(changed.len());
+        match kind {
+            0 => {
+                changed.remove(at);
+            }
+            1 => changed.insert(at, byte),
+            _ => changed[at] = byte,
+        }
+        Bytes(changed)
+    })
+}
+
 /// Property: a result that lost, gained or changed a byte, so that it has no exit code, is never one.
 fn any_malformed_result(context: &mut Context) -> Verdict {
     let context = &*context;
-    let strategy = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
-    property::holds(context, &strategy, |(position, byte, kind)| {
-        let mut payload = br#"{"exit_code":0}"#.to_vec();
-        let at = position.index(payload.len());
-        match kind {
-            0 => {
-                payload.remove(at);
+    let result = br#"{"exit_code":0}"#;
+    property::holds_of_these_and(
+        context,
+        each_change(result),
+        &any_change(result),
+        |Bytes(payload)| {
+            let parsed: Result<Value, _> = serde_json::from_slice(&payload);
+            // A number is still a result, or one of those that other cases examine.
+            if parsed.is_ok_and(|value| value["exit_code"].is_number()) {
+                return Ok(());
             }
-            1 => payload.insert(at, byte),
-            _ => payload[at] = byte,
-        }
-        let parsed: Result<Value, _> = serde_json::from_slice(&payload);
-        // A number is still a result, or one of those that other cases examine.
-        if parsed.is_ok_and(|value| value["exit_code"].is_number()) {
-            return Ok(());
-        }
-        each_result_fails(context, &[&payload])
-    })
+            each_result_fails(context, &[&payload])
+        },
+    )
 }
 
 /// Property: any JSON value that is not a decision is refused.
@@ -176,7 +202,15 @@ fn any_value(context: &mut Context) -> Verdict {
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     });
-    property::holds(context, &value, |value| {
+    let decisive = [
+        json!(["Run"]),
+        json!(["Escalate"]),
+        json!([{"Deny": {"reason": null}}]),
+        json!([{"action": "Run"}]),
+        json!({"action": ["Run"]}),
+        json!({"action": {"Run": null}, "exit_code": 0}),
+    ];
+    property::holds_of_these_and(context, decisive, &value, |value| {
         let action = &value["action"];
         let decides = action == "Run" || action == "Escalate" || action.get("Deny").is_some();
         if decides {
@@ -212,23 +246,38 @@ fn malformed_decision(context: &mut Context) -> Verdict {
 /// Property: a decision that lost, gained or changed a byte so that it no longer says Run never runs anything.
 fn any_malformed_decision(context: &mut Context) -> Verdict {
     let context = &*context;
-    let strategy = (any::<prop::sample::Index>(), any::<u8>(), 0..3_u8);
-    property::holds(context, &strategy, |(position, byte, kind)| {
-        let mut payload = br#"{"action":"Run"}"#.to_vec();
-        let at = position.index(payload.len());
-        match kind {
-            0 => {
-                payload.remove(at);
+    let decision = br#"{"action":"Run"}"#;
+    property::holds_of_these_and(
+        context,
+        each_change(decision),
+        &any_change(decision),
+        |Bytes(payload)| {
+            let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&payload);
+            if parsed.is_ok_and(|value| value["action"] == "Run") {
+                return Ok(());
             }
-            1 => payload.insert(at, byte),
-            _ => payload[at] = byte,
-        }
-        let parsed: Result<serde_json::Value, _> = serde_json::from_slice(&payload);
-        if parsed.is_ok_and(|value| value["action"] == "Run") {
-            return Ok(());
-        }
-        each_decision_fails(context, &[&payload])
-    })
+            each_decision_fails(context, &[&payload])
+        },
+    )
+}
+
+/// A NUL ends no text of JSON: what begins like a known one isn't it.
+fn texts_that_go_on_after_a_nul(context: &mut Context) -> Verdict {
+    each_decision_fails(
+        context,
+        &[
+            br#"{"action":"Run\u0000"}"#,
+            br#"{"action":"Run\u0000x"}"#,
+            br#"{"action":"Escalate\u0000"}"#,
+            br#"{"action\u0000":"Run"}"#,
+            br#"{"action\u0000x":"Run"}"#,
+            br#"{"action":{"Deny\u0000":{"reason":"no"}}}"#,
+        ],
+    )?;
+    each_result_fails(
+        context,
+        &[br#"{"exit_code\u0000":0}"#, br#"{"exit_code\u0000x":0}"#],
+    )
 }
 
 /// Levels of nesting that no stack has room for.

@@ -11,6 +11,7 @@ use crate::peer::wire::expect_end_of_file;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, escalated};
+use crate::system::holders::still_open;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
@@ -36,7 +37,7 @@ fn output_eof(context: &mut Context) -> Verdict {
     expect::that(
         seen,
         "end of file on standard output while the child runs",
-        "none: the wrapper holds a copy",
+        still_open(&reader, context.patience()),
     )?;
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;
@@ -70,7 +71,7 @@ fn higher_descriptors(context: &mut Context) -> Verdict {
             expect::that(
                 readable_until(&reader, Instant::now() + context.patience())?,
                 format_args!("end of file on descriptor {number}, which was sent, while the child runs"),
-                "none: the wrapper holds a copy",
+                still_open(&reader, context.patience()),
             )?;
         }
         stream.result(0)?;
@@ -125,6 +126,6 @@ fn expect_no_reader(context: &Context, writer: &File) -> Result<(), CaseError> {
             "no reader of pipe {} is left while the child runs",
             writer.as_raw_fd()
         ),
-        "the wrapper still holds one",
+        still_open(writer, context.patience()),
     )
 }

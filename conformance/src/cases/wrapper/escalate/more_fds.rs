@@ -1,5 +1,6 @@
 //! wrapper.escalate.more-fds: other inheritable descriptors travel under their numbers.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -146,7 +147,17 @@ fn more_than_sixteen(context: &mut Context) -> Verdict {
 fn any_set(context: &mut Context) -> Verdict {
     let context = &*context;
     let kinds = btree_map(0..120_i32, 0..4_u8, 0..13);
-    property::holds(context, &kinds, |mut kinds| {
+    let closed = |numbers: &[i32]| numbers.iter().map(|number| (*number, 0)).collect();
+    let decisive: [BTreeMap<i32, u8>; 7] = [
+        closed(&[]),
+        closed(&[0]),
+        closed(&[1]),
+        closed(&[2]),
+        closed(&[0, 1, 2]),
+        (3..16).map(|number| (number, 1 + number as u8 % 3)).collect(),
+        BTreeMap::from([(0, 0), (2, 0), (3, 2), (63, 3), (119, 1)]),
+    ];
+    property::holds_of_these_and(context, decisive, &kinds, |mut kinds| {
         kinds.remove(&ESCALATION_DESCRIPTOR);
         let mut call = any_call(context)?;
         let mut ours = Vec::new();

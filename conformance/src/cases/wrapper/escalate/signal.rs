@@ -24,6 +24,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/stops-only-when-told", stops_only_when_told),
     case("wrapper.escalate.signal/between-escalate-and-descriptors", between_escalate_and_descriptors),
     case("wrapper.escalate.signal/while-half-a-result-is-there", while_half_a_result_is_there).at(Level::Hardened),
+    case("wrapper.escalate.signal/behind-the-result", behind_the_result).since("0.2.0"),
     case("wrapper.escalate.signal/while-nobody-reads", while_nobody_reads).at(Level::Hardened),
     case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
     case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
@@ -132,6 +133,23 @@ fn while_nobody_reads(context: &mut Context) -> Verdict {
     fill_with_signals(context, &wrapper, &stream)?;
     stream.result(21)?;
     wrapper.finish()?.expect_status(21)
+}
+
+/// The server has sent its result and has closed when a signal comes: the frame can't be sent any more, and the result counts.
+fn behind_the_result(context: &mut Context) -> Verdict {
+    for signal in [libc::SIGUSR1, libc::SIGTERM, libc::SIGINT] {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        // Both are there when it looks next.
+        wrapper.process.signal(libc::SIGSTOP)?;
+        expect_state(context, &wrapper, "T")?;
+        stream.result(29)?;
+        drop(stream);
+        wrapper.process.signal(signal)?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        let verdict = wrapper.finish()?.expect_status(29);
+        expect::with_input(format_args!("signal {signal}"), verdict)?;
+    }
+    Ok(())
 }
 
 /// Each signal sent to the wrapper arrives as a frame with its number.

@@ -102,16 +102,30 @@ fn any_signal_state(context: &mut Context) -> Verdict {
         ![9, 19, 32, 33].contains(signal)
     });
     let signals = proptest::collection::vec(signal, 0..6);
-    property::holds(context, &(signals.clone(), signals), |(ignored, blocked)| {
-        same_signals(context, |launch| {
-            let launch = ignored
-                .iter()
-                .fold(launch, |launch, signal| launch.ignoring(*signal));
-            blocked
-                .iter()
-                .fold(launch, |launch, signal| launch.blocking(*signal))
-        })
-    })
+    let each: Vec<i32> = (1..=64)
+        .filter(|signal| ![9, 19, 32, 33].contains(signal))
+        .collect();
+    let decisive = [
+        (vec![], vec![]),
+        (each.clone(), vec![]),
+        (vec![], each.clone()),
+        (each.clone(), each),
+    ];
+    property::holds_of_these_and(
+        context,
+        decisive,
+        &(signals.clone(), signals),
+        |(ignored, blocked)| {
+            same_signals(context, |launch| {
+                let launch = ignored
+                    .iter()
+                    .fold(launch, |launch, signal| launch.ignoring(*signal));
+                blocked
+                    .iter()
+                    .fold(launch, |launch, signal| launch.blocking(*signal))
+            })
+        },
+    )
 }
 
 /// A signal that came while it was blocked, during the decision, is still there for the command.

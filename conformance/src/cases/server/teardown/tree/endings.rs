@@ -12,7 +12,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::harness::Shim;
 use crate::peer::program::{ConnectedProgram, Probe};
-use crate::peer::wire::read_to_end;
+use crate::peer::wire::read_whole;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
@@ -21,7 +21,7 @@ use crate::stage::processes::{Kin, expect_all_end, expect_no_zombies, fork};
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::tree::{Tree, grow};
 use crate::system::launch::pipe;
-use crate::verdict::{CaseError, Verdict, violation};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -236,13 +236,8 @@ fn moving(context: &Context, order: impl Fn(bool) -> Order) -> Verdict {
             drop(requester);
             None
         };
-        let deadline = std::time::Instant::now() + context.patience();
-        read_to_end(reader, deadline)?.ok_or_else(|| {
-            violation(
-                "every process of the tree ends, so that the pipe that all of them hold is closed",
-                format_args!("after {:?} a process still holds it", context.patience()),
-            )
-        })?;
+        let what = "every process of the tree ends, so that the pipe that all of them hold is closed";
+        read_whole(reader, what, context.patience())?;
         daemon.expect_gone("what the daemon became")?;
         drop(child);
         stage.expect_no_zombies()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
-use shell_escalation::{Execution, PolicyRequest, directs_programs};
+use shell_escalation::{Execution, Question, directs_programs};
 
 /// A question is shown whole or not asked: with more characters than these, no one would read all of them, and a part that
 /// matters could hide among the rest.
@@ -23,10 +23,10 @@ pub(super) struct TooLong(usize);
 /// # Errors
 /// When it can't be shown whole.
 pub(super) fn question(
-    request: &PolicyRequest,
-    reason: Option<&str>,
+    asked: &Question<'_>,
     environment: &BTreeMap<OsString, OsString>,
 ) -> Result<String, TooLong> {
+    let request = asked.request;
     let place = match &request.execution {
         Execution::Unsandboxed => "outside the sandbox".to_owned(),
         Execution::SameSandbox => "under the server's supervision, in the shell's sandbox".to_owned(),
@@ -64,8 +64,15 @@ pub(super) fn question(
             &format!("{umask:03o}: others may write to what it creates"),
         );
     }
-    if let Some(reason) = reason {
+    if let Some(reason) = asked.reason {
         line("reason", reason);
+    }
+    line("rule", asked.rule);
+    if asked.once {
+        line(
+            "a yes holds",
+            "for this same command in every session, until its program file changes",
+        );
     }
     match text.chars().count() {
         long if long > MOST_CHARACTERS => Err(TooLong(long)),
@@ -138,7 +145,13 @@ pub(super) fn shown(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shell_escalation::PolicyRequest;
+
     use super::*;
+
+    fn about(request: &PolicyRequest, environment: &BTreeMap<OsString, OsString>) -> Result<String, TooLong> {
+        question(&Question::new(1, request), environment)
+    }
 
     fn with_env(env: &[(&str, &str)]) -> PolicyRequest {
         let mut request = PolicyRequest::new("/bin/true");
@@ -184,7 +197,11 @@ mod tests {
             ("CHANGED", "1"),
         ];
         let base = base.map(|(name, value)| (name.into(), value.into())).into();
-        insta::assert_snapshot!(question(&request, Some("it reaches the network"), &base).unwrap());
+        let mut asked = Question::new(1, &request);
+        asked.rule = "line 6";
+        asked.reason = Some("it reaches the network");
+        asked.once = true;
+        insta::assert_snapshot!(question(&asked, &base).unwrap());
     }
 
     #[test]
@@ -192,7 +209,7 @@ mod tests {
         let first_line = |execution: Execution| {
             let mut request = PolicyRequest::new("/bin/true");
             request.execution = execution;
-            let text = question(&request, None, &BTreeMap::new()).unwrap();
+            let text = about(&request, &BTreeMap::new()).unwrap();
             text.trim_start().lines().next().unwrap().to_owned()
         };
         assert_eq!(
@@ -229,7 +246,7 @@ mod tests {
         env.push(("GIT_SSH_COMMAND", "evil"));
         env.push(("B", "changed"));
         let base = BTreeMap::from([("B".into(), "".into())]);
-        let text = question(&with_env(&env), None, &base).unwrap();
+        let text = about(&with_env(&env), &base).unwrap();
         let position = |part: &str| {
             text.find(part)
                 .unwrap_or_else(|| panic!("{part} is missing: {text}"))
@@ -244,7 +261,7 @@ mod tests {
         let mut request = PolicyRequest::new("/bin/true");
         let mut length = |more: usize| {
             request.argv = vec!["true".into(), format!("{}; rm -rf ~", "x".repeat(more)).into()];
-            question(&request, None, &BTreeMap::new()).map(|text| text.chars().count())
+            about(&request, &BTreeMap::new()).map(|text| text.chars().count())
         };
         let least = length(0).unwrap();
         assert_eq!(length(MOST_CHARACTERS - least).unwrap(), MOST_CHARACTERS);
@@ -262,8 +279,8 @@ mod tests {
         let mut base: BTreeMap<OsString, OsString> =
             names.into_iter().map(|name| (name, "".into())).collect();
         base.insert("PATH".into(), "/bin".into());
-        let text = question(&with_env(&[]), None, &base).unwrap();
+        let text = about(&with_env(&[]), &base).unwrap();
         assert!(text.contains("removed PATH, V00, V01"), "{text}");
-        assert!(text.ends_with("V18 and 11 more\n"), "{text}");
+        assert!(text.contains("V18 and 11 more\n"), "{text}");
     }
 }

@@ -1,0 +1,156 @@
+//! A server as the command line's options describe it: what `run`, `shell` and `mcp` share.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use shell_escalation::{
+    Approver, AuditLog, EscalateServer, Limits, LocalExecutor, PolicyFile, Profile, SandboxedExecutor,
+};
+
+use super::locate;
+use super::rules::Rules;
+
+/// The options that say how commands are executed and decided.
+#[derive(Args)]
+pub(super) struct HostOptions {
+    /// Policy file (TOML) that decides about every command, see `shell-escalation help-policy` [default: run everything in
+    /// the sandbox]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    rules: Rules,
+    /// What the shell is confined to: read-only, workspace-write (the current directory is writable, except its .git; no
+    /// network), full-access (no sandbox), or a profile of the policy file
+    #[arg(long, value_name = "PROFILE", default_value = "workspace-write")]
+    sandbox: String,
+    /// Refuse to start if this system can't hold everything that the profile promises
+    #[arg(long)]
+    sandbox_strict: bool,
+    /// Another file or folder that the sandbox may write to (repeatable)
+    #[arg(long, value_name = "PATH")]
+    writable: Vec<PathBuf>,
+    /// Patched shell [default: SHELL_ESCALATION_SHELL, then one next to this program]
+    #[arg(long, value_name = "PATH")]
+    shell: Option<PathBuf>,
+    /// Wrapper that the shell executes for every command [default: SHELL_ESCALATION_WRAPPER, then
+    /// `execve-wrapper` next to this program]
+    #[arg(long, value_name = "PATH")]
+    wrapper: Option<PathBuf>,
+    /// Append one line of JSON per request to this file, two if it is escalated; if that fails, refuse to escalate
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// Do not start a login shell
+    #[arg(long)]
+    pub(super) no_login: bool,
+}
+
+/// A server, and what else is known of its shells.
+#[cfg_attr(
+    not(feature = "mcp"),
+    expect(dead_code, reason = "only `mcp` needs to know more of its shells")
+)]
+pub(super) struct Host {
+    pub(super) server: EscalateServer,
+    /// The environment that they get.
+    pub(super) env: Vec<(OsString, OsString)>,
+    /// The program.
+    pub(super) shell: PathBuf,
+    /// What they are confined to.
+    pub(super) profile: Profile,
+}
+
+impl HostOptions {
+    /// The server, whose shells `executor` starts, by default in `workspace`. The approver is made for the environment that
+    /// shells get.
+    pub(super) fn host<A: Approver>(
+        &self,
+        executor: LocalExecutor,
+        workspace: &Path,
+        inherited_open_files: Option<(u64, u64)>,
+        approver: impl FnOnce(Vec<(OsString, OsString)>) -> A,
+    ) -> anyhow::Result<Host> {
+        let shell = locate::shell(self.shell.clone())?;
+        let wrapper = locate::wrapper(self.wrapper.clone())?;
+        let audit = self
+            .audit
+            .as_ref()
+            .map(|path| AuditLog::open(path).with_context(|| format!("--audit {}", path.display())));
+        let audit = audit.transpose()?;
+        let policy = self.rules.policy(self.policy.as_deref())?;
+        let profile = self.profile(&policy)?;
+        let executor = self.sandboxed(
+            executor.open_files(inherited_open_files),
+            &policy,
+            &profile,
+            workspace,
+        )?;
+        let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        if let Some(folder) = executor.temporary_folder() {
+            env.retain(|(name, _)| name != "TMPDIR");
+            env.push(("TMPDIR".into(), folder.into()));
+        }
+        let policy = policy
+            .with_approver(approver(env.clone()))
+            .with_notices(|line| eprintln!("shell-escalation: {line}"));
+        let mut limits = Limits::default();
+        limits.child_open_files = inherited_open_files;
+        let mut server = EscalateServer::new(&shell, wrapper, policy)
+            .with_limits(limits)
+            // Only a shell that stands in for this process on its terminal is in its group.
+            .sharing_process_group(true)
+            .with_executor(executor);
+        if let Some(log) = audit {
+            server = server.with_audit(log);
+        }
+        Ok(Host {
+            server,
+            env,
+            shell,
+            profile,
+        })
+    }
+
+    /// What shells are confined to.
+    fn profile(&self, policy: &PolicyFile) -> anyhow::Result<Profile> {
+        let name = &self.sandbox;
+        let profile = policy.profile(name).with_context(|| {
+            format!(
+                "--sandbox {name}: no such profile; expected read-only, workspace-write, full-access, or a [profile.{name}] in \
+                 the policy file"
+            )
+        })?;
+        let writable = self.writable.iter().cloned();
+        Ok(writable.fold(profile, Profile::with_write))
+    }
+
+    /// Puts the sandbox around what `executor` starts.
+    fn sandboxed(
+        &self,
+        executor: LocalExecutor,
+        policy: &PolicyFile,
+        profile: &Profile,
+        workspace: &Path,
+    ) -> anyhow::Result<SandboxedExecutor<LocalExecutor>> {
+        let name = &self.sandbox;
+        if !profile.confines() {
+            anyhow::ensure!(
+                !self.sandbox_strict && self.writable.is_empty(),
+                "--sandbox {name} confines nothing, so --sandbox-strict and --writable have no effect"
+            );
+            eprintln!("shell-escalation: no sandbox: commands may do all that you may (--sandbox {name})");
+        }
+        let sandboxed = || -> std::io::Result<_> {
+            let mut sandboxed = SandboxedExecutor::new(executor, workspace, name, profile)?;
+            for (name, profile) in policy.profiles_of_rules() {
+                sandboxed = sandboxed.with_profile(name, &profile)?;
+            }
+            let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
+            Ok(files
+                .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
+                .strict(self.sandbox_strict))
+        };
+        sandboxed().with_context(|| format!("--sandbox {name}"))
+    }
+}
