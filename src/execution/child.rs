@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 
@@ -18,6 +19,7 @@ use super::failure::{FailureSlot, SWAPPED, Stage, StartFailure};
 use super::parcel::{Reader, Writer};
 use super::raw;
 use super::stacks::StackTop;
+use super::trial;
 use crate::files::{Identity, STATX_IDENTITY};
 
 /// What the child needs until it executes its program.
@@ -32,6 +34,8 @@ pub(super) struct ChildSetup<'a> {
     identity: Identity,
     /// The program's name, for what can't be executed by descriptor, with arguments and environment.
     strings: ExecStrings<'a>,
+    /// Whether to execute it by name and look afterwards what has been executed, see [`super::trial`].
+    on_trial: AtomicBool,
     /// The working directory, opened with O_PATH, at its number after the steps.
     workdir: RawFd,
     umask: Option<u32>,
@@ -56,6 +60,7 @@ pub(super) struct ChildPlan<'a> {
     pub(super) steps: &'a [Step],
     pub(super) program: RawFd,
     pub(super) scripts: Scripts,
+    pub(super) on_trial: bool,
     pub(super) identity: Identity,
     pub(super) workdir: RawFd,
     pub(super) umask: Option<u32>,
@@ -88,6 +93,7 @@ impl ChildPlan<'_> {
         }
         writer.number(self.program);
         writer.number(self.scripts as i32);
+        writer.number(i32::from(self.on_trial));
         self.identity
             .to_words()
             .into_iter()
@@ -123,6 +129,7 @@ impl<'a> ChildSetup<'a> {
         let steps = reader.words(steps.checked_mul(STEP)?)?;
         let program = reader.number()?;
         let scripts = Scripts::from_number(reader.number()?)?;
+        let on_trial = AtomicBool::new(reader.number()? != 0);
         let identity = Identity::from_words(reader.words(Identity::WORDS)?.try_into().ok()?);
         let workdir = reader.number()?;
         let (has_umask, umask) = (reader.number()? != 0, reader.word()?);
@@ -137,6 +144,7 @@ impl<'a> ChildSetup<'a> {
             steps,
             program,
             scripts,
+            on_trial,
             identity,
             strings: ExecStrings::unpack(reader)?,
             workdir,
@@ -157,6 +165,17 @@ pub(super) fn start(setup: &ChildSetup<'_>) -> Result<i32, StartFailure> {
     if let Some(known) = setup.failure.get() {
         return Err(known);
     }
+    let child = make(setup)?;
+    if !setup.on_trial.load(Ordering::Relaxed) || trial::ends_well(child, setup.identity) {
+        return Ok(child);
+    }
+    // Something else has that name, or is what executes such files. The file itself is what was decided on.
+    setup.on_trial.store(false, Ordering::Relaxed);
+    make(setup)
+}
+
+/// Returns when the child executes its program.
+fn make(setup: &ChildSetup<'_>) -> Result<i32, StartFailure> {
     let argument = ptr::from_ref(setup).cast_mut().cast();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack is the setup's own and nothing else runs on it; the child ends or executes before this returns.
@@ -232,22 +251,31 @@ fn carry_out(step: &[u64]) -> raw::Result<()> {
 }
 
 /// Executes the file that was opened, not whatever has its name now. Returns only on failure.
+///
+/// By its name where that is possible: the program can see how it was executed (AT_EXECFN, and its name in ps(1) before
+/// Linux 6.14), and some are one file with many names.
 fn execute(setup: &ChildSetup<'_>) -> StartFailure {
     let strings = &setup.strings;
+    let by_name = || raw::execve(strings.path, strings.argv, strings.environment);
     let by_descriptor = || raw::execveat(setup.program, strings.argv, strings.environment);
-    let mut errno = by_descriptor();
+    if setup.on_trial.load(Ordering::Relaxed) {
+        match raw::be_traced() {
+            // If that fails, what follows is on trial as well.
+            Ok(()) => drop(by_name()),
+            Err(_) => setup.on_trial.store(false, Ordering::Relaxed),
+        }
+    }
+    // Only root could make the name mean another file, but that is no reason to execute it.
+    let has_its_name = setup.scripts == Scripts::ByName && is_same_file(setup);
+    let mut errno = if has_its_name { by_name() } else { by_descriptor() };
     if !matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
         return at(Stage::Execute)(errno);
     }
     // A text: ENOENT says that it has an interpreter, which couldn't open a close-on-exec descriptor.
     match setup.scripts {
         Scripts::ByName => {
-            // Only root could make the name mean another file, but that is no reason to execute it.
-            if !is_same_file(setup) {
+            if !has_its_name {
                 return SWAPPED;
-            }
-            if errno == Errno::ENOENT {
-                errno = raw::execve(strings.path, strings.argv, strings.environment);
             }
         }
         Scripts::ByDescriptor => {
@@ -270,8 +298,10 @@ fn execute(setup: &ChildSetup<'_>) -> StartFailure {
 /// Whether a shell may look for commands in the program (`server.escalate.binary`); it gets an error for what can't be read.
 fn holds_text(program: RawFd) -> bool {
     let mut start = [0; TEXT_SAMPLE];
-    let Ok(content) = raw::reopen(program) else {
-        return true;
+    let content = match raw::reopen(program) {
+        Ok(content) => content,
+        // The limit of open files is the child's own by now. No shell could read it, either.
+        Err(errno) => return errno != Errno::EMFILE,
     };
     let length = raw::read(content, &mut start).unwrap_or(0);
     let _ = raw::close(content);

@@ -5,7 +5,8 @@
 //!
 //! - A **binary** is held by a read lease (fcntl(2), F_SETLEASE) while it is compared and started: there is no lease on a file
 //!   that is open or mapped for writing, and whoever opens it for writing waits for the end of the lease. From the
-//!   exec on, the kernel itself refuses writers (ETXTBSY). So the process is what it would be anyway, up to `/proc/PID/exe`.
+//!   exec on, the kernel itself refuses writers (ETXTBSY). So the process is what it would be anyway, up to `/proc/PID/exe`,
+//!   and to the name by which it was executed (see [`super::trial`]).
 //! - A **text**, which an interpreter reads in its own time, and a binary on which there is no lease (another user's, or on a
 //!   file system that has none), is executed from a sealed copy in memory, memfd_create(2). An interpreter gets it as
 //!   `/dev/fd/N`, which is then its `$0`, through a descriptor more than was asked for.
@@ -124,6 +125,8 @@ pub(crate) struct Executable {
     /// While this is open nobody writes to the program.
     lease: Option<File>,
     scripts: Scripts,
+    /// Whether it may be traced when it is executed.
+    may_be_traced: bool,
 }
 
 /// How an interpreter opens a text.
@@ -156,6 +159,7 @@ impl Executable {
             program: file.into_descriptor(),
             lease: None,
             scripts,
+            may_be_traced: false,
         }
     }
 
@@ -163,7 +167,14 @@ impl Executable {
     pub(super) fn new(file: PinnedFile, origin: Origin, name: &OsStr) -> Result<Self, StartFailure> {
         match origin {
             Origin::System => Ok(Self::unchangeable(file, Scripts::ByName)),
-            Origin::SystemByOtherName => Ok(Self::unchangeable(file, Scripts::ByDescriptor)),
+            Origin::SystemByOtherName => {
+                let may_be_traced =
+                    open(&file).is_ok_and(|content| is_binary(&content) && !changes_rights(&file, &content));
+                Ok(Self {
+                    may_be_traced,
+                    ..Self::unchangeable(file, Scripts::ByDescriptor)
+                })
+            }
             Origin::Changeable => Self::fixed(file, name),
         }
     }
@@ -183,10 +194,10 @@ impl Executable {
         if !is_unchanged()? {
             return Err(SWAPPED);
         }
-        let mut magic = [0; 4];
-        let is_binary = content.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF";
+        let is_binary = is_binary(&content);
         if is_binary && lease {
             return Ok(Self {
+                may_be_traced: !changes_rights(&file, &content),
                 lease: Some(content),
                 ..Self::unchangeable(file, Scripts::Never)
             });
@@ -204,6 +215,7 @@ impl Executable {
             identity: status.identity,
             lease: None,
             scripts: Scripts::ByDescriptor,
+            may_be_traced: false,
         })
     }
 
@@ -219,6 +231,10 @@ impl Executable {
         self.lease.as_ref().map(AsFd::as_fd)
     }
 
+    pub(crate) fn may_be_traced(&self) -> bool {
+        self.may_be_traced
+    }
+
     pub(crate) fn scripts(&self) -> Scripts {
         self.scripts
     }
@@ -227,6 +243,29 @@ impl Executable {
     pub(crate) fn into_parts(self) -> (OwnedFd, Scripts, Option<OwnedFd>) {
         (self.program, self.scripts, self.lease.map(OwnedFd::from))
     }
+}
+
+fn is_binary(content: &File) -> bool {
+    let mut magic = [0; 4];
+    content.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF"
+}
+
+/// Whether a program runs as somebody else, or has capabilities(7): a traced execve gives neither.
+fn changes_rights(file: &PinnedFile, content: &File) -> bool {
+    file.status().changes_user() || has_capabilities(content)
+}
+
+fn has_capabilities(content: &File) -> bool {
+    // SAFETY: a name, and a buffer of no bytes, to which nothing is written.
+    let length = unsafe {
+        libc::fgetxattr(
+            content.as_raw_fd(),
+            c"security.capability".as_ptr(),
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    length > 0
 }
 
 /// Whether some process can write to the file without opening it once more: a mapping is written to without a trace in the

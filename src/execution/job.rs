@@ -80,7 +80,7 @@ impl Spawn {
         others.extend(lease);
         let plan = plan(&map, &needed, &others, open_file_limit()?)?;
         let opened = self.opened();
-        let (identity, scripts) = match opened {
+        let (identity, scripts) = match &opened {
             Ok(program) => (program.identity(), program.scripts()),
             // No child will be made.
             Err(_) => (Identity::default(), Scripts::Never),
@@ -94,6 +94,7 @@ impl Spawn {
             steps: &plan.steps,
             program,
             scripts,
+            on_trial: opened.is_ok_and(Executable::may_be_traced),
             identity,
             workdir: plan.needed.get(1).copied().unwrap_or(-1),
             umask: self.umask,

@@ -27,10 +27,11 @@ mod stacks;
 mod supervisor;
 mod survivor;
 mod tree;
+mod trial;
 mod words;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use channel::{Ending, Report};
+pub(crate) use channel::{Ending, Report, Stop};
 pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};
 pub(crate) use executor::SharedExecutor;

@@ -167,15 +167,18 @@ fn execute(target: &Target, strings: &Strings) -> Errno {
             errno
         };
     };
-    let mut errno = by_descriptor(opened, strings);
+    // Only root could make the name mean another file, but that is no reason to execute it.
+    let has_its_name = opened.scripts == Scripts::ByName && is_same_file(opened.program, strings);
+    let mut errno = if has_its_name {
+        by_name(strings)
+    } else {
+        by_descriptor(opened, strings)
+    };
     let text = match opened.scripts {
         Scripts::Never => return errno,
-        Scripts::ByName => {
-            if errno == Errno::ENOENT {
-                errno = by_name(strings);
-            }
-            target.file.clone()
-        }
+        // By descriptor it has no interpreter that could open it.
+        Scripts::ByName if !has_its_name => return errno,
+        Scripts::ByName => target.file.clone(),
         Scripts::ByDescriptor => {
             if matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
                 // SAFETY: only a flag of a descriptor.
@@ -193,6 +196,21 @@ fn execute(target: &Target, strings: &Strings) -> Errno {
         return as_text(strings, &text);
     }
     errno
+}
+
+/// Whether the program's name leads to the file that was opened.
+fn is_same_file(program: RawFd, strings: &Strings) -> bool {
+    // SAFETY: the descriptor stays open, and is only borrowed.
+    let opened = unsafe { std::os::fd::BorrowedFd::borrow_raw(program) };
+    let of =
+        |found: nix::sys::stat::FileStat| (found.st_dev, found.st_ino, found.st_ctime, found.st_ctime_nsec);
+    match (
+        nix::sys::stat::fstat(opened),
+        nix::sys::stat::stat(strings.file.as_c_str()),
+    ) {
+        (Ok(opened), Ok(named)) => of(opened) == of(named),
+        _ => false,
+    }
 }
 
 /// Whether a shell may look for commands in the program (`server.escalate.binary`); it gets an error for what can't be read.

@@ -22,7 +22,7 @@ use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{
     AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
-    Tree, is_stopped,
+    Stop, Tree, is_stopped,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
@@ -280,6 +280,7 @@ impl Worker {
             tree,
             pid: None,
             signals,
+            stop: None,
             joined: placement != Placement::OwnGroup,
             alone: wrapper != WrappersGroup::Elsewhere,
         })
@@ -348,13 +349,14 @@ impl Worker {
             match session.until_ended(self.next_event(&mut child.tree)).await?? {
                 // The terminal's signals have reached what is in the wrapper's group.
                 Event::Signal(SignalMessage { terminal: true, .. }) if child.joined => {}
-                Event::Signal(SignalMessage { signal, .. }) => child.tree.signal(signal),
+                Event::Signal(SignalMessage { signal, .. }) => child.forward(signal),
                 Event::Child(Report::Started(pid)) => {
                     tracing::debug!(%pid, "child started");
                     child.pid = Some(pid);
                 }
-                Event::Child(Report::Stopped(stopped)) if child.is_to_stop_wrapper() => {
-                    let alone = child.alone;
+                Event::Child(Report::Stopped(stop)) if child.is_to_stop_wrapper() => {
+                    child.stop = Some(stop);
+                    let (stopped, alone) = (stop.signal, child.alone);
                     self.tell(&StoppedMessage { stopped, alone }).await?;
                 }
                 Event::Child(Report::Kept(_) | Report::Stopped(_)) => {}
@@ -401,6 +403,8 @@ struct Child {
     pid: Option<Pid>,
     /// The wrapper sends signal frames and understands `stopped`.
     signals: bool,
+    /// The last stop that the wrapper has been told of, until it is continued.
+    stop: Option<Stop>,
     /// It is in the wrapper's process group.
     joined: bool,
     /// Stops of the child are not to stop the wrapper's whole group: what was sent to the child's group has reached it already,
@@ -409,6 +413,18 @@ struct Child {
 }
 
 impl Child {
+    /// Sends the child what has come to its wrapper. What continues the wrapper after a stop is most often for the group, and has
+    /// continued a child in that group already: a second one could undo its next stop.
+    fn forward(&mut self, signal: i32) {
+        match self.stop.filter(|_| signal == libc::SIGCONT && self.joined) {
+            Some(stop) => {
+                self.stop = None;
+                self.tree.continue_after(stop);
+            }
+            None => self.tree.signal(signal),
+        }
+    }
+
     /// Whether a wrapper has to hear of a stop. In the wrapper's group a SIGCONT may have continued both since, without this
     /// process, which may have been stopped with them.
     fn is_to_stop_wrapper(&self) -> bool {

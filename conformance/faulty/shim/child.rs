@@ -20,7 +20,8 @@ pub fn start(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> io::Result<Pid> {
         ForkResult::Parent { child } => {
             // Here too: a signal for the group may come before the child has run.
             if !broken(Fault::GroupOfTheServer) {
-                let _ = nix::unistd::setpgid(child, child);
+                let group = parcel.group.map_or(child, Pid::from_raw);
+                let _ = nix::unistd::setpgid(child, group);
             }
             if broken(Fault::KeeperKeepsDescriptors) {
                 std::mem::forget(descriptors);
@@ -109,7 +110,7 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
     // SAFETY: signal(2), sigprocmask(2) and setpgid(2) on integers and a local set.
     unsafe {
         if !broken(Fault::GroupOfTheServer) {
-            libc::setpgid(0, 0);
+            libc::setpgid(0, parcel.group.unwrap_or(0));
         }
         if parcel.kind == Kind::OnPseudoTerminal && !broken(Fault::TerminalInTheBackground) {
             // A process in the background may do so only while it ignores the signal that stops it.
@@ -142,6 +143,7 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
     place(descriptors, &parcel.numbers)?;
+    inherit(parcel);
     if let Some(umask) = parcel.umask.filter(|_| !broken(Fault::UmaskIgnored)) {
         // SAFETY: umask(2) takes an integer.
         unsafe { libc::umask(umask) };
@@ -154,6 +156,51 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         let found = std::fs::metadata(".").map_err(errno_of)?;
         if (found.dev(), found.ino()) != directory {
             return Err(Errno::ESTALE);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the wrapper's ignored signals and niceness, unless this process is nicer.
+fn inherit(parcel: &Parcel) {
+    for &signal in parcel
+        .ignored
+        .iter()
+        .filter(|_| !broken(Fault::IgnoredSignalsReset))
+    {
+        // SAFETY: SIG_IGN runs no code; two signals can't be ignored, which is no error of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    // SAFETY: getpriority and setpriority take integers.
+    unsafe {
+        let own = libc::getpriority(libc::PRIO_PROCESS, 0);
+        let nice = parcel
+            .nice
+            .filter(|nice| *nice > own || broken(Fault::NicenessLowered));
+        if let Some(nice) = nice.filter(|_| !broken(Fault::NicenessIgnored)) {
+            libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+        }
+    }
+}
+
+/// Takes the wrapper's limits, as far as they are not above this process's. Afterwards few descriptors may be left.
+fn be_limited(parcel: &Parcel) -> nix::Result<()> {
+    for &(resource, soft, hard) in parcel.limits.iter().filter(|_| !broken(Fault::LimitsIgnored)) {
+        // SAFETY: getrlimit and setrlimit with a local limit.
+        unsafe {
+            let mut own: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(resource, &raw mut own);
+            let most = if broken(Fault::LimitsRaised) {
+                libc::RLIM_INFINITY
+            } else {
+                own.rlim_max
+            };
+            let hard = hard.min(most);
+            let limit = libc::rlimit {
+                rlim_cur: soft.min(hard),
+                rlim_max: hard,
+            };
+            Errno::result(libc::setrlimit(resource, &raw const limit))?;
         }
     }
     Ok(())
@@ -328,6 +375,9 @@ fn execute(parcel: &Parcel) -> Errno {
         Err(errno) => return errno,
         Ok(opened) => opened,
     };
+    if let Err(errno) = be_limited(parcel) {
+        return errno;
+    }
     let errno = match &opened {
         None => execute_named(&file, &arguments, &environment),
         Some(opened) => execute_opened(opened, &file, &arguments, &environment),

@@ -229,6 +229,11 @@ struct Keeper {
     reader: FrameReader,
     children: SignalFd,
     child: Option<Pid>,
+    /// The child is in its wrapper's process group.
+    joined: bool,
+    /// How often the child has stopped, and whether it is stopped.
+    stops: u64,
+    is_stopped: bool,
     /// Whether it stays when no process of the tree is left.
     stays: bool,
     /// The terminal whose session it leads.
@@ -244,6 +249,9 @@ impl Keeper {
             line,
             children: watch_children()?,
             child: None,
+            joined: false,
+            stops: 0,
+            is_stopped: false,
             stays: false,
             terminal: None,
         })
@@ -279,6 +287,7 @@ impl Keeper {
                     Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
+                        self.joined = parcel.group.is_some();
                         self.stays = parcel.kind != Kind::Command;
                         if parcel.kind == Kind::OnPseudoTerminal {
                             self.terminal = Some(lead_session(&frame.descriptors[0])?);
@@ -293,6 +302,13 @@ impl Keeper {
                         }
                         if order["child only"] == json!(true) {
                             self.signal_child_only(libc::SIGKILL);
+                            continue;
+                        }
+                        if let Some(stop) = order["continue after"].as_u64() {
+                            self.look_at_children()?;
+                            if self.is_stopped && self.stops == stop {
+                                self.signal_child_only(libc::SIGCONT);
+                            }
                             continue;
                         }
                         let number = order["signal"].as_i64().unwrap_or_default();
@@ -313,7 +329,11 @@ impl Keeper {
             Some(child) if child.as_raw() > 0 => child.as_raw(),
             _ => return Ok(()),
         };
-        if (1..=64).contains(&number) {
+        if self.joined {
+            if (1..=64).contains(&number) {
+                self.signal_child_only(number as i32);
+            }
+        } else if (1..=64).contains(&number) {
             // SAFETY: kill(2) takes integers. A group that is gone is no error of ours.
             unsafe { libc::kill(-group, number as i32) };
         }
@@ -331,7 +351,7 @@ impl Keeper {
     fn look_at_children(&mut self) -> io::Result<Left> {
         loop {
             let mut status = 0;
-            let flags = libc::WNOHANG | libc::WUNTRACED;
+            let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
             // SAFETY: waitpid(2) writes one int through the pointer.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
             if pid <= 0 {
@@ -341,7 +361,13 @@ impl Keeper {
             if self.child != Some(Pid::from_raw(pid)) {
                 continue;
             }
+            if libc::WIFCONTINUED(status) {
+                self.is_stopped = false;
+                continue;
+            }
             let message = if libc::WIFSTOPPED(status) {
+                self.is_stopped = true;
+                self.stops += 1;
                 if broken(Fault::StopsNotReported) {
                     continue;
                 }

@@ -12,6 +12,7 @@ mod child;
 mod clock;
 mod events;
 mod faults;
+mod group;
 mod handshake;
 mod keeper;
 mod messages;

@@ -43,6 +43,66 @@ pub struct Descriptors {
     pub numbers: Vec<i128>,
     /// Whether the wrapper announced *signals*.
     pub signals: bool,
+    /// Whether the wrapper announced *group*.
+    pub group: bool,
+    /// What the child is to inherit.
+    pub inherited: Inherited,
+}
+
+/// The extension *inherited*.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited {
+    /// Signals to ignore.
+    pub ignored: Vec<i32>,
+    /// Resource, soft limit, hard limit.
+    pub limits: Vec<(u32, u64, u64)>,
+    /// The niceness.
+    pub nice: Option<i32>,
+}
+
+impl Inherited {
+    /// From a descriptor message.
+    fn of(message: &Value) -> Inherited {
+        const NAMES: [&str; 16] = [
+            "cpu",
+            "fsize",
+            "data",
+            "stack",
+            "core",
+            "rss",
+            "nproc",
+            "nofile",
+            "memlock",
+            "as",
+            "locks",
+            "sigpending",
+            "msgqueue",
+            "nice",
+            "rtprio",
+            "rttime",
+        ];
+        let limit = |value: &Value| value.as_u64().unwrap_or(libc::RLIM_INFINITY);
+        let signals = message["ignored"].as_array().map_or(&[][..], Vec::as_slice);
+        Inherited {
+            ignored: signals
+                .iter()
+                .filter_map(Value::as_i64)
+                .map(|signal| signal as i32)
+                .collect(),
+            limits: (0..)
+                .zip(NAMES)
+                .filter(|(_, name)| message["limits"][name].is_array())
+                .map(|(resource, name)| {
+                    (
+                        resource,
+                        limit(&message["limits"][name][0]),
+                        limit(&message["limits"][name][1]),
+                    )
+                })
+                .collect(),
+            nice: message["nice"].as_i64().map(|nice| nice as i32),
+        }
+    }
 }
 
 /// The order in which a careless server expects the members of a request.
@@ -113,10 +173,17 @@ fn checked_umask(value: i128) -> Result<u32, Malformed> {
 pub fn descriptors(payload: &[u8]) -> Result<Descriptors, Malformed> {
     let mut numbers = None;
     let mut signals = false;
+    let mut group = false;
+    let mut more = false;
     members(payload, |name, value| {
         match name {
             b"fds" => numbers = Some(value.integers()?),
             b"signals" if !unusual(Variant::Plain) => signals = value.boolean()?,
+            b"group" if !unusual(Variant::Plain) => group = value.boolean()?,
+            b"ignored" | b"limits" | b"nice" if !unusual(Variant::Plain) => {
+                more = true;
+                value.ignore()?;
+            }
             _ if broken(Fault::UnknownInDescriptorsRefused) => return Err(unknown(name)),
             _ => value.ignore()?,
         }
@@ -125,20 +192,29 @@ pub fn descriptors(payload: &[u8]) -> Result<Descriptors, Malformed> {
     Ok(Descriptors {
         numbers: numbers.ok_or_else(|| missing("fds"))?,
         signals,
+        group,
+        inherited: if more {
+            serde_json::from_slice(payload)
+                .map_or_else(|_| Inherited::default(), |message| Inherited::of(&message))
+        } else {
+            Inherited::default()
+        },
     })
 }
 
-/// Reads a signal frame.
-pub fn signal(payload: &[u8]) -> Result<i128, Malformed> {
+/// Reads a signal frame: the number, and whether it comes of a terminal.
+pub fn signal(payload: &[u8]) -> Result<(i128, bool), Malformed> {
     let mut signal = None;
+    let mut terminal = false;
     members(payload, |name, value| {
         match name {
             b"signal" => signal = Some(value.integer()?),
+            b"terminal" => terminal = value.boolean()?,
             _ => value.ignore()?,
         }
         Ok(())
     })?;
-    signal.ok_or_else(|| missing("signal"))
+    Ok((signal.ok_or_else(|| missing("signal"))?, terminal))
 }
 
 fn unknown(name: &[u8]) -> Malformed {
@@ -183,7 +259,10 @@ pub fn result(exit_code: i32, signal: Option<i32>) -> Vec<u8> {
 }
 
 /// A stopped message as a payload.
-pub fn stopped(signal: i32) -> Vec<u8> {
+pub fn stopped(signal: i32, alone: bool) -> Vec<u8> {
+    if alone && !broken(Fault::AloneNotSaid) {
+        return encode(json!({ "stopped": signal, "alone": true }));
+    }
     encode(json!({ "stopped": signal }))
 }
 

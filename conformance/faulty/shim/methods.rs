@@ -220,6 +220,8 @@ fn initialize() -> Value {
             "bytes",
             "umask",
             "stopped",
+            "group",
+            "inherited",
             "terminals",
             "approvals",
             "tools",

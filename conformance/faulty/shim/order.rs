@@ -238,6 +238,7 @@ fn right_parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parc
         },
         umask: request.umask,
         doomed: program.found.as_ref().err().map(|errno| *errno as i32),
+        ..Parcel::default()
     }
 }
 

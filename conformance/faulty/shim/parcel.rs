@@ -23,6 +23,14 @@ pub struct Parcel {
     pub umask: Option<u32>,
     /// The errno of a file that could not be opened before.
     pub doomed: Option<i32>,
+    /// The process group that the child joins, if it is another's.
+    pub group: Option<i32>,
+    /// Signals that the child ignores.
+    pub ignored: Vec<i32>,
+    /// Resource, soft limit and hard limit.
+    pub limits: Vec<(u32, u64, u64)>,
+    /// The niceness.
+    pub nice: Option<i32>,
     /// What it is to its keeper.
     pub kind: Kind,
 }
@@ -64,6 +72,18 @@ impl Parcel {
         }
         number(&mut bytes, self.umask.map_or(u64::MAX, u64::from));
         number(&mut bytes, self.doomed.map_or(0, |errno| errno as u64));
+        number(&mut bytes, self.group.map_or(0, |group| group as u64));
+        number(&mut bytes, self.ignored.len() as u64);
+        for item in &self.ignored {
+            number(&mut bytes, *item as u64);
+        }
+        number(&mut bytes, self.limits.len() as u64);
+        for (resource, soft, hard) in &self.limits {
+            number(&mut bytes, (*resource).into());
+            number(&mut bytes, *soft);
+            number(&mut bytes, *hard);
+        }
+        number(&mut bytes, self.nice.map_or(u64::MAX, |nice| (nice + 100) as u64));
         number(&mut bytes, self.kind as u64);
         bytes
     }
@@ -81,6 +101,11 @@ impl Parcel {
             identities: reader.list(|reader| Ok((reader.number()?, reader.number()?)))?,
             umask: u32::try_from(reader.number()?).ok(),
             doomed: Some(reader.number()? as i32).filter(|errno| *errno != 0),
+            group: Some(reader.number()? as i32).filter(|group| *group != 0),
+            ignored: reader.list(|reader| Ok(reader.number()? as i32))?,
+            limits: reader
+                .list(|reader| Ok((reader.number()? as u32, reader.number()?, reader.number()?)))?,
+            nice: i32::try_from(reader.number()?).ok().map(|nice| nice - 100),
             kind: match reader.number()? {
                 1 => Kind::OnPipes,
                 2 => Kind::OnPseudoTerminal,

@@ -12,9 +12,11 @@ use serde_json::json;
 
 use crate::events::{self, GONE, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
+use crate::group;
 use crate::keeper::{self, News};
 use crate::messages::{self, Request};
 use crate::order::{checked, parcel, redirect};
+use crate::parcel::Parcel;
 use crate::program::{self, Program};
 use crate::session::Session;
 use crate::stream::{self, Frame, FrameReader, Progress};
@@ -425,7 +427,26 @@ impl Worker<'_> {
                 .descriptors
                 .push(self.ticket.stream.as_fd().try_clone_to_owned()?);
         }
-        let parcel = parcel(request, &program, numbers);
+        let wrapper = match message.group {
+            true => group::of(&self.ticket.stream),
+            false => None,
+        };
+        // SAFETY: getpgrp takes nothing.
+        let own = unsafe { libc::getpgrp() };
+        let parcel = Parcel {
+            group: wrapper
+                .filter(|group| *group != own || broken(Fault::OwnGroupJoined))
+                .filter(|_| !broken(Fault::GroupNotJoined)),
+            ignored: message.inherited.ignored,
+            limits: message.inherited.limits,
+            nice: message.inherited.nice,
+            ..parcel(request, &program, numbers)
+        };
+        let standing = Standing {
+            announced: message.signals,
+            joined: parcel.group.is_some(),
+            alone: wrapper.is_some(),
+        };
         self.check()?;
         if broken(Fault::SpawnErrorUnanswered) && parcel.doomed.is_some() {
             return Err(io::Error::other("the program can't be started"));
@@ -451,7 +472,7 @@ impl Worker<'_> {
         let doomed = parcel.doomed.is_some();
         let line = self.session.nursery.keep(&parcel, frame.descriptors)?;
         drop(program);
-        self.accompany(Arc::new(line), message.signals)?;
+        self.accompany(Arc::new(line), standing)?;
         if broken(Fault::SpawnErrorEndsSession) && doomed {
             self.session.close();
         }
@@ -460,11 +481,13 @@ impl Worker<'_> {
     }
 
     /// From the start of the child to its result, and on until its tree has ended.
-    fn accompany(&mut self, line: Arc<UnixStream>, announced: bool) -> io::Result<()> {
+    fn accompany(&mut self, line: Arc<UnixStream>, standing: Standing) -> io::Result<()> {
         let mut keeper = FrameReader::new(line.clone());
         let mut running = true;
         let mut late = None;
         let mut stops = 0;
+        // The last stop that the wrapper was told of, until it is continued.
+        let mut told = None;
         if broken(Fault::DescriptorPerChild) {
             std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
         }
@@ -494,10 +517,11 @@ impl Worker<'_> {
             if !from_keeper.is_empty() {
                 match keeper.advance()? {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
-                        News::Stopped(signal) if announced || broken(Fault::StopsToldUnasked) => {
+                        News::Stopped(signal) if standing.announced || broken(Fault::StopsToldUnasked) => {
                             stops += 1;
+                            told = Some(stops);
                             if stops == 1 || !broken(Fault::FirstStopOnly) {
-                                self.say(&messages::stopped(signal))?;
+                                self.say(&messages::stopped(signal, standing.alone))?;
                             }
                         }
                         News::Stopped(_) => {}
@@ -550,13 +574,13 @@ impl Worker<'_> {
                 return Err(io::Error::other("the wrapper is gone"));
             }
             if running && stream.contains(PollFlags::POLLIN) {
-                self.hear(&line)?;
+                self.hear(&line, standing, &mut told)?;
             }
         }
     }
 
     /// Reads what the wrapper sends while its child runs.
-    fn hear(&mut self, line: &UnixStream) -> io::Result<()> {
+    fn hear(&mut self, line: &UnixStream, standing: Standing, told: &mut Option<u64>) -> io::Result<()> {
         loop {
             match self.reader.advance()? {
                 Progress::Pending => return Ok(()),
@@ -572,11 +596,15 @@ impl Worker<'_> {
                     } else {
                         drop(frame.descriptors);
                     }
-                    let signal = match messages::signal(&frame.payload) {
+                    let (signal, terminal) = match messages::signal(&frame.payload) {
                         Err(_) if broken(Fault::NonsenseSignalIgnored) => continue,
                         signal => signal.map_err(refused)?,
                     };
                     if broken(Fault::SignalsIgnored) {
+                        continue;
+                    }
+                    let twice = broken(Fault::TerminalSignalsTwice);
+                    if terminal && (standing.joined && !twice || broken(Fault::TerminalSignalsDropped)) {
                         continue;
                     }
                     if broken(Fault::RealTimeSignalsIgnored) && signal > 31 {
@@ -587,7 +615,10 @@ impl Worker<'_> {
                     } else {
                         signal
                     };
-                    if let Ok(signal) = i64::try_from(signal) {
+                    let continues = signal == i128::from(libc::SIGCONT) && standing.joined;
+                    if let Some(stop) = told.take_if(|_| continues && !broken(Fault::ContinuedTwice)) {
+                        let _ = keeper::order(line, &json!({"continue after": stop}));
+                    } else if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has already reported how the child ended.
                         let _ = keeper::order(line, &json!({"signal": signal}));
                     }
@@ -598,6 +629,17 @@ impl Worker<'_> {
             }
         }
     }
+}
+
+/// How a wrapper stands to its child.
+#[derive(Clone, Copy)]
+struct Standing {
+    /// It announced *signals*.
+    announced: bool,
+    /// The child is in its process group.
+    joined: bool,
+    /// It is not to stop its process group.
+    alone: bool,
 }
 
 fn refused(malformed: messages::Malformed) -> io::Error {

@@ -10,7 +10,7 @@ use crate::process;
 use crate::refusal::fail_closed;
 use crate::request::Call;
 use crate::run;
-use crate::signals::{FORWARDED, deadly, die_by, next_signal, set_default, unblock, watch};
+use crate::signals::{deadly, die_by, forwarded, is_ignored, next_signal, set_default, unblock, watch};
 use crate::stream::Stream;
 
 /// Escalates the call and ends as its child did.
@@ -25,7 +25,7 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     let announce = !(core_only || broken(Fault::SignalsNotAnnounced));
     // Without a signal descriptor the only wait is for the stream, which may have a deadline.
     let forwards = !core_only && !broken(Fault::GivesUpOnTheResult);
-    let signals = forwards.then(|| watch(broken(Fault::OnlySigtermForwarded)));
+    let signals = forwards.then(watch);
     if let Some(signals) = signals
         && broken(Fault::SignalsBeforeTheDescriptorsLost)
     {
@@ -93,6 +93,10 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     if announce {
         message.insert("signals".into(), true.into());
     }
+    if !core_only {
+        message.insert("group".into(), true.into());
+        add_inherited(&mut message);
+    }
     if unusual(Variant::ExtraMember) {
         message.insert("hints".into(), json!([1]));
     }
@@ -143,15 +147,66 @@ pub fn escalate(call: &Call, mut stream: Stream) -> ! {
     }
 }
 
+/// The extension *inherited*.
+fn add_inherited(message: &mut Map<String, Value>) {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    let ignored: Vec<i32> = (1..=64).filter(|signal| is_ignored(*signal)).collect();
+    if !broken(Fault::IgnoredNotTold) {
+        message.insert("ignored".into(), json!(ignored));
+    }
+    let mut limits = Map::new();
+    for (resource, name) in (0..).zip(NAMES) {
+        // SAFETY: getrlimit writes one limit; getpriority takes integers.
+        let limit = unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            libc::getrlimit(resource, &raw mut limit);
+            limit
+        };
+        let number = |limit: u64| (limit != libc::RLIM_INFINITY).then_some(limit);
+        let hard = if broken(Fault::SoftLimitsOnly) {
+            limit.rlim_cur
+        } else {
+            limit.rlim_max
+        };
+        if !(broken(Fault::OneLimitOnly) && name != "nofile") {
+            limits.insert(name.into(), json!([number(limit.rlim_cur), number(hard)]));
+        }
+    }
+    message.insert("limits".into(), limits.into());
+    // SAFETY: getpriority takes integers.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    message.insert(
+        "nice".into(),
+        if broken(Fault::NiceAlways0) { 0 } else { nice }.into(),
+    );
+}
+
 /// As in a wrapper that ignores signals until its handlers are ready.
 fn signals_ignored_for_a_moment() {
     // SAFETY: signal and usleep take integers; SIG_IGN and SIG_DFL run no code.
     unsafe {
-        for signal in FORWARDED {
+        for signal in forwarded() {
             libc::signal(signal, libc::SIG_IGN);
         }
         libc::usleep(50_000);
-        for signal in FORWARDED {
+        for signal in forwarded() {
             libc::signal(signal, libc::SIG_DFL);
         }
     }
@@ -234,9 +289,11 @@ fn wait_for_signal(signals: RawFd, stream: &mut Stream) -> bool {
 }
 
 fn forward(signals: RawFd, stream: &mut Stream) {
-    let Some(number) = next_signal(signals) else {
+    let Some(arrival) = next_signal(signals) else {
         return;
     };
+    let number = arrival.number;
+    stream.note_signal(number);
     if broken(Fault::BurstsLost) {
         while next_signal(signals).is_some() {}
     }
@@ -257,7 +314,11 @@ fn forward(signals: RawFd, stream: &mut Stream) {
     };
     let times = if broken(Fault::SignalsSentTwice) { 2 } else { 1 };
     for _ in 0..times {
-        stream.send_signal(json!({"signal": shown}).to_string().as_bytes());
+        let mut frame = json!({"signal": shown});
+        if arrival.of_terminal && !broken(Fault::TerminalNotTold) || broken(Fault::TerminalAlwaysTold) {
+            frame["terminal"] = true.into();
+        }
+        stream.send_signal(frame.to_string().as_bytes());
     }
     if broken(Fault::StopsWithoutBeingTold) && number == libc::SIGTSTP {
         // SAFETY: raise takes an integer.
@@ -272,9 +333,23 @@ fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message
         if broken(Fault::StoppedIgnored) || (broken(Fault::StopsOnlyOnce) && stream.has_stopped()) {
             return;
         }
-        // SAFETY: raising a signal at ourselves. SIGCONT stays pending in the signal descriptor.
+        let of_terminal = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&(signal as i32));
+        let alone = message["alone"] == true && !broken(Fault::AloneIgnored)
+            || stream.has_seen_stop()
+            || broken(Fault::StopsAlone);
+        // SAFETY: raising a signal at ourselves, or our group. SIGCONT stays pending in the signal descriptor.
         unsafe {
-            if unusual(Variant::StopsByTheSameSignal) {
+            if of_terminal && !alone && !unusual(Variant::CoreOnly) {
+                libc::kill(0, signal as i32);
+                set_default(signal as i32);
+                unblock(1 << (signal - 1));
+                let mut pending = std::mem::zeroed();
+                libc::sigpending(&raw mut pending);
+                // A group that is orphaned isn't stopped by a terminal's signals.
+                if libc::sigismember(&raw const pending, libc::SIGCONT) == 0 {
+                    libc::raise(libc::SIGSTOP);
+                }
+            } else if unusual(Variant::StopsByTheSameSignal) {
                 set_default(signal as i32);
                 unblock(1 << (signal - 1));
                 libc::raise(signal as i32);

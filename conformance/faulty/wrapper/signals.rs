@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use crate::faults::{Fault, broken};
 use crate::process::exit;
 
-/// The signals that a wrapper forwards.
-pub const FORWARDED: [i32; 9] = [
+/// The usual signals: all that a fault lets a wrapper forward.
+const USUAL: [i32; 9] = [
     libc::SIGINT,
     libc::SIGTERM,
     libc::SIGHUP,
@@ -18,18 +18,43 @@ pub const FORWARDED: [i32; 9] = [
     libc::SIGCONT,
 ];
 
+/// The signals that a wrapper forwards: all that can be caught, but for the C library's own.
+pub fn forwarded() -> Vec<i32> {
+    (1..=64)
+        .filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal))
+        .filter(|signal| !broken(Fault::OnlySigtermForwarded) || *signal == libc::SIGTERM)
+        .filter(|signal| !broken(Fault::OnlyUsualSignalsForwarded) || USUAL.contains(signal))
+        .filter(|signal| !(broken(Fault::IgnoredNotForwarded) && is_ignored(*signal)))
+        .collect()
+}
+
+/// Whether the process was started with that signal ignored.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction writes one action, of which all-zero is valid.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// A signal that has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its number.
+    pub number: i32,
+    /// The kernel has sent it to the process group, for a terminal.
+    pub of_terminal: bool,
+}
+
 /// A non-blocking signalfd(2), at 3 or higher, for the forwarded signals, which it blocks.
-pub fn watch(only_term: bool) -> RawFd {
+pub fn watch() -> RawFd {
     // SAFETY: calls on a local signal set.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in if only_term {
-            &[libc::SIGTERM][..]
-        } else {
-            &FORWARDED[..]
-        } {
-            libc::sigaddset(&raw mut set, *signal);
+        for signal in forwarded() {
+            libc::sigaddset(&raw mut set, signal);
         }
         libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
@@ -39,14 +64,29 @@ pub fn watch(only_term: bool) -> RawFd {
     }
 }
 
-/// The number of the next pending signal.
-pub fn next_signal(signals: RawFd) -> Option<i32> {
+/// The next pending signal.
+pub fn next_signal(signals: RawFd) -> Option<Arrival> {
     // SAFETY: read writes one signalfd_siginfo.
     unsafe {
         let mut information: libc::signalfd_siginfo = std::mem::zeroed();
         let size = size_of::<libc::signalfd_siginfo>();
         let length = libc::read(signals, (&raw mut information).cast(), size);
-        (length > 0).then_some(information.ssi_signo as i32)
+        let number = information.ssi_signo as i32;
+        (length > 0).then_some(Arrival {
+            number,
+            of_terminal: information.ssi_code > 0
+                && [
+                    libc::SIGINT,
+                    libc::SIGQUIT,
+                    libc::SIGTSTP,
+                    libc::SIGHUP,
+                    libc::SIGWINCH,
+                    libc::SIGTTIN,
+                    libc::SIGTTOU,
+                    libc::SIGCONT,
+                ]
+                .contains(&number),
+        })
     }
 }
 

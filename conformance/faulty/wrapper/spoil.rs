@@ -49,7 +49,7 @@ pub fn spoil_process() {
         if broken(Fault::SignalsBeforeTheDescriptorsLost) {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
-            for signal in signals::FORWARDED {
+            for signal in signals::forwarded() {
                 libc::sigaddset(&raw mut set, signal);
             }
             libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());

@@ -24,6 +24,7 @@ pub struct Stream {
     unsent: Vec<u8>,
     signals_sent: usize,
     stopped: bool,
+    stop_came: bool,
     decided: bool,
     escalation: RawFd,
     /// A second request stream, of a wrapper that asks again.
@@ -42,6 +43,7 @@ impl Stream {
             unsent: Vec::new(),
             signals_sent: 0,
             stopped: false,
+            stop_came: false,
             decided: false,
             escalation,
             second: None,
@@ -161,6 +163,20 @@ impl Stream {
         self.signals_sent
     }
 
+    /// Remembers what came for the child: a terminal's stop signals, until SIGCONT.
+    pub fn note_signal(&mut self, signal: i32) {
+        if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
+            self.stop_came = true;
+        } else if signal == libc::SIGCONT {
+            self.stop_came = false;
+        }
+    }
+
+    /// Whether a terminal's stop signal has come since the wrapper stopped last.
+    pub fn has_seen_stop(&self) -> bool {
+        self.stop_came
+    }
+
     /// Whether the wrapper has stopped itself before.
     pub fn has_stopped(&self) -> bool {
         self.stopped
@@ -169,6 +185,7 @@ impl Stream {
     /// Notes a stop.
     pub fn note_stop(&mut self) {
         self.stopped = true;
+        self.stop_came = false;
     }
 
     /// Whether part of a frame has arrived.

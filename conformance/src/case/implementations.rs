@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::spec::requirements::Role;
 
 /// The extensions of the wire (SPEC.md, section 5).
-pub const EXTENSIONS: [&str; 3] = ["signals", "bytes", "umask"];
+pub const EXTENSIONS: [&str; 5] = ["signals", "bytes", "umask", "group", "inherited"];
 
 /// The capabilities that a shim may name (HARNESS.md), the extensions of the wire among them.
-pub const CAPABILITIES: [&str; 11] = [
+pub const CAPABILITIES: [&str; 13] = [
     "session",
     "cancel",
     "exec",
@@ -21,6 +21,8 @@ pub const CAPABILITIES: [&str; 11] = [
     "bytes",
     "umask",
     "stopped",
+    "group",
+    "inherited",
     "terminals",
     "approvals",
     "tools",

@@ -11,6 +11,7 @@ pub mod fake_server;
 pub mod fake_wrapper;
 pub mod finished;
 pub mod harness;
+pub mod limits;
 pub mod program;
 pub mod recording_wrapper;
 pub mod signals;

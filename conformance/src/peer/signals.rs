@@ -1,17 +1,10 @@
 //! Signals as the protocol sees them: which a wrapper forwards, and which end a process.
 
-/// The signals that must reach an escalated child (`wrapper.escalate.signal`).
-pub const FORWARDED: [i32; 9] = [
-    libc::SIGINT,
-    libc::SIGTERM,
-    libc::SIGHUP,
-    libc::SIGQUIT,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGWINCH,
-    libc::SIGTSTP,
-    libc::SIGCONT,
-];
+/// The signals that must reach an escalated child (`wrapper.escalate.signal`): all but the two that can't be caught, and the
+/// two that a C library keeps for itself.
+pub fn forwarded() -> impl Iterator<Item = i32> {
+    (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal))
+}
 
 /// The signals whose default is to end a process, real-time ones included (signal(7)).
 pub fn deadly() -> impl Iterator<Item = i32> {

@@ -1,8 +1,10 @@
 //! What a probe does on account of its arguments, so that a script can say at each place what a command does.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 
-use super::{own, terminal};
+use super::{own, signals, terminal};
 
 /// Follows the arguments after `argv[0]` in their order; gives the status of an `exit:`.
 ///
@@ -12,7 +14,10 @@ use super::{own, terminal};
 /// - `pattern:N` writes N bytes of a fixed pattern, `sum` reads to the end and prints a checksum and a count;
 /// - `pause` sleeps until a signal ends it, and says `continued` whenever it has been continued;
 /// - `size` prints the terminal's size, `resized` waits until it has changed and prints the new one;
-/// - `ignore:N` ignores signal N, `stop` stops this process;
+/// - `ignore:N` ignores signal N, `stop` stops this process, `stop-group` its process group;
+/// - `catch:N` says `caught` for each SIGINT, N times; `await:FILE` blocks all signals, makes FILE, and prints the number
+///   of the first signal that comes; `touch:FILE` makes FILE;
+/// - `ask` asks on /dev/tty and prints the answer; `inherited` prints limits, niceness and ignored signals;
 /// - `exit:N` exits, `die:N` dies by signal N.
 ///
 /// # Errors
@@ -90,6 +95,15 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
                 output.flush()?;
                 nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)?;
             }
+            b"stop-group" => {
+                output.flush()?;
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(0), nix::sys::signal::Signal::SIGTSTP)?;
+            }
+            b"catch" => signals::catch_interrupts(number(rest)?, &mut output)?,
+            b"await" => signals::await_any(OsStr::from_bytes(rest), &mut output)?,
+            b"touch" => drop(std::fs::File::create(OsStr::from_bytes(rest))?),
+            b"ask" => terminal::ask(&mut output)?,
+            b"inherited" => signals::print_inherited(&mut output)?,
             b"exit" => {
                 output.flush()?;
                 return Ok(Some(number(rest)?));

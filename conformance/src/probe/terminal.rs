@@ -1,7 +1,7 @@
 //! A probe on a terminal: taking one as its own, its size, and the signals that come with it.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -51,6 +51,15 @@ pub fn size() -> io::Result<String> {
         size
     };
     Ok(format!("{} {}", size.ws_row, size.ws_col))
+}
+
+/// Asks on the controlling terminal, and prints the answer to standard output.
+pub fn ask(output: &mut impl Write) -> io::Result<()> {
+    let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    terminal.write_all(b"question> ")?;
+    let mut answer = String::new();
+    io::BufReader::new(terminal).read_line(&mut answer)?;
+    write!(output, "answer: {answer}")
 }
 
 /// Says `waiting`, waits for SIGWINCH, and prints the size.

@@ -47,6 +47,8 @@ pub struct Launch {
     limits: Vec<(libc::__rlimit_resource_t, u64, u64)>,
     nice: i32,
     grouping: Grouping,
+    /// Where [`Grouping::TerminalAt`] finds its terminal.
+    terminal: Option<PathBuf>,
     filter: Option<Vec<libc::sock_filter>>,
     steps: Vec<fn() -> libc::c_int>,
 }
@@ -56,8 +58,10 @@ pub struct Launch {
 enum Grouping {
     Inherited,
     Group,
+    Joined(i32),
     Session,
     Terminal(RawFd),
+    TerminalAt,
 }
 
 impl Launch {
@@ -75,6 +79,7 @@ impl Launch {
             limits: Vec::new(),
             nice: 0,
             grouping: Grouping::Group,
+            terminal: None,
             filter: None,
             steps: Vec::new(),
         }
@@ -187,6 +192,12 @@ impl Launch {
         self
     }
 
+    /// Joins another process's group.
+    pub fn in_group(mut self, group: i32) -> Launch {
+        self.grouping = Grouping::Joined(group);
+        self
+    }
+
     /// Starts as the leader of a session without a terminal.
     pub fn in_new_session(mut self) -> Launch {
         self.grouping = Grouping::Session;
@@ -196,6 +207,13 @@ impl Launch {
     /// Starts as the leader of a session whose controlling terminal is the file at descriptor `number`.
     pub fn on_terminal(mut self, number: RawFd) -> Launch {
         self.grouping = Grouping::Terminal(number);
+        self
+    }
+
+    /// Starts as the leader of a session whose controlling terminal is the one at `path`, which it doesn't have open.
+    pub fn on_terminal_at(mut self, path: impl AsRef<Path>) -> Launch {
+        self.grouping = Grouping::TerminalAt;
+        self.terminal = Some(path.as_ref().to_owned());
         self
     }
 
@@ -272,6 +290,7 @@ struct Prepared {
     limits: Vec<(libc::__rlimit_resource_t, u64, u64)>,
     nice: i32,
     grouping: Grouping,
+    terminal: CString,
     filter: Option<Vec<libc::sock_filter>>,
     steps: Vec<fn() -> libc::c_int>,
 }
@@ -343,6 +362,7 @@ impl Prepared {
             limits: launch.limits.clone(),
             nice: launch.nice,
             grouping: launch.grouping,
+            terminal: c_string(launch.terminal.as_deref().unwrap_or(Path::new("")).as_os_str())?,
             filter: launch.filter.clone(),
             steps: launch.steps.clone(),
         })
@@ -400,7 +420,15 @@ impl Prepared {
             match self.grouping {
                 Grouping::Inherited => {}
                 Grouping::Group => check(libc::setpgid(0, 0), b'g')?,
+                Grouping::Joined(group) => check(libc::setpgid(0, group), b'g')?,
                 Grouping::Session | Grouping::Terminal(_) => check(libc::setsid(), b's')?,
+                Grouping::TerminalAt => {
+                    check(libc::setsid(), b's')?;
+                    // The first terminal that a session's leader opens is the session's.
+                    let terminal = libc::open(self.terminal.as_ptr(), libc::O_RDWR);
+                    check(terminal, b't')?;
+                    libc::close(terminal);
+                }
             }
             *report = libc::fcntl(*report, libc::F_DUPFD_CLOEXEC, PARKING);
             check(*report, b'r')?;

@@ -89,8 +89,8 @@ pub fn denied(wrapper: &Path, directory: &Path, patience: Duration) -> Verdict {
     })
 }
 
-/// Sees which extensions the wrapper uses: `umask` in its request, `"signals":true` with its descriptors, and a byte
-/// that is not UTF-8 as a lone surrogate. One that breaks down on the way has what was seen so far; the rest is for the
+/// Sees which extensions the wrapper uses: `umask` in its request, `"signals":true`, `"group":true` and `limits` with its
+/// descriptors, and a byte that is not UTF-8 as a lone surrogate. One that breaks down on the way has what was seen so far; the rest is for the
 /// cases to judge. Also told is whether `patience` ran out.
 pub fn extensions(
     wrapper: &Path,
@@ -103,11 +103,16 @@ pub fn extensions(
     let mut observe = || -> Verdict {
         let mut asking = ask(wrapper, b"argument", &error_log, patience)?;
         let umask = asking.request.json()?.get("umask").is_some();
-        if asking.stream.escalate()?.announces_signals() {
-            seen.push("signals".to_owned());
-        }
-        if umask {
-            seen.push("umask".to_owned());
+        let escalation = asking.stream.escalate()?;
+        for (extension, is_seen) in [
+            ("signals", escalation.announces_signals()),
+            ("umask", umask),
+            ("group", escalation.message["group"] == true),
+            ("inherited", escalation.message.get("limits").is_some()),
+        ] {
+            if is_seen {
+                seen.push(extension.to_owned());
+            }
         }
         let asking = ask(wrapper, b"\xff", &error_log, patience)?;
         let request = ByteRequest::decode(&asking.request.payload)?;

@@ -24,7 +24,7 @@ use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
 use terminals::{OpenParams, ShimTerminals};
 
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 12] = [
     "session",
     "cancel",
     "exec",
@@ -33,6 +33,8 @@ const CAPABILITIES: [&str; 10] = [
     "bytes",
     "umask",
     "stopped",
+    "group",
+    "inherited",
     "terminals",
     "tools",
 ];

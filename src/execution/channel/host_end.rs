@@ -83,10 +83,18 @@ impl HostEnd {
 
     /// Orders the supervisor to send the child that signal.
     pub(crate) fn signal(&self, signal: i32) {
-        let message = Order::signal_to_bytes(signal);
+        self.order(&Order::signal_to_bytes(signal));
+    }
+
+    /// Orders the supervisor to continue the child, unless it has been continued since that stop.
+    pub(crate) fn continue_after(&self, stop: i32) {
+        self.order(&Order::continue_to_bytes(stop));
+    }
+
+    fn order(&self, message: &[u8]) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // If the socket is full, hundreds of signals are queued already; a supervisor that is gone needs none.
-        let _ = send(self.0.as_raw_fd(), &message, flags);
+        let _ = send(self.0.as_raw_fd(), message, flags);
     }
 
     /// Orders the end of the tree, for good. Reports still arrive.
@@ -98,9 +106,15 @@ impl HostEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::execution::channel::message::Stop;
     use crate::execution::channel::message::tests::reports;
     use crate::execution::channel::supervisor_end::{Sent, SupervisorEnd};
     use proptest::prelude::*;
+
+    const STOPPED: Report = Report::Stopped(Stop {
+        signal: libc::SIGSTOP,
+        number: 1,
+    });
 
     fn pair() -> (HostEnd, OwnedFd) {
         let (ours, theirs) = HostEnd::pair().unwrap();
@@ -130,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn garbage_is_an_error() {
-        let report = Report::Stopped(libc::SIGSTOP).to_bytes();
+        let report = STOPPED.to_bytes();
         let longer = [&report[..], &[0]].concat();
         for garbage in [&report[..4], &longer, &[0xff; Report::SIZE]] {
             let (host, theirs) = pair();
@@ -147,29 +161,28 @@ mod tests {
         assert_eq!(supervisor.order(), None);
         host.signal(libc::SIGINT);
         host.signal(libc::SIGTERM);
+        host.continue_after(3);
         host.end();
         for order in [
             Order::Signal(libc::SIGINT),
             Order::Signal(libc::SIGTERM),
+            Order::Continue(3),
             Order::End,
         ] {
             assert_eq!(supervisor.order(), Some(order));
         }
-        assert_eq!(supervisor.report(Report::Stopped(libc::SIGSTOP)), Sent::Done);
-        assert_eq!(
-            host.receive().await.unwrap(),
-            Some(Report::Stopped(libc::SIGSTOP))
-        );
+        assert_eq!(supervisor.report(STOPPED), Sent::Done);
+        assert_eq!(host.receive().await.unwrap(), Some(STOPPED));
     }
 
     #[tokio::test]
     async fn a_host_that_does_not_read_leaves_no_room_and_one_that_is_gone_needs_none() {
         let (host, theirs) = pair();
         let supervisor = SupervisorEnd::new(theirs.as_raw_fd());
-        while supervisor.report(Report::Stopped(libc::SIGSTOP)) == Sent::Done {}
-        assert_eq!(supervisor.report(Report::Stopped(libc::SIGSTOP)), Sent::NoRoom);
+        while supervisor.report(STOPPED) == Sent::Done {}
+        assert_eq!(supervisor.report(STOPPED), Sent::NoRoom);
         drop(host);
-        assert_eq!(supervisor.report(Report::Stopped(libc::SIGSTOP)), Sent::Done);
+        assert_eq!(supervisor.report(STOPPED), Sent::Done);
         assert_eq!(supervisor.order(), Some(Order::End));
     }
 }

@@ -13,10 +13,19 @@ pub(crate) enum Report {
     Started(Pid),
     /// The child couldn't be started.
     Failed(StartFailure),
-    /// The child has been stopped by that signal.
-    Stopped(i32),
+    /// The child has been stopped.
+    Stopped(Stop),
     /// The child has ended by itself or was killed.
     Ended(Ending),
+}
+
+/// A stop of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// The signal that stopped it.
+    pub(crate) signal: i32,
+    /// Which of the child's stops this is, from 1 on; after so many that it doesn't fit, from there on again.
+    pub(crate) number: i32,
 }
 
 /// How a process ended.
@@ -59,7 +68,7 @@ impl Report {
                 let [stage, errno] = failure.to_parts();
                 [FAILED, stage, errno]
             }
-            Self::Stopped(signal) => [STOPPED, signal, 0],
+            Self::Stopped(Stop { signal, number }) => [STOPPED, signal, number],
             Self::Ended(Ending::Exited(status)) => [EXITED, status, 0],
             Self::Ended(Ending::Killed(signal)) => [KILLED, signal, 0],
         }
@@ -70,7 +79,7 @@ impl Report {
             [KEPT, pid, 0] => Some(Self::Kept(Pid::from_raw(pid))),
             [STARTED, pid, 0] => Some(Self::Started(Pid::from_raw(pid))),
             [FAILED, stage, errno] => StartFailure::from_parts([stage, errno]).map(Self::Failed),
-            [STOPPED, signal, 0] => Some(Self::Stopped(signal)),
+            [STOPPED, signal, number] => Some(Self::Stopped(Stop { signal, number })),
             [EXITED, status, 0] => Some(Self::Ended(Ending::Exited(status))),
             [KILLED, signal, 0] => Some(Self::Ended(Ending::Killed(signal))),
             _ => None,
@@ -97,24 +106,35 @@ impl Report {
 pub(crate) enum Order {
     /// Send that signal to the child.
     Signal(i32),
+    /// Continue the child, unless it has been continued since the stop of that number.
+    Continue(i32),
     /// End every process of the tree. It is the end of the host's stream, so the host's death implies it.
     End,
 }
 
 impl Order {
-    /// Size of [`Self::Signal`] in bytes.
-    pub(crate) const SIZE: usize = 4;
+    /// Size of the longest message in bytes.
+    pub(crate) const SIZE: usize = 8;
 
     /// The message that is [`Self::Signal`].
-    pub(crate) fn signal_to_bytes(signal: i32) -> [u8; Self::SIZE] {
+    pub(crate) fn signal_to_bytes(signal: i32) -> [u8; 4] {
         signal.to_ne_bytes()
     }
 
-    /// The order in a message; an empty message (end of stream) or one of any other length is [`Self::End`].
+    /// The message that is [`Self::Continue`].
+    pub(crate) fn continue_to_bytes(stop: i32) -> [u8; 8] {
+        i64::from(stop).to_ne_bytes()
+    }
+
+    /// The order in a message; an empty message (end of stream) or one that is no other order is [`Self::End`].
     pub(crate) fn from_bytes(message: &[u8]) -> Self {
-        match message.try_into() {
-            Ok(signal) => Self::Signal(i32::from_ne_bytes(signal)),
-            Err(_) => Self::End,
+        if let Ok(signal) = message.try_into() {
+            return Self::Signal(i32::from_ne_bytes(signal));
+        }
+        let stop = message.try_into().map(i64::from_ne_bytes);
+        match stop.map(i32::try_from) {
+            Ok(Ok(stop)) => Self::Continue(stop),
+            _ => Self::End,
         }
     }
 }
@@ -130,7 +150,7 @@ pub(super) mod tests {
             any::<i32>().prop_map(|pid| Report::Kept(Pid::from_raw(pid))),
             any::<i32>().prop_map(|pid| Report::Started(Pid::from_raw(pid))),
             failures().prop_map(Report::Failed),
-            any::<i32>().prop_map(Report::Stopped),
+            any::<[i32; 2]>().prop_map(|[signal, number]| Report::Stopped(Stop { signal, number })),
             any::<i32>().prop_map(|status| Report::Ended(Ending::Exited(status))),
             any::<i32>().prop_map(|signal| Report::Ended(Ending::Killed(signal))),
         ]
@@ -162,13 +182,14 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn every_signal_survives_the_trip(signal: i32) {
-            prop_assert_eq!(Order::from_bytes(&Order::signal_to_bytes(signal)), Order::Signal(signal));
+        fn every_order_survives_the_trip(number: i32) {
+            prop_assert_eq!(Order::from_bytes(&Order::signal_to_bytes(number)), Order::Signal(number));
+            prop_assert_eq!(Order::from_bytes(&Order::continue_to_bytes(number)), Order::Continue(number));
         }
 
         #[test]
-        fn anything_but_a_signal_is_an_order_to_end(bytes in proptest::collection::vec(any::<u8>(), 0..9)) {
-            prop_assume!(bytes.len() != Order::SIZE);
+        fn any_other_message_is_an_order_to_end(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+            prop_assume!(![4, 8].contains(&bytes.len()));
             prop_assert_eq!(Order::from_bytes(&bytes), Order::End);
         }
     }

@@ -7,5 +7,5 @@ mod message;
 mod supervisor_end;
 
 pub(crate) use host_end::HostEnd;
-pub(crate) use message::{Ending, Order, Report};
+pub(crate) use message::{Ending, Order, Report, Stop};
 pub(crate) use supervisor_end::{Sent, SupervisorEnd};

@@ -16,13 +16,29 @@ pub(crate) fn open(path: &CStr, flags: c_int) -> Result<RawFd> {
 
 /// Opens once more, for reading, what a descriptor is open on; it may have been opened with O_PATH. Never waits.
 pub(crate) fn reopen(descriptor: RawFd) -> Result<RawFd> {
-    const FOLDER: &[u8] = b"/proc/self/fd/";
+    with_number(b"/proc/self/fd/", descriptor, b"", |path| {
+        open(
+            path,
+            libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY,
+        )
+    })
+}
+
+/// statx(2) of what a process executes.
+pub(crate) fn statx_executable(process: i32, mask: u32) -> Result<libc::statx> {
+    with_number(b"/proc/", process, b"/exe", |path| statx(path, mask))
+}
+
+/// Calls `act` with a path that has a number in it.
+fn with_number<T>(
+    before: &[u8],
+    number: i32,
+    after: &[u8],
+    act: impl FnOnce(&CStr) -> Result<T>,
+) -> Result<T> {
     let mut path = [0_u8; 32];
-    for (place, byte) in path.iter_mut().zip(FOLDER) {
-        *place = *byte;
-    }
     let mut digits = [0_u8; 10];
-    let mut rest = descriptor.cast_unsigned();
+    let mut rest = number.cast_unsigned();
     let mut count = 0;
     for digit in &mut digits {
         *digit = b'0' | (rest % 10) as u8;
@@ -32,15 +48,11 @@ pub(crate) fn reopen(descriptor: RawFd) -> Result<RawFd> {
             break;
         }
     }
-    let number = digits.iter().take(count).rev();
-    for (place, digit) in path.iter_mut().skip(FOLDER.len()).zip(number) {
-        *place = *digit;
+    let digits = digits.iter().take(count).rev();
+    for (place, byte) in path.iter_mut().zip(before.iter().chain(digits).chain(after)) {
+        *place = *byte;
     }
-    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::ENAMETOOLONG)?;
-    open(
-        path,
-        libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY,
-    )
+    act(CStr::from_bytes_until_nul(&path).map_err(|_| Errno::ENAMETOOLONG)?)
 }
 
 /// statx(2) of what `path` leads to from the working directory, links followed.

@@ -21,12 +21,12 @@ pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
 pub(crate) use descriptors::{
     clear_close_on_exec, close, close_range, dup3, duplicate_from, pollfd, ppoll, ppoll_within, read, write,
 };
-pub(crate) use files::{chdir, fchdir, open, reopen, statx, umask};
+pub(crate) use files::{chdir, fchdir, open, reopen, statx, statx_executable, umask};
 pub(crate) use memory::{Mapping, unmap_between};
 pub(crate) use processes::{
-    Strings, be_at_least_as_nice, be_continued_after_parent, become_subreaper, execve, execveat,
-    follow_parent_into_death, getpid, kill, never_dump, pidfd_open, raise_priority, set_limit, set_name,
-    setpgid, setsid, wait4,
+    Change, Strings, be_at_least_as_nice, be_continued_after_parent, be_traced, become_subreaper,
+    continue_traced, execve, execveat, follow_parent_into_death, getpid, kill, let_go, never_dump,
+    next_change, pidfd_open, raise_priority, set_limit, set_name, setpgid, setsid, wait4,
 };
 pub(crate) use signals::{ignore, reset_all_dispositions, signalfd, unblock_all};
 pub(crate) use sockets::{Received, receive, recv, send};

@@ -75,6 +75,65 @@ pub(crate) fn wait4(pid: i32, options: c_int) -> Result<(i32, c_int)> {
     Ok((found as i32, status))
 }
 
+/// What waitid(2) tells of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is stopped by that signal; this is told once.
+    Stopped(i32),
+    /// It has ended, and can still be waited for.
+    Ended,
+}
+
+/// Waits until a child has stopped or ended.
+pub(crate) fn next_change(pid: i32) -> Result<Change> {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL;
+    loop {
+        // SAFETY: all-zero is a valid siginfo_t.
+        let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let arguments = [
+            libc::P_PID as usize,
+            pid as usize,
+            (&raw mut found) as usize,
+            options as usize,
+            ptr::null::<libc::rusage>() as usize,
+        ];
+        // SAFETY: the kernel writes one siginfo_t, and no usage to a null pointer.
+        match unsafe { syscall(libc::SYS_waitid, arguments) } {
+            Err(Errno::EINTR) => continue,
+            waited => waited?,
+        };
+        if !matches!(found.si_code, libc::CLD_STOPPED | libc::CLD_TRAPPED) {
+            return Ok(Change::Ended);
+        }
+        match wait4(pid, libc::WNOHANG | libc::WUNTRACED)? {
+            (stopped, status) if stopped == pid && libc::WIFSTOPPED(status) => {
+                return Ok(Change::Stopped(libc::WSTOPSIG(status)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// ptrace(2), PTRACE_TRACEME: this process stops by SIGTRAP after its next execve.
+pub(crate) fn be_traced() -> Result<()> {
+    ptrace(libc::PTRACE_TRACEME as usize, 0)
+}
+
+/// ptrace(2), PTRACE_CONT, without a signal.
+pub(crate) fn continue_traced(pid: i32) -> Result<()> {
+    ptrace(libc::PTRACE_CONT as usize, pid)
+}
+
+/// ptrace(2), PTRACE_DETACH, without a signal.
+pub(crate) fn let_go(pid: i32) -> Result<()> {
+    ptrace(libc::PTRACE_DETACH as usize, pid)
+}
+
+fn ptrace(request: usize, pid: i32) -> Result<()> {
+    // SAFETY: the requests above touch no memory.
+    unsafe { syscall(libc::SYS_ptrace, [request, pid as usize, 0, 0]) }.map(drop)
+}
+
 /// kill(2); a negative pid is a process group.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: two integers.

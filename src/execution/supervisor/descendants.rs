@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::outbox::Outbox;
-use crate::execution::channel::{Ending, SupervisorEnd};
+use crate::execution::channel::{Ending, Stop, SupervisorEnd};
 use crate::execution::raw;
 
 const EVERY_CHILD: i32 = -1;
@@ -15,6 +15,10 @@ pub(super) struct Descendants {
     child: Option<i32>,
     /// Whether the child leads a process group.
     own_group: bool,
+    /// How often the child has stopped.
+    stops: i32,
+    /// Whether it is stopped, as far as it is known.
+    is_stopped: bool,
     pub(super) outbox: Outbox,
 }
 
@@ -23,14 +27,16 @@ impl Descendants {
         Self {
             child: Some(child),
             own_group,
+            stops: 0,
+            is_stopped: false,
             outbox: Outbox::new(channel),
         }
     }
 
-    /// Collects every child that has ended or stopped; false when there is none left.
+    /// Collects every child that has ended, stopped or gone on; false when there is none left.
     pub(super) fn reap(&mut self) -> bool {
         loop {
-            match raw::wait4(EVERY_CHILD, libc::WNOHANG | libc::WUNTRACED) {
+            match raw::wait4(EVERY_CHILD, libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED) {
                 Ok((0, _)) => return true,
                 Ok((pid, status)) => self.note(pid, status),
                 Err(Errno::EINTR) => {}
@@ -44,7 +50,14 @@ impl Descendants {
             return;
         }
         if libc::WIFSTOPPED(status) {
-            self.outbox.stopped(libc::WSTOPSIG(status));
+            self.stops = self.stops.wrapping_add(1);
+            self.is_stopped = true;
+            self.outbox.stopped(Stop {
+                signal: libc::WSTOPSIG(status),
+                number: self.stops,
+            });
+        } else if libc::WIFCONTINUED(status) {
+            self.is_stopped = false;
         } else {
             self.child = None;
             self.outbox.ended(Ending::from_wait_status(status));
@@ -58,6 +71,15 @@ impl Descendants {
         // The child isn't reaped, so neither its pid nor its group's number can have been recycled.
         if !self.own_group || raw::kill(child.wrapping_neg(), signal).is_err() {
             let _ = raw::kill(child, signal);
+        }
+    }
+
+    /// Continues the child, unless that has been done since the stop of that number.
+    pub(super) fn continue_after(&mut self, stop: i32) {
+        // What has happened meanwhile.
+        self.reap();
+        if self.is_stopped && self.stops == stop {
+            self.signal_child(libc::SIGCONT);
         }
     }
 

@@ -190,7 +190,7 @@ fn watch(mut descendants: Descendants) {
                 return;
             }
         }
-        if host_end || keeper_end || (from_host && !obey(channel, &descendants)) {
+        if host_end || keeper_end || (from_host && !obey(channel, &mut descendants)) {
             descendants.kill_all();
             return;
         }
@@ -199,10 +199,11 @@ fn watch(mut descendants: Descendants) {
 }
 
 /// Carries out the host's orders; false if one is to end.
-fn obey(channel: SupervisorEnd, descendants: &Descendants) -> bool {
+fn obey(channel: SupervisorEnd, descendants: &mut Descendants) -> bool {
     loop {
         match channel.order() {
             Some(Order::Signal(signal)) => descendants.signal_child(signal),
+            Some(Order::Continue(stop)) => descendants.continue_after(stop),
             Some(Order::End) => return false,
             None => return true,
         }

@@ -1,13 +1,13 @@
 //! Reports of a running child, kept back while the host has too much to read.
 
-use crate::execution::channel::{Ending, Report, Sent, SupervisorEnd};
+use crate::execution::channel::{Ending, Report, Sent, Stop, SupervisorEnd};
 use crate::execution::raw;
 
 /// Reports still to be sent. Of several stops only the last matters, and none once the child has ended.
 #[derive(Debug)]
 pub(super) struct Outbox {
     channel: SupervisorEnd,
-    stop: Option<i32>,
+    stop: Option<Stop>,
     end: Option<Ending>,
 }
 
@@ -28,8 +28,8 @@ impl Outbox {
         self.stop.is_none() && self.end.is_none()
     }
 
-    pub(super) fn stopped(&mut self, signal: i32) {
-        self.stop = Some(signal);
+    pub(super) fn stopped(&mut self, stop: Stop) {
+        self.stop = Some(stop);
         self.flush();
     }
 
@@ -41,8 +41,8 @@ impl Outbox {
 
     /// Sends as much as the channel has room for.
     pub(super) fn flush(&mut self) {
-        if let Some(signal) = self.stop
-            && self.channel.report(Report::Stopped(signal)) == Sent::Done
+        if let Some(stop) = self.stop
+            && self.channel.report(Report::Stopped(stop)) == Sent::Done
         {
             self.stop = None;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::channel::{HostEnd, Report};
+use super::channel::{HostEnd, Report, Stop};
 use super::guardian::{Guardian, Keeper, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::procfs::check_proc;
@@ -110,6 +110,11 @@ impl Tree {
     /// Sends a signal to the child's process group. A child that has ended is left alone.
     pub(crate) fn signal(&self, signal: i32) {
         self.channel.signal(signal);
+    }
+
+    /// Continues the child, unless it has been continued since that stop.
+    pub(crate) fn continue_after(&self, stop: Stop) {
+        self.channel.continue_after(stop.number);
     }
 
     /// Ends every process of the tree. [`Self::next_event`] tells when that is done.

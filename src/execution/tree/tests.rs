@@ -109,6 +109,47 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
     }
 }
 
+/// The dynamic linker shows AT_EXECFN: the name by which a program was executed.
+#[tokio::test]
+async fn a_binary_is_executed_by_its_name_but_only_if_it_is_the_one_that_was_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let link = folder.path().join("linked");
+    std::fs::copy("/bin/echo", &path).unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let command_for = |name: &std::path::Path, origin| {
+        let mut command = command(&[name.to_str().unwrap(), "decided"]);
+        let workdir = command.workdir.as_ref().unwrap().as_fd();
+        let file = PinnedFile::open(workdir, name.as_os_str(), Wait::Allowed).unwrap();
+        command.program = Executable::new(file, origin, OsStr::new("program"));
+        command.env = vec![("LD_SHOW_AUXV".into(), "1".into())];
+        command
+    };
+    let shown = |output: &str| {
+        let line = output.lines().find_map(|line| line.strip_prefix("AT_EXECFN:"));
+        line.unwrap_or_else(|| panic!("{output}")).trim().to_owned()
+    };
+    for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
+        for name in [&path, &link] {
+            let output = output(command_for(name, origin)).await;
+            assert!(output.ends_with("decided\n"), "{origin:?}: {output}");
+            assert_eq!(shown(&output), name.to_str().unwrap(), "{origin:?}");
+        }
+    }
+    for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
+        let command = command_for(&path, origin);
+        // The link leads to another program by the time of the execution.
+        let other = folder.path().join("other");
+        std::fs::copy("/bin/true", &other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        let output = output(command).await;
+        assert!(output.ends_with("decided\n"), "{origin:?}: {output}");
+        assert!(shown(&output).starts_with("/dev/fd/"), "{origin:?}: {output}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::copy("/bin/echo", &path).unwrap();
+    }
+}
+
 /// Where the child is about to execute its program it still borrows the supervisor's memory.
 #[tokio::test]
 async fn a_signal_before_the_exec_leaves_no_core() {
@@ -187,7 +228,13 @@ async fn stops_and_kills_are_reported() {
     let mut tree = spawn(&["/bin/sleep", "600"]);
     started(&mut tree).await;
     tree.signal(libc::SIGSTOP);
-    assert_eq!(tree.next_event().await, Some(Report::Stopped(libc::SIGSTOP)));
+    assert!(matches!(
+        tree.next_event().await,
+        Some(Report::Stopped(Stop {
+            signal: libc::SIGSTOP,
+            number: 1
+        }))
+    ));
     tree.kill();
     assert_eq!(
         tree.next_event().await,
@@ -218,7 +265,10 @@ async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
         let mut reported = 0;
         let last = loop {
             match in_time(tree.next_event()).await {
-                Some(Report::Stopped(libc::SIGSTOP)) => reported += 1,
+                Some(Report::Stopped(Stop {
+                    signal: libc::SIGSTOP,
+                    ..
+                })) => reported += 1,
                 other => break other,
             }
         };

@@ -3,10 +3,13 @@
 //! `support` drives the three, `terminal` on a terminal; each other file begins with its table.
 
 pub mod deny;
+pub mod inherited;
 pub mod nested;
 pub mod pipeline;
 pub mod scripts;
+pub mod signals;
 pub mod status;
+pub mod tty_job;
 pub mod tty_prompt;
 pub mod tty_signals;
 pub mod tty_teardown;
@@ -24,5 +27,8 @@ pub const TABLES: &[Table] = &[
     nested::CASES,
     tty_prompt::CASES,
     tty_signals::CASES,
+    tty_job::CASES,
+    signals::CASES,
+    inherited::CASES,
     tty_teardown::CASES,
 ];

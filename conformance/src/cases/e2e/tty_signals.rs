@@ -24,6 +24,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.signals/own-stop", own_stop),
     case("e2e.tty.signals/redirected-streams", redirected_streams),
     case("e2e.tty.signals/kill-job", kill_job),
+    case("e2e.tty.signals/own-group-stop-within-a-script", own_group_stop_within_a_script).needs("group").since("0.2.0"),
 ]);
 
 const CTRL_C: &str = "\u{3}";
@@ -185,6 +186,27 @@ fn own_stop(context: &mut Context) -> Verdict {
             terminal.wait_for("\nresumed\r\n")?;
             terminal.wait_for(PROMPT)?;
             expect_status(terminal, 4)?;
+        }
+        Ok(())
+    })
+}
+
+/// An editor that a script starts stops its group: the job is stopped, the script with it, and `fg` continues both.
+fn own_group_stop_within_a_script(context: &mut Context) -> Verdict {
+    let shell = context.shell()?.display().to_string();
+    for name in NAMES {
+        let text = format!("#!{shell}\n{name} out:running stop-group out:back\necho edited\n");
+        context.write_file(&format!("bin/edit-{name}"), text.as_bytes(), 0o755)?;
+    }
+    as_on_stock(context, |terminal| {
+        for name in NAMES {
+            for _ in 0..3 {
+                terminal.command(&format!("edit-{name}"))?;
+                terminal.command("jobs")?;
+                terminal.type_text("fg\n")?;
+                terminal.wait_for("\nback\r\nedited\r\n")?;
+                terminal.wait_for(PROMPT)?;
+            }
         }
         Ok(())
     })

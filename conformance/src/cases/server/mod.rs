@@ -48,6 +48,8 @@ pub const TABLES: &[Table] = &[
     escalate::signals::CASES,
     escalate::killed::CASES,
     escalate::spawn_error::CASES,
+    escalate::group::CASES,
+    escalate::inherited::CASES,
     escalate::umask::CASES,
     exec::shell::CASES,
     exec::teardown::CASES,

@@ -33,6 +33,8 @@ pub const TABLES: &[Table] = &[
     escalate::fds::CASES,
     escalate::status::CASES,
     escalate::remote::CASES,
+    escalate::group::CASES,
+    escalate::inherited::CASES,
     escalate::umask::CASES,
     escalate::more_fds::CASES,
     escalate::eof::CASES,

@@ -18,6 +18,7 @@ use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::plan::Act;
+use crate::system::launch::Launch;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -59,7 +60,15 @@ pub struct EndToEnd<'a> {
 impl<'a> EndToEnd<'a> {
     /// Starts the server; decisions are by name.
     pub fn new(context: &'a Context) -> Result<EndToEnd<'a>, CaseError> {
-        let shim = Shim::start(context)?;
+        EndToEnd::on(context, |launch| launch)
+    }
+
+    /// The same with a server whose launch is changed.
+    pub fn on(
+        context: &'a Context,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Result<EndToEnd<'a>, CaseError> {
+        let shim = Shim::start_with(context, change)?;
         let policy = Arc::new(Mutex::new(Policy::default()));
         shim.decide_by({
             let policy = policy.clone();

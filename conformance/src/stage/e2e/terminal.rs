@@ -63,6 +63,37 @@ impl<'a> TerminalShell<'a> {
         })
     }
 
+    /// The same on a terminal that is the server's, too: shell, wrappers and server are in one session.
+    pub fn start_in_one_session(context: &'a Context) -> Result<TerminalShell<'a>, CaseError> {
+        let mut terminal = Terminal::open(context)?;
+        let mut all = EndToEnd::on(context, |launch| launch.on_terminal_at(terminal.path()))?;
+        let session = all.start_session()?;
+        let shell = context.shell()?.display().to_string();
+        let mut argv = vec![shell.as_str()];
+        argv.extend(all.dialect.interactive_options());
+        let mut environment = all.base_environment();
+        for (name, value) in VARIABLES {
+            environment[name] = json!(value);
+        }
+        let params = json!({
+            "session": session,
+            "argv": argv,
+            "cwd": context.work_directory(),
+            "env": environment,
+            "stdin": terminal.path(),
+            "stdout": terminal.path(),
+            "stderr": terminal.path(),
+        });
+        let pid = all.spawn_by(params)?;
+        terminal.wait_for(PROMPT)?;
+        Ok(TerminalShell {
+            all,
+            terminal,
+            session,
+            pid,
+        })
+    }
+
     /// Waits for the shell's end, which something else must have brought about.
     pub fn wait(&mut self) -> Result<Ended, CaseError> {
         self.all.wait(&self.session, self.pid)
@@ -84,9 +115,22 @@ pub const NAMES: [&str; 2] = ["run-it", "escalate-it"];
 /// Leads the same dialogue with the stock shell and with the three implementations: the screens must be equal,
 /// process ids aside.
 pub fn as_on_stock(context: &Context, dialogue: impl Fn(&mut Terminal) -> Verdict) -> Verdict {
+    compared(context, TerminalShell::start, dialogue)
+}
+
+/// The same where shell, wrappers and server are in one session.
+pub fn as_on_stock_in_one_session(context: &Context, dialogue: impl Fn(&mut Terminal) -> Verdict) -> Verdict {
+    compared(context, TerminalShell::start_in_one_session, dialogue)
+}
+
+fn compared<'a>(
+    context: &'a Context,
+    start: impl FnOnce(&'a Context) -> Result<TerminalShell<'a>, CaseError>,
+    dialogue: impl Fn(&mut Terminal) -> Verdict,
+) -> Verdict {
     commands(context, NAMES)?;
     let expected = stock_screen(context, &dialogue)?;
-    let mut shell = TerminalShell::start(context)?;
+    let mut shell = start(context)?;
     dialogue(&mut shell.terminal)?;
     let seen = shell.terminal.screen();
     shell.leave()?;

@@ -6,6 +6,8 @@ pub mod env;
 pub mod eof;
 pub mod fd_map;
 pub mod fds_only;
+pub mod group;
+pub mod inherited;
 pub mod killed;
 pub mod signals;
 pub mod spawn_error;

@@ -1,5 +1,7 @@
 //! The signal state with which an escalated child starts, and its process group.
 
+use serde_json::json;
+
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -10,6 +12,7 @@ use crate::stage::descriptors::null;
 use crate::stage::processes::expect_alive;
 use crate::stage::server::Stage;
 use crate::stage::signals::{LAST, OF_THE_LIBRARY, expect_killed};
+use crate::system::launch::Launch;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -20,6 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.signals/every-one-blocked", every_one_blocked),
     case("server.escalate.signals/group", group),
     case("server.escalate.signals/two-children", two_children),
+    case("server.escalate.signals/wrapper-in-the-server-s-group", wrapper_in_the_servers_group).needs("group").since("0.2.0"),
 ]);
 
 /// Signals that cannot be ignored or blocked, and SIGCHLD, without which a server cannot wait for children.
@@ -113,6 +117,21 @@ fn group(context: &mut Context) -> Verdict {
     escalated.child.send(&Order::Kill(0, libc::SIGTERM))?;
     expect_killed(&escalated.requester.result()?, libc::SIGTERM)?;
     stage.sentinel()?;
+    stage.finish()
+}
+
+/// The child doesn't join its wrapper where that is in the server's own process group.
+fn wrapper_in_the_servers_group(context: &mut Context) -> Verdict {
+    let mut stage = Stage::on(context, Launch::in_own_group_of_the_case)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let members = [("signals", json!(true)), ("group", json!(true))];
+    let escalated = stage.escalate_with(&program, &[], &members)?;
+    expect::that(
+        !joined_the_wrapper(escalated.child.report.group),
+        "the child is in a process group that isn't the server's, although its wrapper is in that one",
+        "the child is in the server's group",
+    )?;
+    escalated.exit(0)?;
     stage.finish()
 }
 

@@ -2,6 +2,8 @@
 
 pub mod eof;
 pub mod fds;
+pub mod group;
+pub mod inherited;
 pub mod interrupted;
 pub mod killed;
 pub mod more_fds;

@@ -7,10 +7,12 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::fake_server::RequestStream;
-use crate::peer::signals::FORWARDED;
+use crate::peer::signals::forwarded as all_forwarded;
 use crate::peer::wire::{Received, frame};
 use crate::spec::requirements::{Level, Role};
-use crate::stage::wrapper::{any_call, escalating, expect_state, fill_with_signals, forwarded, stopped_by};
+use crate::stage::wrapper::{
+    any_call, escalated, escalating, expect_state, fill_with_signals, forwarded, stopped_by,
+};
 use crate::system::poll::readable_until;
 use crate::system::process::Ended;
 use crate::verdict::{Verdict, violation};
@@ -27,6 +29,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
     case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
     case("wrapper.escalate.signal/before-the-child-started", early_signal),
+    case("wrapper.escalate.signal/ignored-at-the-start", ignored_at_the_start).since("0.2.0"),
+    case("wrapper.escalate.signal/real-time-signals-in-a-queue", real_time_signals_in_a_queue).since("0.2.0"),
 ]);
 
 /// 200 signals, each sent once the previous one has arrived: exactly 200 frames.
@@ -151,10 +155,58 @@ fn behind_the_result(context: &mut Context) -> Verdict {
 /// Each signal sent to the wrapper arrives as a frame with its number.
 fn each_is_forwarded(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    for signal in FORWARDED {
+    for signal in all_forwarded() {
         wrapper.process.signal(signal)?;
         let seen = forwarded(&mut stream, "a forwarded signal")?;
         expect::equal("the forwarded signal", i64::from(signal), seen)?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// What the wrapper was started with ignored, as a background command of a script is, the program may handle.
+fn ignored_at_the_start(context: &mut Context) -> Verdict {
+    let ignored = [
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        libc::SIGUSR1,
+        libc::SIGTSTP,
+    ];
+    let call = any_call(context)?;
+    let call = call.launched(|launch| {
+        ignored
+            .iter()
+            .fold(launch, |launch, signal| launch.ignoring(*signal))
+    });
+    let (mut wrapper, mut stream, _escalation) = escalated(call)?;
+    for signal in ignored {
+        wrapper.process.signal(signal)?;
+        let what = format!("signal {signal}, which was ignored at the wrapper's start");
+        let seen = forwarded(&mut stream, &what)?;
+        expect::equal(&what, i64::from(signal), seen)?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// Five real-time signals of one number that come while the wrapper is stopped are five frames.
+fn real_time_signals_in_a_queue(context: &mut Context) -> Verdict {
+    const REAL_TIME: i32 = 40;
+    let (mut wrapper, mut stream) = escalating(context)?;
+    wrapper.process.signal(libc::SIGSTOP)?;
+    expect_state(context, &wrapper, "T")?;
+    for _ in 0..5 {
+        wrapper.process.signal(REAL_TIME)?;
+    }
+    wrapper.process.signal(libc::SIGCONT)?;
+    let mut missing = 5;
+    while missing > 0 {
+        let seen = forwarded(&mut stream, &format!("{missing} more real-time signals"))?;
+        match seen {
+            seen if seen == i64::from(REAL_TIME) => missing -= 1,
+            seen => expect::equal("the forwarded signal", i64::from(libc::SIGCONT), seen)?,
+        }
     }
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)

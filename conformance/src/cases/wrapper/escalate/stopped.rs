@@ -5,11 +5,15 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::fake_server::RequestStream;
+use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperRun;
+use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
+use crate::stage::signals::stopped_within;
 use crate::stage::wrapper::{escalating, forwarded, stopped_by};
+use crate::system::launch::{Launch, Launched};
 use crate::system::process::Ended;
-use crate::verdict::Verdict;
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -19,6 +23,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.stopped/stops-and-continues", stops_and_continues),
     case("wrapper.escalate.stopped/again-and-again", stops_again),
     case("wrapper.escalate.stopped/killed-while-stopped", killed_while_stopped),
+    case("wrapper.escalate.stopped/stops-its-group", stops_its_group).needs("group").since("0.2.0"),
+    case("wrapper.escalate.stopped/stops-alone", stops_alone).needs("group").since("0.2.0"),
 ]);
 
 /// A signal that arrives while the wrapper is stopped reaches the child once the wrapper continues.
@@ -94,6 +100,77 @@ fn stops_again(context: &mut Context) -> Verdict {
     ] {
         stop_and_continue(context, &wrapper, &mut stream, signal)?;
     }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// Another process of the wrapper's group, which does nothing.
+fn neighbour(context: &Context, wrapper: &WrapperRun) -> Result<Launched, CaseError> {
+    let program = Program::new(context, "neighbour", [Act::Arguments])?;
+    Launch::new(&program.path, context.work_directory())
+        .arguments(["neighbour", "pause"])
+        .in_group(wrapper.process.pid.as_raw())
+        .start()
+}
+
+fn is_stopped(process: &Launched) -> bool {
+    process.state().is_some_and(|state| state.state == 'T')
+}
+
+/// What stops the child by a terminal's signal stops the wrapper's whole group, and SIGSTOP only the wrapper.
+fn stops_its_group(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let neighbour = neighbour(context, &wrapper)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGSTOP}))?;
+    stopped_by(&wrapper, context)?;
+    expect::that(
+        !is_stopped(&neighbour),
+        "the rest of the group goes on after SIGSTOP",
+        "it is stopped",
+    )?;
+    wrapper.process.signal(libc::SIGCONT)?;
+    forwarded(&mut stream, "SIGCONT for the child")?;
+    for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+        stream.frames.send_json(&json!({"stopped": signal}))?;
+        stopped_by(&wrapper, context)?;
+        expect::that(
+            stopped_within(neighbour.pid.as_raw(), context.patience()),
+            format_args!("the wrapper stops its process group on {{\"stopped\":{signal}}}"),
+            "another process of the group runs on",
+        )?;
+        for process in [&wrapper.process, &neighbour] {
+            process.signal(libc::SIGCONT)?;
+        }
+        forwarded(&mut stream, "SIGCONT for the child")?;
+    }
+    neighbour.signal(libc::SIGKILL)?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// It stops alone if the server says so, or if the stop signal has reached the wrapper itself.
+fn stops_alone(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let neighbour = neighbour(context, &wrapper)?;
+    for told in [true, false] {
+        let mut message = json!({"stopped": libc::SIGTSTP});
+        if told {
+            message["alone"] = json!(true);
+        } else {
+            wrapper.process.signal(libc::SIGTSTP)?;
+            forwarded(&mut stream, "SIGTSTP")?;
+        }
+        stream.frames.send_json(&message)?;
+        stopped_by(&wrapper, context)?;
+        expect::that(
+            !is_stopped(&neighbour),
+            "the rest of the group goes on",
+            format_args!("another process of the group is stopped after {message}"),
+        )?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        forwarded(&mut stream, "SIGCONT for the child")?;
+    }
+    neighbour.signal(libc::SIGKILL)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
 }

@@ -1,0 +1,15 @@
+//! The process group of the process that made a stream.
+
+use std::os::fd::AsFd;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Pid, getpgid, getsid};
+
+/// None if that process is in another session than this one.
+pub fn of(stream: &impl AsFd) -> Option<i32> {
+    let maker = Pid::from_raw(getsockopt(stream, sockopt::PeerCredentials).ok()?.pid());
+    if maker.as_raw() <= 0 || getsid(Some(maker)).ok()? != getsid(None).ok()? {
+        return None;
+    }
+    getpgid(Some(maker)).ok().map(Pid::as_raw)
+}

@@ -1,0 +1,215 @@
+//! e2e.tty.job: escalated commands on a terminal of the server's own session are part of their job.
+
+use std::time::Instant;
+
+use crate::case::context::Context;
+use crate::case::expect;
+use crate::case::{Table, case};
+use crate::peer::dialect::Dialect;
+use crate::peer::recording_wrapper::stock_shell;
+use crate::peer::terminal::{PROMPT, Terminal};
+use crate::spec::requirements::Role;
+use crate::stage::e2e::commands;
+use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock_in_one_session};
+use crate::verdict::{Verdict, violation};
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::E2e, &[
+    case("e2e.tty.job/background-reader-stops", background_reader_stops).since("0.2.0"),
+    case("e2e.tty.job/background-writer-with-tostop", background_writer_with_tostop).since("0.2.0"),
+    case("e2e.tty.job/dev-tty", dev_tty).since("0.2.0"),
+    case("e2e.tty.job/nested-shell-has-job-control", nested_shell_has_job_control).since("0.2.0"),
+    case("e2e.tty.job/ctrl-c-reaches-all-stages", ctrl_c_reaches_all_stages).since("0.2.0").within_seconds(60),
+    case("e2e.tty.job/ctrl-c-once", ctrl_c_once).since("0.2.0"),
+    case("e2e.tty.job/ctrl-z-fg", ctrl_z_fg).since("0.2.0"),
+    case("e2e.tty.job/window-size", window_size).since("0.2.0"),
+]).needs("group");
+
+const CTRL_C: &str = "\u{3}";
+const CTRL_D: &str = "\u{4}";
+const CTRL_Z: &str = "\u{1a}";
+
+/// Runs `jobs` until it shows a job that is stopped. There is no event for this.
+fn wait_until_a_job_is_stopped(context: &Context, terminal: &mut Terminal) -> Verdict {
+    let deadline = Instant::now() + context.patience();
+    loop {
+        let jobs = terminal.command("jobs")?.to_lowercase();
+        if jobs.contains("stopped") || jobs.contains("suspended") {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(violation("a job that is stopped", format_args!("jobs: {jobs:?}")));
+        }
+    }
+}
+
+/// Fetches the job, whose command line ends so, and waits until it has the terminal. The line has to be there, too: a key that
+/// sends a signal discards what has not been read of the terminal.
+fn fetch(terminal: &mut Terminal, end_of_line: &str) -> Verdict {
+    let group = terminal.foreground_group()?;
+    terminal.type_text("fg\n")?;
+    terminal.wait_for(&format!("{end_of_line}\r\n"))?;
+    terminal.wait_until_given_away(group)
+}
+
+/// What reads the terminal in the background is stopped, and what is typed is the shell's; in the foreground it reads.
+fn background_reader_stops(context: &mut Context) -> Verdict {
+    commands(context, NAMES)?;
+    let mut shell = TerminalShell::start_in_one_session(context)?;
+    let terminal = &mut shell.terminal;
+    for name in NAMES {
+        terminal.command(&format!("{name} copy &"))?;
+        wait_until_a_job_is_stopped(context, terminal)?;
+        for word in ["one", "two", "three"] {
+            let seen = terminal.command(&format!("echo {word}"))?;
+            expect::contains("what the shell prints", &seen, &format!("\n{word}\r\n"))?;
+        }
+        fetch(terminal, "copy")?;
+        terminal.type_text("typed\n")?;
+        terminal.wait_for("typed\r\ntyped\r\n")?;
+        terminal.type_text(CTRL_D)?;
+        terminal.wait_for(PROMPT)?;
+    }
+    shell.leave()
+}
+
+/// With `tostop`, what writes to the terminal in the background is stopped before it has written.
+fn background_writer_with_tostop(context: &mut Context) -> Verdict {
+    commands(context, NAMES)?;
+    let mut shell = TerminalShell::start_in_one_session(context)?;
+    let terminal = &mut shell.terminal;
+    for name in NAMES {
+        terminal.command("stty tostop")?;
+        terminal.command(&format!("{name} out:written-by-{name} &"))?;
+        wait_until_a_job_is_stopped(context, terminal)?;
+        let written = format!("\nwritten-by-{name}\r\n");
+        expect::that(
+            !terminal.screen().contains(&written),
+            "nothing is written in the background",
+            format_args!("{:?}", terminal.screen()),
+        )?;
+        terminal.command("stty -tostop")?;
+        terminal.type_text("fg\n")?;
+        terminal.wait_for(&written)?;
+        terminal.wait_for(PROMPT)?;
+    }
+    shell.leave()
+}
+
+/// /dev/tty is the terminal, whatever the standard streams are.
+fn dev_tty(context: &mut Context) -> Verdict {
+    as_on_stock_in_one_session(context, |terminal| {
+        for name in NAMES {
+            terminal.type_text(&format!("{name} ask </dev/null >file 2>&1\n"))?;
+            terminal.wait_for("question> ")?;
+            terminal.type_text("a word\n")?;
+            terminal.wait_for(PROMPT)?;
+            terminal.command("cat file")?;
+        }
+        Ok(())
+    })
+}
+
+/// An interactive shell within has jobs of its own, which stop and continue.
+fn nested_shell_has_job_control(context: &mut Context) -> Verdict {
+    let stock = stock_shell(context)?;
+    for name in ["run-shell", "escalate-shell"] {
+        let link = context.path("bin").join(name);
+        std::fs::create_dir_all(context.path("bin"))?;
+        std::os::unix::fs::symlink(stock, link)?;
+    }
+    let options = Dialect::of(context).interactive_options().join(" ");
+    as_on_stock_in_one_session(context, |terminal| {
+        for name in ["run-shell", "escalate-shell"] {
+            terminal.command(&format!("{name} {options}"))?;
+            terminal.type_text("run-it out:running pause\n")?;
+            terminal.wait_for("\nrunning\r\n")?;
+            terminal.type_text(CTRL_Z)?;
+            terminal.wait_for(PROMPT)?;
+            terminal.command("jobs")?;
+            terminal.type_text("fg\n")?;
+            terminal.wait_for("\ncontinued\r\n")?;
+            terminal.type_text(CTRL_C)?;
+            terminal.wait_for(PROMPT)?;
+            terminal.command("echo $?")?;
+            terminal.command("exit")?;
+        }
+        terminal.command("jobs; echo end").map(drop)
+    })
+}
+
+/// A command that lives until the end of its input dies of Ctrl-C, and never sees the end of the command before it.
+fn ctrl_c_reaches_all_stages(context: &mut Context) -> Verdict {
+    as_on_stock_in_one_session(context, |terminal| {
+        for _ in 0..20 {
+            terminal.type_text("escalate-it out:running pause | escalate-it copy out:finished\n")?;
+            terminal.wait_for("\nrunning\r\n")?;
+            terminal.type_text(CTRL_C)?;
+            terminal.wait_for(PROMPT)?;
+        }
+        Ok(())
+    })
+}
+
+/// Two keys are two signals, of which the second ends the command. Between them it is stopped and continued, so that there is
+/// time for what should not come.
+fn ctrl_c_once(context: &mut Context) -> Verdict {
+    as_on_stock_in_one_session(context, |terminal| {
+        for name in NAMES {
+            terminal.type_text(&format!("{name} catch:2\n"))?;
+            terminal.wait_for("\nready\r\n")?;
+            terminal.type_text(CTRL_C)?;
+            terminal.wait_for("caught\r\n")?;
+            for _ in 0..3 {
+                terminal.type_text(CTRL_Z)?;
+                terminal.wait_for(PROMPT)?;
+                fetch(terminal, "catch:2")?;
+            }
+            terminal.type_text(CTRL_C)?;
+            terminal.wait_for("caught\r\n")?;
+            terminal.wait_for(PROMPT)?;
+            terminal.command("echo end")?;
+        }
+        Ok(())
+    })
+}
+
+/// Ctrl-Z stops all of a pipeline, and `fg` continues it.
+fn ctrl_z_fg(context: &mut Context) -> Verdict {
+    as_on_stock_in_one_session(context, |terminal| {
+        for name in NAMES {
+            for line in [
+                format!("{name} out:running pause"),
+                format!("{name} out:heard pause | {name} line err:running pause"),
+            ] {
+                terminal.type_text(&format!("{line}\n"))?;
+                terminal.wait_for("\nrunning\r\n")?;
+                for _ in 0..3 {
+                    terminal.type_text(CTRL_Z)?;
+                    terminal.wait_for(PROMPT)?;
+                    terminal.command("jobs")?;
+                    terminal.type_text("fg\n")?;
+                    terminal.wait_for("\ncontinued\r\n")?;
+                }
+                terminal.type_text(CTRL_C)?;
+                terminal.wait_for(PROMPT)?;
+                terminal.command("jobs; echo $?")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A change of the window's size reaches the command.
+fn window_size(context: &mut Context) -> Verdict {
+    as_on_stock_in_one_session(context, |terminal| {
+        for (name, rows) in NAMES.into_iter().zip([40, 50]) {
+            terminal.type_text(&format!("{name} resized\n"))?;
+            terminal.wait_for("\nwaiting\r\n")?;
+            terminal.resize(rows, 100)?;
+            terminal.wait_for(PROMPT)?;
+        }
+        terminal.resize(24, 80)
+    })
+}

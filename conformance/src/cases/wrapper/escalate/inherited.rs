@@ -1,0 +1,86 @@
+//! wrapper.escalate.inherited: limits, niceness and ignored signals travel with the descriptors.
+
+use serde_json::{Value, json};
+
+use crate::case::context::Context;
+use crate::case::{Table, case, expect};
+use crate::peer::limits::NAMES;
+use crate::spec::requirements::Role;
+use crate::stage::signals::OF_THE_LIBRARY;
+use crate::stage::wrapper::{any_call, escalated};
+use crate::system::launch::Launch;
+use crate::verdict::{CaseError, Verdict};
+
+/// The cases of this file.
+#[rustfmt::skip]
+pub const CASES: Table = Table::of(Role::Wrapper, &[
+    case("wrapper.escalate.inherited/limits", limits).since("0.2.0"),
+    case("wrapper.escalate.inherited/niceness", niceness).since("0.2.0"),
+    case("wrapper.escalate.inherited/ignored-signals", ignored_signals).since("0.2.0"),
+]);
+
+/// The descriptor message of a wrapper that is launched so.
+fn message(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<Value, CaseError> {
+    let (mut wrapper, mut stream, escalation) = escalated(any_call(context)?.launched(change))?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)?;
+    Ok(escalation.message)
+}
+
+/// Soft and hard limits differ, and a limit that isn't there is null. All names are there.
+fn limits(context: &mut Context) -> Verdict {
+    let message = message(context, |launch| {
+        launch
+            .limits(libc::RLIMIT_NOFILE, 40, 50)
+            .limits(libc::RLIMIT_CORE, 0, 4096)
+            .limits(libc::RLIMIT_CPU, 1000, libc::RLIM_INFINITY)
+    })?;
+    let limits = &message["limits"];
+    for (name, value) in [
+        ("nofile", json!([40, 50])),
+        ("core", json!([0, 4096])),
+        ("cpu", json!([1000, null])),
+    ] {
+        expect::equal(&format!("{name} of limits"), &value, &limits[name])?;
+    }
+    for name in NAMES {
+        expect::that(
+            limits[name].as_array().is_some_and(|pair| pair.len() == 2),
+            format_args!("limits has {name}, an array of two"),
+            limits,
+        )?;
+    }
+    Ok(())
+}
+
+/// `nice` is the wrapper's niceness.
+fn niceness(context: &mut Context) -> Verdict {
+    for nice in [0, 7] {
+        let message = message(context, |launch| launch.nice(nice))?;
+        expect::equal("nice", Some(i64::from(nice)), message["nice"].as_i64())?;
+    }
+    Ok(())
+}
+
+/// `ignored` has just the signals that were ignored at the start.
+fn ignored_signals(context: &mut Context) -> Verdict {
+    let all = [libc::SIGHUP, libc::SIGPIPE, libc::SIGCHLD, 40, 64];
+    for ignored in [&all[..], &all[..1], &[]] {
+        let message = message(context, |launch| {
+            ignored
+                .iter()
+                .fold(launch, |launch, signal| launch.ignoring(*signal))
+        })?;
+        let mut told: Vec<i64> = message["ignored"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .filter_map(Value::as_i64)
+            .filter(|signal| !OF_THE_LIBRARY.iter().any(|known| i64::from(*known) == *signal))
+            .collect();
+        told.sort_unstable();
+        let wanted: Vec<i64> = ignored.iter().copied().map(i64::from).collect();
+        expect::equal("ignored", wanted, told)?;
+    }
+    Ok(())
+}
