@@ -29,7 +29,9 @@ fn it_says_who_it_is_and_what_it_can() {
             "signals",
             "bytes",
             "umask",
-            "stopped"
+            "stopped",
+            "terminals",
+            "tools"
         ])
     );
 }
