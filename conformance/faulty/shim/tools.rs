@@ -24,8 +24,8 @@ pub fn select(params: &Value) -> Outcome {
         _ => return Err(invalid("environment is neither local, unconfigured nor remote")),
     };
     composition |= broken(Fault::UnifiedExecWins);
-    let by_shell_command =
-        !unified && !(broken(Fault::CompositionEnables) && composition) || wrapped && !composition;
+    let is_enabled = unified || broken(Fault::CompositionEnables) && composition;
+    let by_shell_command = !is_enabled || wrapped && !composition;
     let mut tools = match by_shell_command {
         true => vec!["shell_command"],
         false => vec!["exec_command", "write_stdin"],
