@@ -136,9 +136,9 @@ pub use execution::{
 };
 pub use limits::Limits;
 pub use policy::{
-    Action, Approval, Approver, Complaint, Decision, EscalationPolicy, Explanation, KeepEnv, MOST_WAITING,
-    NoApprover, PolicyError, PolicyFile, PolicyFileError, PolicyRequest, Question, Step, directs_programs,
-    loads_code,
+    Action, Approval, Approvals, Approver, Complaint, Decision, EscalationPolicy, Explanation, KeepEnv,
+    MOST_WAITING, NoApprover, PolicyError, PolicyFile, PolicyFileError, PolicyRequest, Question, Step,
+    directs_programs, loads_code,
 };
 pub use protocol::encode_json_text;
 pub use sandbox::{SandboxedExecutor, launch_if_asked};

@@ -32,17 +32,8 @@ import sys
 import time
 
 WRAPPER_VARIABLES = (b"EXEC_WRAPPER", b"BASH_EXEC_WRAPPER", b"CODEX_ESCALATE_SOCKET")
-FORWARDED = [
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGTSTP,
-    signal.SIGCONT,
-]
+# All that can be caught. (The two that a C library keeps for itself aren't among the valid ones.)
+FORWARDED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 # The signals whose default doesn't end a process.
 HARMLESS = [
     signal.SIGCHLD,
@@ -319,9 +310,9 @@ def escalate(stream, numbers):
     # message's 2.
     signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
     for number in FORWARDED:
-        if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGCONT:
-            signal.signal(number, lambda *_: None)  # The number goes into the pipe.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCONT])
+        # The program may handle what this process was started with ignored.
+        signal.signal(number, lambda *_: None)  # The number goes into the pipe.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(numbers)}i", *numbers))]
     send_all(stream, frame({"fds": numbers, "signals": True}), rights if numbers else ())
     for number in numbers:

@@ -18,6 +18,16 @@ const MOST_CHARACTERS: usize = 4000;
 )]
 pub(super) struct TooLong(usize);
 
+/// Where and how a command is executed, in words.
+pub(super) fn place(execution: &Execution) -> String {
+    match execution {
+        Execution::Unsandboxed => "outside the sandbox".to_owned(),
+        Execution::SameSandbox => "under the server's supervision, in the shell's sandbox".to_owned(),
+        Execution::Profile(name) => format!("in the sandbox profile {name}"),
+        other => format!("as {other:?}"),
+    }
+}
+
 /// The text of a question. The sandboxed side chose all of it, so it is escaped before it reaches the terminal.
 ///
 /// # Errors
@@ -27,12 +37,7 @@ pub(super) fn question(
     environment: &BTreeMap<OsString, OsString>,
 ) -> Result<String, TooLong> {
     let request = asked.request;
-    let place = match &request.execution {
-        Execution::Unsandboxed => "outside the sandbox".to_owned(),
-        Execution::SameSandbox => "under the server's supervision, in the shell's sandbox".to_owned(),
-        Execution::Profile(name) => format!("in the sandbox profile {name}"),
-        other => format!("as {other:?}"),
-    };
+    let place = place(&request.execution);
     let mut text = format!("\nA command asks to run {place}:\n");
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<12}{value}");

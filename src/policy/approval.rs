@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::sessions::PerSession;
-use super::{PolicyError, PolicyRequest};
+use super::{Decision, PolicyError, PolicyRequest};
 use crate::confinement::Execution;
 use crate::files::Identity;
 
@@ -122,8 +122,9 @@ pub(super) enum Asks {
 /// [`Limits::open_requests`](crate::Limits::open_requests), so that other requests of the session are served meanwhile.
 pub const MOST_WAITING: usize = 64;
 
-/// An approver, and what it has answered for longer than one request.
-pub(super) struct Approvals {
+/// An approver, and what it has answered for longer than one request: with it, a policy of the host's own can have requests
+/// approved as a [`PolicyFile`](crate::PolicyFile) does.
+pub struct Approvals {
     approver: Box<dyn AnyApprover>,
     sessions: PerSession<Answers>,
     /// For rules that ask [once](Asks::Once).
@@ -132,7 +133,7 @@ pub(super) struct Approvals {
 
 /// What came of a question.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+enum Outcome {
     Approved,
     Refused(Option<String>),
 }
@@ -206,7 +207,8 @@ impl fmt::Debug for Approvals {
 }
 
 impl Approvals {
-    pub(super) fn new(approver: impl Approver) -> Self {
+    /// With no answers yet.
+    pub fn new(approver: impl Approver) -> Self {
         Self {
             approver: Box::new(approver),
             sessions: PerSession::default(),
@@ -214,9 +216,42 @@ impl Approvals {
         }
     }
 
+    /// Asks about `escalation` for the reason that a policy gives: that decision if it is approved, else one that denies. The
+    /// person sees the rule that the decision names, and the environment that it gives.
+    ///
+    /// # Errors
+    /// When the question can't be put.
+    pub async fn decide(
+        &self,
+        request: &PolicyRequest,
+        escalation: Decision,
+        reason: Option<&str>,
+    ) -> Result<Decision, PolicyError> {
+        self.decide_asking(request, escalation, reason, Asks::EachTime)
+            .await
+    }
+
+    /// The same, as often as `asks` says.
+    pub(super) async fn decide_asking(
+        &self,
+        request: &PolicyRequest,
+        escalation: Decision,
+        reason: Option<&str>,
+        asks: Asks,
+    ) -> Result<Decision, PolicyError> {
+        let mut asked = request.clone();
+        asked.env = escalation.child_env(&request.env);
+        asked.execution = escalation.execution().clone();
+        let rule = escalation.rule().unwrap_or("default");
+        Ok(match self.ask(&asked, rule, reason, asks).await? {
+            Outcome::Approved => escalation,
+            Outcome::Refused(reason) => Decision::deny(reason),
+        })
+    }
+
     /// The approver's answer, or an earlier one that holds for this request as well. Requests that ask the same wait for one
     /// question: a no is for all of them, a yes for one, and the next of them asks again.
-    pub(super) async fn ask(
+    async fn ask(
         &self,
         request: &PolicyRequest,
         rule: &str,

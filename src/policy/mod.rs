@@ -17,7 +17,7 @@ use crate::confinement::Execution;
 use crate::files::{Identity, Judgement, PinnedFile, Wait, look_up};
 
 pub use crate::protocol::Action;
-pub use approval::{Approval, Approver, MOST_WAITING, NoApprover, Question};
+pub use approval::{Approval, Approvals, Approver, MOST_WAITING, NoApprover, Question};
 use environment::child_environment;
 pub(crate) use environment::taken_out;
 pub use environment::{KeepEnv, directs_programs, loads_code};

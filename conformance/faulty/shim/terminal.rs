@@ -408,6 +408,11 @@ impl Terminal {
         }
     }
 
+    /// Leaves its processes to themselves.
+    pub fn release(&self) {
+        let _ = keeper::order(&self.line, &json!({"release": true}));
+    }
+
     /// Ends everything that was started in it.
     pub fn close(&self) {
         if let Some(session) = &self.session

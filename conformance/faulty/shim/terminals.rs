@@ -86,11 +86,12 @@ impl Terminals {
     /// Closes all of them.
     pub fn close(&self) {
         let open = std::mem::take(&mut *lock(&self.open));
-        for terminal in open
-            .into_iter()
-            .filter(|_| !broken(Fault::ShutdownSparesTerminals))
-        {
-            terminal.close();
+        for terminal in open {
+            if broken(Fault::ShutdownSparesTerminals) {
+                terminal.release();
+            } else {
+                terminal.close();
+            }
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::process;
 use crate::refusal::fail_closed;
 use crate::request::Call;
 use crate::run;
-use crate::signals::{deadly, die_by, forwarded, is_ignored, next_signal, set_default, unblock, watch};
+use crate::signals::{
+    block, deadly, die_by, forwarded, is_ignored, next_signal, set_default, unblock, watch,
+};
 use crate::stream::Stream;
 
 /// Escalates the call and ends as its child did.
@@ -349,10 +351,13 @@ fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message
                 if libc::sigismember(&raw const pending, libc::SIGCONT) == 0 {
                     libc::raise(libc::SIGSTOP);
                 }
+                block(1 << (signal - 1));
             } else if unusual(Variant::StopsByTheSameSignal) {
                 set_default(signal as i32);
                 unblock(1 << (signal - 1));
                 libc::raise(signal as i32);
+                // Forwarded again from here on.
+                block(1 << (signal - 1));
             } else {
                 libc::raise(libc::SIGSTOP);
             }

@@ -137,16 +137,17 @@ pub fn set_default(signal: i32) {
 
 /// Unblocks these signals, bit N-1 for signal N.
 pub fn unblock(set: u64) {
+    change_mask(libc::SIG_UNBLOCK, set);
+}
+
+/// Blocks them.
+pub fn block(set: u64) {
+    change_mask(libc::SIG_BLOCK, set);
+}
+
+fn change_mask(how: i32, set: u64) {
     // SAFETY: rt_sigprocmask reads one set of eight bytes.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_UNBLOCK,
-            &raw const set,
-            0_usize,
-            8_usize,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, 0_usize, 8_usize) };
 }
 
 /// Ends by this signal, without a core dump.

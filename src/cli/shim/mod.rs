@@ -24,7 +24,7 @@ use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
 use terminals::{OpenParams, ShimTerminals};
 
-const CAPABILITIES: [&str; 12] = [
+const CAPABILITIES: [&str; 13] = [
     "session",
     "cancel",
     "exec",
@@ -36,6 +36,7 @@ const CAPABILITIES: [&str; 12] = [
     "group",
     "inherited",
     "terminals",
+    "approvals",
     "tools",
 ];
 

@@ -30,7 +30,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::approval::{Approvals, Outcome};
+use super::approval::Approvals;
 use super::environment::taken_out;
 use super::sessions::PerSession;
 use super::{Action, Approver, Decision, EscalationPolicy, NoApprover, PolicyError, PolicyRequest};
@@ -256,16 +256,12 @@ impl EscalationPolicy for PolicyFile {
             RuleAction::Escalate { env } => self.escalation(env, request),
             RuleAction::Deny { reason } => Decision::deny(reason.clone()),
             RuleAction::Prompt { env, reason, asks } => {
-                let escalation = self.escalation(env, request);
-                // The person is asked about what the command would get.
-                let mut asked = request.clone();
-                asked.env = escalation.child_env(&request.env);
-                asked.execution = rule.map_or_else(Execution::default, |rule| rule.execution.clone());
-                let asking = self.approvals.ask(&asked, &by, reason.as_deref(), *asks);
-                match asking.await? {
-                    Outcome::Approved => escalation,
-                    Outcome::Refused(reason) => Decision::deny(reason),
-                }
+                let execution = rule.map_or_else(Execution::default, |rule| rule.execution.clone());
+                let escalation = self.escalation(env, request).executed(execution);
+                let approvals = &self.approvals;
+                approvals
+                    .decide_asking(request, escalation.by_rule(&by), reason.as_deref(), *asks)
+                    .await?
             }
         };
         if let Some(rule) = rule

@@ -30,7 +30,10 @@ fn it_says_who_it_is_and_what_it_can() {
             "bytes",
             "umask",
             "stopped",
+            "group",
+            "inherited",
             "terminals",
+            "approvals",
             "tools"
         ])
     );

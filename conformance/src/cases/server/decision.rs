@@ -60,6 +60,8 @@ fn escalate(context: &mut Context) -> Verdict {
     let mut probe = program.accept("the escalated child")?;
     probe.send(&crate::probe::remote::Order::Exit(0))?;
     requester.expect_exit_code(0)?;
+    // One that was started too early may have been slow to run.
+    program.expect_no_other_start()?;
     stage.finish()
 }
 

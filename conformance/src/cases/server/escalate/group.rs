@@ -158,15 +158,14 @@ fn stops_say_alone(context: &mut Context) -> Verdict {
     let process = escalated.child.process()?;
     for _ in 0..3 {
         stop(&process, context.patience())?;
+        let frame = escalated.requester.frames.expect_frame("a stopped message")?;
+        let message = frame.json()?;
         expect::equal(
-            "the stopped message",
-            json!({"stopped": libc::SIGSTOP, "alone": true}),
-            escalated
-                .requester
-                .frames
-                .expect_frame("a stopped message")?
-                .json()?,
+            "the signal that is said",
+            &json!(libc::SIGSTOP),
+            &message["stopped"],
         )?;
+        expect::equal("alone in the stopped message", &json!(true), &message["alone"])?;
         escalated.requester.signal(libc::SIGCONT)?;
         escalated.child.report_again()?;
     }
