@@ -28,7 +28,7 @@ pub(super) fn recognise(shell: &Path, request: &ExecRequest) -> Result<(), Unrec
         [.., word, option, _script] if word == shell.as_os_str() && (option == "-c" || option == "-lc") => {
             Ok(())
         }
-        _ if words.iter().any(|word| *word == shell.as_os_str()) => Err(Unrecognised::OtherArguments),
+        _ if words.contains(&shell.as_os_str()) => Err(Unrecognised::OtherArguments),
         _ => Err(Unrecognised::OtherProgram),
     }
 }
