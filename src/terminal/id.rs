@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Names a terminal. Ids are numbers that are never used again by the same [`Terminals`].
+/// Names a terminal. Ids are numbers that are never used again by the same [`Terminals`](super::Terminals).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TerminalId(u64);
 
