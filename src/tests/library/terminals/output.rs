@@ -188,14 +188,10 @@ async fn closing_ends_a_write_that_nothing_reads() {
             .unwrap();
         read_number(&terminals, id).await;
         let input = vec![b'x'; 4 * MIB];
-        let writing = terminals.write(id, &input);
-        let closing = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            terminals.close(id).await.unwrap()
-        };
-        let (written, left) = tokio::join!(writing, closing);
+        // Begun in this order.
+        let (written, left) = tokio::join!(terminals.write(id, &input), terminals.close(id));
         assert!(written.is_err());
-        assert_eq!(left, []);
+        assert_eq!(left.unwrap(), []);
     }
     let id = terminals.open(sh("sleep 600").on(on_terminal())).await.unwrap();
     let waiting = terminals.read(id, Duration::from_secs(60), usize::MAX);
