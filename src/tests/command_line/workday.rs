@@ -34,7 +34,7 @@ const WORKS: &[(&str, &str)] = &[
     ),
     (
         "npm",
-        "mkdir package; cd package; export npm_config_cache=$PWD/../cache; npm init -y > /dev/null; npm pack --offline 2> /dev/null; \
+        "mkdir package; cd package; export npm_config_cache=$PWD/../cache npm_config_update_notifier=false; npm init -y > /dev/null; npm pack --offline 2> /dev/null; \
          npm run --silent env | grep ^npm_package_name=; node -p 'require(\"./package.json\").version'; cd ..",
     ),
     (
