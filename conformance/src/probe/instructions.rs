@@ -18,6 +18,7 @@ use super::{own, signals, terminal};
 /// - `catch:N` says `caught` for each SIGINT, N times; `await:FILE` blocks all signals, makes FILE, and prints the number
 ///   of the first signal that comes; `touch:FILE` makes FILE;
 /// - `ask` asks on /dev/tty and prints the answer; `inherited` prints limits, niceness and ignored signals;
+/// - `executed` prints AT_EXECFN, comm, /proc/self/exe and argv[0];
 /// - `exit:N` exits, `die:N` dies by signal N.
 ///
 /// # Errors
@@ -82,6 +83,13 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
                     sum.add(&bytes[..length]);
                 }
                 writeln!(output, "{sum}")?;
+            }
+            b"executed" => {
+                let name = own::executed_name().unwrap_or_default();
+                let comm = std::fs::read_to_string("/proc/self/comm")?;
+                let executable = std::fs::read_link("/proc/self/exe")?;
+                let zeroth = OsStr::from_bytes(&arguments[0]);
+                writeln!(output, "{name:?} {:?} {executable:?} {zeroth:?}", comm.trim_end())?;
             }
             b"pause" => terminal::pause(&mut output)?,
             b"size" => writeln!(output, "{}", terminal::size()?)?,
