@@ -262,6 +262,7 @@ pub enum Fault {
     GroupNotJoined,
     OwnGroupJoined,
     TerminalSignalsTwice,
+    OwnSignalsTwice,
     TerminalSignalsDropped,
     AloneNotSaid,
     ContinuedTwice,

@@ -39,6 +39,7 @@ const FRONT: &str =
     "has_terminal() { read -r _ _ _ _ group _ _ front _ < /proc/$$/stat; [ \"$group\" = \"$front\" ]; }
 echo begun
 while has_terminal; do :; done
+echo > behind
 until has_terminal; do :; done
 echo in front
 exec sleep 600
@@ -101,7 +102,7 @@ impl Day {
 
     /// Puts a job into the background and the foreground again, and interrupts it once it has the terminal.
     fn bg_fg_interrupt(&mut self, prompt: &str) {
-        for line in ["bg", "jobs"] {
+        for line in ["bg", "until [ -e behind ]; do :; done; rm behind", "jobs"] {
             self.type_line(line);
             self.see(prompt);
         }
