@@ -78,6 +78,9 @@
 //! - **A sandbox**, if the executor is a [`SandboxedExecutor`]: shells are confined to a [`Profile`], and escalated commands to
 //!   the one that the decision [names](Decision::executed). Without that executor, a decision to execute in a sandbox executes
 //!   nothing.
+//! - **Terminals** (see [`terminal`]) keep all of this for as long as they live. Each command is decided on its own, also when
+//!   its shell has ended. However a terminal ends, all that was started in it ends with it. Output is lost only beyond
+//!   [`Config::output_limit`](terminal::Config::output_limit), and what is lost is counted.
 //! - **An escalation is on record before it starts**, where there is an audit log; if it can't be written, it is denied.
 //!
 //! # Audit log

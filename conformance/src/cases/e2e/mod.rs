@@ -3,6 +3,7 @@
 //! `support` drives the three, `terminal` on a terminal; each other file begins with its table.
 
 pub mod deny;
+pub mod hosted;
 pub mod inherited;
 pub mod nested;
 pub mod pipeline;
@@ -32,4 +33,5 @@ pub const TABLES: &[Table] = &[
     signals::CASES,
     inherited::CASES,
     tty_teardown::CASES,
+    hosted::CASES,
 ];
