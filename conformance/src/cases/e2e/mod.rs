@@ -1,15 +1,15 @@
 //! End-to-end cases: shell, wrapper and server are the implementations, the suite is caller and policy.
 //!
-//! `support` drives the three, `terminal` on a terminal; each other file begins with its table.
+//! `stage::e2e` drives the three; each file begins with its table.
 
 pub mod deny;
-pub mod hosted;
 pub mod inherited;
 pub mod nested;
 pub mod pipeline;
 pub mod scripts;
 pub mod signals;
 pub mod status;
+pub mod terminal;
 pub mod tty_job;
 pub mod tty_prompt;
 pub mod tty_signals;
@@ -33,5 +33,5 @@ pub const TABLES: &[Table] = &[
     signals::CASES,
     inherited::CASES,
     tty_teardown::CASES,
-    hosted::CASES,
+    terminal::CASES,
 ];

@@ -43,6 +43,9 @@ fn stat(pid: i32, place: usize) -> String {
 const STATE: usize = 0;
 const PARENT: usize = 1;
 const GROUP: usize = 2;
+const SESSION: usize = 3;
+/// The process group in the foreground of its terminal.
+const FOREGROUND: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_act_on_an_escalated_command_as_on_any_other() {
@@ -70,9 +73,10 @@ async fn keys_act_on_an_escalated_command_as_on_any_other() {
             .trim_end()
             .trim_end_matches('.');
         let pid: i32 = pid.parse().unwrap();
-        // It is outside, and in a job of the terminal that isn't the shell's own group.
+        // It is outside, and yet in the shell's session, as the job in the foreground of its terminal.
         assert_ne!(stat(pid, PARENT), shell);
-        assert_ne!(stat(pid, GROUP), shell);
+        assert_eq!(stat(pid, SESSION), stat(shell.parse().unwrap(), SESSION));
+        assert_eq!(stat(pid, GROUP), stat(pid, FOREGROUND));
         if stops {
             terminals.write(id, b"\x1a").await.unwrap();
             let said = read_until(&terminals, id, "status 148").await;
