@@ -368,6 +368,88 @@ fn what_cannot_be_held_is_said_and_refused_in_strict_mode() {
     assert_eq!(text(&whole.stderr), "");
 }
 
+/// Copies of the server and of its launcher in a folder.
+fn installed(folder: &Path) -> PathBuf {
+    for (file, name) in [
+        (env!("CARGO_BIN_EXE_shell-escalation"), "shell-escalation"),
+        (
+            env!("CARGO_BIN_EXE_shell-escalation-sandbox"),
+            "shell-escalation-sandbox",
+        ),
+    ] {
+        // By another process: see `chain::script`.
+        assert!(
+            Command::new("cp")
+                .arg(file)
+                .arg(folder.join(name))
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    folder.join("shell-escalation")
+}
+
+#[test]
+fn the_launcher_beside_the_server_confines_unless_a_sandbox_may_write_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let run = |workspace: &Path| {
+        let chain = Chain::patched();
+        let mut run = Command::new(installed(outside.path()));
+        run.current_dir(workspace).args(["run", "--no-login", "--shell"]);
+        run.arg(&chain.shell).arg("--wrapper").arg(&chain.wrapper);
+        run.args(["--", "touch here; touch /etc/x || echo kept"]);
+        run
+    };
+    let confined = run(folder.path()).output().unwrap();
+    assert_eq!(text(&confined.stdout), "kept\n", "{}", text(&confined.stderr));
+    let beside = outside.path().join("shell-escalation-sandbox");
+    // It is the one that is executed...
+    let broken = |workspace: &Path| {
+        let mut run = run(workspace);
+        chain::script(&beside, "#!/bin/sh\necho unconfined\n");
+        run.output().unwrap()
+    };
+    assert_eq!(text(&broken(folder.path()).stdout), "unconfined\n");
+    // ... but not where a sandboxed command could have put another one in its place.
+    let own = broken(outside.path());
+    assert_eq!(text(&own.stdout), "kept\n", "{}", text(&own.stderr));
+}
+
+#[test]
+fn a_launcher_of_another_version_starts_nothing() {
+    let plan = |version: &str| {
+        format!(
+            "{{\"version\":\"{version}\",\"name\":\"none\",\"read\":[{{\"Unix\":[47]}}],\"write\":[],\"protected\":[],\
+             \"network\":false,\"strict\":false,\"says\":false}}"
+        )
+    };
+    let launch = |plan: &str| {
+        let target = "{\"file\":\"/bin/echo\",\"opened\":null,\"keep\":[0,1,2]}"
+            .replace("\"/bin/echo\"", "{\"Unix\":[47,98,105,110,47,101,99,104,111]}");
+        Command::new(env!("CARGO_BIN_EXE_shell-escalation-sandbox"))
+            .args(["__sandbox", plan, &target, "0", "echo", "started"])
+            .output()
+            .unwrap()
+    };
+    let same = launch(&plan(env!("CARGO_PKG_VERSION")));
+    assert_eq!(text(&same.stdout), "started\n", "{}", text(&same.stderr));
+    let another = launch(&plan("0.0.1"));
+    assert_eq!(
+        (another.status.code(), text(&another.stdout).as_str()),
+        (Some(125), "")
+    );
+    assert!(text(&another.stderr).contains("was executed by version 0.0.1: install both"));
+    // Nor does one that doesn't know all that it is told.
+    let more = launch(&plan(env!("CARGO_PKG_VERSION")).replace("\"read\"", "\"unknown\":1,\"read\""));
+    assert_eq!((more.status.code(), text(&more.stdout).as_str()), (Some(125), ""));
+    let alone = Command::new(env!("CARGO_BIN_EXE_shell-escalation-sandbox"))
+        .output()
+        .unwrap();
+    assert_eq!(alone.status.code(), Some(2));
+}
+
 /// Lets a system call fail for the command and all that it starts, as on a kernel that has it not or forbids it.
 fn refuse_call(command: &mut Command, call: libc::c_long, errno: i32) {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
