@@ -13,15 +13,15 @@ use super::run::program;
 use super::support::chain;
 
 /// A patched shell and the wrapper that `make test` has built, or stand-ins that behave the same for single commands.
-struct Chain {
-    shell: PathBuf,
-    wrapper: PathBuf,
+pub(super) struct Chain {
+    pub(super) shell: PathBuf,
+    pub(super) wrapper: PathBuf,
 }
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
 impl Chain {
-    fn patched() -> Self {
+    pub(super) fn patched() -> Self {
         let shell = Path::new(PROJECT).join("target/shells/bash-5.3/bin/bash");
         assert!(shell.is_file(), "{} is built by `make shells`", shell.display());
         Self {
@@ -41,14 +41,14 @@ impl Chain {
     }
 }
 
-fn run(workspace: &Path, options: &[&str], command: &str) -> Output {
+pub(super) fn run(workspace: &Path, options: &[&str], command: &str) -> Output {
     Chain::patched()
         .run(workspace, options, command)
         .output()
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -67,7 +67,7 @@ fn serve_once() -> (u16, std::thread::JoinHandle<()>) {
 }
 
 /// Prints what a server on this port answers. As an argument of python3.
-fn client(port: u16) -> String {
+pub(super) fn client(port: u16) -> String {
     format!("import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:{port}\").read().decode())")
 }
 
@@ -366,88 +366,6 @@ fn what_cannot_be_held_is_said_and_refused_in_strict_mode() {
     let whole = run(folder.path(), &["--sandbox-strict"], "echo started");
     assert_eq!(text(&whole.stdout), "started\n", "{}", text(&whole.stderr));
     assert_eq!(text(&whole.stderr), "");
-}
-
-/// Copies of the server and of its launcher in a folder.
-fn installed(folder: &Path) -> PathBuf {
-    for (file, name) in [
-        (env!("CARGO_BIN_EXE_shell-escalation"), "shell-escalation"),
-        (
-            env!("CARGO_BIN_EXE_shell-escalation-sandbox"),
-            "shell-escalation-sandbox",
-        ),
-    ] {
-        // By another process: see `chain::script`.
-        assert!(
-            Command::new("cp")
-                .arg(file)
-                .arg(folder.join(name))
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-    folder.join("shell-escalation")
-}
-
-#[test]
-fn the_launcher_beside_the_server_confines_unless_a_sandbox_may_write_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let outside = tempfile::tempdir().unwrap();
-    let run = |workspace: &Path| {
-        let chain = Chain::patched();
-        let mut run = Command::new(installed(outside.path()));
-        run.current_dir(workspace).args(["run", "--no-login", "--shell"]);
-        run.arg(&chain.shell).arg("--wrapper").arg(&chain.wrapper);
-        run.args(["--", "touch here; touch /etc/x || echo kept"]);
-        run
-    };
-    let confined = run(folder.path()).output().unwrap();
-    assert_eq!(text(&confined.stdout), "kept\n", "{}", text(&confined.stderr));
-    let beside = outside.path().join("shell-escalation-sandbox");
-    // It is the one that is executed...
-    let broken = |workspace: &Path| {
-        let mut run = run(workspace);
-        chain::script(&beside, "#!/bin/sh\necho unconfined\n");
-        run.output().unwrap()
-    };
-    assert_eq!(text(&broken(folder.path()).stdout), "unconfined\n");
-    // ... but not where a sandboxed command could have put another one in its place.
-    let own = broken(outside.path());
-    assert_eq!(text(&own.stdout), "kept\n", "{}", text(&own.stderr));
-}
-
-#[test]
-fn a_launcher_of_another_version_starts_nothing() {
-    let plan = |version: &str| {
-        format!(
-            "{{\"version\":\"{version}\",\"name\":\"none\",\"read\":[{{\"Unix\":[47]}}],\"write\":[],\"protected\":[],\
-             \"network\":false,\"strict\":false,\"says\":false}}"
-        )
-    };
-    let launch = |plan: &str| {
-        let target = "{\"file\":\"/bin/echo\",\"opened\":null,\"keep\":[0,1,2]}"
-            .replace("\"/bin/echo\"", "{\"Unix\":[47,98,105,110,47,101,99,104,111]}");
-        Command::new(env!("CARGO_BIN_EXE_shell-escalation-sandbox"))
-            .args(["__sandbox", plan, &target, "0", "echo", "started"])
-            .output()
-            .unwrap()
-    };
-    let same = launch(&plan(env!("CARGO_PKG_VERSION")));
-    assert_eq!(text(&same.stdout), "started\n", "{}", text(&same.stderr));
-    let another = launch(&plan("0.0.1"));
-    assert_eq!(
-        (another.status.code(), text(&another.stdout).as_str()),
-        (Some(125), "")
-    );
-    assert!(text(&another.stderr).contains("was executed by version 0.0.1: install both"));
-    // Nor does one that doesn't know all that it is told.
-    let more = launch(&plan(env!("CARGO_PKG_VERSION")).replace("\"read\"", "\"unknown\":1,\"read\""));
-    assert_eq!((more.status.code(), text(&more.stdout).as_str()), (Some(125), ""));
-    let alone = Command::new(env!("CARGO_BIN_EXE_shell-escalation-sandbox"))
-        .output()
-        .unwrap();
-    assert_eq!(alone.status.code(), Some(2));
 }
 
 /// Lets a system call fail for the command and all that it starts, as on a kernel that has it not or forbids it.
