@@ -27,7 +27,10 @@
 //!
 //! [`ExecRequest`] says what to execute. A [`ShellBackend`] prepares it: as it is, or with an escalation session behind it,
 //! which a [`SpawnLifecycle`] owns; whatever starts the process knows that and nothing of escalation. [`Terminals`] starts
-//! what was prepared, and keeps it. [`ToolsConfig`] says which tools a model is shown, and which backend they use.
+//! what was prepared, and keeps it. One-shot commands ([`EscalateServer::exec`](crate::EscalateServer::exec)) share session,
+//! overlay and sandbox with that, but not the lifecycle: a host's own [`ShellCommandExecutor`](crate::ShellCommandExecutor) may
+//! start their shell, so it is handed the socket and closes it. [`ToolsConfig`] says which tools a model is shown, and which backend
+//! they use.
 
 mod attendant;
 mod backend;

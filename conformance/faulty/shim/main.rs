@@ -5,11 +5,13 @@
 //!
 //! The path of a request: `handshake` (datagram) → `worker` (request stream) → `messages` (JSON and bytes) →
 //! `program` (which file) → `policy` (the question) → `order` (what to start) → `keeper` and `child` (the escalated
-//! tree). Terminals: `terminals` (all of them) → `backend` (wrapped or not) → `terminal` (one) → `output` (what is kept).
+//! tree). Terminals: `terminals` (all of them) → `backend` (wrapped or not) → `terminal` (one) → `ends` (its
+//! streams) and `output` (what is kept).
 
 mod backend;
 mod child;
 mod clock;
+mod ends;
 mod events;
 mod faults;
 mod group;
@@ -34,6 +36,7 @@ mod terminal_methods;
 mod terminals;
 mod ticket;
 mod tools;
+mod trial;
 mod worker;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use serde_json::{Value, json};
 
+use crate::ends::{Ends, Size, set_size};
 use crate::events::{self, Bell, GONE, lock};
-use crate::faults::{Fault, Variant, broken, unusual};
+use crate::faults::{Fault, broken};
 use crate::keeper::{self, News, Nursery};
 use crate::output::{Output, Taken};
 use crate::parcel::{Kind, Parcel};
@@ -25,15 +24,6 @@ use crate::stream::{FrameReader, Progress};
 
 /// So long without output is a pause.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Rows and columns of a pseudo-terminal.
-#[derive(Clone, Copy, Debug)]
-pub struct Size {
-    /// Lines.
-    pub rows: u16,
-    /// Characters in a line.
-    pub columns: u16,
-}
 
 /// One terminal.
 pub struct Terminal {
@@ -53,85 +43,6 @@ pub struct Terminal {
     /// Rung when it is closed.
     bell: Bell,
     closed: AtomicBool,
-}
-
-/// The ends of a terminal: those of its process, and those that stay here.
-struct Ends {
-    theirs: Vec<OwnedFd>,
-    input: File,
-    outputs: Vec<File>,
-    master: Option<File>,
-}
-
-impl Ends {
-    fn of_pseudo_terminal(size: Size) -> io::Result<Ends> {
-        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-        // SAFETY: these take integers, and the numbers that they return are new and have no other owner.
-        let (master, slave) = unsafe {
-            let master = Errno::result(libc::posix_openpt(flags))?;
-            let master = OwnedFd::from_raw_fd(master);
-            if broken(Fault::MasterInheritable) {
-                libc::fcntl(master.as_raw_fd(), libc::F_SETFD, 0);
-            }
-            Errno::result(libc::unlockpt(master.as_raw_fd()))?;
-            let slave = Errno::result(libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags))?;
-            (File::from(master), OwnedFd::from_raw_fd(slave))
-        };
-        if !broken(Fault::SizeNotGiven) {
-            set_size(&master, size)?;
-        }
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let mut theirs = vec![slave.try_clone()?, slave.try_clone()?, slave];
-        if broken(Fault::ErrorsNotOnTheTerminal) {
-            theirs[2] = File::options().write(true).open("/dev/null")?.into();
-        }
-        Ok(Ends {
-            theirs,
-            input: master.try_clone()?,
-            outputs: vec![master.try_clone()?],
-            master: Some(master),
-        })
-    }
-
-    fn of_pipes() -> io::Result<Ends> {
-        let (input, our_input) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        let (our_output, output) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        let mut outputs = vec![File::from(our_output)];
-        let mut error = output.try_clone()?;
-        if unusual(Variant::PipeForErrors) {
-            let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-            outputs.push(ours.into());
-            error = theirs;
-        }
-        if broken(Fault::ErrorsNotOnTheTerminal) {
-            error = File::options().write(true).open("/dev/null")?.into();
-        }
-        for ours in &outputs {
-            fcntl(ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        }
-        fcntl(&our_input, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Ends {
-            theirs: vec![input, output, error],
-            input: our_input.into(),
-            outputs,
-            master: None,
-        })
-    }
-}
-
-fn set_size(master: &File, size: Size) -> io::Result<()> {
-    let mut window = libc::winsize {
-        ws_row: size.rows,
-        ws_col: size.columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    if broken(Fault::RowsForColumns) {
-        (window.ws_row, window.ws_col) = (window.ws_col, window.ws_row);
-    }
-    // SAFETY: the ioctl reads the structure.
-    Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const window) })?;
-    Ok(())
 }
 
 /// What a terminal starts.

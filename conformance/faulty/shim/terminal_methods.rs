@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
+use crate::ends::Size;
 use crate::events::lock;
 use crate::faults::{Fault, broken};
 use crate::parcel::Parcel;
@@ -18,7 +19,7 @@ use crate::rpc::{Outcome, failed, invalid, text};
 use crate::server::Server;
 use crate::session::Session;
 use crate::spawn;
-use crate::terminal::{Size, Started, Terminal};
+use crate::terminal::{Started, Terminal};
 
 impl Server {
     /// The methods `terminal/…`.

@@ -63,6 +63,9 @@ impl Approver for ElicitingApprover {
                     "needs approval, but the MCP client could not ask for it: {message}"
                 )))
             }
+            Err(ServiceError::UnexpectedResponse) => Ok(no(
+                "not approved: the MCP client's answer is not one to a question",
+            )),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,5 +1,7 @@
 //! What tools take, under the original's names. Descriptions are for the model that calls them.
 
+use std::num::{NonZeroU16, NonZeroU64};
+
 use rmcp::model::JsonObject;
 use rmcp::schemars::{self, JsonSchema};
 use serde::de::DeserializeOwned;
@@ -26,8 +28,7 @@ pub(super) struct ShellCommand {
     /// Directory to run it in; relative paths are relative to the workspace. Default: the workspace.
     pub(super) workdir: Option<String>,
     /// Kill everything after this many milliseconds. Default: 10000. Waiting for the user's approval does not count.
-    #[schemars(range(min = 1))]
-    pub(super) timeout_ms: Option<u64>,
+    pub(super) timeout_ms: Option<NonZeroU64>,
     /// Whether to run a login shell, which reads the user's profile. Default: true, unless the server was started with
     /// --no-login.
     pub(super) login: Option<bool>,
@@ -83,11 +84,9 @@ pub(super) struct ControlSession {
     /// kill everything in the session, and forget it.
     pub(super) action: Action,
     /// For resize: the new height of the terminal, in lines.
-    #[schemars(range(min = 1))]
-    pub(super) rows: Option<u16>,
+    pub(super) rows: Option<NonZeroU16>,
     /// For resize: the new width of the terminal, in characters.
-    #[schemars(range(min = 1))]
-    pub(super) columns: Option<u16>,
+    pub(super) columns: Option<NonZeroU16>,
 }
 
 /// What `control_session` can do.

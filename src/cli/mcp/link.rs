@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use rmcp::{Peer, RoleServer};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 /// The client, once it has introduced itself.
@@ -82,5 +82,45 @@ impl<R: AsyncRead + Unpin> AsyncRead for Input<R> {
             self.ending.cancel();
         }
         polled
+    }
+}
+
+/// The server's messages. When the client can't be written to, all ends, as at the end of its own.
+pub(super) struct Output<W> {
+    inner: W,
+    /// Cancelled when the client reads no more.
+    unread: CancellationToken,
+}
+
+impl<W> Output<W> {
+    pub(super) fn new(inner: W, unread: CancellationToken) -> Self {
+        Self { inner, unread }
+    }
+
+    fn seen<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(_)) = &polled {
+            self.unread.cancel();
+        }
+        polled
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Output<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.seen(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(context);
+        self.seen(polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::Signal;
 use rmcp::ServiceExt;
@@ -29,6 +29,7 @@ use rmcp::transport::io::stdio_pipes;
 use shell_escalation::terminal::{Config, Environment, ShellBackend, Terminals, ToolsConfig};
 use shell_escalation::{LocalExecutor, StandardStreams};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -53,6 +54,18 @@ const FOR_MODELS: [(&str, &str); 4] = [
     ("PAGER", "cat"),
     ("GIT_PAGER", "cat"),
 ];
+
+/// How long a client that has closed its end may take to read the answers to its last calls.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why everything ends.
+enum WhyEnding {
+    /// The protocol's loop has ended.
+    Served(anyhow::Result<()>),
+    /// The client has closed standard output, or doesn't read it.
+    Unread,
+    Signal(Signal),
+}
 
 fn for_models(env: &mut Vec<(OsString, OsString)>) {
     env.retain(|(name, _)| FOR_MODELS.iter().all(|(other, _)| name != other));
@@ -139,34 +152,46 @@ impl Mcp {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let told = {
-            let serving = serve(&workplace, selection.tools);
+        let unread = CancellationToken::new();
+        let why = {
+            let serving = serve(&workplace, &unread, selection.tools);
             tokio::pin!(serving);
-            let told = tokio::select! {
-                served = &mut serving => {
-                    served?;
-                    None
-                }
-                _ = terminate.recv() => Some(Signal::SIGTERM),
-                _ = hang_up.recv() => Some(Signal::SIGHUP),
-                _ = interrupt.recv() => Some(Signal::SIGINT),
+            let why = tokio::select! {
+                biased;
+                served = &mut serving => Some(WhyEnding::Served(served)),
+                () = workplace.ending.cancelled() => None,
+                () = unread.cancelled() => Some(WhyEnding::Unread),
+                _ = terminate.recv() => Some(WhyEnding::Signal(Signal::SIGTERM)),
+                _ = hang_up.recv() => Some(WhyEnding::Signal(Signal::SIGHUP)),
+                _ = interrupt.recv() => Some(WhyEnding::Signal(Signal::SIGINT)),
             };
             workplace.end().await;
-            told
+            match why {
+                Some(why) => why,
+                // The client has closed standard input, and may still read.
+                None => match timeout(FAREWELL, serving).await {
+                    Ok(served) => WhyEnding::Served(served),
+                    Err(_) => WhyEnding::Unread,
+                },
+            }
         };
         // A signal may be what ends this process, and the sandbox has files to remove.
         drop(workplace);
-        match told {
-            Some(signal) => die_by(signal),
-            None => Ok(ExitCode::SUCCESS),
+        match why {
+            WhyEnding::Served(served) => served.map(|()| ExitCode::SUCCESS),
+            WhyEnding::Unread => {
+                bail!("the MCP client does not read the answers to its calls; all commands were ended")
+            }
+            WhyEnding::Signal(signal) => die_by(signal),
         }
     }
 }
 
-/// Serves the client on standard input and output until it closes the former.
-async fn serve(workplace: &Arc<Workplace>, tools: &[&str]) -> anyhow::Result<()> {
+/// Serves the client on standard input and output until it closes the former. `unread` is cancelled when it has closed the latter.
+async fn serve(workplace: &Arc<Workplace>, unread: &CancellationToken, tools: &[&str]) -> anyhow::Result<()> {
     let (input, output) = stdio_pipes();
     let input = link::Input::new(input, workplace.ending.clone());
+    let output = link::Output::new(output, unread.clone());
     let service = McpServer::new(Arc::clone(workplace), tools);
     let running = match service.serve((input, output)).await {
         Ok(running) => running,

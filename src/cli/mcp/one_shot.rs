@@ -1,5 +1,6 @@
 //! `shell_command`: one command, from start to end.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use rmcp::schemars::{self, JsonSchema};
@@ -50,7 +51,7 @@ impl Workplace {
         params.env = self.env.clone();
         params.login = self.login(arguments.login)?;
         params.timeout = Some(Duration::from_millis(
-            arguments.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
+            arguments.timeout_ms.map_or(DEFAULT_TIMEOUT_MS, NonZeroU64::get),
         ));
         params.longest_stop = self.approval_time;
         let parent = self.ending.child_token();

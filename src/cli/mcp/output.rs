@@ -38,10 +38,13 @@ impl Collected {
             gap: false,
             tail: VecDeque::new(),
             left_out: 0,
-            limit: usize::try_from(tokens)
-                .unwrap_or(usize::MAX)
-                .saturating_mul(BYTES_PER_TOKEN),
+            limit: limit(tokens),
         }
+    }
+
+    /// From now on at most this many tokens, unless more were allowed already.
+    pub(super) fn make_room_for(&mut self, tokens: u32) {
+        self.limit = self.limit.max(limit(tokens));
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -72,6 +75,32 @@ impl Collected {
         }
     }
 
+    /// Adds what was collected elsewhere afterwards.
+    pub(super) fn append(&mut self, later: Self) {
+        self.push(&later.head);
+        self.skip(later.left_out);
+        self.push(&Vec::from(later.tail));
+    }
+
+    /// Takes out the first part of a character whose rest is yet to come.
+    pub(super) fn split_off_incomplete(&mut self) -> Vec<u8> {
+        let before_gap = if self.left_out == 0 { &self.head[..] } else { &[] };
+        let mut last: Vec<u8> = before_gap
+            .iter()
+            .chain(&self.tail)
+            .rev()
+            .take(4)
+            .copied()
+            .collect();
+        last.reverse();
+        let incomplete = last.split_off(whole_end(&last).len());
+        let from_tail = incomplete.len().min(self.tail.len());
+        self.tail.truncate(self.tail.len() - from_tail);
+        let from_head = incomplete.len() - from_tail;
+        self.head.truncate(self.head.len() - from_head);
+        incomplete
+    }
+
     pub(super) fn shown(mut self) -> Shown {
         let all_tail = Vec::from(self.tail);
         if self.left_out == 0 {
@@ -96,6 +125,13 @@ impl Collected {
             replaced: matches!(head, Cow::Owned(_)) || matches!(tail, Cow::Owned(_)),
         }
     }
+}
+
+/// How many bytes they are, by a guess.
+fn limit(tokens: u32) -> usize {
+    usize::try_from(tokens)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(BYTES_PER_TOKEN)
 }
 
 /// The bytes without the first part of a character that continues after them.
@@ -195,6 +231,27 @@ mod tests {
             "{}",
             shown.text
         );
+    }
+
+    #[test]
+    fn a_character_that_is_not_complete_is_split_off() {
+        for tokens in [1, 100] {
+            for (written, rest) in [
+                (&b"ab\xe2\x82"[..], &b"\xe2\x82"[..]),
+                (b"abc\xc3", b"\xc3"),
+                (b"a\xf0\x9f\x98", b"\xf0\x9f\x98"),
+                ("a€".as_bytes(), b""),
+                (b"ab\xff", b""),
+                (b"a\x82\x82\x82", b""),
+                (b"", b""),
+            ] {
+                let mut collected = Collected::new(tokens);
+                collected.push(written);
+                assert_eq!(collected.split_off_incomplete(), rest, "{tokens}: {written:?}");
+                let whole = &written[..written.len() - rest.len()];
+                assert_eq!(collected.shown().text, String::from_utf8_lossy(whole));
+            }
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Workplace {
             .with_env(self.env.clone());
         let sessions = self.sessions()?;
         let id = call.unless_cancelled(sessions.terminals.open(request)).await?;
-        let id = id.map_err(|error| error.to_string())?;
+        let id = id.map_err(for_model)?;
         let tokens = arguments.max_output_tokens.unwrap_or(DEFAULT_TOKENS);
         let collecting = call.reporting(sessions.collect(id, until, arguments.tty, tokens));
         match call.unless_cancelled(collecting).await {
@@ -55,7 +55,7 @@ impl Workplace {
                     tty: arguments.tty,
                 };
                 // Not before: what was never answered is not listed.
-                sessions.running().insert(id.number(), started);
+                sessions.add(id, started);
                 self.session_result(id, collected, None, call).await
             }
             Err(cancelled) => {
@@ -88,7 +88,7 @@ impl Workplace {
             taken = Some(match call.unless_cancelled(writing).await? {
                 Ok(Ok(())) => true,
                 Ok(Err(Error::NotReading(_))) | Err(_) => false,
-                Ok(Err(error)) => return Err(error.to_string()),
+                Ok(Err(error)) => return Err(for_model(error)),
             });
         }
         let tty = sessions
@@ -109,7 +109,10 @@ impl Workplace {
         let sessions = self.sessions()?;
         let id = TerminalId::new(arguments.session_id);
         let size = match (arguments.rows, arguments.columns) {
-            (Some(rows), Some(columns)) => Some(Size { rows, columns }),
+            (Some(rows), Some(columns)) => Some(Size {
+                rows: rows.get(),
+                columns: columns.get(),
+            }),
             (None, None) => None,
             _ => return Err("pass both rows and columns, or neither".to_owned()),
         };
@@ -127,7 +130,7 @@ impl Workplace {
         Ok(ControlResult {
             session_id: arguments.session_id,
             action: arguments.action,
-            survivors: done.map_err(|error| error.to_string())?,
+            survivors: done.map_err(for_model)?,
         })
     }
 
@@ -149,14 +152,14 @@ impl Workplace {
         input_taken: Option<bool>,
         call: &Call<'_>,
     ) -> Result<SessionResult, String> {
-        let (collected, end) = collected.map_err(|error| error.to_string())?;
+        let (collected, end) = collected.map_err(for_model)?;
         let mut survivors = Vec::new();
         if end.is_some() {
             match self.sessions()?.close(id).await {
                 Ok(left) => survivors = left,
                 // Another call has been faster.
                 Err(Error::Unknown(_)) => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(for_model(error)),
             }
         }
         let shown = collected.shown();
@@ -177,6 +180,23 @@ impl Workplace {
             wall_time_seconds: call.elapsed().as_secs_f64(),
             survivors,
         })
+    }
+}
+
+/// An error in the words of the tools, which know sessions.
+fn for_model(error: Error) -> String {
+    match error {
+        Error::Unknown(id) => format!(
+            "there is no session {id}: its command has ended, or it was closed, or it had to make room for a newer one; \
+             list_sessions says which there are"
+        ),
+        Error::NoSize(id) => {
+            format!("session {id} has no terminal: start the command again with tty to have one")
+        }
+        Error::Ended(id) => {
+            format!("the command of session {id} has ended: call write_stdin to read its last output")
+        }
+        error => error.to_string(),
     }
 }
 

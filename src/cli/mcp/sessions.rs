@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use shell_escalation::terminal::{End, Error, TerminalId, Terminals};
+use shell_escalation::terminal::{End, Error, Listed, Output, TerminalId, Terminals};
 use tokio::time::Instant;
 
-use super::output::Collected;
+use super::output::{Collected, DEFAULT_TOKENS};
 use super::session_results::ListedSession;
 
 /// How much is taken from a terminal at a time.
@@ -20,6 +20,8 @@ const MOST_AFTERWARDS: usize = 1024 * 1024;
 pub(super) struct Sessions {
     pub(super) terminals: Terminals,
     running: Mutex<BTreeMap<u64, Started>>,
+    /// What was taken from a terminal, and not returned by the call that did.
+    unreturned: Mutex<BTreeMap<u64, Collected>>,
 }
 
 /// How a command was started.
@@ -34,6 +36,7 @@ impl Sessions {
         Self {
             terminals,
             running: Mutex::default(),
+            unreturned: Mutex::default(),
         }
     }
 
@@ -44,22 +47,39 @@ impl Sessions {
         }
     }
 
+    /// A session that the client knows from now on.
+    pub(super) fn add(&self, id: TerminalId, started: Started) {
+        self.running().insert(id.number(), started);
+        // Others may have had to make room for it.
+        self.forget_gone(&self.terminals.list());
+    }
+
+    fn forget_gone(&self, listed: &[Listed]) {
+        let is_there = |id: &u64| listed.iter().any(|listed| listed.id.number() == *id);
+        self.running().retain(|id, _| is_there(id));
+        self.unreturned().retain(|id, _| is_there(id));
+    }
+
     pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Started>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreturned(&self) -> MutexGuard<'_, BTreeMap<u64, Collected>> {
+        self.unreturned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a session, and returns what could not be killed.
     pub(super) async fn close(&self, id: TerminalId) -> Result<Vec<String>, Error> {
         self.running().remove(&id.number());
+        self.unreturned().remove(&id.number());
         let survivors = self.terminals.close(id).await?;
         Ok(survivors.iter().map(ToString::to_string).collect())
     }
 
     pub(super) fn list(&self) -> Vec<ListedSession> {
         let listed = self.terminals.list();
-        let mut running = self.running();
-        // Some have had to make room for others.
-        running.retain(|id, _| listed.iter().any(|listed| listed.id.number() == *id));
+        self.forget_gone(&listed);
+        let running = self.running();
         let sessions = listed.iter().filter_map(|listed| {
             let started = running.get(&listed.id.number())?.clone();
             Some(ListedSession {
@@ -80,16 +100,13 @@ impl Sessions {
         to_a_pause: bool,
         tokens: u32,
     ) -> Result<(Collected, Option<End>), Error> {
-        let mut collected = Collected::new(tokens);
         let mut afterwards = 0;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let output = self.terminals.read(id, left, CHUNK).await?;
-            collected.push(&output.bytes[..output.head]);
-            collected.skip(output.left_out);
-            collected.push(&output.bytes[output.head..]);
+            self.keep(id, tokens, &output);
             if output.end.is_some() || output.bytes.is_empty() {
-                return Ok((collected, output.end));
+                return Ok((self.take(id, tokens, output.end), output.end));
             }
             let more_is_there = output.bytes.len() == CHUNK;
             if left.is_zero() {
@@ -101,8 +118,38 @@ impl Sessions {
                 false
             };
             if enough || !more_is_there && (to_a_pause || left.is_zero()) {
-                return Ok((collected, None));
+                return Ok((self.take(id, tokens, None), None));
             }
         }
+    }
+
+    /// Keeps what was taken from a terminal for the call that returns first: this one may be taken back.
+    fn keep(&self, id: TerminalId, tokens: u32, output: &Output) {
+        let mut unreturned = self.unreturned();
+        let kept = unreturned
+            .entry(id.number())
+            .or_insert_with(|| Collected::new(tokens));
+        kept.make_room_for(tokens);
+        kept.push(&output.bytes[..output.head]);
+        kept.skip(output.left_out);
+        kept.push(&output.bytes[output.head..]);
+    }
+
+    /// What a call returns: all that was kept, but of a program that goes on not the first part of a character.
+    fn take(&self, id: TerminalId, tokens: u32, end: Option<End>) -> Collected {
+        let mut unreturned = self.unreturned();
+        let mut returned = Collected::new(tokens);
+        if let Some(mut kept) = unreturned.remove(&id.number()) {
+            let incomplete = kept.split_off_incomplete();
+            returned.append(kept);
+            if end.is_some() {
+                returned.push(&incomplete);
+            } else if !incomplete.is_empty() {
+                let mut kept = Collected::new(DEFAULT_TOKENS);
+                kept.push(&incomplete);
+                unreturned.insert(id.number(), kept);
+            }
+        }
+        returned
     }
 }

@@ -158,6 +158,13 @@ fn a_script_that_is_to_be_asked_about_once_is_approved_for_all_calls() {
     assert_eq!(client.result(call)["structuredContent"]["stdout"], "skill a\n");
     let again = client.call("shell_command", json!({"command": command}));
     assert_eq!(again["structuredContent"]["stdout"], "skill a\n");
+    let other = client.start_call(
+        "shell_command",
+        json!({"command": format!("{} b", script.display())}),
+    );
+    let form = client.form(other);
+    client.decide(&form, "deny");
+    assert_eq!(client.result(other)["structuredContent"]["exit_code"], 1);
     super::support::chain::script(&script, "#!/bin/sh\necho \"changed $1\"\n");
     let call = client.start_call("shell_command", json!({"command": command}));
     let form = client.form(call);

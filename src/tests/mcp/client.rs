@@ -23,6 +23,38 @@ pub struct Client {
     pub folder: TempDir,
 }
 
+/// A server that is to be started, with a policy, whose shell is the patched bash, and the folder that it works in.
+pub fn server(policy: &str, options: &[&str]) -> (TempDir, Command) {
+    let bash = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/shells/bash-5.3/bin/bash");
+    assert!(bash.is_file(), "{} is built by `make shells`", bash.display());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.toml");
+    std::fs::write(&file, policy).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+    command
+        .current_dir(folder.path())
+        .args(["mcp", "--policy"])
+        .arg(file);
+    command
+        .arg("--shell")
+        .arg(bash)
+        .arg("--wrapper")
+        .arg(chain::wrapper());
+    // Login shells read the profile of the user's home.
+    command.args(options).env("HOME", folder.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    (folder, command)
+}
+
+/// How a client introduces itself.
+pub fn hello(version: &str, capabilities: &Value) -> Value {
+    json!({
+        "protocolVersion": version,
+        "capabilities": capabilities,
+        "clientInfo": {"name": "test", "version": "1"},
+    })
+}
+
 /// A form that the server wants to be filled in.
 pub struct Form {
     pub id: Value,
@@ -38,28 +70,8 @@ pub enum Came {
 impl Client {
     /// A server with a policy, whose shell is the patched bash, for a client with these capabilities.
     pub fn start(policy: &str, capabilities: &Value, options: &[&str]) -> Self {
-        let bash = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/shells/bash-5.3/bin/bash");
-        assert!(bash.is_file(), "{} is built by `make shells`", bash.display());
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("policy.toml");
-        std::fs::write(&file, policy).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
-        command
-            .current_dir(folder.path())
-            .args(["mcp", "--policy"])
-            .arg(file);
-        command
-            .arg("--shell")
-            .arg(bash)
-            .arg("--wrapper")
-            .arg(chain::wrapper());
-        // Login shells read the profile of the user's home.
-        command.args(options).env("HOME", folder.path());
-        let mut server = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (folder, mut command) = server(policy, options);
+        let mut server = command.spawn().unwrap();
         let output = BufReader::new(server.stdout.take().unwrap());
         let (sender, messages) = channel();
         std::thread::spawn(move || {
@@ -78,12 +90,7 @@ impl Client {
             notifications: Vec::new(),
             folder,
         };
-        let hello = json!({
-            "protocolVersion": "2025-06-18",
-            "capabilities": capabilities,
-            "clientInfo": {"name": "test", "version": "1"},
-        });
-        client.request("initialize", hello);
+        client.request("initialize", hello("2025-06-18", capabilities));
         client.notify("notifications/initialized", json!({}));
         client
     }

@@ -4,6 +4,7 @@
 mod support;
 
 mod approval;
+mod careless_clients;
 mod client;
 mod one_shot;
 mod protocol;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Client, text};
+use super::client::{Client, hello, text};
 
 const RUN: &str = "default = \"run\"\n";
 
@@ -138,14 +138,7 @@ fn no_argument_switches_policy_or_sandbox_off() {
 #[test]
 fn the_sandbox_and_its_limits_are_said_at_the_beginning() {
     let mut client = Client::with_shell_tool(RUN, &json!({}), &[]);
-    let again = client.request(
-        "initialize",
-        json!({
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        }),
-    );
+    let again = client.request("initialize", hello("2025-11-25", &json!({})));
     let instructions = again["result"]["instructions"].as_str().unwrap().to_owned();
     let folder = client.folder.path().canonicalize().unwrap();
     assert!(
@@ -178,4 +171,69 @@ fn a_client_of_a_later_protocol_is_told_which_ones_there_are() {
         .unwrap_or_else(|| panic!("{answer}"));
     assert!(supported.contains(&json!("2025-11-25")), "{answer}");
     assert_eq!(client.end(), Some(0));
+}
+
+#[test]
+fn a_version_that_the_server_does_not_know_is_answered_with_the_newest_that_it_does() {
+    let mut client = Client::with_shell_tool(RUN, &json!({}), &[]);
+    for (asked, answered) in [
+        ("2024-11-05", "2024-11-05"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+        ("2026-07-28", "2025-11-25"),
+        ("2099-01-01", "2025-11-25"),
+        ("", "2025-11-25"),
+    ] {
+        let answer = client.request("initialize", hello(asked, &json!({})));
+        assert_eq!(
+            answer["result"]["protocolVersion"], answered,
+            "{asked:?}: {answer}"
+        );
+    }
+    assert_eq!(client.end(), Some(0));
+}
+
+#[test]
+fn what_a_schema_rules_out_is_refused() {
+    let accepts = [
+        (
+            "shell_command",
+            json!({"command": "true"}),
+            &["--tools", "shell"][..],
+        ),
+        ("exec_command", json!({"cmd": "true"}), &[]),
+        ("write_stdin", json!({"session_id": 1}), &[]),
+        (
+            "control_session",
+            json!({"session_id": 1, "action": "resize", "rows": 1, "columns": 1}),
+            &[],
+        ),
+    ];
+    let mut tried = Vec::new();
+    for (tool, arguments, options) in accepts {
+        let mut client = Client::start(RUN, &json!({}), options);
+        let tools = client.request("tools/list", json!({}))["result"]["tools"].clone();
+        let named = |listed: &&Value| listed["name"] == tool;
+        let schema = tools.as_array().unwrap().iter().find(named).unwrap()["inputSchema"].clone();
+        for (property, limits) in schema["properties"].as_object().unwrap() {
+            let below = limits["minimum"].as_i64().map(|least| least - 1);
+            let above = limits["maximum"].as_i64().map(|most| most + 1);
+            for outside in below.into_iter().chain(above) {
+                let mut arguments = arguments.clone();
+                arguments[property] = json!(outside);
+                let result = client.call(tool, arguments);
+                let said = text(&result);
+                assert_eq!(result["isError"], true, "{tool}: {property} {outside}: {said}");
+                assert!(
+                    !said.contains("there is no session"),
+                    "{property} {outside}: {said}"
+                );
+                tried.push(format!("{property} {outside}"));
+            }
+        }
+        assert_eq!(client.end(), Some(0));
+    }
+    for limit in ["timeout_ms 0", "rows 0", "columns 0", "yield_time_ms 300001"] {
+        assert!(tried.iter().any(|tried| tried == limit), "{limit}: {tried:?}");
+    }
 }

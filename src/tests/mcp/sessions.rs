@@ -63,7 +63,7 @@ fn a_command_that_goes_on_is_waited_for_and_typed_into() {
     let gone = client.call("write_stdin", json!({"session_id": id, "chars": "three\n"}));
     assert_eq!(gone["isError"], true);
     assert!(
-        text(&gone).contains(&format!("there is no terminal {id}")),
+        text(&gone).contains(&format!("there is no session {id}")),
         "{gone}"
     );
     assert_eq!(client.end(), Some(0));
@@ -163,6 +163,47 @@ fn a_call_that_is_taken_back_leaves_no_session_that_the_client_does_not_know() {
 }
 
 #[test]
+fn what_a_call_that_was_taken_back_has_seen_is_returned_by_the_next() {
+    let mut client = plain();
+    let command = "read -r; echo one; read -r; echo two";
+    let result = client.call("exec_command", json!({"cmd": command, "yield_time_ms": 0}));
+    let id = session(&result);
+    let arguments = json!({"session_id": id, "chars": "\n", "yield_time_ms": 200_000});
+    let call = client.ask(
+        "tools/call",
+        json!({"name": "write_stdin", "arguments": arguments, "_meta": {"progressToken": "waits"}}),
+    );
+    // By then it has taken what was written at once.
+    client.notification("notifications/progress");
+    client.notify("notifications/cancelled", json!({"requestId": call}));
+    let result = client.call(
+        "write_stdin",
+        json!({"session_id": id, "chars": "\n", "yield_time_ms": 20_000}),
+    );
+    assert_eq!(output(&result), "one\ntwo\n");
+    assert_eq!(result["structuredContent"]["exit_code"], 0);
+    assert_eq!(client.end(), Some(0));
+}
+
+#[test]
+fn a_character_that_is_written_in_two_parts_is_shown_whole() {
+    let mut client = plain();
+    let command = "printf 'a\\303'; read -r; printf '\\251b\\303'";
+    let result = client.call("exec_command", json!({"cmd": command, "yield_time_ms": 1_000}));
+    assert_eq!(output(&result), "a");
+    assert_eq!(result["structuredContent"]["bytes_replaced"], false);
+    let id = session(&result);
+    let result = client.call(
+        "write_stdin",
+        json!({"session_id": id, "chars": "\n", "yield_time_ms": 20_000}),
+    );
+    // Of what ends in the middle of a character, nothing more comes.
+    assert_eq!(output(&result), "éb\u{fffd}");
+    assert_eq!(result["structuredContent"]["bytes_replaced"], true);
+    assert_eq!(client.end(), Some(0));
+}
+
+#[test]
 fn output_is_bounded_and_what_was_left_out_is_counted() {
     let mut client = plain();
     let command = "printf start; head -c 5000000 /dev/zero | tr '\\0' x; printf end";
@@ -228,7 +269,7 @@ fn a_call_names_no_shell_but_the_configured_one() {
         "yield_time_ms is at most 300000",
     );
     let unknown = json!({"session_id": 99, "action": "interrupt"});
-    refused(&mut client, "control_session", unknown, "there is no terminal 99");
+    refused(&mut client, "control_session", unknown, "there is no session 99");
     assert_eq!(client.end(), Some(0));
 }
 

@@ -3,6 +3,7 @@
 //! `support` drives the three, `terminal` on a terminal; each other file begins with its table.
 
 pub mod deny;
+pub mod hosted;
 pub mod inherited;
 pub mod nested;
 pub mod pipeline;
@@ -20,6 +21,7 @@ use crate::case::Table;
 pub const TABLES: &[Table] = &[
     scripts::fixtures::CASES,
     scripts::as_stock::CASES,
+    scripts::reported::CASES,
     scripts::random::CASES,
     status::CASES,
     deny::CASES,
@@ -31,4 +33,5 @@ pub const TABLES: &[Table] = &[
     signals::CASES,
     inherited::CASES,
     tty_teardown::CASES,
+    hosted::CASES,
 ];

@@ -20,7 +20,7 @@ pub use self::line::marked;
 pub use self::policy::{Answer, Decision, Question};
 pub use self::rpc::RpcError;
 pub use self::session::{Overlay, ProbeSession};
-pub use self::terminals::{Opening, Reading};
+pub use self::terminals::{LOOK, Opening, Reading};
 
 use self::line::{lock, write_line};
 use self::policy::{Policy, question};

@@ -1,6 +1,6 @@
 //! Terminals of a shim's host: the methods `terminal/…`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::Shim;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
+
+/// How long a read waits for output that is to come.
+pub const LOOK: Duration = Duration::from_millis(500);
 
 /// What a terminal is opened with.
 #[derive(Clone, Debug)]
@@ -177,6 +180,26 @@ impl Shim {
     ) -> Result<Reading, CaseError> {
         let id = self.send_read(terminal, wait, limit)?;
         self.reading(id, wait + self.patience)
+    }
+
+    /// Reads a terminal until it has given `wanted`, and returns all that it gave.
+    pub fn read_terminal_until(&mut self, terminal: &Value, wanted: &str) -> Result<Vec<u8>, CaseError> {
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let reading = self.read_terminal(terminal, LOOK, None)?;
+            seen.extend_from_slice(&reading.data);
+            let text = String::from_utf8_lossy(&seen);
+            if text.contains(wanted) {
+                return Ok(seen);
+            }
+            if Instant::now() >= deadline || reading.ended.is_some() {
+                return Err(violation(
+                    format_args!("{wanted:?} in the output"),
+                    format_args!("{text:?} after {:?}, ended: {:?}", self.patience, reading.ended),
+                ));
+            }
+        }
     }
 
     /// Closes a terminal; its teardown may go on after the answer.

@@ -1,6 +1,7 @@
 //! Long-lived terminals.
 
 mod decisions;
+mod jobs;
 mod many;
 mod output;
 mod program;

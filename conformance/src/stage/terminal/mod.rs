@@ -1,4 +1,6 @@
-//! A host of terminals: a shim, terminals whose process is a probe, and what reading them gives.
+//! A host of terminals: a shim, and terminals whose process is a probe.
+
+mod whole;
 
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,18 +11,16 @@ use serde_json::{Value, json};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage, Requester};
-use crate::peer::harness::{Answer, Decision, Opening, Reading, Shim};
+use crate::peer::harness::{Answer, Decision, LOOK, Opening, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::stage::descriptors::{Placements, null};
 use crate::stage::server::Escalated;
-use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
+
+pub use whole::{Whole, numbered};
 
 /// The wrapper that terminals are configured with.
 pub const WRAPPER: &str = "/opt/wrapper";
-
-/// How long a read of a case waits for output that is to come.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// What a terminal is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,26 +172,7 @@ impl Host {
 
     /// Reads a terminal until it has given `wanted`, and returns all that it gave.
     pub fn read_until(&mut self, terminal: &Value, wanted: &str) -> Result<Vec<u8>, CaseError> {
-        let mut seen = Vec::new();
-        let deadline = Instant::now() + self.patience;
-        loop {
-            let reading = self.shim.read_terminal(terminal, LOOK, None)?;
-            seen.extend_from_slice(&reading.data);
-            if String::from_utf8_lossy(&seen).contains(wanted) {
-                return Ok(seen);
-            }
-            if Instant::now() >= deadline || reading.ended.is_some() {
-                return Err(violation(
-                    format_args!("{wanted:?} in the output"),
-                    format_args!(
-                        "{:?} after {:?}, ended: {:?}",
-                        String::from_utf8_lossy(&seen),
-                        self.patience,
-                        reading.ended
-                    ),
-                ));
-            }
-        }
+        self.shim.read_terminal_until(terminal, wanted)
     }
 
     /// Demands that every method refuses this id as unknown.
@@ -300,105 +281,6 @@ impl ProbeTerminal {
         let child = program.accept("the escalated child")?;
         Ok(Escalated { requester, child })
     }
-}
-
-/// All that reading a terminal gave.
-#[derive(Debug, Default)]
-pub struct Whole {
-    /// The output.
-    pub data: Vec<u8>,
-    /// Where bytes are missing, and how many.
-    pub gaps: Vec<(usize, u64)>,
-    /// The end of its process.
-    pub ended: Option<Ended>,
-}
-
-impl Whole {
-    fn add(&mut self, reading: Reading) {
-        if reading.omitted > 0 {
-            self.gaps.push((self.data.len() + reading.head, reading.omitted));
-        }
-        self.data.extend(reading.data);
-    }
-
-    /// Demands that this is what was written, and all of it.
-    pub fn expect_all_of(&self, written: &[u8]) -> Verdict {
-        expect::that(
-            self.gaps.is_empty(),
-            "no output is left out",
-            format_args!("(place, number) of bytes left out: {:?}", self.gaps),
-        )?;
-        expect::that(
-            self.data == written,
-            format_args!("the {} bytes that were written, in order", written.len()),
-            difference(written, &self.data),
-        )
-    }
-
-    /// Demands that what was read and what is told as left out are together what was written.
-    pub fn expect_parts_of(&self, written: &[u8]) -> Verdict {
-        let mut at_written = 0_usize;
-        let mut at_read = 0_usize;
-        for (place, omitted) in self.gaps.iter().copied().chain([(self.data.len(), 0)]) {
-            let part = &self.data[at_read..place];
-            let expected = written
-                .get(at_written..at_written + part.len())
-                .unwrap_or_default();
-            expect::that(
-                part == expected,
-                format_args!(
-                    "bytes {at_written} to {} of what was written",
-                    at_written + part.len()
-                ),
-                difference(expected, part),
-            )?;
-            at_read = place;
-            at_written += part.len() + usize::try_from(omitted).unwrap_or(usize::MAX >> 1);
-        }
-        expect::equal("bytes read and left out together", written.len(), at_written)
-    }
-}
-
-impl fmt::Display for Whole {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 200;
-        let end = &self.data[self.data.len().saturating_sub(SHOWN)..];
-        write!(
-            formatter,
-            "{} bytes were read, at last {:?}",
-            self.data.len(),
-            String::from_utf8_lossy(end)
-        )
-    }
-}
-
-/// Where two outputs begin to differ.
-fn difference(expected: &[u8], observed: &[u8]) -> String {
-    let place = expected
-        .iter()
-        .zip(observed)
-        .position(|(one, other)| one != other);
-    let place = place.unwrap_or(expected.len().min(observed.len()));
-    let around = |bytes: &[u8]| {
-        let part = &bytes[place.min(bytes.len())..(place + 40).min(bytes.len())];
-        String::from_utf8_lossy(part).into_owned()
-    };
-    format!(
-        "{} bytes, which differ from byte {place} on: {:?} instead of {:?}",
-        observed.len(),
-        around(observed),
-        around(expected)
-    )
-}
-
-/// So many bytes, of which each piece tells its place, without newlines.
-pub fn numbered(length: usize) -> Vec<u8> {
-    const PIECE: usize = 8;
-    let mut bytes: Vec<u8> = (0..length.div_ceil(PIECE))
-        .flat_map(|number| format!("{number:07};").into_bytes())
-        .collect();
-    bytes.truncate(length);
-    bytes
 }
 
 /// Rows and columns of the terminal behind a descriptor.
