@@ -146,6 +146,10 @@ impl HostOptions {
             for (name, profile) in policy.profiles_of_rules() {
                 sandboxed = sandboxed.with_profile(name, &profile)?;
             }
+            // It is executed outside of a sandbox, so none may ever have written it.
+            if let Some(launcher) = locate::launcher().filter(|path| !sandboxed.may_write(path)) {
+                sandboxed = sandboxed.with_launcher(launcher);
+            }
             let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
             Ok(files
                 .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))

@@ -38,6 +38,13 @@ pub(super) fn wrapper(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     )
 }
 
+/// The launcher of sandboxes next to this program, if it is there. Without it, this program is its own.
+pub(super) fn launcher() -> Option<PathBuf> {
+    let program = std::fs::canonicalize(env::current_exe().ok()?).ok()?;
+    let beside = program.with_file_name("shell-escalation-sandbox");
+    beside.is_file().then_some(beside)
+}
+
 fn find(
     what: &str,
     option: &str,

@@ -90,11 +90,19 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
         Ok(self)
     }
 
-    /// Executes this program, whose `main` begins with [`launch_if_asked`](crate::launch_if_asked), as the launcher.
+    /// Executes this program, whose `main` begins with [`launch_if_asked`](crate::launch_if_asked), as the launcher: outside of
+    /// any sandbox, so [no profile may write to it](Self::may_write). It is to be of this version of the library.
     #[must_use]
     pub fn with_launcher(mut self, program: impl Into<PathBuf>) -> Self {
         self.launcher = program.into();
         self
+    }
+
+    /// Whether any of the profiles lets this file or folder, a path without symbolic links, be written.
+    #[must_use]
+    pub fn may_write(&self, path: &Path) -> bool {
+        let mut confining = self.profiles.values().flatten();
+        confining.any(|profile| profile.writes(path))
     }
 
     /// Keeps a file or folder from being written, wherever it is: policy files, logs. One that doesn't exist is ignored.

@@ -7,6 +7,7 @@ use seccompiler::{
     TargetArch, apply_filter, sock_filter,
 };
 
+use super::calls::{self, Verdict};
 use super::failure::Failure;
 
 /// Refused with EPERM, whatever their arguments.
@@ -92,27 +93,60 @@ const IOPRIO_WHO_PROCESS: u64 = 1;
 /// Bits of socketpair(2)'s type that are not flags.
 const SOCKET_TYPE: u64 = 0xf;
 
+/// Refused if the profile has no network.
+const OF_NETWORK: &[libc::c_long] = &[libc::SYS_socket, libc::SYS_connect, libc::SYS_bind];
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Applies the filter to this thread, which must be the only one.
 pub(super) fn apply(network: bool) -> Result<(), Failure> {
     let failed = |error: seccompiler::Error| Failure::new("seccomp", error);
-    for program in programs(network).map_err(failed)? {
-        apply_filter(&program).map_err(failed)?;
+    apply_filter(&program(network).map_err(failed)?).map_err(failed)
+}
+
+/// All of it: what is decided by a call's number, and then what its arguments decide.
+fn program(network: bool) -> Result<BpfProgram, seccompiler::Error> {
+    let machine: TargetArch = std::env::consts::ARCH.try_into()?;
+    let examined = examined(network)?;
+    let mut verdicts: Vec<(u32, Verdict)> = examined
+        .keys()
+        .map(|&call| (number(call), Verdict::Examined))
+        .collect();
+    let of_network = if network { &[] } else { OF_NETWORK };
+    for (refused, errno) in [
+        (REFUSED, libc::EPERM),
+        (of_network, libc::EPERM),
+        (ABSENT, libc::ENOSYS),
+    ] {
+        verdicts.extend(refused.iter().map(|&call| (number(call), Verdict::Fails(errno))));
     }
-    Ok(())
+    verdicts.sort_unstable_by_key(|&(number, _)| number);
+    let mut program = calls::by_number(architecture(machine), &verdicts);
+    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let by_arguments = SeccompFilter::new(examined, SeccompAction::Allow, refuse, machine)?;
+    program.extend(BpfProgram::try_from(by_arguments)?);
+    if machine == TargetArch::x86_64 {
+        program.splice(0..0, no_x32());
+    }
+    Ok(program)
 }
 
-fn programs(network: bool) -> Result<[BpfProgram; 2], seccompiler::Error> {
-    let absent = ABSENT.iter().map(|&call| (call, Vec::new())).collect();
-    Ok([
-        program(refused(network)?, libc::EPERM)?,
-        program(absent, libc::ENOSYS)?,
-    ])
+fn number(call: i64) -> u32 {
+    u32::try_from(call).expect("system calls have small numbers")
 }
 
-fn refused(network: bool) -> Result<Rules, seccompiler::Error> {
-    let mut rules: Rules = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
+/// From linux/audit.h: what `struct seccomp_data` calls the machine.
+fn architecture(machine: TargetArch) -> u32 {
+    match machine {
+        TargetArch::x86_64 => 0xc000_003e,
+        TargetArch::aarch64 => 0xc000_00b7,
+        TargetArch::riscv64 => 0xc000_00f3,
+    }
+}
+
+/// Refused with EPERM if any of a call's rules holds for its arguments.
+fn examined(network: bool) -> Result<Rules, seccompiler::Error> {
+    let mut rules = Rules::new();
     let flags = |flags: &[libc::c_int]| -> Result<Vec<SeccompRule>, seccompiler::Error> {
         flags.iter().map(|&flag| all([has(0, flag as u64)?])).collect()
     };
@@ -165,9 +199,6 @@ fn refused(network: bool) -> Result<Rules, seccompiler::Error> {
             ],
         );
     } else {
-        for call in [libc::SYS_socket, libc::SYS_connect, libc::SYS_bind] {
-            rules.insert(call, Vec::new());
-        }
         // The session's own socket, and whatever else was inherited, sends to its peer and nowhere else.
         let to_an_address = SeccompCondition::new(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
         rules.insert(libc::SYS_sendto, vec![all([to_an_address])?]);
@@ -205,17 +236,6 @@ fn has(argument: u8, flag: u64) -> Result<SeccompCondition, seccompiler::Error> 
     masked(argument, flag, flag)
 }
 
-fn program(rules: Rules, errno: libc::c_int) -> Result<BpfProgram, seccompiler::Error> {
-    let machine: TargetArch = std::env::consts::ARCH.try_into()?;
-    let refuse = SeccompAction::Errno(errno.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, machine)?;
-    let mut program: BpfProgram = filter.try_into()?;
-    if machine == TargetArch::x86_64 {
-        program.splice(0..0, no_x32());
-    }
-    Ok(program)
-}
-
 /// The same calls have other numbers in the x32 ABI, which is the same architecture to a filter.
 fn no_x32() -> [sock_filter; 3] {
     const X32: u32 = 0x4000_0000;
@@ -236,4 +256,64 @@ fn no_x32() -> [sock_filter; 3] {
             libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::calls::tests::verdict;
+    use super::*;
+
+    /// Whether a call succeeds; otherwise its errno.
+    fn asked(network: bool, call: i64, arguments: [u64; 6]) -> Result<(), i32> {
+        let machine = std::env::consts::ARCH.try_into().unwrap();
+        let program = program(network).unwrap();
+        match verdict(&program, architecture(machine), number(call), arguments) {
+            libc::SECCOMP_RET_ALLOW => Ok(()),
+            refused => Err((refused & libc::SECCOMP_RET_DATA).cast_signed()),
+        }
+    }
+
+    #[test]
+    fn calls_are_refused_by_number_or_by_their_arguments() {
+        let none = [0; 6];
+        for network in [false, true] {
+            for &call in REFUSED {
+                assert_eq!(asked(network, call, none), Err(libc::EPERM), "{call}");
+            }
+            for &call in ABSENT {
+                assert_eq!(asked(network, call, none), Err(libc::ENOSYS), "{call}");
+            }
+            for &call in OF_NETWORK {
+                let inet = [libc::AF_INET as u64, 0, 0, 0, 0, 0];
+                assert_eq!(asked(network, call, inet).is_ok(), network, "{call}");
+            }
+            for call in [
+                libc::SYS_execve,
+                libc::SYS_openat,
+                libc::SYS_close,
+                libc::SYS_read,
+            ] {
+                assert_eq!(asked(network, call, none), Ok(()), "{call}");
+            }
+            let terminal = |request: u64| asked(network, libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+            assert_eq!(terminal(libc::TIOCGWINSZ), Ok(()));
+            for injecting in [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSTI | 1 << 32] {
+                assert_eq!(terminal(injecting), Err(libc::EPERM));
+            }
+            let clone = |flags: libc::c_int| asked(network, libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]);
+            assert_eq!(clone(libc::SIGCHLD), Ok(()));
+            assert_eq!(clone(libc::SIGCHLD | libc::CLONE_NEWNET), Err(libc::EPERM));
+        }
+        let to_an_address = [3, 0, 0, 0, 1 << 40, 16];
+        assert_eq!(asked(false, libc::SYS_sendto, to_an_address), Err(libc::EPERM));
+        assert_eq!(asked(false, libc::SYS_sendto, none), Ok(()));
+    }
+
+    #[test]
+    fn other_architectures_are_killed() {
+        let program = program(false).unwrap();
+        let i386 = 0x4000_0003;
+        let said = verdict(&program, i386, 11, [0; 6]);
+        assert_eq!(said, libc::SECCOMP_RET_KILL_PROCESS);
+    }
 }

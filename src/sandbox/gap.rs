@@ -17,6 +17,8 @@ pub(super) enum Gap {
     Proc(String),
     /// System V's objects of other processes can be used.
     SharedMemory(String),
+    /// What belongs to the user can be given other modes and times.
+    Attributes(String),
     /// There is no limit on processes.
     Processes,
 }
@@ -33,6 +35,12 @@ impl fmt::Display for Gap {
                 write!(
                     formatter,
                     "System V shared memory of processes outside can be used ({why})"
+                )
+            }
+            Self::Attributes(why) => {
+                write!(
+                    formatter,
+                    "owners, modes and times of files outside can be changed ({why})"
                 )
             }
             Self::Processes => {

@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::failure::Failure;
 use super::gap::Gap;
-use super::plan::Plan;
+use super::plan::{Plan, VERSION};
 use super::{filter, namespace, privileges, ruleset};
 use crate::execution::{Launch, Opened, Scripts, TEXT_SAMPLE, Target, describe_errno, is_text};
 
@@ -41,6 +41,12 @@ pub fn launch_if_asked() {
 
 fn run(launch: Launch) -> Result<Infallible, Failure> {
     let plan: Plan = serde_json::from_str(&launch.plan).map_err(|error| Failure::new("plan", error))?;
+    if plan.version != VERSION {
+        return Err(Failure(format!(
+            "this launcher is of version {VERSION}, and was executed by version {}: install both from one build",
+            plan.version
+        )));
+    }
     let Launch {
         target, env, argv, ..
     } = launch;

@@ -1,14 +1,14 @@
-//! A mount namespace, for what Landlock can't express: places in a writable folder that are not writable, a /proc without the
-//! processes outside, and shared memory of the sandbox's own.
+//! A mount namespace, for what Landlock can't express: owners, modes and times of files outside of writable folders, places in such
+//! a folder that are not writable, a /proc without the processes outside, and shared memory of the sandbox's own.
 //!
 //! No path means another file than outside, or the server would decide about files that the sandbox doesn't see. The one
 //! exception is /dev/shm, from which nothing can be executed.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -46,6 +46,7 @@ pub(super) fn enter(plan: &Plan, gaps: &mut Vec<Gap>) -> Result<Namespace, Failu
                 )
             }));
             gaps.push(Gap::SharedMemory(errno.desc().to_owned()));
+            gaps.push(Gap::Attributes(errno.desc().to_owned()));
             return Ok(namespace);
         }
         be_the_same(user, group).map_err(|error| Failure::new("user namespace", error))?;
@@ -60,6 +61,9 @@ pub(super) fn enter(plan: &Plan, gaps: &mut Vec<Gap>) -> Result<Namespace, Failu
         None::<&str>,
     )
     .map_err(|errno| Failure::new("cannot separate the mounts", errno.desc()))?;
+    if let Err(error) = keep_all_but(&plan.write) {
+        gaps.push(Gap::Attributes(error.to_string()));
+    }
     for folder in ways(plan) {
         // A mount point can't be renamed: so the way to what is protected stays.
         if let Err(error) = over_itself(&folder, false) {
@@ -144,7 +148,45 @@ fn over_itself(path: &Path, read_only: bool) -> io::Result<()> {
         return Ok(());
     }
     // What the path means now is the new mount.
-    let mounted = open_without_links(path.as_os_str())?;
+    make_read_only(&open_without_links(path.as_os_str())?)
+}
+
+/// Makes all mounts read-only, except for what is in these places, which stays as it is. Landlock doesn't know of chmod(2),
+/// chown(2), utimensat(2) and setxattr(2).
+fn keep_all_but(places: &[OsString]) -> io::Result<()> {
+    // From the top: one may be in another.
+    let places: BTreeSet<&Path> = places.iter().map(Path::new).collect();
+    let mut trees = Vec::new();
+    for place in places {
+        let opened = open_without_links(place.as_os_str())?;
+        trees.push((place, tree_of(&opened)?));
+    }
+    make_read_only(&open_without_links(OsStr::new("/"))?)?;
+    for (place, tree) in trees {
+        let opened = open_without_links(place.as_os_str())?;
+        let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
+        let (tree, opened, empty) = (tree.as_raw_fd(), opened.as_raw_fd(), c"".as_ptr());
+        // SAFETY: descriptors, and C strings that are static.
+        let moved = unsafe { libc::syscall(libc::SYS_move_mount, tree, empty, opened, empty, flags) };
+        Errno::result(moved)?;
+    }
+    Ok(())
+}
+
+/// A copy of a place's mounts, with what is mounted below, that is mounted nowhere.
+fn tree_of(place: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
+    // SAFETY: a descriptor, and a C string that is static.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) };
+    let tree = i32::try_from(Errno::result(tree)?).map_err(io::Error::other)?;
+    // SAFETY: the call has just returned it.
+    Ok(unsafe { OwnedFd::from_raw_fd(tree) })
+}
+
+/// Makes a mount and all below it read-only.
+fn make_read_only(mounted: &OwnedFd) -> io::Result<()> {
     // SAFETY: all-zero is a valid mount_attr.
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     attributes.attr_set = libc::MOUNT_ATTR_RDONLY;

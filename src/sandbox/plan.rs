@@ -11,9 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::confinement::Profile;
 use crate::execution::holds_system;
 
+/// The version of this library.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What a launcher confines itself to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Plan {
+    /// The [version](VERSION) of who made it: a launcher of another one may confine less than is meant.
+    pub(super) version: String,
     /// The profile's name, for messages.
     pub(super) name: String,
     pub(super) read: Vec<OsString>,
@@ -96,6 +102,7 @@ impl Resolved {
         let mut read: Vec<OsString> = texts(&self.read);
         read.extend(texts(needed));
         Plan {
+            version: VERSION.to_owned(),
             name: name.to_owned(),
             read,
             write: texts(&self.write),

@@ -27,6 +27,7 @@ const SERVER: House = House {
             "cli",
             "terminal server session audit policy sandbox confinement execution protocol limits",
         ),
+        ("launcher", "sandbox"),
         ("terminal", "server session execution watch"),
         ("server", "session audit policy execution limits"),
         (

@@ -75,11 +75,22 @@ pub(super) enum Arguments {
     /// These and no others.
     Exactly(Vec<OsString>),
     /// They begin with one of each of these.
-    #[cfg_attr(not(feature = "rules"), expect(dead_code, reason = "only `.rules` have it"))]
+    #[cfg_attr(
+        not(any(feature = "rules", test)),
+        expect(dead_code, reason = "only `.rules` have it")
+    )]
     Alternatives(Vec<Vec<OsString>>),
 }
 
 impl Arguments {
+    /// What the first argument has to be one of, if it isn't any, or none.
+    pub(super) fn first(&self) -> Option<&[OsString]> {
+        match self {
+            Self::Prefix(arguments) | Self::Exactly(arguments) => arguments.get(..1),
+            Self::Alternatives(arguments) => arguments.first().map(Vec::as_slice),
+        }
+    }
+
     fn match_those_of(&self, request: &PolicyRequest) -> bool {
         let arguments = request.argv.get(1..).unwrap_or_default();
         match self {

@@ -1,5 +1,5 @@
-//! The rules of a file in their order, found by the names of programs: a question about one costs the same among ten rules as
-//! among ten thousand.
+//! The rules of a file in their order, found by the name of the program and by its first argument: a question costs the same
+//! among ten rules as among ten thousand.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,38 @@ use crate::policy::PolicyRequest;
 #[derive(Debug)]
 pub(super) struct RuleSet {
     in_order: Vec<Rule>,
-    by_path: HashMap<PathBuf, Vec<usize>>,
-    by_name: HashMap<OsString, Vec<usize>>,
+    by_path: HashMap<PathBuf, OfProgram>,
+    by_name: HashMap<OsString, OfProgram>,
     path_globs: Globs,
     name_globs: Globs,
+}
+
+/// The rules for one program.
+#[derive(Debug, Default)]
+struct OfProgram {
+    by_first_argument: HashMap<OsString, Vec<usize>>,
+    /// Those that don't say what the first argument is.
+    others: Vec<usize>,
+}
+
+impl OfProgram {
+    fn add(&mut self, position: usize, rule: &Rule) {
+        match rule.arguments.first() {
+            Some(first) => {
+                for argument in first {
+                    let found = self.by_first_argument.entry(argument.clone());
+                    found.or_default().push(position);
+                }
+            }
+            None => self.others.push(position),
+        }
+    }
+
+    fn naming(&self, request: &PolicyRequest) -> impl Iterator<Item = &usize> {
+        let first = request.argv.get(1);
+        let by_argument = first.and_then(|argument| self.by_first_argument.get(argument));
+        self.others.iter().chain(by_argument.into_iter().flatten())
+    }
 }
 
 /// Patterns that are compared all at once.
@@ -55,15 +83,16 @@ impl RuleSet {
     /// # Errors
     /// When their patterns are too large to be compared at once.
     pub(super) fn new(in_order: Vec<Rule>) -> Result<Self, globset::Error> {
-        let mut by_path: HashMap<PathBuf, Vec<usize>> = HashMap::new();
-        let mut by_name: HashMap<OsString, Vec<usize>> = HashMap::new();
+        let mut by_path: HashMap<PathBuf, OfProgram> = HashMap::new();
+        let mut by_name: HashMap<OsString, OfProgram> = HashMap::new();
         let (mut path_globs, mut name_globs) = (Vec::new(), Vec::new());
         for (position, rule) in in_order.iter().enumerate() {
             match &rule.program {
-                ProgramPattern::Path(path) => by_path.entry(path.clone()).or_default().push(position),
-                ProgramPattern::Name(name) => by_name.entry(name.clone()).or_default().push(position),
+                ProgramPattern::Path(path) => by_path.entry(path.clone()).or_default().add(position, rule),
+                ProgramPattern::Name(name) | ProgramPattern::NameAt(name, _) => {
+                    by_name.entry(name.clone()).or_default().add(position, rule);
+                }
                 ProgramPattern::PathGlob(glob) => path_globs.push((position, glob.glob().clone())),
-                ProgramPattern::NameAt(name, _) => by_name.entry(name.clone()).or_default().push(position),
                 ProgramPattern::NameGlob(glob) => name_globs.push((position, glob.glob().clone())),
             }
         }
@@ -120,7 +149,8 @@ impl RuleSet {
         Ok(stricter.or(own))
     }
 
-    /// The positions of the rules whose pattern names the program by one of its paths.
+    /// The positions of the rules whose pattern names the program by one of its paths, but for those that demand another first
+    /// argument.
     fn naming(&self, request: &PolicyRequest) -> BTreeSet<usize> {
         let mut positions = BTreeSet::new();
         for path in [Some(&request.program), request.canonical.as_ref()]
@@ -128,8 +158,10 @@ impl RuleSet {
             .flatten()
         {
             let name = path.file_name().unwrap_or(OsStr::new(""));
-            positions.extend(self.by_path.get(path).into_iter().flatten());
-            positions.extend(self.by_name.get(name).into_iter().flatten());
+            let of_program = [self.by_path.get(path), self.by_name.get(name)];
+            for rules in of_program.into_iter().flatten() {
+                positions.extend(rules.naming(request));
+            }
             positions.extend(self.path_globs.matching(path));
             positions.extend(self.name_globs.matching(Path::new(name)));
         }
@@ -142,40 +174,89 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::parse::parse;
+    use super::super::rule::Arguments;
     use super::*;
 
     /// What the rule is without an index.
-    fn plainly<'a>(rules: &'a RuleSet, request: &PolicyRequest) -> Option<&'a Rule> {
-        let matches = |rule: &&Rule| rule.matches(request, Wait::Allowed).unwrap();
+    fn plainly<'a>(rules: &'a [Rule], request: &PolicyRequest) -> Option<&'a Rule> {
+        let mut matching = rules
+            .iter()
+            .filter(|rule| rule.matches(request, Wait::Allowed).unwrap());
         let denies = |rule: &&Rule| matches!(rule.action, RuleAction::Deny { .. });
-        let all = rules.in_order().iter();
-        let denied = all.clone().filter(denies).find(matches);
-        denied.or_else(|| all.clone().find(matches))
+        if let Some(denial) = matching.clone().find(denies) {
+            return Some(denial);
+        }
+        let own = matching.clone().find(|rule| rule.file.is_none());
+        let strictness = |rule: Option<&Rule>| rule.map(|rule| rule.action.strictness());
+        // The first of the strictest.
+        let of_files = matching.clone().filter(|rule| rule.file.is_some());
+        let strictest = of_files.map(|rule| rule.action.strictness()).max();
+        let added = matching.find(|rule| rule.file.is_some() && Some(rule.action.strictness()) == strictest);
+        if strictness(added) > strictness(own) {
+            added
+        } else {
+            own
+        }
     }
+
+    const PROGRAMS: &[&str] = &[
+        "/bin/cat",
+        "/usr/bin/cat",
+        "cat",
+        "c*",
+        "/usr/*/cat",
+        "/usr/**",
+        "**/bin/cat",
+        "[c]at",
+        "env",
+        "?",
+        "/bin/*",
+        "/nowhere/tool",
+        "tool",
+        "*",
+    ];
+
+    const ARGUMENTS: &[&str] = &[
+        "",
+        "argv = []",
+        "argv = [\"a\"]",
+        "argv = [\"a\", \"b\"]",
+        "argv = [\"b\"]",
+        "argv_exact = []",
+        "argv_exact = [\"a\"]",
+        "argv_exact = [\"b\", \"a\"]",
+    ];
 
     proptest! {
         #[test]
         fn the_index_finds_what_a_look_at_every_rule_finds(
             rules in proptest::collection::vec((
-                prop::sample::select(vec![
-                    "/bin/cat", "/usr/bin/cat", "cat", "c*", "/usr/*/cat", "/usr/**", "**/bin/cat", "[c]at", "env", "?", "/bin/*",
-                    "/nowhere/tool", "tool", "*",
-                ]),
-                prop::sample::select(vec!["run", "deny", "escalate"]),
-                prop::sample::select(vec!["", "argv = [\"a\"]\n"]),
-            ), 0..8),
-            program in prop::sample::select(vec!["/bin/cat", "/usr/bin/cat", "/usr/bin/env", "/nowhere/tool", "/", "/usr"]),
-            argument in prop::sample::select(vec!["a", "b"]),
+                prop::sample::select(PROGRAMS),
+                prop::sample::select(&["run", "run", "escalate", "deny"][..]),
+                prop::sample::select(ARGUMENTS),
+                // As of a `.rules` file: any of these, one after the other.
+                prop::option::of(proptest::collection::vec(prop::sample::subsequence(vec!["a", "b", "c"], 0..3), 0..3)),
+            ), 0..12),
+            program in prop::sample::select(&["/bin/cat", "/usr/bin/cat", "/usr/bin/env", "/nowhere/tool", "/", "/usr"][..]),
+            arguments in proptest::collection::vec(prop::sample::select(&["a", "b", "c", "d"][..]), 0..3),
         ) {
             let mut text = "default = \"run\"\n".to_owned();
-            for (program, action, argv) in rules {
-                text.push_str(&format!("[[rule]]\nprogram = \"{program}\"\naction = \"{action}\"\n{argv}"));
+            for (program, action, arguments, _) in &rules {
+                text.push_str(&format!("[[rule]]\nprogram = \"{program}\"\naction = \"{action}\"\n{arguments}\n"));
             }
-            let rules = parse(&text).unwrap().rules;
+            let mut in_order = parse(&text).unwrap().rules.in_order;
+            for (rule, (.., alternatives)) in in_order.iter_mut().zip(rules) {
+                if let Some(alternatives) = alternatives {
+                    let words = |words: Vec<&str>| words.into_iter().map(OsString::from).collect();
+                    rule.arguments = Arguments::Alternatives(alternatives.into_iter().map(words).collect());
+                    rule.file = Some("some.rules".into());
+                }
+            }
+            let rules = RuleSet::new(in_order.clone()).unwrap();
             let mut request = PolicyRequest::new(program);
-            request.argv.push(argument.into());
+            request.argv.extend(arguments.into_iter().map(OsString::from));
             let found = rules.rule_for(&request, Wait::Allowed).unwrap();
-            prop_assert_eq!(found.map(|rule| rule.line), plainly(&rules, &request).map(|rule| rule.line));
+            prop_assert_eq!(found.map(|rule| rule.line), plainly(&in_order, &request).map(|rule| rule.line));
         }
     }
 }

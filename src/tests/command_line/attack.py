@@ -138,6 +138,23 @@ attempt("open-by-handle", lambda: call(numbers["open_by_handle_at"], -100, 0, 0)
 if platform.machine() == "x86_64":
     attempt("x32", lambda: call(0x40000000 + 41, socket.AF_UNIX, socket.SOCK_STREAM, 0))
 
+# A file of this user's, in a folder that is not writable inside.
+scene = os.path.dirname(os.path.abspath(__file__))
+victim = os.path.join(scene, "victims", "file")
+# setns(2) leads to the root directory.
+inside = os.path.join(scene, "work", "name-inside")
+for change, action in [
+    ("mode", lambda: os.chmod(victim, 0o640)),
+    ("owner", lambda: os.chown(victim, os.getuid(), -1)),
+    ("times", lambda: os.utime(victim, (1, 1))),
+    ("xattr", lambda: os.setxattr(victim, "user.tried", b"1")),
+    ("size", lambda: os.truncate(victim, 0)),
+    ("second-name", lambda: os.link(victim, victim + "-second")),
+    ("name-inside", lambda: os.link(victim, inside)),
+    ("name", lambda: os.rename(victim, victim + "-other")),
+]:
+    attempt("outside-" + change, action)
+
 try:
     terminal = os.open("/dev/tty", os.O_RDWR)
 except OSError:

@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::unistd::geteuid;
 use rexpect::session::spawn_command;
@@ -48,6 +49,11 @@ impl Scene {
             let mut copy = Command::new("cp");
             let copied = copy.arg(file).arg(scene.path(name)).status().unwrap();
             assert!(copied.success(), "{} is there", file.display());
+        }
+        fs::create_dir(scene.path("victims")).unwrap();
+        fs::write(scene.path("victims/file"), "victim").unwrap();
+        for name in ["victims", "victims/file"] {
+            std::os::unix::fs::chown(scene.path(name), user, user).unwrap();
         }
         fs::write(scene.path("attack.py"), include_str!("attack.py")).unwrap();
         fs::write(
@@ -143,8 +149,9 @@ struct SharedMemory {
 
 impl SharedMemory {
     fn new() -> Self {
-        // A pid of this moment is nobody else's; unlike IPC_PRIVATE, it is a key.
-        let key = std::process::id().cast_signed();
+        // A pid of this moment is nobody else's, and has at most 22 bits; unlike IPC_PRIVATE, it is a key.
+        static MADE: AtomicI32 = AtomicI32::new(0);
+        let key = std::process::id().cast_signed() | MADE.fetch_add(1, Ordering::Relaxed) << 22;
         // SAFETY: integers only.
         let id = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o666) };
         assert!(id >= 0, "{}", std::io::Error::last_os_error());
@@ -214,6 +221,7 @@ const MAY_FAIL: &[&str] = &[
     "keyctl",
     "io_uring",
     "priority-of-user",
+    "outside-xattr",
 ];
 
 fn all_refused(results: &BTreeMap<String, Vec<String>>, but: &[&str]) {

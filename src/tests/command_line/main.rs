@@ -9,6 +9,7 @@ mod audit;
 mod check;
 mod hostile;
 mod kills;
+mod launching;
 #[cfg(feature = "rules")]
 mod rules;
 mod run;
