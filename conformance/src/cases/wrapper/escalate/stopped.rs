@@ -9,7 +9,7 @@ use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperRun;
 use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
-use crate::stage::signals::stopped_within;
+use crate::stage::signals::{goes_on, stopped_within};
 use crate::stage::wrapper::{escalating, forwarded, stopped_by};
 use crate::system::launch::{Launch, Launched};
 use crate::system::process::Ended;
@@ -113,10 +113,6 @@ fn neighbour(context: &Context, wrapper: &WrapperRun) -> Result<Launched, CaseEr
         .start()
 }
 
-fn is_stopped(process: &Launched) -> bool {
-    process.state().is_some_and(|state| state.state == 'T')
-}
-
 /// What stops the child by a terminal's signal stops the wrapper's whole group, and SIGSTOP only the wrapper.
 fn stops_its_group(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
@@ -124,7 +120,7 @@ fn stops_its_group(context: &mut Context) -> Verdict {
     stream.frames.send_json(&json!({"stopped": libc::SIGSTOP}))?;
     stopped_by(&wrapper, context)?;
     expect::that(
-        !is_stopped(&neighbour),
+        goes_on(neighbour.pid.as_raw(), context.patience()),
         "the rest of the group goes on after SIGSTOP",
         "it is stopped",
     )?;
@@ -163,7 +159,7 @@ fn stops_alone(context: &mut Context) -> Verdict {
         stream.frames.send_json(&message)?;
         stopped_by(&wrapper, context)?;
         expect::that(
-            !is_stopped(&neighbour),
+            goes_on(neighbour.pid.as_raw(), context.patience()),
             "the rest of the group goes on",
             format_args!("another process of the group is stopped after {message}"),
         )?;
