@@ -286,6 +286,7 @@ pub enum Fault {
     TreesSurviveServer,
     TreesSurviveShutdown,
     ClosingLeftUndone,
+    CancellingLeftUndone,
     DescriptorPerChild,
     LeakOnSpawnError,
     MemoryPerRequest,
