@@ -48,10 +48,12 @@ MCP_PYTHON_VERSION := 2.3.0
 MCP_PYTHON := target/mcp-clients/python
 MCP_INSPECTOR_VERSION := 2.12.0
 MCP_INSPECTOR := target/mcp-clients/inspector
+# Days of `make like-stock`.
+ROUNDS ?= 20
 # Rounds of `make stress` in each of which one or more processes are killed.
 KILLS ?= 200
 
-.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress like-stock shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
@@ -63,6 +65,7 @@ help:
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
 	@echo "make stress       requests, closings, kills and a siege by hostile clients against the reference server, two minutes each,"
 	@echo "                  then SIGKILL at random moments (KILLS=200)"
+	@echo "make like-stock   compare an interactive day on a terminal with the same one in the stock shells, again and again (ROUNDS=20)"
 	@echo "make fuzz         try what parses hostile bytes on random ones (SECONDS=120; FUZZ_SEED=1 and FUZZ_INPUT=FILE repeat)"
 	@echo "make differential compare each shell, patched and stock, on random scripts (SCRIPTS=300)"
 	@echo "make shell-suites run each shell's own tests, without and with the reference"
@@ -115,6 +118,8 @@ test: prerequisites
 	@$(MAKE) --no-print-directory --jobs=2 proving-shells tests-built
 	@command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || \
 	    echo "make: no browser, so the HTML report is NOT TESTED (Debian: apt-get install chromium chromium-driver)" >&2
+	@command -v ssh-keygen >/dev/null 2>&1 && test -x /usr/sbin/sshd || \
+	    echo "make: no sshd, so \`git push\` over ssh is NOT TESTED (Debian: apt-get install openssh-server openssh-client)" >&2
 	@test -x $(MCP_PYTHON)/bin/python3 && test -x $(MCP_INSPECTOR)/node_modules/.bin/mcp-inspector || \
 	    echo "make: no MCP clients, so \`shell-escalation mcp\` is NOT TESTED with them (make mcp-clients)" >&2
 	cargo test --quiet --workspace --features $(TESTED) --doc
@@ -125,6 +130,13 @@ test: prerequisites
 	else \
 	    echo "cargo test --workspace --lib --bins --tests"; cargo test --workspace --features $(TESTED) --lib --bins --tests; \
 	fi
+
+# Interactive days, one after the other, in the stock shells and the patched ones.
+like-stock: reference
+	@for shell in bash-5.3 zsh-5.9; do \
+	    patches/build-shell "$$shell" && patches/build-shell --stock "$$shell" || exit 1; \
+	done
+	LIKE_STOCK_ROUNDS=$(ROUNDS) cargo test --package shell-escalation --test like_stock a_day
 
 # Needs python3 with venv, and npm.
 mcp-clients:
@@ -137,9 +149,12 @@ mcp-clients:
 tests-built: reference
 	cargo test --quiet --workspace --features $(TESTED) --no-run
 
-# The shells that tests need: the judged ones, and bash 5.3 stock, faulty, and faulty with sanitizers.
+# The shells that tests need: the judged ones, zsh, the stock shells to compare them with, and bash 5.3 faulty, and faulty with
+# sanitizers.
 proving-shells: judged-shells
+	@patches/build-shell zsh-5.9
 	@patches/build-shell --stock bash-5.3
+	@patches/build-shell --stock zsh-5.9
 	@patches/build-shell --faulty never-wrapped bash-5.3
 	@patches/build-shell --sanitize --faulty never-wrapped bash-5.3
 

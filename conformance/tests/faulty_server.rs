@@ -47,7 +47,8 @@ fn servers_that_are_right_but_unusual_pass() {
         "--variant pretty --variant extra-members --variant older-name --variant slow-start --variant chatty \
          --variant gaps-between-reads --variant more-tools",
         "--variant escaped --variant bytewise --variant out-of-order --variant stopped-keepers-killed \
-         --variant roomy-terminals --variant pipe-for-errors --variant numbered-approvals",
+         --variant roomy-terminals --variant pipe-for-errors --variant numbered-approvals \
+         --variant scripts-below-proc",
         "--variant plain",
     ];
     let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |variant| {

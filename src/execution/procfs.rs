@@ -48,17 +48,57 @@ fn check(proc: &Path, own: u32) -> Result<(), UnusableProc> {
 
 /// Whether the process is stopped now.
 pub(crate) fn is_stopped(process: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{process}/stat"));
-    // The state follows the name, which is in parentheses and may have some in it.
-    status.is_ok_and(|status| {
-        let state = status.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-        state.is_some_and(|state| state.starts_with(['T', 't']))
-    })
+    state_and_parent(process).is_some_and(|(state, _)| state.starts_with(['T', 't']))
+}
+
+/// Whether the process is that one, or a descendant of it whose ancestors all live.
+pub(crate) fn descends_from(process: Pid, ancestor: Pid) -> bool {
+    // No chain is longer, unless processes come and go while it is followed.
+    const LONGEST: usize = 1_000;
+    let mut chain = std::iter::successors(Some(process), |&process| {
+        let (_, parent) = state_and_parent(process)?;
+        (parent.as_raw() > 1).then_some(parent)
+    });
+    chain.by_ref().take(LONGEST).any(|process| process == ancestor)
+}
+
+fn state_and_parent(process: Pid) -> Option<(String, Pid)> {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // They follow the name, which is in parentheses and may have some in it.
+    let (_, rest) = status.rsplit_once(')')?;
+    let mut words = rest.split_whitespace();
+    let state = words.next()?.to_owned();
+    Some((state, Pid::from_raw(words.next()?.parse().ok()?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descendants_of_any_generation_are_known() {
+        let own = nix::unistd::getpid();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 600 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(
+            &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+            &mut line,
+        )
+        .unwrap();
+        let grandchild = Pid::from_raw(line.trim().parse().unwrap());
+        let pid = Pid::from_raw(child.id().cast_signed());
+        assert!(descends_from(own, own) && descends_from(pid, own) && descends_from(grandchild, own));
+        assert!(
+            descends_from(grandchild, pid) && !descends_from(own, pid) && !descends_from(pid, grandchild)
+        );
+        nix::sys::signal::kill(grandchild, nix::sys::signal::Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        assert!(!descends_from(pid, own));
+    }
 
     #[test]
     fn only_a_proc_of_the_own_namespace_is_usable() {

@@ -67,6 +67,9 @@ pub(crate) struct SignalMessage {
     /// The kernel has sent it to the wrapper's whole process group, for a terminal (extension *group*).
     #[serde(default)]
     pub terminal: bool,
+    /// The process that has sent it to the wrapper, if one has (extension *group*).
+    #[serde(default)]
+    pub sender: Option<i64>,
 }
 
 /// The server's answer to a [`Request`].

@@ -22,7 +22,7 @@ use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{
     AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
-    Stop, Tree, is_stopped,
+    Stop, Tree, descends_from, is_stopped,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
@@ -349,6 +349,8 @@ impl Worker {
             match session.until_ended(self.next_event(&mut child.tree)).await?? {
                 // The terminal's signals have reached what is in the wrapper's group.
                 Event::Signal(SignalMessage { terminal: true, .. }) if child.joined => {}
+                // The program has sent it to its group, to the wrapper as well as to itself.
+                Event::Signal(SignalMessage { sender, .. }) if child.has_sent_to_group(sender) => {}
                 Event::Signal(SignalMessage { signal, .. }) => child.forward(signal),
                 Event::Child(Report::Started(pid)) => {
                     tracing::debug!(%pid, "child started");
@@ -423,6 +425,16 @@ impl Child {
             }
             None => self.tree.signal(signal),
         }
+    }
+
+    /// Whether that process is the child, or descends from it, and the child is in the wrapper's group: it has no other reason to
+    /// send the wrapper signals.
+    fn has_sent_to_group(&self, sender: Option<i64>) -> bool {
+        let sender = sender.and_then(|sender| i32::try_from(sender).ok());
+        let (Some(child), Some(sender)) = (self.pid.filter(|_| self.joined), sender) else {
+            return false;
+        };
+        descends_from(Pid::from_raw(sender), child)
     }
 
     /// Whether a wrapper has to hear of a stop. In the wrapper's group a SIGCONT may have continued both since, without this

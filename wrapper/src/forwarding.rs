@@ -88,7 +88,7 @@ impl Forwarding {
     fn forward(&mut self, stream: &Stream) {
         while let Some(arrival) = self.unsent.take().or_else(|| self.next()) {
             let mut space = [0; ROOM];
-            // A frame of 35 bytes always fits.
+            // A frame of 38 bytes always fits.
             let Ok(frame) = frame::compose(&mut space, |output| request::write_signal(output, arrival))
             else {
                 return;
@@ -108,7 +108,7 @@ impl Forwarding {
 
     /// Takes the next signal that has arrived.
     fn next(&mut self) -> Option<Arrival> {
-        /// signalfd_siginfo of signalfd(2): it begins with the signal's number, an errno, and the code of its origin.
+        /// signalfd_siginfo of signalfd(2): it begins with the signal's number, an errno, the code of its origin, and a pid.
         const RECORD: usize = 128;
         const NUMBER: usize = size_of::<i32>();
         loop {
@@ -117,7 +117,11 @@ impl Forwarding {
                 Ok(RECORD) => {
                     let number = |index: usize| record[index * NUMBER..].first_chunk().copied();
                     let signal = i32::from_ne_bytes(number(0)?);
-                    let arrival = Arrival::new(signal, i32::from_ne_bytes(number(2)?));
+                    let arrival = Arrival::new(
+                        signal,
+                        i32::from_ne_bytes(number(2)?),
+                        i32::from_ne_bytes(number(3)?),
+                    );
                     let Some(arrival) = arrival else { continue };
                     if signal == Signal::CONT.as_raw() {
                         self.continued = true;

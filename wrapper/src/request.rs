@@ -137,11 +137,14 @@ fn write_limit<O: Output>(output: &mut O, limit: Option<u64>) -> Result<(), O::E
 pub fn write_signal<O: Output>(output: &mut O, arrival: Arrival) -> Result<(), O::Error> {
     output.put(b"{\"signal\":")?;
     write_number(output, arrival.signal.into())?;
-    output.put(if arrival.of_terminal {
-        b",\"terminal\":true}"
-    } else {
-        b"}"
-    })
+    if arrival.of_terminal {
+        output.put(b",\"terminal\":true")?;
+    }
+    if let Some(sender) = arrival.sender {
+        output.put(b",\"sender\":")?;
+        write_number(output, sender.into())?;
+    }
+    output.put(b"}")
 }
 
 /// Name and value of an entry that the server is told about. The wrapper's own variables are left out: what the server
@@ -239,18 +242,19 @@ mod tests {
         );
         assert!(text.ends_with(r#","rttime":[null,null]},"nice":-20}"#), "{text}");
         let mut output = Vec::new();
-        for of_terminal in [false, true] {
+        for (of_terminal, sender) in [(false, None), (true, None), (false, Some(i32::MAX))] {
             let Ok(()) = write_signal(
                 &mut output,
                 Arrival {
                     signal: 15,
                     of_terminal,
+                    sender,
                 },
             );
         }
         assert_eq!(
             String::from_utf8(output).unwrap(),
-            r#"{"signal":15}{"signal":15,"terminal":true}"#
+            r#"{"signal":15}{"signal":15,"terminal":true}{"signal":15,"sender":2147483647}"#
         );
     }
 

@@ -12,6 +12,8 @@ pub struct Arrival {
     pub signal: i32,
     /// Whether the kernel has sent it to the whole process group, on behalf of the group's terminal.
     pub of_terminal: bool,
+    /// The process that has sent it, if one has and it has a pid here.
+    pub sender: Option<i32>,
 }
 
 /// Signals that the kernel sends to a terminal's foreground group, or to what reads or writes in the background.
@@ -30,9 +32,9 @@ const OF_TERMINALS: [Signal; 8] = [
 const OF_LIMITS: [Signal; 2] = [Signal::XCPU, Signal::XFSZ];
 
 impl Arrival {
-    /// That signal, with the code that tells its origin (sigaction(2), `si_code`). `None` for what is about this process
-    /// alone.
-    pub fn new(signal: i32, code: i32) -> Option<Self> {
+    /// That signal, with the code that tells its origin (sigaction(2), `si_code`), and the pid that stands there if a process is
+    /// it. `None` for what is about this process alone.
+    pub fn new(signal: i32, code: i32, pid: i32) -> Option<Self> {
         let is_among = |signals: &[Signal]| signals.iter().any(|one| one.as_raw() == signal);
         // Zero is kill(2), and other processes' codes are negative.
         let from_kernel = code > 0;
@@ -40,6 +42,7 @@ impl Arrival {
         (!about_us).then(|| Self {
             signal,
             of_terminal: from_kernel && is_among(&OF_TERMINALS),
+            sender: (!from_kernel && pid > 0).then_some(pid),
         })
     }
 }
@@ -163,7 +166,19 @@ mod tests {
         const SI_USER: i32 = 0;
         const SI_TKILL: i32 = -6;
         const SI_KERNEL: i32 = 128;
-        let of_terminal = |signal, code| Arrival::new(signal, code).map(|arrival| arrival.of_terminal);
+        let of_terminal = |signal, code| Arrival::new(signal, code, 7).map(|arrival| arrival.of_terminal);
+        assert_eq!(
+            Arrival::new(2, SI_USER, 7).and_then(|arrival| arrival.sender),
+            Some(7)
+        );
+        assert_eq!(
+            Arrival::new(2, SI_USER, 0).and_then(|arrival| arrival.sender),
+            None
+        );
+        assert_eq!(
+            Arrival::new(2, SI_KERNEL, 7).and_then(|arrival| arrival.sender),
+            None
+        );
         for code in [SI_USER, SI_TKILL] {
             for signal in 1..=LAST {
                 assert_eq!(of_terminal(signal, code), Some(false));

@@ -179,6 +179,8 @@ pub enum Fault {
     ResultAtEndOfTree,
     TwoResults,
     BareScriptsRefused,
+    ExecutedByDescriptor,
+    ExecutedByItsResolvedName,
     BinariesByShell,
     OnlyElfIsBinary,
     ChildAgesOut,
@@ -260,6 +262,7 @@ pub enum Fault {
     GroupNotJoined,
     OwnGroupJoined,
     TerminalSignalsTwice,
+    OwnSignalsTwice,
     TerminalSignalsDropped,
     AloneNotSaid,
     ContinuedTwice,
@@ -482,6 +485,8 @@ pub enum Variant {
     NumberedApprovals,
     /// Beside exec_command there is a tool that closes terminals.
     MoreTools,
+    /// Scripts are opened below /proc.
+    ScriptsBelowProc,
     /// None of the extensions.
     Plain,
 }

@@ -311,6 +311,13 @@ impl Keeper {
                             }
                             continue;
                         }
+                        if order["sender"]
+                            .as_i64()
+                            .is_some_and(|sender| self.is_of_child(sender))
+                        {
+                            // It has sent the signal to its whole group.
+                            continue;
+                        }
                         let number = order["signal"].as_i64().unwrap_or_default();
                         if broken(Fault::SignalsToChildOnly) {
                             self.signal_child_only(number as i32);
@@ -321,6 +328,17 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether that process is the child or descends from it.
+    fn is_of_child(&self, mut process: i64) -> bool {
+        let child = self.child.map_or(-1, |child| i64::from(child.as_raw()));
+        while process > 1 && process != child {
+            let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            process = parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0);
+        }
+        process > 1
     }
 
     /// Sends a signal to the child's group. Numbers that are not a signal's have no effect.

@@ -34,6 +34,7 @@ mod terminal_methods;
 mod terminals;
 mod ticket;
 mod tools;
+mod trial;
 mod worker;
 
 use std::process::ExitCode;

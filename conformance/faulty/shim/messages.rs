@@ -202,19 +202,21 @@ pub fn descriptors(payload: &[u8]) -> Result<Descriptors, Malformed> {
     })
 }
 
-/// Reads a signal frame: the number, and whether it comes of a terminal.
-pub fn signal(payload: &[u8]) -> Result<(i128, bool), Malformed> {
+/// Reads a signal frame: the number, whether it comes of a terminal, and the process that has sent it.
+pub fn signal(payload: &[u8]) -> Result<(i128, bool, Option<i128>), Malformed> {
     let mut signal = None;
     let mut terminal = false;
+    let mut sender = None;
     members(payload, |name, value| {
         match name {
             b"signal" => signal = Some(value.integer()?),
             b"terminal" => terminal = value.boolean()?,
+            b"sender" => sender = Some(value.integer()?),
             _ => value.ignore()?,
         }
         Ok(())
     })?;
-    Ok((signal.ok_or_else(|| missing("signal"))?, terminal))
+    Ok((signal.ok_or_else(|| missing("signal"))?, terminal, sender))
 }
 
 fn unknown(name: &[u8]) -> Malformed {

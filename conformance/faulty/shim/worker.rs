@@ -601,7 +601,7 @@ impl Worker<'_> {
                     } else {
                         drop(frame.descriptors);
                     }
-                    let (signal, terminal) = match messages::signal(&frame.payload) {
+                    let (signal, terminal, sender) = match messages::signal(&frame.payload) {
                         Err(_) if broken(Fault::NonsenseSignalIgnored) => continue,
                         signal => signal.map_err(refused)?,
                     };
@@ -625,7 +625,9 @@ impl Worker<'_> {
                         let _ = keeper::order(line, &json!({"continue after": stop}));
                     } else if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has already reported how the child ended.
-                        let _ = keeper::order(line, &json!({"signal": signal}));
+                        let sender = sender.and_then(|sender| i64::try_from(sender).ok());
+                        let sender = sender.filter(|_| standing.joined && !broken(Fault::OwnSignalsTwice));
+                        let _ = keeper::order(line, &json!({"signal": signal, "sender": sender}));
                     }
                     if broken(Fault::OneSignalAWrite) {
                         self.reader.discard();

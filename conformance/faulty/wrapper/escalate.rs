@@ -320,6 +320,9 @@ fn forward(signals: RawFd, stream: &mut Stream) {
         if arrival.of_terminal && !broken(Fault::TerminalNotTold) || broken(Fault::TerminalAlwaysTold) {
             frame["terminal"] = true.into();
         }
+        if let Some(sender) = arrival.sender.filter(|_| !broken(Fault::SenderNotTold)) {
+            frame["sender"] = sender.into();
+        }
         stream.send_signal(frame.to_string().as_bytes());
     }
     if broken(Fault::StopsWithoutBeingTold) && number == libc::SIGTSTP {

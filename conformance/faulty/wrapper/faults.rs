@@ -149,6 +149,7 @@ pub enum Fault {
     OnlyUsualSignalsForwarded,
     IgnoredNotForwarded,
     TerminalNotTold,
+    SenderNotTold,
     TerminalAlwaysTold,
     StopsAlone,
     AloneIgnored,

@@ -45,6 +45,8 @@ pub struct Arrival {
     pub number: i32,
     /// The kernel has sent it to the process group, for a terminal.
     pub of_terminal: bool,
+    /// The process that has sent it.
+    pub sender: Option<u32>,
 }
 
 /// A non-blocking signalfd(2), at 3 or higher, for the forwarded signals, which it blocks.
@@ -74,6 +76,7 @@ pub fn next_signal(signals: RawFd) -> Option<Arrival> {
         let number = information.ssi_signo as i32;
         (length > 0).then_some(Arrival {
             number,
+            sender: (information.ssi_code <= 0).then_some(information.ssi_pid),
             of_terminal: information.ssi_code > 0
                 && [
                     libc::SIGINT,

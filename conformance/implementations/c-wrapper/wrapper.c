@@ -28,7 +28,6 @@ enum { DENIED = 1, USAGE = 2, FAILED = 126, MISSING = 127 };
 enum { MAX_FDS = 16, MAX_DEPTH = 512, MAX_PAYLOAD = 16 << 20 };
 
 static const char SOCKET_VARIABLE[] = "CODEX_ESCALATE_SOCKET";
-static const int FORWARDED[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP, SIGCONT};
 
 extern char **environ;
 
@@ -681,18 +680,18 @@ static size_t inherited_fds(int escalation, int fds[MAX_FDS])
     return count;
 }
 
-/* Blocks the signals that are forwarded; those that were ignored or blocked stay so. Returns a signalfd(2) of them. */
+/*
+ * Blocks all signals, since the program may handle what was ignored here, but for those that were blocked and so stay.
+ * What is blocked waits even where it is ignored. Returns a signalfd(2) of them.
+ */
 static int hold_signals(void)
 {
     sigset_t blocked, held;
-    struct sigaction action;
-    sigemptyset(&held);
+    sigfillset(&held);
     sigprocmask(SIG_BLOCK, NULL, &blocked);
-    for (size_t i = 0; i < sizeof FORWARDED / sizeof *FORWARDED; i++) {
-        int number = FORWARDED[i];
-        if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_IGN && !sigismember(&blocked, number))
-            sigaddset(&held, number);
-    }
+    for (int number = 1; number <= SIGRTMAX; number++)
+        if (sigismember(&blocked, number) == 1)
+            sigdelset(&held, number);
     sigprocmask(SIG_BLOCK, &held, NULL);
     int signals = signalfd(-1, &held, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)

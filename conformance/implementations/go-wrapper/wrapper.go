@@ -35,11 +35,6 @@ const (
 
 var wrapperVariables = []string{"EXEC_WRAPPER", "BASH_EXEC_WRAPPER", socketVariable}
 
-var forwarded = []os.Signal{
-	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1,
-	syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT,
-}
-
 // failure is an error that knows the exit status that goes with it.
 type failure struct {
 	status int
@@ -328,9 +323,9 @@ func isBinary(file string) bool {
 // escalate lets the server execute the command, and waits for its end.
 func escalate(server stream, escalation int) (int, error) {
 	signals := make(chan os.Signal, 64)
-	for _, number := range forwarded {
-		if !signal.Ignored(number) {
-			signal.Notify(signals, number)
+	for number := syscall.Signal(1); number <= 64; number++ {
+		if number != syscall.SIGURG { // The runtime sends it to itself, to interrupt goroutines.
+			signal.Notify(signals, number) // What was ignored here the program may handle.
 		}
 	}
 	fds, err := inheritedFds(escalation)

@@ -11,6 +11,7 @@ use nix::pty::{Winsize, openpty};
 use crate::case::context::Context;
 use crate::system::holders::of_file;
 use crate::system::poll::readable_until;
+use crate::system::process;
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -171,7 +172,7 @@ impl Terminal {
                     format_args!("its own, {group}, still is there after {:?}", self.patience),
                 ));
             }
-            std::thread::yield_now();
+            process::rest();
         }
         Ok(())
     }

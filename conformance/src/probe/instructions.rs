@@ -18,6 +18,9 @@ use super::{own, signals, terminal};
 /// - `catch:N` says `caught` for each SIGINT, N times; `await:FILE` blocks all signals, makes FILE, and prints the number
 ///   of the first signal that comes; `touch:FILE` makes FILE;
 /// - `ask` asks on /dev/tty and prints the answer; `inherited` prints limits, niceness and ignored signals;
+/// - `signal-group:N` sends signal N, which it catches, to its process group, says `sent`, reads a line, and prints how often it
+///   has come;
+/// - `executed` prints AT_EXECFN, comm, /proc/self/exe and argv[0];
 /// - `exit:N` exits, `die:N` dies by signal N.
 ///
 /// # Errors
@@ -83,6 +86,13 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
                 }
                 writeln!(output, "{sum}")?;
             }
+            b"executed" => {
+                let name = own::executed_name().unwrap_or_default();
+                let comm = std::fs::read_to_string("/proc/self/comm")?;
+                let executable = std::fs::read_link("/proc/self/exe")?;
+                let zeroth = OsStr::from_bytes(&arguments[0]);
+                writeln!(output, "{name:?} {:?} {executable:?} {zeroth:?}", comm.trim_end())?;
+            }
             b"pause" => terminal::pause(&mut output)?,
             b"size" => writeln!(output, "{}", terminal::size()?)?,
             b"resized" => terminal::wait_for_resize(&mut output)?,
@@ -99,6 +109,7 @@ pub fn follow(arguments: &[Vec<u8>]) -> io::Result<Option<i32>> {
                 output.flush()?;
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(0), nix::sys::signal::Signal::SIGTSTP)?;
             }
+            b"signal-group" => signals::signal_group(number(rest)?, &mut output)?,
             b"catch" => signals::catch_interrupts(number(rest)?, &mut output)?,
             b"await" => signals::await_any(OsStr::from_bytes(rest), &mut output)?,
             b"touch" => drop(std::fs::File::create(OsStr::from_bytes(rest))?),

@@ -28,6 +28,8 @@ pub struct Report {
     pub executable: Vec<u8>,
     /// The path that execve(2) was called with, as it was given (AT_EXECFN).
     pub executed_name: Vec<u8>,
+    /// /proc/self/comm, without its newline.
+    pub name: Vec<u8>,
     /// The argument vector, `argv[0]` included.
     pub arguments: Vec<Vec<u8>>,
     /// The environment's entries as they stand in memory.
@@ -162,6 +164,10 @@ pub fn take() -> Report {
         executed_name: super::own::executed_name()
             .map(|path| path.into_os_string().into_vec())
             .unwrap_or_default(),
+        name: fs::read("/proc/self/comm")
+            .unwrap_or_default()
+            .trim_ascii_end()
+            .to_vec(),
         arguments: std::env::args_os().map(OsString::into_vec).collect(),
         environment: environment(),
         directory: nix::unistd::getcwd()

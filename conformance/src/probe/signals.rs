@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::unistd::Pid;
 
 use super::report;
 
@@ -22,6 +24,26 @@ pub fn catch_interrupts(times: i32, output: &mut impl Write) -> io::Result<()> {
         output.flush()?;
     }
     Ok(())
+}
+
+/// How often a signal has come.
+static CAUGHT: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count(_: libc::c_int) {
+    CAUGHT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Sends a signal to its own process group, says `sent`, reads a line, and prints how often the signal has come.
+pub fn signal_group(signal: i32, output: &mut impl Write) -> io::Result<()> {
+    let signal = Signal::try_from(signal)?;
+    let action = SigAction::new(SigHandler::Handler(count), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing but change an atomic number.
+    unsafe { sigaction(signal, &action)? };
+    kill(Pid::from_raw(0), signal)?;
+    writeln!(output, "sent")?;
+    output.flush()?;
+    io::stdin().read_line(&mut String::new())?;
+    writeln!(output, "caught {}", CAUGHT.load(Ordering::Relaxed))
 }
 
 /// Blocks all signals, makes `file`, and prints the number of the first signal that comes.

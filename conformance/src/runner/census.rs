@@ -38,7 +38,7 @@ pub fn end_of_all_descendants(grace: Duration) -> Result<Vec<String>, CaseError>
                 return Ok(Vec::new());
             }
             // Zombies whose parent has just ended come to us in a moment, or belong to a living process.
-            std::thread::yield_now();
+            process::rest();
             if Instant::now() >= deadline {
                 break;
             }
@@ -98,7 +98,7 @@ pub fn kill_all_descendants() -> Result<(), CaseError> {
                 handle.signal(libc::SIGKILL)?;
             }
         }
-        std::thread::yield_now();
+        process::rest();
     }
 }
 
@@ -124,7 +124,7 @@ pub fn kill_tree(root: &ProcessHandle) -> Result<(), CaseError> {
                 handle.signal(libc::SIGKILL)?;
             }
         }
-        std::thread::yield_now();
+        process::rest();
     }
 }
 

@@ -160,7 +160,7 @@ pub fn expect_reaped(pid: i32, patience: Duration) -> Verdict {
         match process::state(pid) {
             None => return Ok(()),
             // Only a parent is notified when a child is reaped, so yield and look again.
-            Some(_) if Instant::now() < deadline => std::thread::yield_now(),
+            Some(_) if Instant::now() < deadline => process::rest(),
             Some(state) => {
                 return Err(violation(
                     format_args!("process {pid} is reaped"),

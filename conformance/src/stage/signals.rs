@@ -46,17 +46,6 @@ pub fn stopped_within(pid: i32, patience: Duration) -> bool {
     })
 }
 
-/// Whether a process that only waits is left running by what was sent to it. Waits until it sleeps again or is stopped: one
-/// that has been sent a signal is ready to run until it has taken it.
-pub fn goes_on(pid: i32, patience: Duration) -> bool {
-    let mut seen = None;
-    process::eventually(patience, || {
-        seen = process::state(pid).map(|state| state.state);
-        seen.is_none_or(|state| "STtZ".contains(state))
-    });
-    seen == Some('S')
-}
-
 /// Stops a process and waits until it is stopped.
 pub fn stop(handle: &ProcessHandle, patience: Duration) -> Verdict {
     handle.signal(libc::SIGSTOP)?;

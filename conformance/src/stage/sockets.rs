@@ -41,7 +41,7 @@ pub fn expect_only_holder(context: &Context, inode: u64, shell: i32) -> Verdict 
                 format_args!("also held by {}", names.join("; ")),
             ));
         }
-        std::thread::yield_now();
+        process::rest();
     }
 }
 

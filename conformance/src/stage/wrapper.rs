@@ -62,7 +62,7 @@ pub fn expect_state(context: &Context, wrapper: &WrapperRun, states: &str) -> Ve
                 format_args!("{state:?} after {:?}", context.patience()),
             ));
         }
-        std::thread::yield_now();
+        process::rest();
     }
 }
 
@@ -321,7 +321,7 @@ pub fn expect_held_up(
         if Instant::now() >= deadline {
             return expect::that(before > 0, "the wrapper writes what it has to say", "no byte");
         }
-        std::thread::yield_now();
+        process::rest();
     }
 }
 
@@ -362,7 +362,7 @@ pub fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseEr
             Ok(WaitStatus::Stopped(_, signal)) => return Ok(signal as i32),
             // It has ended just now; the next round says so.
             Err(Errno::ECHILD) if Instant::now() < deadline => {}
-            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => std::thread::yield_now(),
+            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => process::rest(),
             Ok(WaitStatus::StillAlive) => {
                 let seen = process::describe(wrapper.process.pid);
                 return Err(violation("the wrapper stops itself after `stopped`", seen));

@@ -582,6 +582,17 @@ impl Drop for Launched {
     }
 }
 
+/// The hard limit of this process, above which none can be set without a capability (setrlimit(2)).
+pub fn hard_limit(resource: libc::__rlimit_resource_t) -> Result<u64, CaseError> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: getrlimit writes to `limit`.
+    nix::errno::Errno::result(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// A copy of a descriptor, close-on-exec.
 pub fn duplicate(descriptor: &impl AsFd) -> Result<OwnedFd, CaseError> {
     Ok(descriptor.as_fd().try_clone_to_owned()?)

@@ -286,9 +286,13 @@ pub fn eventually(patience: Duration, mut look: impl FnMut() -> bool) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        // A short rest, so that the one who is looked at gets the processor.
-        std::thread::sleep(Duration::from_millis(2));
+        rest();
     }
+}
+
+/// A short rest between two looks, so that what is looked at gets the processor.
+pub fn rest() {
+    std::thread::sleep(Duration::from_millis(1));
 }
 
 /// A process in words, for reports.

@@ -195,6 +195,11 @@ fn later_messages() {
                 Some(Tree::Integer(number)) => Some(SignalMessage {
                     signal: i32::try_from(*number).ok()?,
                     terminal: flag(tree, "terminal")?,
+                    sender: match tree.member("sender").ok()? {
+                        None | Some(Tree::Null) => None,
+                        Some(Tree::Integer(number)) => Some(i64::try_from(*number).ok()?),
+                        Some(_) => return None,
+                    },
                 }),
                 _ => None,
             }

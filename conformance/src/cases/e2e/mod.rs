@@ -20,6 +20,7 @@ use crate::case::Table;
 pub const TABLES: &[Table] = &[
     scripts::fixtures::CASES,
     scripts::as_stock::CASES,
+    scripts::reported::CASES,
     scripts::random::CASES,
     status::CASES,
     deny::CASES,

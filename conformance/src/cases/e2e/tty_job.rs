@@ -22,6 +22,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.job/nested-shell-has-job-control", nested_shell_has_job_control).since("0.2.0"),
     case("e2e.tty.job/ctrl-c-reaches-all-stages", ctrl_c_reaches_all_stages).since("0.2.0").within_seconds(60),
     case("e2e.tty.job/ctrl-c-once", ctrl_c_once).since("0.2.0"),
+    case("e2e.tty.job/own-group-once", own_group_once).since("0.2.0"),
     case("e2e.tty.job/ctrl-z-fg", ctrl_z_fg).since("0.2.0"),
     case("e2e.tty.job/window-size", window_size).since("0.2.0"),
 ]).needs("group");
@@ -170,6 +171,23 @@ fn ctrl_c_once(context: &mut Context) -> Verdict {
             terminal.wait_for("caught\r\n")?;
             terminal.wait_for(PROMPT)?;
             terminal.command("echo end")?;
+        }
+        Ok(())
+    })
+}
+
+/// What a command sends to its process group comes to it once. Before it says how often, it is stopped and continued, so that
+/// there is time for what should not come.
+fn own_group_once(context: &mut Context) -> Verdict {
+    as_on_stock_in_one_session(context, |terminal| {
+        for name in NAMES {
+            for signal in [libc::SIGTSTP, libc::SIGURG, libc::SIGWINCH] {
+                terminal.type_text(&format!("{name} signal-group:{signal}\n"))?;
+                terminal.wait_for("\nsent\r\n")?;
+                terminal.type_text("\n")?;
+                terminal.wait_for("caught 1\r\n")?;
+                terminal.wait_for(PROMPT)?;
+            }
         }
         Ok(())
     })

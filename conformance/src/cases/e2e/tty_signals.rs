@@ -172,7 +172,7 @@ fn expect_state(context: &Context, name: &str, pid: i32, stopped: bool) -> Verdi
                 format_args!("{state:?}"),
             ));
         }
-        std::thread::yield_now();
+        process::rest();
     }
 }
 

@@ -47,6 +47,7 @@ pub const TABLES: &[Table] = &[
     escalate::eof::CASES,
     escalate::signals::CASES,
     escalate::killed::CASES,
+    escalate::name::CASES,
     escalate::spawn_error::CASES,
     escalate::group::CASES,
     escalate::inherited::CASES,

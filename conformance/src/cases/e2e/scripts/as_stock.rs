@@ -1,8 +1,12 @@
 //! e2e.scripts: a script does under each decision what it does in the stock shell.
 
+use std::os::unix::fs::symlink;
+
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
+use crate::peer::program::Program;
+use crate::probe::plan::Act;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::e2e::{commands, same_under_both};
 use crate::verdict::Verdict;
@@ -13,6 +17,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.scripts/process-substitution", process_substitution).at(Level::Faithful),
     case("e2e.scripts/many-descriptors", many_descriptors).at(Level::Faithful),
     case("e2e.scripts/ordinary", ordinary).at(Level::Faithful),
+    case("e2e.scripts/executed-as", executed_as).at(Level::Faithful),
     case("e2e.scripts/umask", umask).at(Level::Faithful).needs("umask"),
 ]);
 
@@ -43,6 +48,36 @@ fn ordinary(context: &mut Context) -> Verdict {
     context.write_file("bin/unexecutable", b"", 0o644)?;
     let script = include_str!("../../../../../fixtures/scripts/ordinary.sh");
     same_under_both(context, script, &["tool", "script", "bare"])
+}
+
+/// A command sees itself executed by the same name as in the stock shell, whichever way its name was found.
+fn executed_as(context: &mut Context) -> Verdict {
+    let folder = context.work_directory().join("d");
+    std::fs::create_dir(&folder)?;
+    let tool = Program::at(context, &folder.join("tool"), [Act::Arguments])?;
+    symlink("tool", folder.join("link"))?;
+    commands(context, ["own-name"])?;
+    symlink("own-name", context.path("bin/other-name"))?;
+    let mut script = format!(
+        "own-name executed; other-name executed; {} executed; d/../d//tool executed; ./d/link executed\n\
+         PATH=d:$PATH; link executed; cd d; ./link executed; PATH=.:$PATH; link executed\n\
+         env other-name executed; sh -c 'exec ./link executed'; cat /proc/self/comm; readlink /proc/self/exe\n",
+        tool.text()
+    );
+    if Dialect::of(context) != Dialect::Other {
+        script.push_str("(exec -a zeroth ./link executed)\n");
+    }
+    let names = [
+        "own-name",
+        "other-name",
+        "tool",
+        "link",
+        "env",
+        "sh",
+        "cat",
+        "readlink",
+    ];
+    same_under_both(context, &script, &names)
 }
 
 /// The umask of the script is the escalated command's.

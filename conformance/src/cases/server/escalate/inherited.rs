@@ -32,7 +32,7 @@ fn stage(context: &Context) -> Result<Stage, CaseError> {
     Stage::on(context, |launch: Launch| {
         launch
             .limits(libc::RLIMIT_NOFILE, SERVERS.0, SERVERS.1)
-            .limits(libc::RLIMIT_CORE, 0, 4096)
+            .limits(libc::RLIMIT_MSGQUEUE, 0, 4096)
             .nice(3)
             .ignoring(libc::SIGUSR1)
     })
@@ -47,12 +47,12 @@ fn child(context: &Context, stage: &mut Stage, members: &[(&str, Value)]) -> Res
     program.only_start()
 }
 
-/// Demands a child's limits of open files and core files, and that no other differs from the server's.
-fn expect_limits(report: &Report, plain: &Report, files: (u64, u64), core: (u64, u64)) -> Verdict {
+/// Demands a child's limits of open files and message queues, and that no other differs from the server's.
+fn expect_limits(report: &Report, plain: &Report, files: (u64, u64), queues: (u64, u64)) -> Verdict {
     for (resource, name) in NAMES.iter().enumerate() {
         let wanted = match *name {
             "nofile" => files,
-            "core" => core,
+            "msgqueue" => queues,
             _ => plain.limits[resource],
         };
         expect::equal(
@@ -68,11 +68,11 @@ fn expect_limits(report: &Report, plain: &Report, files: (u64, u64), core: (u64,
 fn limits(context: &mut Context) -> Verdict {
     let mut stage = stage(context)?;
     let plain = child(context, &mut stage, &[])?;
-    let limits = json!({"nofile": [100, 200], "core": [1024, 2048], "unknown": [1, 1]});
+    let limits = json!({"nofile": [100, 200], "msgqueue": [1024, 2048], "unknown": [1, 1]});
     let report = child(context, &mut stage, &[("limits", limits)])?;
     expect_limits(&report, &plain, (100, 200), (1024, 2048))?;
     let next = child(context, &mut stage, &[])?;
-    expect_limits(&next, &plain, plain.limits[7], plain.limits[4])?;
+    expect_limits(&next, &plain, plain.limits[7], plain.limits[12])?;
     stage.finish()
 }
 
@@ -87,7 +87,7 @@ fn never_above(context: &mut Context) -> Verdict {
         (json!([300, null]), (300, hard)),
         (json!([400, 300]), (300, 300)),
     ] {
-        let limits = json!({"nofile": asked, "core": [null, null]});
+        let limits = json!({"nofile": asked, "msgqueue": [null, null]});
         let report = child(context, &mut stage, &[("limits", limits)])?;
         expect_limits(&report, &plain, given, (4096, 4096))?;
     }
@@ -138,12 +138,12 @@ fn without_the_members(context: &mut Context) -> Verdict {
         &[
             ("nice", json!(15)),
             ("ignored", json!([1])),
-            ("limits", json!({"core": [0, 0]})),
+            ("limits", json!({"msgqueue": [0, 0]})),
         ],
     )?;
     let report = child(context, &mut stage, &[])?;
     expect::equal("the child's niceness", 3, report.nice)?;
     expect::equal("the ignored signals", Vec::<i32>::new(), numbers(report.ignored))?;
-    expect::equal("the child's limits of core", (0, 4096), report.limits[4])?;
+    expect::equal("the child's limits of msgqueue", (0, 4096), report.limits[12])?;
     stage.finish()
 }

@@ -12,6 +12,7 @@ use crate::stage::descriptors::null;
 use crate::stage::processes::{Kin, fork};
 use crate::stage::server::Stage;
 use crate::stage::signals::{LAST, expect_killed, is_deadly};
+use crate::system::launch::hard_limit;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -83,13 +84,8 @@ fn by_another_process(context: &mut Context) -> Verdict {
 
 /// A child that dumps core where the system lets it: the core flag of the wait status is not part of the number.
 fn with_core_dump(context: &mut Context) -> Verdict {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: getrlimit writes to `limit`.
-    nix::errno::Errno::result(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) })?;
-    let mut stage = Stage::on(context, |launch| launch.limit(libc::RLIMIT_CORE, limit.rlim_max))?;
+    let limit = hard_limit(libc::RLIMIT_CORE)?;
+    let mut stage = Stage::on(context, |launch| launch.limit(libc::RLIMIT_CORE, limit))?;
     let program = ConnectedProgram::new(context, "program")?;
     for signal in [libc::SIGQUIT, libc::SIGABRT] {
         let mut escalated = stage.escalate(&program, &[])?;

@@ -9,6 +9,7 @@ pub mod fds_only;
 pub mod group;
 pub mod inherited;
 pub mod killed;
+pub mod name;
 pub mod signals;
 pub mod spawn_error;
 pub mod umask;

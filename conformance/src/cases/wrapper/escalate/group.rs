@@ -58,8 +58,11 @@ fn of_a_terminal(context: &mut Context) -> Verdict {
 fn expect_plain(stream: &mut RequestStream, signal: i32) -> Verdict {
     let message = next(stream, "a frame of a process's signal")?;
     expect::that(
-        message["signal"] == signal && message["terminal"] != true,
-        format_args!("signal {signal}, without \"terminal\":true, as a process has sent it"),
+        message["signal"] == signal && message["terminal"] != true && message["sender"] == std::process::id(),
+        format_args!(
+            "signal {signal}, without \"terminal\":true and with \"sender\":{}, the process that has sent it",
+            std::process::id()
+        ),
         message,
     )
 }

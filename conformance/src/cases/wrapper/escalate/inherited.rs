@@ -8,7 +8,7 @@ use crate::peer::limits::NAMES;
 use crate::spec::requirements::Role;
 use crate::stage::signals::OF_THE_LIBRARY;
 use crate::stage::wrapper::{any_call, escalated};
-use crate::system::launch::Launch;
+use crate::system::launch::{Launch, hard_limit};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -29,17 +29,21 @@ fn message(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<V
 
 /// Soft and hard limits differ, and a limit that isn't there is null. All names are there.
 fn limits(context: &mut Context) -> Verdict {
+    let locks = hard_limit(libc::RLIMIT_LOCKS)?;
     let message = message(context, |launch| {
         launch
             .limits(libc::RLIMIT_NOFILE, 40, 50)
-            .limits(libc::RLIMIT_CORE, 0, 4096)
-            .limits(libc::RLIMIT_CPU, 1000, libc::RLIM_INFINITY)
+            .limits(libc::RLIMIT_MSGQUEUE, 0, 4096)
+            .limits(libc::RLIMIT_LOCKS, 1000, locks)
     })?;
     let limits = &message["limits"];
     for (name, value) in [
         ("nofile", json!([40, 50])),
-        ("core", json!([0, 4096])),
-        ("cpu", json!([1000, null])),
+        ("msgqueue", json!([0, 4096])),
+        (
+            "locks",
+            json!([1000, (locks != libc::RLIM_INFINITY).then_some(locks)]),
+        ),
     ] {
         expect::equal(&format!("{name} of limits"), &value, &limits[name])?;
     }

@@ -8,6 +8,7 @@ use crate::peer::signals::deadly;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{any_call, escalated};
+use crate::system::launch::hard_limit;
 use crate::system::process;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
@@ -70,8 +71,9 @@ fn although_ignored_and_blocked(context: &mut Context) -> Verdict {
 
 /// A core dump, if any, is the child's: the wrapper dumps none even where its limits allow it.
 fn no_core(context: &mut Context) -> Verdict {
+    let size = hard_limit(libc::RLIMIT_CORE)?.min(256 << 20);
     for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGQUIT] {
-        let call = any_call(context)?.launched(|launch| launch.limit(libc::RLIMIT_CORE, 256 << 20));
+        let call = any_call(context)?.launched(|launch| launch.limit(libc::RLIMIT_CORE, size));
         let (mut wrapper, mut stream, escalation) = escalated(call)?;
         drop(escalation);
         stream

@@ -27,6 +27,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/behind-the-result", behind_the_result).since("0.2.0"),
     case("wrapper.escalate.signal/while-nobody-reads", while_nobody_reads).at(Level::Hardened),
     case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
+    case("wrapper.escalate.signal/sigurg", sigurg).since("0.2.0"),
     case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
     case("wrapper.escalate.signal/before-the-child-started", early_signal),
     case("wrapper.escalate.signal/ignored-at-the-start", ignored_at_the_start).since("0.2.0"),
@@ -155,11 +156,21 @@ fn behind_the_result(context: &mut Context) -> Verdict {
 /// Each signal sent to the wrapper arrives as a frame with its number.
 fn each_is_forwarded(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    for signal in all_forwarded() {
+    for signal in all_forwarded().filter(|signal| *signal != libc::SIGURG) {
         wrapper.process.signal(signal)?;
         let seen = forwarded(&mut stream, "a forwarded signal")?;
         expect::equal("the forwarded signal", i64::from(signal), seen)?;
     }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// SIGURG, which the runtimes of some languages send to themselves.
+fn sigurg(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    wrapper.process.signal(libc::SIGURG)?;
+    let seen = forwarded(&mut stream, "SIGURG")?;
+    expect::equal("the forwarded signal", i64::from(libc::SIGURG), seen)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
 }

@@ -1,5 +1,9 @@
 //! wrapper.escalate.stopped: the wrapper stops with the child, and continues it.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -9,9 +13,10 @@ use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperRun;
 use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
-use crate::stage::signals::{goes_on, stopped_within};
+use crate::stage::signals::stopped_within;
 use crate::stage::wrapper::{escalating, forwarded, stopped_by};
-use crate::system::launch::{Launch, Launched};
+use crate::system::launch::{Launch, Launched, pipe};
+use crate::system::poll::readable_until;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict};
 
@@ -104,23 +109,50 @@ fn stops_again(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
-/// Another process of the wrapper's group, which does nothing.
-fn neighbour(context: &Context, wrapper: &WrapperRun) -> Result<Launched, CaseError> {
-    let program = Program::new(context, "neighbour", [Act::Arguments])?;
-    Launch::new(&program.path, context.work_directory())
-        .arguments(["neighbour", "pause"])
-        .in_group(wrapper.process.pid.as_raw())
-        .start()
+/// Another process of the wrapper's group, which copies its input to its output.
+struct Neighbour {
+    process: Launched,
+    input: File,
+    output: File,
+}
+
+impl Neighbour {
+    fn of(context: &Context, wrapper: &WrapperRun) -> Result<Neighbour, CaseError> {
+        let program = Program::new(context, "neighbour", [Act::Arguments])?;
+        let (its_input, input) = pipe()?;
+        let (output, its_output) = pipe()?;
+        let process = Launch::new(&program.path, context.work_directory())
+            .arguments(["neighbour", "copy"])
+            .descriptor(0, its_input)
+            .descriptor(1, its_output)
+            .in_group(wrapper.process.pid.as_raw())
+            .start()?;
+        Ok(Neighbour {
+            process,
+            input,
+            output,
+        })
+    }
+
+    /// Whether it goes on. A signal that was sent to it before stops it before it answers, so it is asked.
+    fn answers(&mut self, patience: Duration) -> Result<bool, CaseError> {
+        self.input.write_all(b"?\n")?;
+        if !readable_until(&self.output, Instant::now() + patience)? {
+            return Ok(false);
+        }
+        self.output.read_exact(&mut [0; 2])?;
+        Ok(true)
+    }
 }
 
 /// What stops the child by a terminal's signal stops the wrapper's whole group, and SIGSTOP only the wrapper.
 fn stops_its_group(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    let neighbour = neighbour(context, &wrapper)?;
+    let mut neighbour = Neighbour::of(context, &wrapper)?;
     stream.frames.send_json(&json!({"stopped": libc::SIGSTOP}))?;
     stopped_by(&wrapper, context)?;
     expect::that(
-        goes_on(neighbour.pid.as_raw(), context.patience()),
+        neighbour.answers(context.patience())?,
         "the rest of the group goes on after SIGSTOP",
         "it is stopped",
     )?;
@@ -130,16 +162,16 @@ fn stops_its_group(context: &mut Context) -> Verdict {
         stream.frames.send_json(&json!({"stopped": signal}))?;
         stopped_by(&wrapper, context)?;
         expect::that(
-            stopped_within(neighbour.pid.as_raw(), context.patience()),
+            stopped_within(neighbour.process.pid.as_raw(), context.patience()),
             format_args!("the wrapper stops its process group on {{\"stopped\":{signal}}}"),
             "another process of the group runs on",
         )?;
-        for process in [&wrapper.process, &neighbour] {
+        for process in [&wrapper.process, &neighbour.process] {
             process.signal(libc::SIGCONT)?;
         }
         forwarded(&mut stream, "SIGCONT for the child")?;
     }
-    neighbour.signal(libc::SIGKILL)?;
+    neighbour.process.signal(libc::SIGKILL)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
 }
@@ -147,7 +179,7 @@ fn stops_its_group(context: &mut Context) -> Verdict {
 /// It stops alone if the server says so, or if the stop signal has reached the wrapper itself.
 fn stops_alone(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    let neighbour = neighbour(context, &wrapper)?;
+    let mut neighbour = Neighbour::of(context, &wrapper)?;
     for told in [true, false] {
         let mut message = json!({"stopped": libc::SIGTSTP});
         if told {
@@ -159,14 +191,14 @@ fn stops_alone(context: &mut Context) -> Verdict {
         stream.frames.send_json(&message)?;
         stopped_by(&wrapper, context)?;
         expect::that(
-            goes_on(neighbour.pid.as_raw(), context.patience()),
+            neighbour.answers(context.patience())?,
             "the rest of the group goes on",
             format_args!("another process of the group is stopped after {message}"),
         )?;
         wrapper.process.signal(libc::SIGCONT)?;
         forwarded(&mut stream, "SIGCONT for the child")?;
     }
-    neighbour.signal(libc::SIGKILL)?;
+    neighbour.process.signal(libc::SIGKILL)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
 }

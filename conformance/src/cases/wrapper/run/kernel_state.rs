@@ -12,7 +12,7 @@ use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::kernel_state::KernelState;
 use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
-use crate::system::launch::{Launch, duplicate};
+use crate::system::launch::{Launch, duplicate, hard_limit};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
@@ -67,7 +67,7 @@ fn soft_limits(context: &mut Context) -> Verdict {
     ];
     let mut possible = Vec::new();
     for (resource, soft, hard) in wanted {
-        let limit = own_limit(resource)?;
+        let limit = hard_limit(resource)?;
         // An unprivileged suite can only lower a hard limit.
         let hard = limit.min(hard);
         possible.push((resource, soft.min(hard / 2), hard));
@@ -78,18 +78,6 @@ fn soft_limits(context: &mut Context) -> Verdict {
             launch.limits(*resource, *soft, *hard)
         })
     })
-}
-
-/// The suite's own hard limit.
-fn own_limit(resource: libc::__rlimit_resource_t) -> Result<u64, CaseError> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: getrlimit writes to `limit`.
-    let status = unsafe { libc::getrlimit(resource, &raw mut limit) };
-    nix::errno::Errno::result(status)?;
-    Ok(limit.rlim_max)
 }
 
 /// Demands that a command has after Run what it has when the suite's launcher executes it directly, of all that is

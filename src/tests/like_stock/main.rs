@@ -1,0 +1,11 @@
+//! What a person at a terminal, and a program, meet under Escalate is what they meet in a stock shell.
+//!
+//! With the patched shells, the stock ones, and the real wrapper: `make shells reference` builds them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod day;
+mod names;
+mod push;
+mod shells;
