@@ -1,9 +1,8 @@
 //! The child between clone and exec: descriptors, working directory, limits, signals, program.
 //!
-//! It borrows the supervisor's memory (CLONE_VM) while the supervisor sleeps (CLONE_VFORK). So it must not allocate, lock, panic,
-//! or call into libc: only [`raw`].
+//! It borrows the supervisor's memory (CLONE_VM) while the supervisor sleeps (CLONE_VFORK) or waits for it (see [`trial`]). So it
+//! must not allocate, lock, panic, or call into libc: only [`raw`].
 
-use std::convert::Infallible;
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
@@ -19,7 +18,7 @@ use super::failure::{FailureSlot, SWAPPED, Stage, StartFailure};
 use super::parcel::{Reader, Writer};
 use super::raw;
 use super::stacks::StackTop;
-use super::trial;
+use super::trial::{self, Outcome};
 use crate::files::{Identity, STATX_IDENTITY};
 
 /// What the child needs until it executes its program.
@@ -165,22 +164,23 @@ pub(super) fn start(setup: &ChildSetup<'_>) -> Result<i32, StartFailure> {
     if let Some(known) = setup.failure.get() {
         return Err(known);
     }
-    let child = make(setup)?;
-    if !setup.on_trial.load(Ordering::Relaxed) || trial::ends_well(child, setup.identity) {
-        return Ok(child);
+    if setup.on_trial.load(Ordering::Relaxed) {
+        let child = make(setup, 0)?;
+        match trial::judge(child, setup.identity) {
+            Outcome::Accepted => return Ok(child),
+            Outcome::Rejected => {}
+            Outcome::NotExecuted => {
+                if let Some(failure) = setup.failure.get() {
+                    return Err(failure);
+                }
+            }
+        }
+        // It can't be traced, or something else has that name, or is what executes such files. The file itself is what was
+        // decided on.
+        setup.on_trial.store(false, Ordering::Relaxed);
     }
-    // Something else has that name, or is what executes such files. The file itself is what was decided on.
-    setup.on_trial.store(false, Ordering::Relaxed);
-    make(setup)
-}
-
-/// Returns when the child executes its program.
-fn make(setup: &ChildSetup<'_>) -> Result<i32, StartFailure> {
-    let argument = ptr::from_ref(setup).cast_mut().cast();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the stack is the setup's own and nothing else runs on it; the child ends or executes before this returns.
-    let child = unsafe { raw::clone_process(flags, setup.stack.as_ptr(), become_child, argument) }
-        .map_err(at(Stage::Supervisor))?;
+    // Until the child executes its program or ends, the supervisor sleeps.
+    let child = make(setup, libc::CLONE_VFORK)?;
     match setup.failure.get() {
         None => Ok(child),
         Some(failure) => {
@@ -190,17 +190,30 @@ fn make(setup: &ChildSetup<'_>) -> Result<i32, StartFailure> {
     }
 }
 
+fn make(setup: &ChildSetup<'_>, sleep: c_int) -> Result<i32, StartFailure> {
+    let argument = ptr::from_ref(setup).cast_mut().cast();
+    let flags = libc::CLONE_VM | sleep | libc::SIGCHLD;
+    // SAFETY: the stack is the setup's own and nothing else runs on it; the setup stays until the child ends or executes.
+    unsafe { raw::clone_process(flags, setup.stack.as_ptr(), become_child, argument) }
+        .map_err(at(Stage::Supervisor))
+}
+
 /// Entry of the child; `setup` is a [`ChildSetup`].
 extern "C" fn become_child(setup: *mut c_void) -> c_int {
     // SAFETY: see `start`.
     let setup = unsafe { &*setup.cast::<ChildSetup<'_>>() };
-    let Err(failure) = enter_program(setup);
-    setup.failure.set(failure);
+    match enter_program(setup) {
+        Ok(Untried) => {}
+        Err(failure) => setup.failure.set(failure),
+    }
     127
 }
 
-/// Returns only on failure.
-fn enter_program(setup: &ChildSetup<'_>) -> Result<Infallible, StartFailure> {
+/// What should have been traced can't be.
+struct Untried;
+
+/// Returns only if it has failed, or must be tried in another way.
+fn enter_program(setup: &ChildSetup<'_>) -> Result<Untried, StartFailure> {
     // If the supervisor is killed, the child at least dies with it.
     raw::follow_parent_into_death().map_err(at(Stage::Supervisor))?;
     raw::setpgid(setup.group).map_err(at(Stage::Supervisor))?;
@@ -215,7 +228,11 @@ fn enter_program(setup: &ChildSetup<'_>) -> Result<Infallible, StartFailure> {
         raw::umask(mask);
     }
     take_attributes(setup).map_err(at(Stage::Supervisor))?;
-    raw::unblock_all().map_err(at(Stage::Supervisor))?;
+    if !setup.on_trial.load(Ordering::Relaxed) {
+        raw::unblock_all().map_err(at(Stage::Supervisor))?;
+    } else if trial::stand().is_err() {
+        return Ok(Untried);
+    }
     Err(execute(setup))
 }
 
@@ -259,11 +276,8 @@ fn execute(setup: &ChildSetup<'_>) -> StartFailure {
     let by_name = || raw::execve(strings.path, strings.argv, strings.environment);
     let by_descriptor = || raw::execveat(setup.program, strings.argv, strings.environment);
     if setup.on_trial.load(Ordering::Relaxed) {
-        match raw::be_traced() {
-            // If that fails, what follows is on trial as well.
-            Ok(()) => drop(by_name()),
-            Err(_) => setup.on_trial.store(false, Ordering::Relaxed),
-        }
+        // If that fails, what follows is on trial as well.
+        by_name();
     }
     // Only root could make the name mean another file, but that is no reason to execute it.
     let has_its_name = setup.scripts == Scripts::ByName && is_same_file(setup);

@@ -289,6 +289,7 @@ pub enum Fault {
     TreesSurviveServer,
     TreesSurviveShutdown,
     ClosingLeftUndone,
+    CancellingLeftUndone,
     DescriptorPerChild,
     LeakOnSpawnError,
     MemoryPerRequest,

@@ -44,6 +44,9 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
     for (_, session) in lock(&server.sessions).drain() {
         session.close();
     }
+    if broken(Fault::CancellingLeftUndone) {
+        worker::release_trees();
+    }
     server.terminals.close();
     if let Some(id) = shutdown {
         // Not `reply`, which may leave the writing to another thread.
@@ -74,7 +77,7 @@ impl Server {
             "session/wait" => self.wait(text(params, "session")?, params),
             "session/cancel" => {
                 if !self.terminals.cancel(text(params, "session")?) {
-                    self.session(params)?.cancel();
+                    self.cancel(params)?;
                 }
                 Ok(json!({}))
             }
@@ -91,6 +94,21 @@ impl Server {
                 None => Err((-32601, format!("no method {method}"))),
             },
         }
+    }
+
+    fn cancel(&self, params: &Value) -> Result<(), (i64, String)> {
+        let session = self.session(params)?;
+        if broken(Fault::CancellingLeftUndone) {
+            lock(&self.sessions).retain(|_, other| !Arc::ptr_eq(other, &session));
+            // The process may end before the thread gets to it.
+            std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                session.cancel();
+            });
+        } else {
+            session.cancel();
+        }
+        Ok(())
     }
 
     fn session(&self, params: &Value) -> Result<Arc<Session>, (i64, String)> {

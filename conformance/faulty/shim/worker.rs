@@ -491,7 +491,12 @@ impl Worker<'_> {
         if broken(Fault::DescriptorPerChild) {
             std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
         }
-        if broken(Fault::TreesSurviveShutdown) || broken(Fault::ClosingLeftUndone) {
+        let released = [
+            Fault::TreesSurviveShutdown,
+            Fault::ClosingLeftUndone,
+            Fault::CancellingLeftUndone,
+        ];
+        if released.into_iter().any(broken) {
             lock(&LINES).push(Arc::downgrade(&line));
         }
         self.ticket.has_child.store(true, Ordering::SeqCst);

@@ -193,6 +193,8 @@ pub enum Fault {
     // Sandboxes and small limits.
     HandshakeBySendtoFirst,
     NeedsManyDescriptors,
+    WaitsBySelect,
+    HangUpComesFirst,
     NeedsAThread,
     StreamHeldByAHelper,
     // Each of these shows only in one or two cases.

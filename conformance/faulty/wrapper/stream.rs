@@ -14,6 +14,20 @@ use crate::refusal::fail_closed;
 /// The longest payload that is accepted, in bytes.
 const LIMIT: usize = 16 << 20;
 
+/// Waits by select(2). A C library that checks the number aborts, and any other writes beyond the set.
+fn select(descriptor: RawFd) {
+    if descriptor as usize >= libc::FD_SETSIZE {
+        process::exit(134);
+    }
+    // SAFETY: the set is all zeros, which is the empty one, and the descriptor fits into it; no other set and no time.
+    unsafe {
+        let mut set: libc::fd_set = std::mem::zeroed();
+        libc::FD_SET(descriptor, &raw mut set);
+        let null = std::ptr::null_mut();
+        libc::select(descriptor + 1, &raw mut set, null, null, std::ptr::null_mut());
+    }
+}
+
 /// A request stream.
 pub struct Stream {
     socket: RawFd,
@@ -228,6 +242,18 @@ impl Stream {
         unsafe { libc::poll(&raw mut poll, 1, -1) };
     }
 
+    /// Waits until there is something to read, and tells whether the other end is closed.
+    fn has_hung_up(&self) -> bool {
+        let mut poll = libc::pollfd {
+            fd: self.socket,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: poll reads and writes one pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, -1) };
+        poll.revents & libc::POLLHUP != 0
+    }
+
     /// The descriptor, for poll.
     pub fn descriptor(&self) -> RawFd {
         self.socket
@@ -289,6 +315,12 @@ impl Stream {
 
     /// One recvmsg(2). Descriptors that arrive are closed.
     pub fn read_more(&mut self, what: &str) {
+        if broken(Fault::WaitsBySelect) {
+            select(self.socket);
+        }
+        if broken(Fault::HangUpComesFirst) && self.decided && self.has_hung_up() {
+            fail_closed("the server is gone");
+        }
         if self.deadline >= 0 {
             let mut poll = libc::pollfd {
                 fd: self.socket,

@@ -19,6 +19,7 @@ use crate::probe::report::Report;
 use crate::system::filter;
 use crate::system::launch::Launch;
 use crate::system::process;
+use crate::system::queue::OwnTime;
 use crate::transcript::shown;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -180,9 +181,9 @@ pub fn run_file(context: &Context, file: &str, arguments: &[&str]) -> Result<Fin
     wrapper.finish()
 }
 
-/// Demands that the wrapper is still alive after that long.
+/// Demands that the wrapper is still alive when it has had that long for itself.
 pub fn expect_waiting(wrapper: &WrapperRun, so_long: Duration) -> Verdict {
-    let ended = wrapper.process.handle().ended_within(so_long)?;
+    let ended = wrapper.process.handle().ended_within_own(so_long)?;
     expect::that(!ended, "the wrapper waits", "it has ended")
 }
 
@@ -279,9 +280,14 @@ pub fn fill_with_signals(context: &Context, wrapper: &WrapperRun, stream: &Reque
     for _ in 0..20_000 {
         let before = waiting_bytes(stream.frames.socket())?;
         wrapper.process.signal(libc::SIGUSR1)?;
-        // The event is the arrival of the frame; if none arrives in this time, the stream is full.
-        let deadline = Instant::now() + context.scaled(Duration::from_millis(300));
-        while waiting_bytes(stream.frames.socket())? == before && Instant::now() < deadline {
+        // The event is the arrival of the frame; if none arrives in this time, although the wrapper had it for itself, the
+        // stream is full.
+        let mut time = OwnTime::of(wrapper.process.pid);
+        let deadline = Instant::now() + context.patience();
+        while waiting_bytes(stream.frames.socket())? == before
+            && time.so_far() < context.scaled(Duration::from_millis(300))
+            && Instant::now() < deadline
+        {
             std::thread::yield_now();
         }
         if waiting_bytes(stream.frames.socket())? == before {

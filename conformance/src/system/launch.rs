@@ -51,6 +51,7 @@ pub struct Launch {
     terminal: Option<PathBuf>,
     filter: Option<Vec<libc::sock_filter>>,
     steps: Vec<fn() -> libc::c_int>,
+    crowded_below: RawFd,
 }
 
 /// Process group and session of a new process.
@@ -82,6 +83,7 @@ impl Launch {
             terminal: None,
             filter: None,
             steps: Vec::new(),
+            crowded_below: 0,
         }
     }
 
@@ -168,6 +170,12 @@ impl Launch {
     /// Starts with this soft and that hard limit.
     pub fn limits(mut self, resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Launch {
         self.limits.push((resource, soft, hard));
+        self
+    }
+
+    /// Starts with all descriptors below `number` open: those that it isn't given are its standard input again.
+    pub fn crowded_below(mut self, number: RawFd) -> Launch {
+        self.crowded_below = number;
         self
     }
 
@@ -293,6 +301,7 @@ struct Prepared {
     terminal: CString,
     filter: Option<Vec<libc::sock_filter>>,
     steps: Vec<fn() -> libc::c_int>,
+    crowded_below: RawFd,
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -365,6 +374,7 @@ impl Prepared {
             terminal: c_string(launch.terminal.as_deref().unwrap_or(Path::new("")).as_os_str())?,
             filter: launch.filter.clone(),
             steps: launch.steps.clone(),
+            crowded_below: launch.crowded_below,
         })
     }
 
@@ -466,6 +476,17 @@ impl Prepared {
                     rlim_max: *hard,
                 };
                 check(libc::setrlimit(*resource, &raw const limit), b'l')?;
+            }
+            if self.crowded_below > 0 {
+                // Out of the way: what is closed by execve(2) would leave a gap.
+                *report = libc::fcntl(*report, libc::F_DUPFD_CLOEXEC, self.crowded_below);
+                check(*report, b'r')?;
+            }
+            for number in 0..self.crowded_below {
+                let flags = libc::fcntl(number, libc::F_GETFD);
+                if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+                    check(libc::dup2(0, number), b'o')?;
+                }
             }
             let status = libc::syscall(
                 libc::SYS_rt_sigprocmask,

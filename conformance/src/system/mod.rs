@@ -5,4 +5,5 @@ pub mod holders;
 pub mod launch;
 pub mod poll;
 pub mod process;
+pub mod queue;
 pub mod tiny;

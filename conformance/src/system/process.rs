@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::system::poll::readable_until;
+use crate::system::queue::Delay;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// How a process ended.
@@ -78,28 +79,32 @@ impl ProcessHandle {
         readable_until(&self.descriptor, Instant::now() + patience)
     }
 
-    /// Demands that the process ends within `patience`; `what` names it. Time for which it was ready to run while others
-    /// had the processors is not its own, and is added, up to [`LONGEST`] times `patience` in all.
+    /// Demands that the process ends within `patience`; `what` names it. Time for which it, or what it may wait for, was ready
+    /// to run while others had the processors is not its own, and is added, up to [`LONGEST`] times `patience` in all.
     pub fn expect_end(&self, what: &str, patience: Duration) -> Verdict {
-        let began = Instant::now();
-        let longest = began + patience * LONGEST;
-        let mut deadline = began + patience;
-        let queued_before = time_in_the_queue(self.pid);
-        loop {
-            if readable_until(&self.descriptor, deadline)? {
-                return Ok(());
-            }
-            let queued = time_in_the_queue(self.pid).saturating_sub(queued_before);
-            let owed = (began + patience + queued).min(longest);
-            if owed <= deadline + LEAST {
-                break;
-            }
-            deadline = owed;
+        if self.ended_within_own(patience)? {
+            return Ok(());
         }
         Err(violation(
             format_args!("{what} (process {}) ends", self.pid),
             format_args!("still running after {patience:?}: {}", describe(self.pid)),
         ))
+    }
+
+    /// Waits for the end of the process until it had so much time for itself; false if it hasn't ended then.
+    pub fn ended_within_own(&self, patience: Duration) -> Result<bool, CaseError> {
+        let began = Instant::now();
+        let longest = began + patience * LONGEST;
+        let mut delay = Delay::of(self.pid);
+        loop {
+            let owed = (began + patience + delay.so_far()).min(longest);
+            if readable_until(&self.descriptor, owed.min(Instant::now() + LOOK))? {
+                return Ok(true);
+            }
+            if Instant::now() >= owed {
+                return Ok(false);
+            }
+        }
     }
 
     /// Sends a signal to this very process; it is not an error if it has already ended.
@@ -199,23 +204,8 @@ pub fn wait_for(kind: libc::idtype_t, id: i32, flags: i32) -> nix::Result<Option
 /// How many times its patience a process gets on a machine that does other work.
 const LONGEST: u32 = 6;
 
-/// Time that is too short to wait for once more.
-const LEAST: Duration = Duration::from_millis(50);
-
-/// How long the threads of a process have been ready to run without a processor (/proc/PID/task/TID/schedstat); zero
-/// where the kernel doesn't say.
-fn time_in_the_queue(pid: Pid) -> Duration {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Duration::ZERO;
-    };
-    let of_task = |task: std::fs::DirEntry| -> Option<u64> {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split_whitespace().nth(1)?.parse().ok()
-    };
-    // The most of any thread: those that waited beside it have not made it later.
-    let most = tasks.filter_map(Result::ok).filter_map(of_task).max();
-    Duration::from_nanos(most.unwrap_or(0))
-}
+/// How often it is looked what a process waits for.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// A line of /proc/PID/stat that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,8 +29,10 @@ pub fn every_fault(proof: &Proof, caught: impl Fn(&Fault) -> Result<(), String> 
     let faults = &proof.faults;
     assert!(faults.len() >= proof.at_least, "{} faults", faults.len());
     let slipped = each_at_once(proof.at_a_time, faults.clone(), |fault| {
-        let finding = caught(fault).err()?;
-        Some(format!("{} {}: {finding}", fault.role, fault.name))
+        let finding = format!("{} {}: {}", fault.role, fault.name, caught(fault).err()?);
+        // At once, too: a table takes minutes, and may be ended before its end.
+        eprintln!("{finding}");
+        Some(finding)
     });
     assert!(
         slipped.is_empty(),

@@ -48,6 +48,8 @@ pub(super) struct Inheritance {
     session: Pid,
     status: Vec<String>,
     cgroup: Vec<u8>,
+    /// How much the OOM killer prefers it to others.
+    oom_score_adj: Vec<u8>,
     limits: Vec<(u64, u64)>,
     namespaces: Vec<u64>,
     /// Device and inode of the root directory.
@@ -67,6 +69,7 @@ impl Inheritance {
             session: getsid(None)?,
             status: status.lines().filter(is_inherited).map(str::to_owned).collect(),
             cgroup: read("/proc/thread-self/cgroup").unwrap_or_default(),
+            oom_score_adj: read("/proc/thread-self/oom_score_adj").unwrap_or_default(),
             limits: (0..LIMITS).map(limit).collect::<Result<_, _>>()?,
             namespaces: NAMESPACES.iter().map(|name| namespace(name)).collect(),
             root: (root.dev(), root.ino()),

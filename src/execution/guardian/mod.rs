@@ -29,8 +29,10 @@
 //!
 //! # Inheritance
 //!
-//! An escalated child has what the guardian had of the host: user, groups, capabilities, limits, namespaces, cgroup, session.
-//! The host compares these each time, see [`Inheritance`], and starts another guardian if they have changed.
+//! An escalated child has what the guardian had of the host: user, groups, capabilities, limits, namespaces, cgroup, session,
+//! `oom_score_adj`. The host compares these each time, see [`Inheritance`], and starts another guardian if they have changed.
+//! What the kernel doesn't tell of a process can't be compared: a Landlock domain that a privileged host enters without
+//! no_new_privs after its first session isn't one of its later children's.
 //!
 //! # Terminals
 //!

@@ -80,8 +80,12 @@ pub(crate) fn wait4(pid: i32, options: c_int) -> Result<(i32, c_int)> {
 pub(crate) enum Change {
     /// It is stopped by that signal; this is told once.
     Stopped(i32),
-    /// It has ended, and can still be waited for.
-    Ended,
+    /// It is traced by [`end_with_this`], has executed a program, and is stopped before its first instruction.
+    Executed,
+    /// It has exited by itself, and can still be waited for.
+    Exited,
+    /// A signal has ended it, and it can still be waited for.
+    Killed,
 }
 
 /// Waits until a child has stopped or ended.
@@ -102,10 +106,15 @@ pub(crate) fn next_change(pid: i32) -> Result<Change> {
             Err(Errno::EINTR) => continue,
             waited => waited?,
         };
-        if !matches!(found.si_code, libc::CLD_STOPPED | libc::CLD_TRAPPED) {
-            return Ok(Change::Ended);
+        match found.si_code {
+            libc::CLD_STOPPED | libc::CLD_TRAPPED => {}
+            libc::CLD_EXITED => return Ok(Change::Exited),
+            _ => return Ok(Change::Killed),
         }
         match wait4(pid, libc::WNOHANG | libc::WUNTRACED)? {
+            (stopped, status) if stopped == pid && status >> 16 == libc::PTRACE_EVENT_EXEC => {
+                return Ok(Change::Executed);
+            }
             (stopped, status) if stopped == pid && libc::WIFSTOPPED(status) => {
                 return Ok(Change::Stopped(libc::WSTOPSIG(status)));
             }
@@ -114,24 +123,38 @@ pub(crate) fn next_change(pid: i32) -> Result<Change> {
     }
 }
 
-/// ptrace(2), PTRACE_TRACEME: this process stops by SIGTRAP after its next execve.
+/// ptrace(2), PTRACE_TRACEME: the parent traces this process.
 pub(crate) fn be_traced() -> Result<()> {
-    ptrace(libc::PTRACE_TRACEME as usize, 0)
+    ptrace(libc::PTRACE_TRACEME as usize, 0, 0, 0)
+}
+
+/// ptrace(2), PTRACE_SETOPTIONS of a traced child that is stopped: it is killed when this process ends, and stops after each
+/// execve, which [`next_change`] tells from any other stop.
+pub(crate) fn end_with_this(pid: i32) -> Result<()> {
+    let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEEXEC;
+    ptrace(libc::PTRACE_SETOPTIONS as usize, pid, 0, options as usize)
+}
+
+/// ptrace(2), PTRACE_SETSIGMASK of a traced child that is stopped: no signal is blocked from now on.
+pub(crate) fn unblock_all_of(pid: i32) -> Result<()> {
+    let nothing = 0_u64;
+    let data = ptr::from_ref(&nothing) as usize;
+    ptrace(libc::PTRACE_SETSIGMASK as usize, pid, size_of::<u64>(), data)
 }
 
 /// ptrace(2), PTRACE_CONT, without a signal.
 pub(crate) fn continue_traced(pid: i32) -> Result<()> {
-    ptrace(libc::PTRACE_CONT as usize, pid)
+    ptrace(libc::PTRACE_CONT as usize, pid, 0, 0)
 }
 
 /// ptrace(2), PTRACE_DETACH, without a signal.
 pub(crate) fn let_go(pid: i32) -> Result<()> {
-    ptrace(libc::PTRACE_DETACH as usize, pid)
+    ptrace(libc::PTRACE_DETACH as usize, pid, 0, 0)
 }
 
-fn ptrace(request: usize, pid: i32) -> Result<()> {
-    // SAFETY: the requests above touch no memory.
-    unsafe { syscall(libc::SYS_ptrace, [request, pid as usize, 0, 0]) }.map(drop)
+fn ptrace(request: usize, pid: i32, address: usize, data: usize) -> Result<()> {
+    // SAFETY: of the requests above one reads a signal set, which lives, and the others touch no memory.
+    unsafe { syscall(libc::SYS_ptrace, [request, pid as usize, address, data]) }.map(drop)
 }
 
 /// kill(2); a negative pid is a process group.

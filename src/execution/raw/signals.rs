@@ -40,10 +40,21 @@ pub(crate) fn ignore(signals: u64) -> Result<()> {
 
 /// rt_sigprocmask(2): no signal is blocked from now on.
 pub(crate) fn unblock_all() -> Result<()> {
-    let nothing = 0_u64;
+    block(0)
+}
+
+/// rt_sigprocmask(2): every signal but these is blocked from now on, of those that can be.
+pub(crate) fn block_all_but(open: &[i32]) -> Result<()> {
+    block(
+        open.iter()
+            .fold(!0, |blocked, signal| blocked & !(1_u64 << (signal - 1))),
+    )
+}
+
+fn block(signals: u64) -> Result<()> {
     let arguments = [
         libc::SIG_SETMASK as usize,
-        ptr::from_ref(&nothing) as usize,
+        ptr::from_ref(&signals) as usize,
         0,
         SIGNAL_SET,
     ];

@@ -157,16 +157,7 @@ async fn a_signal_before_the_exec_leaves_no_core() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("leased");
     std::fs::copy("/bin/true", &path).unwrap();
-    // A write lease holds every exec of the file back until it is given up, or broken after 45 seconds.
-    let leased = std::fs::File::open(&path).unwrap();
-    let set = |command, argument: i32| {
-        // SAFETY: these commands take an integer.
-        Errno::result(unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&leased), command, argument) })
-    };
-    const F_SETSIG: i32 = 10; // asm-generic/fcntl.h
-    set(F_SETSIG, libc::SIGURG).unwrap();
-    set(libc::F_SETLEASE, libc::F_WRLCK).unwrap();
-    set(libc::F_SETOWN, 0).unwrap();
+    let _lease = hold_back(&path);
     let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, most, most).unwrap();
     let mut tree = Tree::spawn(Spawn {
@@ -192,6 +183,62 @@ async fn a_signal_before_the_exec_leaves_no_core() {
     assert_eq!(tree.next_event().await, Some(ended));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+/// A traced process stops for each signal, even for one that does nothing.
+#[tokio::test]
+async fn a_child_on_trial_survives_signals_before_its_program_runs() {
+    let _together = GUARDIAN.read().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [path, held] = ["program", "held"].map(|name| folder.path().join(name));
+    for path in [&path, &held] {
+        std::fs::copy("/bin/true", path).unwrap();
+    }
+    for signals in [&[Signal::SIGURG][..], &[Signal::SIGSTOP, Signal::SIGCONT]] {
+        let lease = hold_back(&held);
+        let mut command = command(&[path.to_str().unwrap()]);
+        let workdir = command.workdir.as_ref().unwrap().as_fd();
+        let file = PinnedFile::open(workdir, path.as_os_str(), Wait::Allowed).unwrap();
+        command.program = Executable::new(file, Origin::Changeable, OsStr::new("program"));
+        // By the time of the execution it leads to a program that can't be executed yet.
+        command.path = held.clone().into();
+        let mut tree = Tree::spawn(command).unwrap();
+        let keeper = keeper(&mut tree).await.to_string();
+        while !is_wanted(&lease) {
+            std::thread::yield_now();
+        }
+        let child = Pid::from_raw(only_child(&only_child(&keeper)).parse().unwrap());
+        for signal in signals {
+            kill(child, *signal).unwrap();
+        }
+        drop(lease);
+        in_time(started(&mut tree)).await;
+        let ended = Some(Report::Ended(Ending::Exited(0)));
+        assert_eq!(in_time(tree.next_event()).await, ended, "{signals:?}");
+    }
+}
+
+/// A write lease, which holds every exec of the file back until it is given up, or broken after 45 seconds.
+fn hold_back(path: &std::path::Path) -> std::fs::File {
+    const F_SETSIG: i32 = 10; // asm-generic/fcntl.h
+    let leased = std::fs::File::open(path).unwrap();
+    for (command, argument) in [
+        (F_SETSIG, libc::SIGURG),
+        (libc::F_SETLEASE, libc::F_WRLCK),
+        (libc::F_SETOWN, 0),
+    ] {
+        // SAFETY: these commands take an integer.
+        let set = unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&leased), command, argument) };
+        Errno::result(set).unwrap();
+    }
+    leased
+}
+
+/// Whether a process waits for the end of the lease.
+fn is_wanted(leased: &std::fs::File) -> bool {
+    // SAFETY: this command takes no argument.
+    let lease = unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(leased), libc::F_GETLEASE) };
+    Errno::result(lease).unwrap() != libc::F_WRLCK
 }
 
 fn only_child(of: &str) -> String {
@@ -650,4 +697,14 @@ async fn a_child_has_what_its_host_has_now() {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     assert_eq!(umask().await, "0077\n");
     nix::sys::stat::umask(before);
+    let adjustment = "/proc/self/oom_score_adj";
+    let before = std::fs::read_to_string(adjustment).unwrap();
+    let another = if before.trim() == "1000" {
+        "999\n"
+    } else {
+        "1000\n"
+    };
+    std::fs::write(adjustment, another).unwrap();
+    assert_eq!(output(command(&["/bin/cat", adjustment])).await, another);
+    std::fs::write(adjustment, before).unwrap();
 }

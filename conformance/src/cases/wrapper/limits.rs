@@ -1,18 +1,20 @@
-//! wrapper.limits: 16 open files, and no further process or thread, are enough.
+//! wrapper.limits: 16 open files, and no further process or thread, are enough, and high descriptors do no harm.
 
 use serde_json::json;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
+use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
+use crate::peer::wire::Received;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{
-    any_call, denied_under, escalated, escalated_under, forwarded, runs_under, stopped_by,
+    any_call, denied_under, escalated, escalated_under, expect_state, forwarded, runs_under, stopped_by,
 };
 use crate::system::filter;
 use crate::system::launch::Launch;
-use crate::verdict::Verdict;
+use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -23,6 +25,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.limits/sixteen-open-files", sixteen_open_files),
     case("wrapper.limits/no-further-process", no_further_process),
     case("wrapper.limits/no-further-thread", no_further_thread),
+    case("wrapper.limits/numbers-from-1024-on", numbers_from_1024_on).since("0.2.0"),
 ]);
 
 /// RLIMIT_NPROC does not apply to root, so a filter refuses to create processes and threads, as the limit would.
@@ -131,4 +134,51 @@ fn no_further_thread(context: &mut Context) -> Verdict {
     runs_under(context, alone)?;
     denied_under(context, alone)?;
     escalated_under(context, alone)
+}
+
+fn with_many_files(launch: Launch) -> Launch {
+    launch.limit(libc::RLIMIT_NOFILE, 2_048).crowded_below(1_100)
+}
+
+/// Every decision where all descriptors below 1,100 are open when the wrapper starts, so that its own come behind. It waits
+/// for each answer, as that is where it would use select(2).
+fn numbers_from_1024_on(context: &mut Context) -> Verdict {
+    for action in ["Run", "Deny", "Escalate"] {
+        let program = Program::new(context, &format!("program-{action}"), [])?;
+        let call = WrapperCall::new(context, &program.path, ["program"])?;
+        let mut wrapper = call.launched(with_many_files).start()?;
+        let (mut stream, _) = wrapper.request()?;
+        expect_state(context, &wrapper, "S")?;
+        match action {
+            "Run" => {
+                stream.run()?;
+                wrapper.finish()?.expect_status(0)?;
+                program.only_start()?;
+            }
+            "Deny" => {
+                stream.deny(None)?;
+                wrapper.finish()?.expect_status(1)?;
+            }
+            _ => {
+                stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
+                match stream.frames.receive()? {
+                    Received::Frame(frame) => {
+                        drop(Escalation::of(frame)?);
+                        expect_state(context, &wrapper, "S")?;
+                        stream.result(4)?;
+                        wrapper.finish()?.expect_status(4)?;
+                    }
+                    // More than sixteen may be refused.
+                    Received::End { .. } => wrapper.finish()?.expect_refused()?,
+                    Received::Silence { .. } => {
+                        return Err(violation(
+                            "a descriptor message or a refusal",
+                            "neither, and the stream is open",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }

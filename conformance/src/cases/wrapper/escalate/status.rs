@@ -8,7 +8,7 @@ use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
-use crate::stage::wrapper::{any_call, escalated};
+use crate::stage::wrapper::{any_call, escalated, expect_state, expect_waiting};
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
@@ -20,6 +20,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.status/zero-to-255", every_status).within_seconds(300),
     case("wrapper.escalate.status/waits-for-the-result", waits_for_the_result),
     case("wrapper.escalate.status/of-a-killed-child", of_a_killed_child),
+    case("wrapper.escalate.status/result-and-end-at-once", result_and_end_at_once).since("0.2.0"),
 ]);
 
 /// Numbers too large for a machine integer, some with the low bits of 0.
@@ -90,13 +91,22 @@ fn waits_for_the_result(context: &mut Context) -> Verdict {
     let (mut stream, _) = wrapper.request()?;
     drop(stream.escalate()?);
     // The delay is the input: a wrapper with a timeout of its own gives up in it.
-    let ended = wrapper
-        .process
-        .handle()
-        .ended_within(context.scaled(Duration::from_secs(2)))?;
-    expect::that(!ended, "the wrapper waits for the result", "it ended before")?;
+    expect_waiting(&wrapper, context.scaled(Duration::from_secs(2)))?;
     stream.result(9)?;
     wrapper.finish()?.expect_status(9)
+}
+
+/// The server closes the stream with the result: a wrapper that looks only then finds both.
+fn result_and_end_at_once(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream, escalation) = escalated(any_call(context)?)?;
+    drop(escalation);
+    expect_state(context, &wrapper, "S")?;
+    wrapper.process.signal(libc::SIGSTOP)?;
+    expect_state(context, &wrapper, "T")?;
+    stream.result(31)?;
+    drop(stream);
+    wrapper.process.signal(libc::SIGCONT)?;
+    wrapper.finish()?.expect_status(31)
 }
 
 /// An exit_code that is not a status never becomes success.
