@@ -116,7 +116,7 @@ pub(super) mod tests {
             match offset {
                 NUMBER => number,
                 ARCHITECTURE => architecture,
-                _ if offset % 8 == 0 => argument(offset) as u32,
+                _ if offset.is_multiple_of(8) => argument(offset) as u32,
                 _ => (argument(offset - 4) >> 32) as u32,
             }
         };
