@@ -136,13 +136,13 @@ fn compared<'a>(
     shell.leave()?;
     expect::equal(
         "the terminal's screen, as with the stock shell",
-        without_process_ids(&expected),
+        without_process_ids(&stopped_either_way(&expected)),
         without_process_ids(&stopped_either_way(&seen)),
     )
 }
 
 /// zsh tells by what signal a job was stopped. A wrapper may stop itself by SIGSTOP, whatever has stopped its escalated child
-/// (`wrapper.escalate.stopped`), so that is told as zsh tells it of Ctrl-Z. What runs without a wrapper has no such choice.
+/// (`wrapper.escalate.stopped`), so either is told as zsh tells it of Ctrl-Z. What runs without a wrapper has no such choice.
 fn stopped_either_way(screen: &str) -> String {
     let [_, escalated] = NAMES;
     let told = |line: &str| {
@@ -152,7 +152,25 @@ fn stopped_either_way(screen: &str) -> String {
         line.replace("suspended (signal)", "suspended")
             .replace("^Zzsh: ", "^Z\nzsh: ")
     };
-    screen.split_inclusive('\n').map(told).collect()
+    on_one_line(screen).split_inclusive('\n').map(told).collect()
+}
+
+/// zsh gives each command of a pipeline a line where not all were stopped by the same signal.
+fn on_one_line(screen: &str) -> String {
+    let mut whole = String::new();
+    for line in screen.split_inclusive('\n') {
+        let next = line.trim_start_matches("zsh:").trim_start();
+        match (whole.strip_suffix('\n'), next.strip_prefix("suspended")) {
+            (Some(before), Some(next)) if before.ends_with(" | ") => {
+                let (start, command) = before.rsplit_once("suspended").unwrap_or((before, ""));
+                let command = command.trim_start_matches(" (signal)").trim_start();
+                let next = next.trim_start_matches(" (signal)").trim_start();
+                whole = format!("{start}suspended  {command}{next}");
+            }
+            _ => whole.push_str(line),
+        }
+    }
+    whole
 }
 
 /// What appears on the terminal when the stock shell is led through the dialogue.
@@ -197,6 +215,16 @@ mod tests {
             [1]  + suspended  escalate-it out:running pause\nready> ";
         assert_eq!(stopped_either_way(by_sigstop), by_the_key);
         assert_eq!(stopped_either_way(by_the_key), by_the_key);
+        let pipeline = by_the_key.replace("out:running pause", "out:heard pause | escalate-it line");
+        for lines in [
+            "suspended (signal)  escalate-it out:heard pause | \n       suspended           escalate-it line",
+            "suspended           escalate-it out:heard pause | \nzsh: suspended (signal)  escalate-it line",
+        ] {
+            let by_different_signals =
+                pipeline.replace("suspended  escalate-it out:heard pause | escalate-it line", lines);
+            assert_ne!(by_different_signals, pipeline);
+            assert_eq!(stopped_either_way(&by_different_signals), pipeline);
+        }
         let without_a_wrapper = by_sigstop.replace("escalate-it", "run-it");
         assert_eq!(stopped_either_way(&without_a_wrapper), without_a_wrapper);
     }
