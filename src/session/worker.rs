@@ -2,6 +2,7 @@
 //!
 //! Whatever goes wrong, the stream is closed and nothing runs: a wrapper needs no more than that to fail closed.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -280,7 +281,7 @@ impl Worker {
             tree,
             pid: None,
             signals,
-            stop: None,
+            stops: VecDeque::new(),
             joined: placement != Placement::OwnGroup,
             alone: wrapper != WrappersGroup::Elsewhere,
         })
@@ -357,7 +358,7 @@ impl Worker {
                     child.pid = Some(pid);
                 }
                 Event::Child(Report::Stopped(stop)) if child.is_to_stop_wrapper() => {
-                    child.stop = Some(stop);
+                    child.told_of(stop);
                     let (stopped, alone) = (stop.signal, child.alone);
                     self.tell(&StoppedMessage { stopped, alone }).await?;
                 }
@@ -405,8 +406,9 @@ struct Child {
     pid: Option<Pid>,
     /// The wrapper sends signal frames and understands `stopped`.
     signals: bool,
-    /// The last stop that the wrapper has been told of, until it is continued.
-    stop: Option<Stop>,
+    /// The stops that the wrapper has been told of, and not been continued after: a frame about one may come when the child has
+    /// stopped again.
+    stops: VecDeque<Stop>,
     /// It is in the wrapper's process group.
     joined: bool,
     /// Stops of the child are not to stop the wrapper's whole group: what was sent to the child's group has reached it already,
@@ -418,13 +420,20 @@ impl Child {
     /// Sends the child what has come to its wrapper. What continues the wrapper after a stop is most often for the group, and has
     /// continued a child in that group already: a second one could undo its next stop.
     fn forward(&mut self, signal: i32) {
-        match self.stop.filter(|_| signal == libc::SIGCONT && self.joined) {
-            Some(stop) => {
-                self.stop = None;
-                self.tree.continue_after(stop);
-            }
+        let continues = signal == libc::SIGCONT && self.joined;
+        match self.stops.pop_front_if(|_| continues) {
+            Some(stop) => self.tree.continue_after(stop),
             None => self.tree.signal(signal),
         }
+    }
+
+    /// Notes a stop that the wrapper is told of. One that reads that and is never continued doesn't make this grow.
+    fn told_of(&mut self, stop: Stop) {
+        const MOST: usize = 64;
+        if self.stops.len() == MOST {
+            self.stops.pop_front();
+        }
+        self.stops.push_back(stop);
     }
 
     /// Whether that process is the child, or descends from it, and the child is in the wrapper's group: it has no other reason to

@@ -1,5 +1,6 @@
 //! One request, from its frame to its result.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -486,8 +487,8 @@ impl Worker<'_> {
         let mut running = true;
         let mut late = None;
         let mut stops = 0;
-        // The last stop that the wrapper was told of, until it is continued.
-        let mut told = None;
+        // The stops that the wrapper was told of, and not continued after.
+        let mut told = VecDeque::new();
         if broken(Fault::DescriptorPerChild) {
             std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
         }
@@ -524,7 +525,7 @@ impl Worker<'_> {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
                         News::Stopped(signal) if standing.announced || broken(Fault::StopsToldUnasked) => {
                             stops += 1;
-                            told = Some(stops);
+                            told.push_back(stops);
                             if stops == 1 || !broken(Fault::FirstStopOnly) {
                                 self.say(&messages::stopped(signal, standing.alone))?;
                             }
@@ -585,7 +586,7 @@ impl Worker<'_> {
     }
 
     /// Reads what the wrapper sends while its child runs.
-    fn hear(&mut self, line: &UnixStream, standing: Standing, told: &mut Option<u64>) -> io::Result<()> {
+    fn hear(&mut self, line: &UnixStream, standing: Standing, told: &mut VecDeque<u64>) -> io::Result<()> {
         loop {
             match self.reader.advance()? {
                 Progress::Pending => return Ok(()),
@@ -621,7 +622,7 @@ impl Worker<'_> {
                         signal
                     };
                     let continues = signal == i128::from(libc::SIGCONT) && standing.joined;
-                    if let Some(stop) = told.take_if(|_| continues && !broken(Fault::ContinuedTwice)) {
+                    if let Some(stop) = told.pop_front_if(|_| continues && !broken(Fault::ContinuedTwice)) {
                         let _ = keeper::order(line, &json!({"continue after": stop}));
                     } else if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has already reported how the child ended.

@@ -6,4 +6,5 @@ pub mod launch;
 pub mod poll;
 pub mod process;
 pub mod queue;
+pub mod stat;
 pub mod tiny;

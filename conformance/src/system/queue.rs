@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, getpid};
 
-use crate::system::process::state;
+use crate::system::stat::state;
 
 /// What a thread has had of the processors, and for how long it was ready to run without one (/proc/PID/task/TID/schedstat). The
 /// kernel adds what it waited only when it runs again.

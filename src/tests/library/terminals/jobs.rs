@@ -89,8 +89,8 @@ async fn keys_act_on_an_escalated_command_as_on_any_other() {
         terminals.write(id, b"something\n").await.unwrap();
         read_until(&terminals, id, "read something").await;
         terminals.write(id, b"\x03").await.unwrap();
-        read_until(&terminals, id, "got int").await;
-        read_until(&terminals, id, "status 3").await;
+        let said = read_until(&terminals, id, "status 3").await;
+        assert!(said.contains("got int"), "{said:?}");
         assert!(gone_within(pid, super::DEADLINE));
     }
     assert_eq!(terminals.close(id).await.unwrap(), []);
