@@ -11,6 +11,7 @@ use crate::peer::terminal::{PROMPT, Terminal};
 use crate::spec::requirements::Role;
 use crate::stage::e2e::commands;
 use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock_in_one_session};
+use crate::system::process;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -45,13 +46,24 @@ fn wait_until_a_job_is_stopped(context: &Context, terminal: &mut Terminal) -> Ve
     }
 }
 
-/// Fetches the job, whose command line ends so, and waits until it has the terminal. The line has to be there, too: a key that
-/// sends a signal discards what has not been read of the terminal.
-fn fetch(terminal: &mut Terminal, end_of_line: &str) -> Verdict {
+/// Fetches the job, whose command line ends so, and waits until it has the terminal and goes on: SIGCONT would take back a stop
+/// that comes before. The line has to be there, too: a key that sends a signal discards what has not been read of the terminal.
+fn fetch(context: &Context, terminal: &mut Terminal, end_of_line: &str) -> Verdict {
     let group = terminal.foreground_group()?;
     terminal.type_text("fg\n")?;
     terminal.wait_for(&format!("{end_of_line}\r\n"))?;
-    terminal.wait_until_given_away(group)
+    terminal.wait_until_given_away(group)?;
+    let job = terminal.foreground_group()?;
+    let is_stopped = || {
+        process::all()
+            .iter()
+            .any(|process| process.group == job && process.state == 'T')
+    };
+    expect::that(
+        process::eventually(context.patience(), || !is_stopped()),
+        "a job that is fetched goes on",
+        format_args!("processes of group {job} are stopped"),
+    )
 }
 
 /// What reads the terminal in the background is stopped, and what is typed is the shell's; in the foreground it reads.
@@ -66,7 +78,7 @@ fn background_reader_stops(context: &mut Context) -> Verdict {
             let seen = terminal.command(&format!("echo {word}"))?;
             expect::contains("what the shell prints", &seen, &format!("\n{word}\r\n"))?;
         }
-        fetch(terminal, "copy")?;
+        fetch(context, terminal, "copy")?;
         terminal.type_text("typed\n")?;
         terminal.wait_for("typed\r\ntyped\r\n")?;
         terminal.type_text(CTRL_D)?;
@@ -165,7 +177,7 @@ fn ctrl_c_once(context: &mut Context) -> Verdict {
             for _ in 0..3 {
                 terminal.type_text(CTRL_Z)?;
                 terminal.wait_for(PROMPT)?;
-                fetch(terminal, "catch:2")?;
+                fetch(context, terminal, "catch:2")?;
             }
             terminal.type_text(CTRL_C)?;
             terminal.wait_for("caught\r\n")?;

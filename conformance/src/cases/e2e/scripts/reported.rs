@@ -34,10 +34,15 @@ fn readiness_by_a_closed_descriptor(context: &mut Context) -> Verdict {
 
 /// A command's status comes when it has ended, though a process that it has left behind holds its output.
 fn process_left_behind(context: &mut Context) -> Verdict {
-    let leaves = "sh -c '(read -r line <gate) & exit 3'";
+    // A gate for each: a writer that finds the last reader still there doesn't wait for the next.
+    let leaves = |gate| format!("sh -c '(read -r line <gate{gate}) & exit 3'");
     let script = format!(
-        "rm -f gate; mkfifo gate\n{leaves}; echo $?; echo go >gate\n{leaves} || echo failed; echo go >gate\n\
-         {leaves} >file; echo $?; echo go >gate\necho x | {leaves}; echo $?; echo go >gate"
+        "rm -f gate?; mkfifo gate1 gate2 gate3 gate4\n{}; echo $?; echo go >gate1\n{} || echo failed; echo go >gate2\n\
+         {} >file; echo $?; echo go >gate3\necho x | {}; echo $?; echo go >gate4",
+        leaves(1),
+        leaves(2),
+        leaves(3),
+        leaves(4)
     );
     same_under_both(context, &script, &["sh"])
 }
