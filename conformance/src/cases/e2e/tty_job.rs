@@ -169,7 +169,7 @@ fn ctrl_c_reaches_all_stages(context: &mut Context) -> Verdict {
 /// time for what should not come. A second signal that comes before the first is taken is lost in it, so this is tried often.
 fn ctrl_c_once(context: &mut Context) -> Verdict {
     as_on_stock_in_one_session(context, |terminal| {
-        for name in NAMES.repeat(5) {
+        for name in NAMES.repeat(3) {
             terminal.type_text(&format!("{name} catch:2\n"))?;
             terminal.wait_for("\nready\r\n")?;
             terminal.type_text(CTRL_C)?;
