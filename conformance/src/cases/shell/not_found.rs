@@ -54,7 +54,7 @@ fn missing_path(context: &mut Context) -> Verdict {
         "/no/such",
         "./file/x",
         "no/such",
-        "../work/no",
+        "../bin/no",
         "./dangling",
         "./loop",
         "./loop/x",
@@ -63,7 +63,7 @@ fn missing_path(context: &mut Context) -> Verdict {
     if asks_about(context, &paths)? {
         return Ok(());
     }
-    let script = "./no-such; echo $?\n/no/such; echo $?\n./file/x; echo $?\nno/such; echo $?\n''; echo $?\n../work/no; echo $?\n\
+    let script = "./no-such; echo $?\n/no/such; echo $?\n./file/x; echo $?\nno/such; echo $?\n''; echo $?\n../bin/no; echo $?\n\
         ./no-such 2>&1 | cat; ( ./no-such ); ( exec ./no-such ); echo $?; x=$(./no-such); echo $?; ./no-such & wait $!; echo $?\n\
         ./no-such; sentinel";
     let shell = as_stock(context, script)?;
