@@ -461,6 +461,9 @@ impl Keeper {
         }
         loop {
             let found = descendants();
+            if broken(Fault::ListReadOnce) {
+                wait_until_outdated(&found);
+            }
             if broken(Fault::StoppedSpared) && !found.is_empty() && found.iter().all(|pid| is_stopped(*pid)) {
                 return Ok(());
             }
@@ -551,6 +554,13 @@ fn gone(nursery: Pid) -> bool {
 /// All processes that descend from this one. Each keeper has one thread, but what it keeps may have several.
 fn descendants() -> Vec<i32> {
     descendants_of(std::process::id() as i32)
+}
+
+/// Waits until there is a descendant that is not on `list`, as a fault needs that is none while the list is current; for at
+/// most a fifth of a second, because most trees don't change.
+fn wait_until_outdated(list: &[i32]) {
+    let end = Instant::now() + Duration::from_millis(200);
+    while Instant::now() < end && descendants().iter().all(|pid| list.contains(pid)) {}
 }
 
 fn descendants_of(pid: i32) -> Vec<i32> {

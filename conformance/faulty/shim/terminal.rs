@@ -24,6 +24,8 @@ use crate::stream::{FrameReader, Progress};
 
 /// So long without output is a pause.
 const PAUSE: Duration = Duration::from_millis(10);
+/// So long a fault leaves output lie, for the end of its process to come first.
+const END_OVERTAKES: Duration = Duration::from_millis(100);
 
 /// One terminal.
 pub struct Terminal {
@@ -136,7 +138,16 @@ impl Terminal {
                 },
             ];
             let deadline = waits.then(|| Instant::now() + PAUSE);
-            let [_, news, first, second] = events::wait(wanted, deadline)?;
+            let [_, mut news, first, second] = events::wait(wanted, deadline)?;
+            if broken(Fault::LastOutputLost)
+                && news.is_empty()
+                && keeper_is_there
+                && !(first | second).is_empty()
+            {
+                // The end of a process that ends behind its output overtakes it.
+                let soon = Instant::now() + END_OVERTAKES;
+                [news] = events::wait([(self.line.as_fd(), PollFlags::POLLIN)], Some(soon))?;
+            }
             let mut ended = None;
             while keeper_is_there && !news.is_empty() && ended.is_none() {
                 match keeper.advance()? {

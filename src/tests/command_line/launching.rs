@@ -63,9 +63,10 @@ fn installed(folder: &Path) -> PathBuf {
 fn the_launcher_beside_the_server_confines_unless_a_sandbox_may_write_it() {
     let folder = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
+    let server = installed(outside.path());
     let run = |workspace: &Path| {
         let chain = Chain::patched();
-        let mut run = Command::new(installed(outside.path()));
+        let mut run = Command::new(&server);
         run.current_dir(workspace).args(["run", "--no-login", "--shell"]);
         run.arg(&chain.shell).arg("--wrapper").arg(&chain.wrapper);
         run.args(["--", "touch here; touch /etc/x || echo kept"]);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// for writing here, and the script could not be executed ("text file busy") until that child has called exec.
 pub fn script(path: &Path, content: &str) {
     let mut writer = Command::new("/bin/sh")
-        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .args(["-c", "rm -f \"$0\" && cat > \"$0\" && chmod 755 \"$0\""])
         .arg(path)
         .stdin(Stdio::piped())
         .spawn()
