@@ -13,7 +13,7 @@ use super::descriptor_map::{MapError, check_numbers, open_file_limit};
 use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
-use super::guardian::{Keeper, SessionLeader};
+use super::guardian::{Inheritance, Keeper, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::launch::{Launcher, Opened, Target};
 use super::procfs::check_proc;
@@ -133,6 +133,16 @@ impl FilesAtDecision {
         self.program.ok()
     }
 
+    /// Looks up what a start will need. That takes a while, which the wrapper needs for its descriptors, too.
+    pub(crate) fn foresee(&self) -> Foresight {
+        // It remembers the verdict.
+        let _ = self.judgement.trust(Wait::Never);
+        let inherited = check_proc()
+            .ok()
+            .and_then(|()| Inheritance::of_this_thread().ok());
+        Foresight { inherited }
+    }
+
     /// Opens the files of the decision again; a different file under the same name is a failed start. `None` if that has to wait
     /// and may not.
     fn reopen(&self, exec: &PreparedExec, wait: Wait) -> Option<Reopened> {
@@ -177,6 +187,13 @@ impl FilesAtDecision {
     }
 }
 
+/// What was known of this process when it decided to start a command.
+#[derive(Debug)]
+pub(crate) struct Foresight {
+    /// What the command is to inherit; `None` where /proc doesn't tell, or is not fit for supervising.
+    inherited: Option<Inheritance>,
+}
+
 /// The program and the working directory, or why there is none.
 type Reopened = (Result<Executable, StartFailure>, Result<OwnedFd, StartFailure>);
 
@@ -204,6 +221,7 @@ fn open_workdir(path: &OsStr, wait: Wait) -> Result<PinnedFile, StartFailure> {
 pub(crate) struct Start {
     pub(crate) exec: PreparedExec,
     pub(crate) files: FilesAtDecision,
+    pub(crate) foresight: Foresight,
     /// The descriptors' numbers in the child, as the wrapper says.
     pub(crate) numbers: Vec<i64>,
     pub(crate) descriptors: Vec<OwnedFd>,
@@ -231,10 +249,12 @@ impl Start {
     /// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
     pub(crate) fn at_once(self) -> Result<AtOnce, Refusal> {
         if self.exec.launcher.is_none()
-            && self.leader.is_none()
+            && let Some(inherited) = &self.foresight.inherited
             && let Some(opened) = self.files.reopen(&self.exec, Wait::Never)
-            && check_proc().is_ok()
-            && let Some(keeper) = Keeper::waiting()?
+            && let Some(keeper) = match &self.leader {
+                Some(leader) => leader.waiting_keeper(self.placement),
+                None => Keeper::waiting(inherited, self.placement),
+            }
         {
             let spawn = self.into_spawn(opened)?;
             return Ok(AtOnce::Started(Tree::spawn_below(keeper, spawn)?));

@@ -22,8 +22,8 @@ use super::places::Place;
 use super::question::Question;
 use crate::audit::Entry;
 use crate::execution::{
-    AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
-    Stop, Tree, descends_from, is_stopped,
+    AtOnce, Attributes, Ending, FilesAtDecision, Foresight, Placement, Refusal, Report, Stage, Start,
+    StartFailure, Stop, Tree, descends_from, is_stopped,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
@@ -119,11 +119,12 @@ impl Worker {
         }
         self.reply(&decision).await?;
         self.place.waits_with(0);
+        let foresight = question.foresee();
         let frame = session.until_ended(self.message(true)).await??;
         if !self.place.runs() {
             return Err(RequestError::TooManyRunning);
         }
-        let child = self.start(question, &decision, frame).await?;
+        let child = self.start(question, &decision, foresight, frame).await?;
         drop(memory);
         self.attend(child, permit, entry).await
     }
@@ -240,6 +241,7 @@ impl Worker {
         &self,
         question: Question,
         decision: &Decision,
+        foresight: Foresight,
         frame: Frame,
     ) -> Result<Child, RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
@@ -269,6 +271,7 @@ impl Worker {
         let start = Start {
             exec,
             files,
+            foresight,
             numbers,
             descriptors: frame.descriptors,
             open_files,
@@ -362,7 +365,7 @@ impl Worker {
                     let (stopped, alone) = (stop.signal, child.alone);
                     self.tell(&StoppedMessage { stopped, alone }).await?;
                 }
-                Event::Child(Report::Kept(_) | Report::Stopped(_)) => {}
+                Event::Child(Report::Kept(_) | Report::Stopped(_) | Report::Emptied) => {}
                 Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
                 Event::Child(Report::Failed(failure)) => {
                     tracing::info!(?failure, "child could not be started");

@@ -42,7 +42,7 @@ const LIMITS: libc::__rlimit_resource_t = 16;
 
 /// What a process that is forked now has of this one. Priorities and processors are left out, since each thread has its own.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Inheritance {
+pub(crate) struct Inheritance {
     /// This process, since a copy of it has no guardian.
     process: u32,
     session: Pid,
@@ -59,7 +59,7 @@ pub(super) struct Inheritance {
 impl Inheritance {
     /// # Errors
     /// When /proc can't be read.
-    pub(super) fn of_this_thread() -> io::Result<Self> {
+    pub(crate) fn of_this_thread() -> io::Result<Self> {
         let status = read("/proc/thread-self/status")?;
         let status = String::from_utf8_lossy(&status);
         let is_inherited = |line: &&str| LINES.iter().any(|name| line.starts_with(name));
