@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::attributes::Attributes;
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
-use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
+use super::executable::{BUSY, Executable, Origin, is_being_written, is_local, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::guardian::{Inheritance, Keeper, SessionLeader};
@@ -72,7 +72,7 @@ impl FilesAtDecision {
         Self::look_and(request, Wait::Allowed)
     }
 
-    /// The same where no file system has to be waited for, else `None`: so mostly for programs of the system.
+    /// The same where no file system has to be waited for, else `None`.
     ///
     /// # Errors
     /// As for [`Self::look`].
@@ -99,7 +99,7 @@ impl FilesAtDecision {
                 return Ok(program.identity());
             }
             // Leases are the file system's affair.
-            if wait == Wait::Never {
+            if wait == Wait::Never && !is_local(program) {
                 return Err(WOULD_WAIT);
             }
             if is_being_written(program) {
@@ -359,21 +359,29 @@ fn launch(spawn: &mut Spawn, launcher: &Launcher, limit: u64) -> Result<(), Refu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    fn request(file: &Path, workdir: &Path) -> Request {
+        Request {
+            file: file.into(),
+            argv: vec!["program".into()],
+            workdir: workdir.into(),
+            env: Vec::new(),
+            umask: None,
+        }
+    }
 
     #[test]
-    fn programs_of_the_system_are_looked_at_at_once_and_others_are_not() {
+    fn programs_of_the_system_and_of_local_file_systems_are_looked_at_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("program");
         std::fs::write(&own, "").unwrap();
         std::os::unix::fs::chown(&own, Some(1), None).ok();
-        for (file, at_once) in [(Path::new("/usr/bin/env"), true), (&own, false)] {
-            let request = Request {
-                file: file.into(),
-                argv: vec!["program".into()],
-                workdir: folder.path().into(),
-                env: Vec::new(),
-                umask: None,
-            };
+        let is_own_local = is_local(&PinnedFile::open(nowhere(), own.as_os_str(), Wait::Allowed).unwrap());
+        for (file, at_once) in [(Path::new("/usr/bin/env"), true), (&own, is_own_local)] {
+            let request = request(file, folder.path());
             // The kernel knows these names from now on.
             let slowly = FilesAtDecision::look(&request).unwrap();
             let found = FilesAtDecision::look_at_once(&request).unwrap();
@@ -384,6 +392,28 @@ mod tests {
                     (slowly.program, slowly.directory, slowly.canonical_workdir)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_being_written_is_busy_however_it_is_looked_at() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let request = request(file.path(), Path::new("/"));
+        let slowly = FilesAtDecision::look(&request).unwrap();
+        assert_eq!(slowly.program, Err(BUSY));
+        for found in FilesAtDecision::look_at_once(&request).unwrap() {
+            assert_eq!(found.program, Err(BUSY));
+        }
+    }
+
+    #[test]
+    fn only_file_systems_that_ask_nobody_are_local() {
+        let of_host = |path: &str| PinnedFile::of_host(nowhere(), OsStr::new(path)).unwrap();
+        let in_memory = memfd_create(c"local", MFdFlags::MFD_CLOEXEC).unwrap();
+        let path = format!("/proc/self/fd/{}", in_memory.as_raw_fd());
+        assert!(is_local(&of_host(&path)));
+        for other in ["/proc/version", "/sys/kernel"] {
+            assert!(!is_local(&of_host(other)), "{other}");
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
 };
-use crate::stream::{Frame, RequestStream, StreamError};
+use crate::stream::{Frame, RequestStream};
 
 /// Decoding fewer bytes than that takes less time than handing them to another thread.
 const LARGE_PAYLOAD: usize = 64 * 1024;
@@ -43,10 +43,7 @@ pub(super) async fn serve(
     place: Place,
 ) {
     let mut entry = Entry::new(number, session.settings.audit.clone());
-    let served = match Worker::new(session, stream, peer, place) {
-        Ok(worker) => worker.serve(&mut entry).await,
-        Err(error) => Err(StreamError::from(error).into()),
-    };
+    let served = Worker::new(session, stream, peer, place).serve(&mut entry).await;
     match &served {
         Ok(()) => {}
         Err(error @ (RequestError::SessionEnded(_) | RequestError::WrapperGone)) => {
@@ -67,19 +64,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        session: Arc<SessionCore>,
-        stream: OwnedFd,
-        peer: Option<i32>,
-        place: Place,
-    ) -> std::io::Result<Self> {
-        let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory)?;
-        Ok(Self {
+    fn new(session: Arc<SessionCore>, stream: OwnedFd, peer: Option<i32>, place: Place) -> Self {
+        let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory);
+        Self {
             session,
             stream,
             peer,
             place,
-        })
+        }
     }
 
     /// Follows the protocol: request, decision, reply; then, for an escalated command, descriptors, child, result.
@@ -156,14 +148,14 @@ impl Worker {
         Ok(sent.map_err(|_| RequestError::TimedOut)??)
     }
 
-    /// The future's output, unless the session ends or the wrapper goes first.
+    /// The future's output, unless the session ends or the wrapper goes first. What is ready at once needs no look at the wrapper.
     async fn while_wrapper_waits<T>(&self, future: impl Future<Output = T>) -> Result<T, RequestError> {
         let output = async {
             tokio::select! {
                 biased;
+                output = future => Ok(output),
                 () = self.stream.closed() => Err(RequestError::WrapperGone),
                 () = self.place.evicted() => Err(RequestError::Evicted),
-                output = future => Ok(output),
             }
         };
         self.session.until_ended(output).await?
