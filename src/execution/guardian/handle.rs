@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown, socketpair,
@@ -125,6 +125,11 @@ impl Keeper {
 
     /// One of this guardian that waits.
     pub(super) fn idle_of(guardian: &Arc<Guardian>, placement: Placement) -> Option<Self> {
+        if guardian.has_ended() {
+            // Its keepers end as well, but may not know yet.
+            guardian.idle.dismiss();
+            return None;
+        }
         let idle = guardian.idle.take(placement)?;
         let guardian = Arc::clone(guardian);
         Some(Self { guardian, idle })
@@ -248,6 +253,12 @@ impl Guardian {
                 0,
             )
         };
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut watched = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
+        let polled = poll(&mut watched, PollTimeout::ZERO);
+        polled.is_err() || watched[0].any() != Some(false)
     }
 
     /// Its number, as long as it isn't reaped.
