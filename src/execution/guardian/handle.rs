@@ -153,7 +153,7 @@ impl Keeper {
     pub(in crate::execution) fn is_waiting() -> bool {
         let guardians = guardians();
         let current = guardians.current.as_ref();
-        current.is_some_and(|current| current.idle.has(Placement::OwnGroup))
+        current.is_some_and(|current| !current.idle.is_empty())
     }
 }
 
@@ -167,7 +167,7 @@ impl Guardian {
         }
         match Inheritance::of_this_thread().and_then(|inherited| Self::start(inherited, None)) {
             Ok(guardian) => {
-                guardian.make_next(Placement::OwnGroup);
+                guardian.make_next();
                 guardians.current = Some(Arc::new(guardian));
             }
             Err(error) => tracing::warn!(%error, "cannot start a process that supervises commands"),
@@ -183,12 +183,23 @@ impl Guardian {
         Self::start(Inheritance::of_this_thread()?, Some(terminal))
     }
 
-    /// Has another keeper made in advance if none waits for such a tree, which happens while the last one's tree starts. Doesn't
-    /// wait. A leader of a session has the keepers that its trees leave.
-    pub(crate) fn make_next(&self, placement: Placement) {
-        if !self.leads
-            && !self.idle.has(placement)
-            && let Ok((channel, theirs)) = HostEnd::pair()
+    /// Has another keeper made in advance if none waits, which happens while the last one's tree starts. Doesn't wait. A leader of
+    /// a session has the keepers that its trees leave.
+    pub(crate) fn make_next(&self) {
+        if !self.leads && self.idle.is_empty() {
+            self.make_idle();
+        }
+    }
+
+    /// Has another keeper made in the place of one that no tree has left.
+    pub(crate) fn make_another(&self) {
+        if !self.leads && self.idle.has_room() {
+            self.make_idle();
+        }
+    }
+
+    fn make_idle(&self) {
+        if let Ok((channel, theirs)) = HostEnd::pair()
             && self.offer(theirs.as_fd()).is_ok()
         {
             self.idle.add(Idle::new(channel));

@@ -8,8 +8,9 @@ use nix::unistd::Pid;
 
 use crate::execution::supervisor::Placement;
 
-/// So many commands at a time find a keeper that another one has left. Each is two small processes.
-const MOST: usize = 4;
+/// So many wait when nothing else is going on, as soon as there was a first command: one for the next command, and one that the last
+/// command has left. Each is two small processes.
+const MOST: usize = 2;
 
 /// A keeper with its supervisor that wait for a job, or are being made.
 #[derive(Debug)]
@@ -68,21 +69,33 @@ impl IdleKeepers {
         Some(idle.remove(place))
     }
 
-    /// Whether there is one for such a tree.
-    pub(super) fn has(&self, placement: Placement) -> bool {
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
         let idle = self.lock();
-        idle.iter()
-            .flatten()
-            .any(|one| one.suits(placement) && !one.is_gone())
+        idle.iter().flatten().all(Idle::is_gone)
     }
 
-    /// Keeps one for the next tree, unless enough of them wait already.
+    /// Whether one more would be kept.
+    pub(super) fn has_room(&self) -> bool {
+        let mut idle = self.lock();
+        idle.as_mut().is_some_and(|idle| {
+            idle.retain(|one| !one.is_gone());
+            idle.len() < MOST
+        })
+    }
+
+    /// Keeps one for the next tree. If enough of them wait already, only one that can have trees that none of these can have takes
+    /// the place of the oldest.
     pub(super) fn add(&self, one: Idle) {
-        if let Some(idle) = self.lock().as_mut()
-            && idle.len() < MOST
-        {
-            idle.push(one);
+        let mut idle = self.lock();
+        let Some(idle) = idle.as_mut() else { return };
+        if idle.len() == MOST {
+            if one.has_own_session || idle.iter().any(|other| !other.has_own_session) {
+                return;
+            }
+            idle.remove(0);
         }
+        idle.push(one);
     }
 
     /// Ends those that wait, and all that would wait later.

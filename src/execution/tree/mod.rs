@@ -67,7 +67,7 @@ impl Tree {
         let Keeper { guardian, idle } = keeper;
         let channel = HostEnd::new(idle.channel)?;
         channel.send_job(job.bytes, &spawn.sent(&job))?;
-        guardian.make_next(spawn.placement);
+        guardian.make_next();
         Ok(Self {
             channel: Some(channel),
             guardian,
@@ -179,6 +179,9 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        self.kill();
+        if self.channel.is_some() {
+            self.kill();
+            self.guardian.make_another();
+        }
     }
 }
