@@ -9,6 +9,7 @@ use shell_escalation::{
     Approver, AuditLog, EscalateServer, Limits, LocalExecutor, PolicyFile, Profile, SandboxedExecutor,
 };
 
+use super::confined::Confined;
 use super::locate;
 use super::rules::Rules;
 
@@ -58,7 +59,7 @@ pub(super) struct Host {
     /// The program.
     pub(super) shell: PathBuf,
     /// What they are confined to.
-    pub(super) profile: Profile,
+    pub(super) confined: Confined,
 }
 
 impl HostOptions {
@@ -108,7 +109,7 @@ impl HostOptions {
             server,
             env,
             shell,
-            profile,
+            confined: Confined::new(&self.sandbox, profile, workspace),
         })
     }
 

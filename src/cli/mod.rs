@@ -2,6 +2,7 @@
 
 mod approve;
 mod check;
+mod confined;
 mod host;
 mod interrupts;
 mod locate;

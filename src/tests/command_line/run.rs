@@ -26,7 +26,8 @@ pub fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
     let file = folder.path().join("policy.toml");
     std::fs::write(&file, policy).unwrap();
     let mut run = program();
-    run.args(["run", "--no-login", "--policy"]).arg(file);
+    // What the sandbox allows is said after other tests' failures.
+    run.args(["run", "--quiet", "--no-login", "--policy"]).arg(file);
     // The stand-in for a patched shell writes there.
     run.arg("--writable").arg(folder.path());
     run.arg("--shell")
