@@ -85,6 +85,16 @@ fn the_shell_is_a_login_shell_unless_told_otherwise() {
 }
 
 #[test]
+fn the_help_has_the_rules_only_where_they_can_be_read() {
+    for command in ["run", "shell", "check"] {
+        let help = program().args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("--policy"), "{help}");
+        assert_eq!(help.contains("--rules"), cfg!(feature = "rules"), "{help}");
+    }
+}
+
+#[test]
 fn arguments_are_joined_and_streams_are_inherited() {
     let mut run = stock("read line; echo \"$line\"; echo err >&2");
     run.arg("; echo more")
