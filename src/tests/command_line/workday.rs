@@ -115,11 +115,31 @@ fn a_day_in_the_sandbox_is_like_one_without(patched: &str) {
     the_days_are_alike(programs, Worker::default());
 }
 
-struct Programs {
-    server: Command,
+pub(super) struct Programs {
+    pub(super) server: Command,
     stock: PathBuf,
-    patched: PathBuf,
-    wrapper: PathBuf,
+    pub(super) patched: PathBuf,
+    pub(super) wrapper: PathBuf,
+}
+
+impl Programs {
+    /// Copies in this folder: what is built may be where only root can go.
+    pub(super) fn for_everyone(folder: &Path) -> Self {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let copied = |file: &Path, name: &str| {
+            let copy = folder.join(name);
+            // By another process: see `chain::script`.
+            let done = Command::new("cp").arg(file).arg(&copy).status().unwrap();
+            assert!(done.success(), "{} is there", file.display());
+            copy
+        };
+        Self {
+            server: Command::new(copied(Path::new(program().get_program()), "server")),
+            stock: copied(&shell("bash-5.3", "-stock"), "stock"),
+            patched: copied(&shell("bash-5.3", ""), "bash"),
+            wrapper: copied(&chain::wrapper(), "wrapper"),
+        }
+    }
 }
 
 fn the_days_are_alike(programs: Programs, worker: Worker) {
@@ -159,7 +179,7 @@ fn a_day_in_zsh_in_the_sandbox_is_like_one_without() {
 }
 
 /// An ordinary user, if the tests run as root.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 #[test]
 fn an_ordinary_user_s_day_in_the_sandbox_is_like_one_without() {
@@ -167,22 +187,7 @@ fn an_ordinary_user_s_day_in_the_sandbox_is_like_one_without() {
         eprintln!("SKIPPED: not root, so the other days are those of an ordinary user");
         return;
     }
-    // What is built may be where only root can go.
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copied = |file: &Path, name: &str| {
-        let copy = folder.path().join(name);
-        // By another process: see `chain::script`.
-        let done = Command::new("cp").arg(file).arg(&copy).status().unwrap();
-        assert!(done.success(), "{} is there", file.display());
-        copy
-    };
-    let server = copied(Path::new(program().get_program()), "server");
-    let programs = Programs {
-        server: Command::new(server),
-        stock: copied(&shell("bash-5.3", "-stock"), "stock"),
-        patched: copied(&shell("bash-5.3", ""), "bash"),
-        wrapper: copied(&chain::wrapper(), "wrapper"),
-    };
+    let programs = Programs::for_everyone(folder.path());
     the_days_are_alike(programs, Worker { user: Some(NOBODY) });
 }
