@@ -146,7 +146,9 @@ impl Tree {
 
     /// Has that stop reported again, unless the child has been continued since.
     pub(crate) fn tell_again(&self, stop: Stop) {
-        self.channel.tell_again(stop.number);
+        if let Some(channel) = &self.channel {
+            channel.tell_again(stop.number);
+        }
     }
 
     /// Ends every process of the tree. [`Self::next_event`] tells when that is done.
