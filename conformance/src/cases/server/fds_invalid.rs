@@ -13,6 +13,7 @@ use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::{file, watched_pipes};
 use crate::stage::holdings::Holdings;
@@ -192,10 +193,7 @@ fn more_than_sixteen(context: &mut Context) -> Verdict {
                 }
             }
             other => {
-                return Err(violation(
-                    "a result, or the end of the stream",
-                    format_args!("{other:?}"),
-                ));
+                return Err(violation("a result, or the end of the stream", shown(&other)));
             }
         }
     }
