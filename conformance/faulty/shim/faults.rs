@@ -268,6 +268,9 @@ pub enum Fault {
     TerminalSignalsDropped,
     AloneNotSaid,
     ContinuedTwice,
+    ContinuationsNotCounted,
+    UnreadStopNotTold,
+    UnreadStopUndone,
     LimitsIgnored,
     LimitsRaised,
     NicenessIgnored,
@@ -487,6 +490,8 @@ pub enum Variant {
     NumberedApprovals,
     /// Beside exec_command there is a tool that closes terminals.
     MoreTools,
+    /// Stopped messages count continuations for wrappers that don't.
+    CountsForAll,
     /// Scripts are opened below /proc.
     ScriptsBelowProc,
     /// A descriptor message that is refused is answered with a result before the stream is closed.
