@@ -69,3 +69,14 @@ fn servers_that_are_right_but_unusual_pass() {
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn reports_show_values_as_a_person_writes_them() {
+    let mut options = words(
+        "--jobs 4 --timeout-scale 0.4 --role server --only server.escalate/* --only server.escalate.killed/* --server",
+    );
+    options.push(shim("--fault exit-code-one-for-all"));
+    // `run` refuses a report that does not.
+    let report = run(&options);
+    assert!(outcomes(&report, "fail").len() > 10, "too few values were shown");
+}
