@@ -17,6 +17,7 @@ mod printable;
 mod probe;
 mod report;
 mod runner;
+mod shown;
 pub mod spec;
 mod stage;
 pub mod suite;

@@ -81,7 +81,7 @@ fn a_shell_that_is_not_patched_is_told_so_in_one_line_and_at_once() {
         .stdout("")
         .get_output()
         .clone();
-    insta::assert_snapshot!(text(&output.stderr), @"conformance: --shell /bin/sh: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper (if it reads another variable, name that by --wrapper-variable, such as BASH_EXEC_WRAPPER)
+    insta::assert_snapshot!(text(&output.stderr), @"conformance: --shell /bin/sh: this shell is not patched: with EXEC_WRAPPER set, none of its commands went to the wrapper, neither /bin/true nor uname, which PATH leads to (if it reads another variable, name that by --wrapper-variable, such as BASH_EXEC_WRAPPER)
 ");
 }
 
@@ -642,4 +642,45 @@ fn a_shell_that_reads_another_variable_is_judged_by_that() {
     assert_eq!(with.status.code(), Some(0), "{}", text(&with.stdout));
     let wrong = judge(&["--wrapper-variable", "1=2"]);
     assert!(text(&wrong.stderr).contains("not the name of a variable"));
+}
+
+#[test]
+fn a_wrapper_that_ends_before_it_asks_is_told_how_it_ended() {
+    for (wrapper, ended) in [
+        ("#!/bin/sh\nkill -SEGV $$\n", "killed by signal 11"),
+        ("#!/bin/sh\nexit 7\n", "exit status 7"),
+    ] {
+        let (_folder, wrapper) = script(wrapper);
+        let output = conformance()
+            .args(["run", "--only", "wrapper.deny.status/is-one", "--wrapper"])
+            .arg(wrapper)
+            .assert()
+            .code(1)
+            .get_output()
+            .clone();
+        let said = text(&output.stdout);
+        let observed = format!("observed     the wrapper ended without sending one: {ended}\n");
+        assert!(said.contains(&observed), "{said}");
+        let on_the_wire = format!("suite: the wrapper ended: {ended}\n");
+        assert!(said.contains(&on_the_wire), "{said}");
+    }
+}
+
+#[test]
+fn a_shell_that_wraps_only_what_path_leads_to_is_told_just_that_and_judged() {
+    let (_folder, shell) = script("#!/bin/sh\n[ \"$1\" != -c ] || \"$EXEC_WRAPPER\" /usr/bin/uname uname\n");
+    let output = conformance()
+        .args(["run", "--only", "shell.wrap/once-for-each", "--shell"])
+        .arg(&shell)
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "conformance: --shell {}: uname, which PATH leads to, went to the wrapper, and /bin/true, named by its path, did not\n",
+            shell.display()
+        )
+    );
 }

@@ -48,7 +48,7 @@ fn servers_that_are_right_but_unusual_pass() {
          --variant gaps-between-reads --variant more-tools",
         "--variant escaped --variant bytewise --variant out-of-order --variant stopped-keepers-killed \
          --variant roomy-terminals --variant pipe-for-errors --variant numbered-approvals \
-         --variant scripts-below-proc --variant counts-for-all",
+         --variant scripts-below-proc --variant counts-for-all --variant mismatch-is-a-result",
         "--variant plain",
     ];
     let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |variant| {
@@ -68,4 +68,15 @@ fn servers_that_are_right_but_unusual_pass() {
         (!bad.is_empty()).then(|| format!("{variant:?} fails {bad:?}"))
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn reports_show_values_as_a_person_writes_them() {
+    let mut options = words(
+        "--jobs 4 --timeout-scale 0.4 --role server --only server.escalate/* --only server.escalate.killed/* --server",
+    );
+    options.push(shim("--fault exit-code-one-for-all"));
+    // `run` refuses a report that does not.
+    let report = run(&options);
+    assert!(outcomes(&report, "fail").len() > 10, "too few values were shown");
 }

@@ -469,7 +469,7 @@ fn a_wrapper_that_does_nothing_fills_summary_annotations_and_outputs() {
     let lines: Vec<_> = annotations.lines().collect();
     assert_eq!(lines.len(), 10, "{annotations}");
     let first = "::error title=wrapper.deny.message/with-reason::failed%0Aexpected: a handshake datagram on the \
-                 escalation socket%0Aobserved: the wrapper ended without sending one";
+                 escalation socket%0Aobserved: the wrapper ended without sending one: exit status 0";
     assert_eq!(lines[0], first);
     assert_eq!(
         lines[9],

@@ -27,6 +27,19 @@ fn python() -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+#[test]
+fn the_baseline_to_copy_for_go_knows_what_is_known_of_the_wrapper_in_go() {
+    let known = |path: &Path| -> Vec<toml::Value> {
+        let text = fs::read_to_string(path).expect("a baseline");
+        let table: toml::Table = text.parse().expect("TOML");
+        table["known"].as_array().expect("known failures").clone()
+    };
+    let copied = known(&implementations().with_file_name("examples/known-go-wrapper.toml"));
+    let judged = known(&implementations().join("go-wrapper/expectations.toml"));
+    assert!(judged.len() > 5, "{} known failures", judged.len());
+    assert_eq!(copied, judged);
+}
+
 struct Judged {
     output: Output,
     said: String,

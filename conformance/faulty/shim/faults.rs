@@ -192,7 +192,8 @@ pub enum Fault {
     NumbersUnbounded,
     SixteenOfMore,
     RefusedDescriptorsKept,
-    MismatchIsAResult,
+    MismatchIsASuccess,
+    ReceivedMadeNonBlocking,
     // One-shots.
     LoginNever,
     LoginAlways,
@@ -219,6 +220,7 @@ pub enum Fault {
     TimeoutDropsOutput,
     TimeoutAlways,
     TimeoutWaitsForPolicy,
+    OneShotAgesOut,
     // The end of a session.
     RequestsSurviveClose,
     ReadersSurviveClose,
@@ -492,6 +494,8 @@ pub enum Variant {
     CountsForAll,
     /// Scripts are opened below /proc.
     ScriptsBelowProc,
+    /// A descriptor message that is refused is answered with a result before the stream is closed.
+    MismatchIsAResult,
     /// None of the extensions.
     Plain,
 }

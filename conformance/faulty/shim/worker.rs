@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use serde_json::{Value, json};
 
@@ -405,7 +406,9 @@ impl Worker<'_> {
                 if broken(Fault::RefusedDescriptorsKept) {
                     std::mem::forget(frame.descriptors);
                 }
-                if broken(Fault::MismatchIsAResult) {
+                if broken(Fault::MismatchIsASuccess) {
+                    self.say(&messages::result(0, None))?;
+                } else if unusual(Variant::MismatchIsAResult) {
                     self.say(&messages::result(126, None))?;
                 }
                 return Err(error);
@@ -414,6 +417,15 @@ impl Worker<'_> {
         for (number, descriptor) in (40..).zip(stowaways) {
             numbers.push(number);
             frame.descriptors.push(descriptor);
+        }
+        if broken(Fault::ReceivedMadeNonBlocking) {
+            for descriptor in &frame.descriptors {
+                let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
+                // A bare place in the file system has no such flag.
+                if !flags.contains(OFlag::O_PATH) {
+                    fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+                }
+            }
         }
         redirect(&numbers, &mut frame.descriptors)?;
         if broken(Fault::ChildHoldsSocket)

@@ -63,7 +63,7 @@ impl Peer {
     pub fn finish(mut self) -> anyhow::Result<()> {
         drop(self.stop.take());
         match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(Err(error))) => Err(anyhow::anyhow!("the peer of the benchmark failed: {error:?}")),
+            Some(Ok(Err(error))) => Err(anyhow::anyhow!("the peer of the benchmark failed: {error}")),
             Some(Err(_)) => Err(anyhow::anyhow!("the peer of the benchmark panicked")),
             _ => Ok(()),
         }

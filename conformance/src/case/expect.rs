@@ -1,17 +1,16 @@
 //! Comparisons that name what they compare, for cases.
 
-use std::fmt::Debug;
-
+use crate::shown::{Shown, shown};
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// Demands that `observed` equals `expected`; `what` names the thing in the report.
-pub fn equal<T: PartialEq<U> + Debug, U: Debug>(what: &str, expected: T, observed: U) -> Verdict {
+pub fn equal<T: PartialEq<U> + Shown, U: Shown>(what: &str, expected: T, observed: U) -> Verdict {
     if expected == observed {
         return Ok(());
     }
     Err(violation(
-        format_args!("{what}: {}", debug(&expected)),
-        format_args!("{what}: {}", debug(&observed)),
+        format_args!("{what}: {}", cut(&expected)),
+        format_args!("{what}: {}", cut(&observed)),
     ))
 }
 
@@ -68,10 +67,10 @@ pub fn contains(what: &str, text: &str, part: &str) -> Verdict {
     )
 }
 
-/// Debug text, cut to a length that a report can show.
-fn debug(value: &impl Debug) -> String {
+/// A value as a person writes it, cut to a length that a report can show.
+fn cut(value: &impl Shown) -> String {
     const LIMIT: usize = 2_000;
-    let text = format!("{value:?}");
+    let text = shown(value).to_string();
     match text.char_indices().nth(LIMIT) {
         None => text,
         Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_to_be_shown_is_cut() {
-        let quoted = |length: usize| debug(&"x".repeat(length));
+        let quoted = |length: usize| cut(&"x".repeat(length));
         assert_eq!(quoted(1_998).len(), 2_000);
         assert_eq!(quoted(1_999), format!("\"{}… (2001 bytes)", "x".repeat(1_999)));
     }

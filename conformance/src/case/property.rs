@@ -7,6 +7,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner};
 
 use crate::case::context::Context;
+use crate::shown::{Shown, shown};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// How many smaller examples are tried to shrink a counter-example.
@@ -26,14 +27,14 @@ pub fn holds_of_these_and<S: Strategy>(
     property: impl Fn(S::Value) -> Verdict,
 ) -> Verdict
 where
-    S::Value: std::fmt::Debug,
+    S::Value: Shown,
 {
     for example in decisive {
-        let shown = format!("{example:?}");
+        let text = shown(&example).to_string();
         property(example).map_err(|error| match error {
             CaseError::Violation { expected, observed } => violation(
                 expected,
-                format_args!("example (of those in every run): {shown}\n{observed}"),
+                format_args!("example (of those in every run): {text}\n{observed}"),
             ),
             other => other,
         })?;
@@ -47,7 +48,7 @@ where
 /// A violation with the smallest counter-example found; a harness error as it comes.
 pub fn holds<S: Strategy>(context: &Context, strategy: &S, property: impl Fn(S::Value) -> Verdict) -> Verdict
 where
-    S::Value: std::fmt::Debug,
+    S::Value: Shown,
 {
     let config = Config {
         cases: context.settings.property_cases,
@@ -83,8 +84,9 @@ where
             Err(violation(
                 expected,
                 format_args!(
-                    "smallest example (seed {}): {example:?}\n{observed}",
-                    context.settings.seed
+                    "smallest example (seed {}): {}\n{observed}",
+                    context.settings.seed,
+                    shown(&example)
                 ),
             ))
         }

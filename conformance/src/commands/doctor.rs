@@ -173,7 +173,7 @@ fn seccomp() -> Finding {
     match launched.and_then(|mut process| process.wait("a filtered process", PATIENCE)) {
         Ok(_) => Finding::Good("filters can be installed".to_owned()),
         Err(error) => Finding::Bad(format!(
-            "filters cannot be installed, so sandboxes cannot be played: {error:?}"
+            "filters cannot be installed, so sandboxes cannot be played: {error}"
         )),
     }
 }

@@ -13,6 +13,7 @@ use crate::exit::{HarnessFailure, Interrupted};
 use crate::peer::harness::PROTOCOL;
 use crate::printable::printable;
 use crate::runner::{census, interrupts, trials};
+use crate::trial::shell::Calls;
 use crate::trial::{Found, Trial};
 use crate::verdict::CaseError;
 
@@ -187,10 +188,17 @@ pub fn serves(implementations: &Implementations, timeout_scale: f64) -> anyhow::
 fn try_shell(implementations: &Implementations, timeout_scale: f64) -> anyhow::Result<()> {
     let shell = option("--shell", implementations.shell.as_ref());
     match attempt(Trial::ShellCallsWrapper, &shell, implementations, timeout_scale)? {
-        Ok(Found::MayCallWrappers(true)) => Ok(()),
-        Ok(Found::MayCallWrappers(false)) => bail!(
-            "{shell}: this shell is not patched: with {} set, none of its commands went to the wrapper (if it reads another \
-             variable, name that by --wrapper-variable, such as BASH_EXEC_WRAPPER)",
+        Ok(Found::Calls(Calls::ByPath)) => Ok(()),
+        Ok(Found::Calls(Calls::OnlyByName)) => {
+            eprintln!(
+                "conformance: {shell}: uname, which PATH leads to, went to the wrapper, and /bin/true, named by its path, did not"
+            );
+            Ok(())
+        }
+        Ok(Found::Calls(Calls::None)) => bail!(
+            "{shell}: this shell is not patched: with {} set, none of its commands went to the wrapper, neither /bin/true nor \
+             uname, which PATH leads to (if it reads another variable, name that by --wrapper-variable, such as \
+             BASH_EXEC_WRAPPER)",
             implementations
                 .wrapper_variable
                 .as_deref()

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
+use crate::shown::Shown;
 use crate::verdict::{CaseError, violation};
 
 /// A request whose strings are bytes.
@@ -44,6 +45,12 @@ impl Bytes {
 impl fmt::Debug for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl Shown for Bytes {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.show(formatter)
     }
 }
 

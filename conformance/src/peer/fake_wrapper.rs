@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::peer::counterpart::Counterpart;
 use crate::peer::wire::{FrameStream, send_datagram};
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, violation};
@@ -16,6 +18,7 @@ pub struct EscalationSocket {
     transcript: Transcript,
     patience: Duration,
     opened: u32,
+    counterpart: Option<Arc<Counterpart>>,
 }
 
 impl EscalationSocket {
@@ -26,7 +29,14 @@ impl EscalationSocket {
             transcript,
             patience,
             opened: 0,
+            counterpart: None,
         }
+    }
+
+    /// The same socket, whose streams this process serves: its end is told with theirs.
+    pub fn with(mut self, counterpart: &Arc<Counterpart>) -> EscalationSocket {
+        self.counterpart = Some(counterpart.clone());
+        self
     }
 
     /// The descriptor.
@@ -46,7 +56,8 @@ impl EscalationSocket {
         self.opened += 1;
         let channel = format!("request stream {}", self.opened);
         Ok(Requester {
-            frames: FrameStream::new(ours, &channel, self.transcript.clone(), self.patience),
+            frames: FrameStream::new(ours, &channel, self.transcript.clone(), self.patience)
+                .with(self.counterpart.clone()),
         })
     }
 

@@ -6,6 +6,7 @@
 //! what they were started with.
 
 pub mod bytes;
+pub mod counterpart;
 pub mod dialect;
 pub mod fake_server;
 pub mod fake_wrapper;

@@ -4,10 +4,11 @@
 //! call not to wait and waits by poll(2), so it never matters how the other side has set the flag. That needs flags
 //! for sendmsg(2), which `sendfd` doesn't offer.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,6 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde_json::Value;
 
+use crate::peer::counterpart::Counterpart;
+use crate::shown::Shown;
 use crate::system::holders::still_open;
 use crate::system::poll::{readable_until, writable_until};
 use crate::transcript::{Direction, Transcript};
@@ -84,6 +87,27 @@ pub enum Received {
     },
 }
 
+impl Shown for Received {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Received::Frame(frame) => {
+                write!(formatter, "a frame: {}", crate::transcript::shown(&frame.payload))?;
+                match frame.descriptors.len() {
+                    0 => Ok(()),
+                    number => write!(formatter, " with {number} descriptors"),
+                }
+            }
+            Received::End { bytes } => write!(formatter, "end of file after {bytes} bytes of a frame"),
+            Received::Silence { bytes } => {
+                write!(
+                    formatter,
+                    "nothing more after {bytes} bytes of a frame, and the stream is open"
+                )
+            }
+        }
+    }
+}
+
 /// The suite's end of a request stream.
 pub struct FrameStream {
     socket: UnixStream,
@@ -92,6 +116,7 @@ pub struct FrameStream {
     patience: Duration,
     buffer: Vec<u8>,
     held: Vec<OwnedFd>,
+    counterpart: Option<Arc<Counterpart>>,
 }
 
 impl FrameStream {
@@ -104,7 +129,14 @@ impl FrameStream {
             patience,
             buffer: Vec::new(),
             held: Vec::new(),
+            counterpart: None,
         }
+    }
+
+    /// The same stream, of which this process should have the other end: its end is told with the stream's.
+    pub fn with(mut self, counterpart: Option<Arc<Counterpart>>) -> FrameStream {
+        self.counterpart = counterpart;
+        self
     }
 
     /// The socket itself, for what no frame can express.
@@ -127,7 +159,11 @@ impl FrameStream {
         self.try_send_bytes(bytes, descriptors).map_err(|error| {
             violation(
                 format_args!("{} reads what it is sent", self.channel),
-                format_args!("sending {} bytes to it failed: {error}", bytes.len()),
+                format_args!(
+                    "sending {} bytes to it failed: {error}{}",
+                    bytes.len(),
+                    self.shown_end()
+                ),
             )
         })
     }
@@ -280,6 +316,21 @@ impl FrameStream {
         }
     }
 
+    /// How the process on the other side has ended, if it has.
+    fn shown_end(&self) -> String {
+        let Some(counterpart) = &self.counterpart else {
+            return String::new();
+        };
+        match counterpart.ended() {
+            None => String::new(),
+            Some(ended) => {
+                self.transcript
+                    .note(format_args!("{} ended: {ended}", counterpart.what));
+                format!("; {}: {ended}", counterpart.what)
+            }
+        }
+    }
+
     fn announced(&self) -> Option<usize> {
         let length: [u8; 4] = self.buffer.get(..4)?.try_into().ok()?;
         Some(u32::from_le_bytes(length) as usize)
@@ -292,7 +343,7 @@ impl FrameStream {
             Received::Frame(frame) => Ok(frame),
             Received::End { bytes } => Err(violation(
                 expected,
-                format_args!("end of file after {bytes} bytes of a frame"),
+                format_args!("end of file after {bytes} bytes of a frame{}", self.shown_end()),
             )),
             Received::Silence { bytes } => Err(violation(
                 expected,

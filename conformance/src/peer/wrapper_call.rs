@@ -5,9 +5,11 @@ use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::case::context::Context;
+use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_server::{Request, RequestStream};
 use crate::peer::finished::Finished;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, FrameStream, receive_handshake};
@@ -162,6 +164,7 @@ impl<'a> WrapperCall<'a> {
         ));
         let process = launch.start()?;
         Ok(WrapperRun {
+            counterpart: Arc::new(Counterpart::new("the wrapper", process.handle())?),
             process,
             server_end: Some(self.server_end),
             output,
@@ -176,6 +179,7 @@ impl<'a> WrapperCall<'a> {
 pub struct WrapperRun {
     /// The process.
     pub process: Launched,
+    counterpart: Arc<Counterpart>,
     server_end: Option<UnixDatagram>,
     output: Capture,
     error: Capture,
@@ -199,10 +203,14 @@ impl WrapperRun {
         }
         // Readable, or the wrapper has ended; what it sent before its end is still in the queue.
         let handshake = receive_handshake(server_end, Instant::now())?.ok_or_else(|| {
-            violation(
-                "a handshake datagram on the escalation socket",
-                "the wrapper ended without sending one",
-            )
+            let seen = match self.counterpart.ended() {
+                None => "the wrapper closed the socket without sending one".to_owned(),
+                Some(ended) => {
+                    self.transcript.note(format_args!("the wrapper ended: {ended}"));
+                    format!("the wrapper ended without sending one: {ended}")
+                }
+            };
+            violation("a handshake datagram on the escalation socket", seen)
         })?;
         self.transcript.message(
             Direction::FromImplementation,
@@ -220,7 +228,8 @@ impl WrapperRun {
         expect_connected_stream(&descriptor)?;
         let socket = UnixStream::from(descriptor);
         Ok(RequestStream {
-            frames: FrameStream::new(socket, "request stream", self.transcript.clone(), self.patience),
+            frames: FrameStream::new(socket, "request stream", self.transcript.clone(), self.patience)
+                .with(Some(self.counterpart.clone())),
         })
     }
 

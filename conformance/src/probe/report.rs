@@ -1,6 +1,7 @@
 //! What a process was started with, taken before anything could change it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,6 +9,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+use crate::shown::Shown;
 
 /// What a process was started with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +80,13 @@ pub struct DescriptorReport {
     pub offset: Option<i64>,
     /// What /proc calls it, such as `pipe:[17]`.
     pub target: Vec<u8>,
+}
+
+impl Shown for DescriptorReport {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = String::from_utf8_lossy(&self.target);
+        write!(formatter, "descriptor {} ({target})", self.number)
+    }
 }
 
 impl Report {

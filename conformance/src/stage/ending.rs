@@ -14,6 +14,7 @@ use crate::peer::harness::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Probe, Program};
 use crate::peer::wire::{Received, frame, read_to_end};
 use crate::probe::plan::Act;
+use crate::shown::shown;
 use crate::stage::descriptors::null;
 use crate::stage::server::{Escalated, Stage};
 use crate::system::process;
@@ -184,7 +185,7 @@ pub fn expect_ended_child_stream(requester: &mut Requester) -> Verdict {
             requester.frames.expect_end("its session has ended")
         }
         Received::End { bytes: 0 } => Ok(()),
-        other => Err(violation("the end of the stream", format_args!("{other:?}"))),
+        other => Err(violation("the end of the stream", shown(&other))),
     }
 }
 

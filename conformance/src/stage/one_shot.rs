@@ -10,6 +10,7 @@ use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Re
 use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::stage::descriptors::{Placements, null};
 use crate::stage::server::Escalated;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -66,7 +67,7 @@ impl OneShots {
     pub fn result_within(&self, id: u64, patience: Duration) -> Result<Value, CaseError> {
         self.shim
             .answer_within(id, "exec", patience)?
-            .map_err(|error| violation("exec succeeds", format_args!("{error:?}")))
+            .map_err(|error| violation("exec succeeds", shown(&error)))
     }
 
     /// Waits for the result of a one-shot whose short timeout is to come.
@@ -91,7 +92,8 @@ impl OneShots {
             .and_then(|value| String::from_utf8(value).ok()?.parse().ok())
             .ok_or_else(|| violation("CODEX_ESCALATE_SOCKET, a number, in the shell", "none"))?;
         let socket = shell.take_descriptor(number)?;
-        let socket = EscalationSocket::new(socket, context.transcript.clone(), context.patience());
+        let socket = EscalationSocket::new(socket, context.transcript.clone(), context.patience())
+            .with(self.shim.counterpart());
         Ok(Begun {
             id,
             program,

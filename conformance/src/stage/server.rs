@@ -12,6 +12,7 @@ use crate::peer::program::{ConnectedProgram, Probe, Program};
 use crate::peer::wire::Received;
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::stage::descriptors::{Placements, null};
 use crate::stage::processes;
 use crate::system::launch::Launch;
@@ -204,10 +205,7 @@ impl Stage {
                 Received::Silence { .. } => {}
                 Received::End { bytes: 0 } => return Ok(None),
                 other => {
-                    return Err(violation(
-                        "a question, or the end of the stream",
-                        format_args!("{other:?}"),
-                    ));
+                    return Err(violation("a question, or the end of the stream", shown(&other)));
                 }
             }
         }
@@ -264,7 +262,8 @@ pub fn probe_session_with(
     Ok(ProbeSession {
         name: session.to_owned(),
         overlay,
-        socket: EscalationSocket::new(socket, context.transcript.clone(), context.patience()),
+        socket: EscalationSocket::new(socket, context.transcript.clone(), context.patience())
+            .with(shim.counterpart()),
         probe,
         _shell: shell,
     })

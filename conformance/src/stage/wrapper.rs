@@ -16,11 +16,12 @@ use crate::peer::program::Program;
 use crate::peer::wire::receive_handshake;
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
+use crate::shown::shown;
 use crate::system::filter;
 use crate::system::launch::Launch;
 use crate::system::process;
 use crate::system::queue::OwnTime;
-use crate::transcript::shown;
+use crate::transcript;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// Whether two descriptors share an open file description: a status flag set through one is seen through the
@@ -59,7 +60,7 @@ pub fn expect_state(context: &Context, wrapper: &WrapperRun, states: &str) -> Ve
         if Instant::now() >= deadline {
             return Err(violation(
                 format_args!("the wrapper's state is one of {states}"),
-                format_args!("{state:?} after {:?}", context.patience()),
+                format_args!("{} after {:?}", shown(&state), context.patience()),
             ));
         }
         process::rest();
@@ -144,7 +145,10 @@ pub fn each_decision_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
             stream.frames.send(payload, &[])?;
             Ok(Some(stream))
         });
-        expect::with_input(format_args!("the decision {}", shown(payload)), verdict)?;
+        expect::with_input(
+            format_args!("the decision {}", transcript::shown(payload)),
+            verdict,
+        )?;
     }
     Ok(())
 }
@@ -157,7 +161,7 @@ pub fn each_result_fails(context: &Context, payloads: &[&[u8]]) -> Verdict {
             stream.frames.send(payload, &[])?;
             Ok(Some(stream))
         });
-        expect::with_input(format_args!("the result {}", shown(payload)), verdict)?;
+        expect::with_input(format_args!("the result {}", transcript::shown(payload)), verdict)?;
     }
     Ok(())
 }

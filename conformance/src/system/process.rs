@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::shown::Shown;
 use crate::system::poll::readable_until;
 use crate::system::queue::Delay;
 pub use crate::system::stat::{ProcessState, state};
@@ -41,6 +42,12 @@ impl fmt::Display for Ended {
             Ended::Exited(status) => write!(formatter, "exit status {status}"),
             Ended::Killed(signal) => write!(formatter, "killed by signal {signal}"),
         }
+    }
+}
+
+impl Shown for Ended {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 

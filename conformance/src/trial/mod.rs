@@ -3,7 +3,7 @@
 
 mod answer;
 mod server;
-mod shell;
+pub mod shell;
 mod wrapper;
 
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::shell::Calls;
 use crate::case::context::Settings;
 use crate::verdict::{CaseError, harness};
 
@@ -26,7 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(40);
 pub enum Trial {
     /// Asks the shell for its version.
     ShellVersion,
-    /// Runs five commands in the shell.
+    /// Runs six commands in the shell.
     ShellCallsWrapper,
     /// Calls the wrapper and denies its command.
     WrapperDenied,
@@ -44,8 +45,8 @@ pub enum Trial {
 pub enum Found {
     /// First line of the shell's `--version`, if it gave one.
     Version(Option<String>),
-    /// Whether one of the shell's commands went to the wrapper, or the shell broke down before it could.
-    MayCallWrappers(bool),
+    /// Which of the shell's commands went to the wrapper.
+    Calls(Calls),
     /// The wrapper asked, and ended as it should.
     Denied,
     /// The extensions that the wrapper was seen to have.
@@ -80,7 +81,7 @@ impl Trial {
             Trial::ShellVersion => shell::version(shell()?, directory, patience).map(Found::Version),
             Trial::ShellCallsWrapper => {
                 let variable = implementations.wrapper_variable.as_deref();
-                shell::calls_wrapper(shell()?, variable, directory, patience).map(Found::MayCallWrappers)
+                shell::calls_wrapper(shell()?, variable, directory, patience).map(Found::Calls)
             }
             Trial::WrapperDenied => wrapper::denied(wrapper()?, directory, patience).map(|()| Found::Denied),
             Trial::WrapperExtensions => {

@@ -5,11 +5,13 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::beginning_of;
 use crate::case::expect;
 use crate::peer::bytes::ByteRequest;
+use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_server::RequestStream;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, Frame, FrameStream, receive_handshake};
 use crate::system::launch::{Launch, Launched};
@@ -42,8 +44,14 @@ fn ask(wrapper: &Path, argument: &[u8], error_log: &Path, patience: Duration) ->
         .descriptor(ESCALATION_DESCRIPTOR, client_end)
         .start()?;
     process.readable_or_ended(&server_end, patience)?;
-    let handshake = receive_handshake(&server_end, Instant::now())?
-        .ok_or_else(|| violation("a handshake on the escalation socket", "none"))?;
+    let counterpart = Arc::new(Counterpart::new("the wrapper", process.handle())?);
+    let handshake = receive_handshake(&server_end, Instant::now())?.ok_or_else(|| {
+        let seen = match counterpart.ended() {
+            None => "none".to_owned(),
+            Some(ended) => format!("none; the wrapper: {ended}"),
+        };
+        violation("a handshake on the escalation socket", seen)
+    })?;
     let end = handshake
         .descriptors
         .into_iter()
@@ -54,7 +62,8 @@ fn ask(wrapper: &Path, argument: &[u8], error_log: &Path, patience: Duration) ->
         "request stream",
         Transcript::new(|_| {}),
         patience,
-    );
+    )
+    .with(Some(counterpart));
     let request = frames.expect_frame("a request")?;
     Ok(Asking {
         process,

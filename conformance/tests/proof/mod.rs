@@ -93,12 +93,50 @@ pub fn run(options: &[OsString]) -> Value {
         .args(options)
         .output()
         .expect("a run");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!(
             "{options:?}: no report: {error}: {}",
             String::from_utf8_lossy(&output.stderr)
         )
-    })
+    });
+    let odd = values_as_only_the_suite_writes_them(&report);
+    assert!(odd.is_empty(), "{options:?}:\n{}", odd.join("\n"));
+    report
+}
+
+/// What verdicts of a report say with the names that values have in the suite's own language. No implementation that the
+/// tests judge writes these words.
+fn values_as_only_the_suite_writes_them(report: &Value) -> Vec<String> {
+    const NAMES: [&str; 18] = [
+        "Some(",
+        "Ok(",
+        "Err(",
+        "Exited(",
+        "Killed(",
+        "Ended",
+        "String(",
+        "Number(",
+        "Bool(",
+        "Array [",
+        "Object {",
+        "Frame {",
+        "End {",
+        "Silence {",
+        "RpcError",
+        "OwnedFd",
+        "Index(",
+        "None",
+    ];
+    let cases = report["cases"].as_array().expect("cases");
+    let texts = cases.iter().flat_map(|case| {
+        ["expected", "observed", "error", "reason"]
+            .into_iter()
+            .filter_map(|member| Some((case["id"].as_str()?, case[member].as_str()?)))
+    });
+    texts
+        .filter(|(_, text)| NAMES.iter().any(|name| text.contains(name)))
+        .map(|(id, text)| format!("{id}: {text}"))
+        .collect()
 }
 
 /// Runs these cases and the cases of these requirements until each of them, or one case of it, has failed, then ends the run.

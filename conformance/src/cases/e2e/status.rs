@@ -10,6 +10,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::harness::Answer;
+use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::e2e::{EndToEnd, commands, expect_transcript, same_under_both};
 use crate::verdict::Verdict;
@@ -217,7 +218,8 @@ fn missing_and_not_executable(context: &mut Context) -> Verdict {
             expect::that(
                 statuses.iter().any(|status| output == format!("{status}\n")),
                 format_args!(
-                    "status {statuses:?} for a program that was {change} while {answer:?} was decided"
+                    "status {statuses:?} for a program that was {change} while {} was decided",
+                    shown(&answer)
                 ),
                 format_args!(
                     "standard output {output:?}, standard error {:?}",

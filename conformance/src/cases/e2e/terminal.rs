@@ -8,6 +8,7 @@ use crate::case::{Table, case};
 use crate::peer::harness::{Answer, Opening};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::e2e::{EndToEnd, denial};
 use crate::stage::terminal::{On, on_both};
@@ -91,7 +92,7 @@ fn a_hundred_commands(context: &mut Context) -> Verdict {
             let decided = answer(number);
             all.decide("typed", decided.clone());
             expect::with_input(
-                format_args!("command {number}, {decided:?}"),
+                format_args!("command {number}, {}", shown(&decided)),
                 decided_alone(&mut all, &typed, &program, number, &decided),
             )?;
         }

@@ -7,6 +7,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::terminal::{PROMPT, Terminal};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::e2e::commands;
 use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock};
@@ -169,7 +170,7 @@ fn expect_state(context: &Context, name: &str, pid: i32, stopped: bool) -> Verdi
             let word = if stopped { "is stopped" } else { "runs" };
             return Err(violation(
                 format_args!("the process of {name} {word}"),
-                format_args!("{state:?}"),
+                shown(&state),
             ));
         }
         process::rest();

@@ -9,6 +9,7 @@ use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame, read_whole};
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
 use crate::stage::processes::{Kin, expect_alive, expect_all_end, expect_none_lives, fork};
@@ -334,7 +335,7 @@ fn half_closed(context: &mut Context) -> Verdict {
         other => {
             return Err(violation(
                 "the result of the child, or the end of the stream",
-                format_args!("{other:?}"),
+                shown(&other),
             ));
         }
     }

@@ -7,6 +7,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Program;
 use crate::peer::wire::Received;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
@@ -59,7 +60,7 @@ fn expect_left_out(stage: &mut Stage, program: &Program, dangerous: &[(&str, &st
         Received::End { bytes: 0 } => denied(stage, program),
         other => Err(violation(
             "Escalate without the variables, or a refusal",
-            format_args!("{other:?}"),
+            shown(&other),
         )),
     }
 }

@@ -13,6 +13,7 @@ use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::{file, watched_pipes};
 use crate::stage::holdings::Holdings;
@@ -59,9 +60,31 @@ fn expect_refused(stage: &mut Stage, program: &Program, (numbers, count): Mismat
     let mut requester = send_numbers(stage, program, numbers, &pipes)?;
     drop(pipes);
     let why = format!("fds {numbers} with {count} descriptors");
-    stage.expect_refused(&mut requester, &why)?;
+    expect_no_success(&mut requester, &why)?;
+    stage.shim.expect_no_decision()?;
+    stage.sentinel()?;
     watch.expect_closed(&format!("the server, after {why},"), stage.patience())?;
     program.expect_not_started()
+}
+
+/// Demands the end of the stream, before which one result that is no success may tell of it.
+fn expect_no_success(requester: &mut Requester, why: &str) -> Verdict {
+    match requester.frames.receive()? {
+        Received::End { bytes: 0 } => Ok(()),
+        Received::Frame(frame) => {
+            let result = frame.json()?;
+            expect::that(
+                result["exit_code"].as_i64().is_some_and(|code| code != 0),
+                format_args!("the end of the stream, or a result that is no success, for {why}"),
+                &result,
+            )?;
+            requester.frames.expect_end(why)
+        }
+        other => Err(violation(
+            format_args!("the end of the stream, or a result that is no success, for {why}"),
+            shown(&other),
+        )),
+    }
 }
 
 fn expect_each_refused(context: &Context, stage: &mut Stage, table: &[Mismatch<'_>]) -> Verdict {
@@ -180,7 +203,16 @@ fn more_than_sixteen(context: &mut Context) -> Verdict {
                 program.expect_not_started()?;
             }
             Received::Frame(frame) => {
-                expect::equal("exit_code", &json!(0), &frame.json()?["exit_code"])?;
+                let exit_code = frame.json()?["exit_code"].as_i64();
+                if exit_code.is_some_and(|code| code != 0) {
+                    requester
+                        .frames
+                        .expect_end(&format!("{count} descriptors were refused"))?;
+                    stage.sentinel()?;
+                    program.expect_not_started()?;
+                    continue;
+                }
+                expect::equal("exit_code", Some(0), exit_code)?;
                 let report = program.only_start()?;
                 for (number, file) in (0..).zip(&files) {
                     let metadata = std::fs::File::from(file.as_fd().try_clone_to_owned()?).metadata()?;
@@ -192,10 +224,7 @@ fn more_than_sixteen(context: &mut Context) -> Verdict {
                 }
             }
             other => {
-                return Err(violation(
-                    "a result, or the end of the stream",
-                    format_args!("{other:?}"),
-                ));
+                return Err(violation("a result, or the end of the stream", shown(&other)));
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::processes::{Kin, fork};
 use crate::stage::server::{Escalated, Stage};
@@ -342,7 +343,7 @@ fn without_the_extension(context: &mut Context) -> Verdict {
         Received::Frame(frame) => {
             expect::equal("the result", Some(6), frame.json()?["exit_code"].as_i64())?;
         }
-        other => return Err(violation("the result", format_args!("{other:?}"))),
+        other => return Err(violation("the result", shown(&other))),
     }
     // A frame that arrives early has no effect on a plain child either.
     let plain = Program::new(context, "plain", [Act::Exit(8)])?;

@@ -4,6 +4,7 @@ use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::recording_wrapper::RecordedShell;
+use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::shell::{command, obedient};
 use crate::verdict::Verdict;
@@ -31,7 +32,9 @@ fn unset_empty_blank(context: &mut Context) -> Verdict {
     let script = "tool; ( tool ); tool | tool; exec tool";
     for (number, value) in values.into_iter().enumerate() {
         shell.set_variable("EXEC_WRAPPER", value.as_ref().map(|value| value.as_ref()));
-        context.transcript.note(format_args!("EXEC_WRAPPER: {value:?}"));
+        context
+            .transcript
+            .note(format_args!("EXEC_WRAPPER: {}", shown(&value)));
         shell.run(script)?.expect_output("")?;
         shell.expect_no_call()?;
         let starts = program.starts()?;

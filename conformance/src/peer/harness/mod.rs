@@ -27,6 +27,7 @@ use self::policy::{Policy, question};
 use self::rpc::{Inbox, Shared, read_messages};
 use crate::case::context::Context;
 use crate::case::expect;
+use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::program::ConnectedProgram;
 use crate::system::launch::{Launch, Launched, pipe};
@@ -37,9 +38,6 @@ use crate::verdict::{CaseError, Verdict, harness, violation};
 /// Version of the harness protocol.
 pub const PROTOCOL: u64 = 1;
 
-/// How long a process that has closed its output by ending may take until that end is there.
-const ENDS_WITH_ITS_OUTPUT: Duration = Duration::from_millis(500);
-
 /// Bytes of a shim's standard error that are looked at.
 const ERROR_TAIL_BYTES: u64 = 64 << 10;
 
@@ -47,6 +45,7 @@ const ERROR_TAIL_BYTES: u64 = 64 << 10;
 pub struct Shim {
     /// The shim's process.
     pub process: Launched,
+    counterpart: Arc<Counterpart>,
     /// What `initialize` gave.
     pub initialized: Value,
     writer: Option<Arc<Mutex<File>>>,
@@ -120,6 +119,7 @@ impl Shim {
             move || read_messages(our_input, &shared, &writer, &policy, &transcript)
         });
         Ok(Shim {
+            counterpart: Arc::new(Counterpart::new("the shim", process.handle())?),
             process,
             initialized: Value::Null,
             writer: Some(writer),
@@ -131,6 +131,11 @@ impl Shim {
             patience,
             error_log,
         })
+    }
+
+    /// Its process, for the streams that it serves.
+    pub fn counterpart(&self) -> &Arc<Counterpart> {
+        &self.counterpart
     }
 
     /// From now on decisions are answered by `policy`, at once; those already pending stay in the queue.
@@ -188,12 +193,12 @@ impl Shim {
 
     /// How the shim has ended, where its output is closed and it ends with that.
     fn shown_end(&self) -> String {
-        let ended = || {
-            let handle = self.process.handle();
-            let ends = lock(&self.shared.inbox).ended && handle.ended_within(ENDS_WITH_ITS_OUTPUT).ok()?;
-            ends.then(|| handle.ended())?.ok()?
+        let ended = if lock(&self.shared.inbox).ended {
+            self.counterpart.ended()
+        } else {
+            None
         };
-        ended().map_or(String::new(), |ended| format!("; the shim: {ended}"))
+        ended.map_or(String::new(), |ended| format!("; the shim: {ended}"))
     }
 
     /// Calls a method that must succeed.
@@ -258,7 +263,8 @@ impl Shim {
         Ok(ProbeSession {
             name: session.to_owned(),
             overlay,
-            socket: EscalationSocket::new(socket, self.transcript.clone(), self.patience),
+            socket: EscalationSocket::new(socket, self.transcript.clone(), self.patience)
+                .with(&self.counterpart),
             probe,
             _shell: shell,
         })
@@ -309,10 +315,7 @@ impl Shim {
     pub fn expect_no_decision(&self) -> Verdict {
         match self.decision_within(Duration::ZERO)? {
             None => Ok(()),
-            Some(decision) => Err(violation(
-                "the policy is not asked",
-                format_args!("{:?}", decision.question.params),
-            )),
+            Some(decision) => Err(violation("the policy is not asked", &decision.question.params)),
         }
     }
 

@@ -1,11 +1,13 @@
 //! The policy of a session: what it is asked, and how the suite answers.
 
+use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::line::write_line;
+use crate::shown::Shown;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -27,6 +29,24 @@ pub enum Answer {
     Fail,
     /// Not now: the question waits in the queue, for [`Shim::next_decision`] or for ever.
     Later,
+}
+
+impl Shown for Answer {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, reason) = match self {
+            Answer::Run => ("Run", &None),
+            Answer::Escalate => ("Escalate", &None),
+            Answer::Deny(reason) => ("Deny", reason),
+            Answer::Ask(reason) => ("the approver is asked", reason),
+            Answer::Fail => ("the policy fails", &None),
+            Answer::Later => ("the policy waits", &None),
+        };
+        formatter.write_str(word)?;
+        match reason {
+            None => Ok(()),
+            Some(reason) => write!(formatter, " ({reason:?})"),
+        }
+    }
 }
 
 /// What the server asked its policy.

@@ -1,6 +1,7 @@
 //! Newline-delimited JSON-RPC 2.0 over a shim's pipes: the thread that reads, and what has come.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Condvar, Mutex, Weak};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::line::{lock, with_byte_marks, write_line};
 use super::policy::{Policy, answer_message, question};
+use crate::shown::Shown;
 use crate::transcript::{self, Direction, Transcript};
 
 /// Bytes of the longest line that a shim may write; what the cases let it say has a third of that.
@@ -47,6 +49,12 @@ pub struct RpcError {
     pub code: i64,
     /// The message.
     pub message: String,
+}
+
+impl Shown for RpcError {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "error {}: {:?}", self.code, self.message)
+    }
 }
 
 /// The inbox, and the event that something has arrived in it.

@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::Shim;
+use crate::shown::shown;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -145,7 +146,7 @@ impl Shim {
         let id = self.send_write(terminal, bytes)?;
         self.answer_to(id, "terminal/write")?
             .map(drop)
-            .map_err(|error| violation("terminal/write succeeds", format_args!("{error:?}")))
+            .map_err(|error| violation("terminal/write succeeds", shown(&error)))
     }
 
     /// Begins a read; returns the id of the call.
@@ -167,7 +168,7 @@ impl Shim {
     pub fn reading(&self, id: u64, patience: Duration) -> Result<Reading, CaseError> {
         let result = self
             .answer_within(id, "terminal/read", patience)?
-            .map_err(|error| violation("terminal/read succeeds", format_args!("{error:?}")))?;
+            .map_err(|error| violation("terminal/read succeeds", shown(&error)))?;
         Reading::from_result(&result)
     }
 
@@ -196,7 +197,11 @@ impl Shim {
             if Instant::now() >= deadline || reading.ended.is_some() {
                 return Err(violation(
                     format_args!("{wanted:?} in the output"),
-                    format_args!("{text:?} after {:?}, ended: {:?}", self.patience, reading.ended),
+                    format_args!(
+                        "{text:?} after {:?}, ended: {}",
+                        self.patience,
+                        shown(&reading.ended)
+                    ),
                 ));
             }
         }

@@ -18,6 +18,7 @@ use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::Program;
 use crate::peer::recording_wrapper::RecordedShell;
 use crate::probe::plan::Act;
+use crate::shown::shown;
 use crate::system::launch::Launch;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -269,10 +270,12 @@ pub fn same_under_both(context: &Context, script: &str, names: &[&str]) -> Verdi
         for name in names {
             all.decide(name, answer.clone());
         }
-        context.transcript.note(format_args!("{names:?}: {answer:?}"));
+        context
+            .transcript
+            .note(format_args!("{names:?}: {}", shown(&answer)));
         let result = all.run(script)?;
         expect::that(!all.take_asked().is_empty(), "the policy is asked", "it was not")?;
-        result.expect_as_stock(&format!("{script} ({names:?}: {answer:?})"), &stock)?;
+        result.expect_as_stock(&format!("{script} ({names:?}: {})", shown(&answer)), &stock)?;
     }
     all.shutdown()
 }

@@ -11,13 +11,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::peer::dialect::Dialect;
+use crate::shown::Shown;
 
-/// A script; its Debug form is its text.
-#[derive(Clone)]
+/// A script.
+#[derive(Clone, Debug)]
 pub struct RandomScript(pub String);
 
-impl fmt::Debug for RandomScript {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Shown for RandomScript {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "\n{}", self.0)
     }
 }

@@ -13,6 +13,7 @@ use crate::case::expect;
 use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Decision, LOOK, Opening, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
+use crate::shown::shown;
 use crate::stage::descriptors::{Placements, null};
 use crate::stage::server::Escalated;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -126,7 +127,8 @@ impl Host {
                 .unwrap_or_default()
                 .to_owned(),
             probe,
-            socket: EscalationSocket::new(socket, context.transcript.clone(), self.patience),
+            socket: EscalationSocket::new(socket, context.transcript.clone(), self.patience)
+                .with(self.shim.counterpart()),
         })
     }
 
@@ -189,7 +191,7 @@ impl Host {
             expect::that(
                 matches!(&answer, Err(error) if error.code == UNKNOWN),
                 format_args!("{method} refuses the terminal {terminal} with the error {UNKNOWN}"),
-                format_args!("{answer:?}"),
+                shown(&answer),
             )?;
         }
         Ok(())

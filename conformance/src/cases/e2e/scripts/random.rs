@@ -1,7 +1,7 @@
 //! e2e.scripts as a property: random scripts of commands that are run, escalated or denied, and a model that
 //! says what they print. The model knows lists, conditions, loops, pipelines and `$?`, and no shell.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use crate::case::context::Context;
 use crate::case::property;
 use crate::case::{Table, case};
+use crate::shown::Shown;
 use crate::spec::requirements::Role;
 use crate::stage::e2e::{EndToEnd, commands, denial, expect_transcript};
 use crate::verdict::Verdict;
@@ -109,6 +110,12 @@ fn part() -> impl Strategy<Value = Script> {
             1 => boxed().prop_map(Script::Substitution),
         ]
     })
+}
+
+impl Shown for Script {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "\n{}", self.text())
+    }
 }
 
 impl Command {

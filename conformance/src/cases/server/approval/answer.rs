@@ -6,6 +6,7 @@ use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::harness::ApprovalAnswer;
 use crate::peer::program::ConnectedProgram;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::approval::needing;
 use crate::stage::descriptors::null;
@@ -140,10 +141,7 @@ fn failing_approver(context: &mut Context) -> Verdict {
             }
         }
         other => {
-            return Err(violation(
-                "a denial, or the end of the stream",
-                format_args!("{other:?}"),
-            ));
+            return Err(violation("a denial, or the end of the stream", shown(&other)));
         }
     }
     stage.sentinel()?;

@@ -14,6 +14,7 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::read_to_end;
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::{file, null};
 use crate::stage::server::{Escalated, Stage};
@@ -249,7 +250,10 @@ fn big_environment(context: &mut Context) -> Verdict {
         expect::that(
             report.variable(&name).as_deref() == Some(value.as_bytes()),
             format_args!("{name} of {} bytes in the child", value.len()),
-            format_args!("{:?} bytes", report.variable(&name).map(|value| value.len())),
+            format_args!(
+                "{} bytes",
+                shown(&report.variable(&name).map(|value| value.len()))
+            ),
         )?;
     }
     stage.finish()

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -182,8 +183,28 @@ fn same_description(context: &mut Context) -> Verdict {
     let mut files = Files::new(context, 1)?;
     let (reader, writer) = pipe()?;
     set_status_flags(&writer, libc::O_NONBLOCK)?;
-    let before = status_flags(&writer)?;
-    let mut escalated = stage.escalate(&program, &[(1, &files.files[0]), (9, &writer)])?;
+    let (waiting_reader, waiting_writer) = pipe()?;
+    let (socket, _other) = UnixStream::pair()?;
+    let (waiting_socket, _waiting_other) = UnixStream::pair()?;
+    socket.set_nonblocking(true)?;
+    let streams: [(i32, &dyn AsFdObject); 5] = [
+        (9, &writer),
+        (10, &waiting_reader),
+        (11, &waiting_writer),
+        (12, &socket),
+        (13, &waiting_socket),
+    ];
+    let before = streams
+        .iter()
+        .map(|(_, stream)| status_flags(*stream))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut placements: Vec<(i64, &dyn AsFdObject)> = vec![(1, &files.files[0])];
+    placements.extend(
+        streams
+            .iter()
+            .map(|(number, stream)| (i64::from(*number), *stream)),
+    );
+    let mut escalated = stage.escalate(&program, &placements)?;
     escalated.child.must(&Order::Write(1, b"12345".to_vec()))?;
     expect::equal(
         "the offset of the file after the child wrote 5 bytes",
@@ -197,20 +218,38 @@ fn same_description(context: &mut Context) -> Verdict {
         101,
         files.files[0].stream_position()?,
     )?;
-    let seen = escalated
-        .child
-        .report
-        .descriptor(9)
-        .map(|descriptor| descriptor.status_flags);
-    expect::equal("the status flags of descriptor 9", Some(before), seen)?;
-    expect::equal("the status flags afterwards", before, status_flags(&writer)?)?;
+    for ((number, stream), before) in streams.into_iter().zip(before) {
+        let seen = escalated
+            .child
+            .report
+            .descriptor(number)
+            .map(|descriptor| descriptor.status_flags);
+        for (what, flags) in [
+            ("at its start", seen),
+            ("afterwards", Some(status_flags(stream)?)),
+        ] {
+            let is_non_blocking = |flags: i32| flags & libc::O_NONBLOCK != 0;
+            expect::equal(
+                &format!("descriptor {number} is non-blocking {what}"),
+                Some(is_non_blocking(before)),
+                flags.map(is_non_blocking),
+            )?;
+            expect::equal(
+                &format!("the status flags of descriptor {number} {what}"),
+                Some(before),
+                flags,
+            )?;
+        }
+    }
     drop(reader);
     escalated.exit(0)?;
     stage.finish()
 }
 
-fn status_flags(file: &File) -> Result<i32, CaseError> {
-    Ok(nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL)?)
+fn status_flags(file: &dyn AsFdObject) -> Result<i32, CaseError> {
+    // SAFETY: F_GETFL takes no memory, and the number is of a descriptor that `file` holds open.
+    let flags = unsafe { libc::fcntl(file.number(), libc::F_GETFL) };
+    Ok(nix::errno::Errno::result(flags)?)
 }
 
 fn set_status_flags(file: &File, flags: i32) -> Verdict {
@@ -254,7 +293,7 @@ fn kinds(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let directory = File::open(context.work_directory())?;
     let (reader, writer) = pipe()?;
-    let (stream, _other) = std::os::unix::net::UnixStream::pair()?;
+    let (stream, _other) = UnixStream::pair()?;
     let datagram = std::os::unix::net::UnixDatagram::unbound()?;
     let counter = nix::sys::eventfd::EventFd::new()?;
     let path_only: OwnedFd = File::from(nix::fcntl::open(

@@ -12,6 +12,7 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::program::Program;
 use crate::peer::wire::{Received, read_whole};
+use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
@@ -60,7 +61,7 @@ fn outcome(context: &Context, stage: &mut Stage, request: &RequestMessage) -> Re
         other => {
             return Err(violation(
                 "a stream that waits for the descriptor message, or an early result",
-                format_args!("{other:?}"),
+                shown(&other),
             ));
         }
     };

@@ -1,5 +1,7 @@
 //! The timeout of a one-shot ends everything that it started, and returns the output so far.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -21,6 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.timeout/output-so-far", output_so_far),
     case("exec.timeout/pending-decision", pending_decision),
     case("exec.timeout/in-time", in_time),
+    case("exec.timeout/none-given", none_given).within_seconds(60).since("0.2.0"),
 ]).needs("exec");
 
 /// At the timeout the shell and its escalated child are killed, with a child of each, though all ignore SIGTERM.
@@ -127,5 +130,33 @@ fn in_time(context: &mut Context) -> Verdict {
     let mut params = one_shots.params("/bin/sh", "exec >&- 2>&-; exit 5");
     params["timeout_ms"] = json!(LONG_TIMEOUT_MS);
     expect_result(&one_shots.run(params)?, 5, "", "")?;
+    one_shots.shim.shutdown()
+}
+
+/// Without a timeout the shell and its escalated child live for as long as they like: past ten seconds, at which servers
+/// that have a time of their own like to stop.
+fn none_given(context: &mut Context) -> Verdict {
+    const IDLE: Duration = Duration::from_secs(12);
+    let mut one_shots = OneShots::new(context)?;
+    let mut begun = one_shots.begin(context, None)?;
+    let child = ConnectedProgram::new(context, "child")?;
+    let null = null()?;
+    let Escalated {
+        mut requester,
+        child: mut probe,
+    } = begun.escalate(&one_shots.shim, &child, &null)?;
+    let (shell, child) = (begun.shell.process()?, probe.process()?);
+    let ended = shell.ended_within(IDLE)?;
+    expect::that(!ended, "the shell lives until it ends by itself", "it has ended")?;
+    let ended = child.ended_within(Duration::ZERO)?;
+    expect::that(
+        !ended,
+        "the escalated child lives until it ends by itself",
+        "it has ended",
+    )?;
+    probe.send(&Order::Exit(35))?;
+    requester.expect_exit_code(35)?;
+    begun.shell.send(&Order::Exit(36))?;
+    expect_result(&one_shots.result(begun.id)?, 36, "", "")?;
     one_shots.shim.shutdown()
 }

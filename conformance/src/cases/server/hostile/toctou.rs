@@ -15,6 +15,7 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::wire::{Received, read_whole};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::server::Stage;
 use crate::system::launch::pipe;
@@ -94,10 +95,7 @@ fn outcome(context: &Context, requester: &mut Requester) -> Result<(Vec<u8>, Opt
         Received::Frame(frame) => Some(frame.json()?["exit_code"].as_i64().unwrap_or(-1)),
         Received::End { bytes: 0 } => None,
         other => {
-            return Err(violation(
-                "a result or the end of the stream",
-                format_args!("{other:?}"),
-            ));
+            return Err(violation("a result or the end of the stream", shown(&other)));
         }
     };
     let output = read_whole(reader, "standard output is closed at the end", context.patience())?;
@@ -149,7 +147,7 @@ fn attempt(
                 }
                 expect::equal("the decision", &json!("Escalate"), &message["action"])?;
             }
-            other => return Err(violation("a decision", format_args!("{other:?}"))),
+            other => return Err(violation("a decision", shown(&other))),
         }
     } else {
         decision.answer(&Answer::Escalate)?;

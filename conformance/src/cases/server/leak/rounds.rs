@@ -11,6 +11,7 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage, Requester};
 use crate::peer::harness::Answer;
 use crate::peer::wire::{frame, read_whole};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::full_pipe;
 use crate::stage::descriptors::null;
@@ -298,7 +299,7 @@ fn failed_children(context: &mut Context) -> Verdict {
                 expect::that(
                     code.is_some_and(|code| codes.contains(&code)),
                     format_args!("exit_code, one of {codes:?}"),
-                    format_args!("{code:?}"),
+                    shown(&code),
                 )?;
             }
         }

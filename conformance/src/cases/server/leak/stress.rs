@@ -21,6 +21,7 @@ use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Re
 use crate::peer::harness::{Answer, Question, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, frame, read_whole};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::full_pipe;
 use crate::stage::holdings::Holdings;
@@ -305,7 +306,7 @@ impl Driver<'_> {
             let action = match received {
                 Received::Frame(frame) => frame.json()?["action"].clone(),
                 Received::End { .. } if decision == "fail" => continue,
-                other => return Err(violation("a decision", format_args!("{other:?}"))),
+                other => return Err(violation("a decision", shown(&other))),
             };
             match decision {
                 "run" => expect::equal("the decision", json!("Run"), action)?,

@@ -13,6 +13,7 @@ use crate::case::{Table, case};
 use crate::peer::fake_wrapper::{AsFdObject, RequestMessage};
 use crate::peer::harness::Answer;
 use crate::peer::wire::{Received, read_whole};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
@@ -80,7 +81,10 @@ fn expect_right(stage: &mut Stage, request: &RequestMessage, right: &Path) -> Ve
     expect::that(
         identity(&program) == identity(right) && identity(right).is_some(),
         format_args!("for {what}: program names the file {}", right.display()),
-        format_args!("program: {program:?}, which is {:?}", fs::canonicalize(&program)),
+        format_args!(
+            "program: {program:?}, which is {}",
+            shown(&fs::canonicalize(&program).ok())
+        ),
     )?;
     decision.answer(&Answer::Escalate)?;
     requester.expect_action(&json!("Escalate"))?;
@@ -119,7 +123,7 @@ fn outcome(
             }
             expect::equal("the decision", &json!("Escalate"), &action)?;
         }
-        other => return Err(violation("a decision", format_args!("{other:?}"))),
+        other => return Err(violation("a decision", shown(&other))),
     }
     let numbers: Vec<i64> = placements.iter().map(|(number, _)| *number).collect();
     let descriptors: Vec<i32> = placements.iter().map(|(_, object)| object.number()).collect();
@@ -134,10 +138,7 @@ fn outcome(
             Some(status) => Ok(Outcome::Ran(program, status)),
             None => Err(violation("a result", crate::transcript::shown(&frame.payload))),
         },
-        other => Err(violation(
-            "a result, or the end of the stream",
-            format_args!("{other:?}"),
-        )),
+        other => Err(violation("a result, or the end of the stream", shown(&other))),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::peer::harness::{Answer, Overlay, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
 use crate::probe::report::Report;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::sockets::{expect_beside_streams, expect_only_holder};
@@ -121,7 +122,8 @@ fn for_grandchildren(context: &mut Context) -> Verdict {
         socket_inode(&shell.overlay, &command.report)?,
     )?;
     let socket = command.take_descriptor(number)?;
-    let mut socket = EscalationSocket::new(socket, context.transcript.clone(), context.patience());
+    let mut socket = EscalationSocket::new(socket, context.transcript.clone(), context.patience())
+        .with(shim.counterpart());
     let mut requester = socket.open()?;
     let request = crate::peer::fake_wrapper::RequestMessage::new("/bin/sh", &["x"], "/");
     requester.request(&request)?;
@@ -282,7 +284,7 @@ fn one_shot(context: &mut Context) -> Verdict {
     expect_only_holder(context, socket.identity.1, probe.report.pid)?;
     probe.send(&Order::Exit(0))?;
     shim.answer_to(id, "exec")?
-        .map_err(|error| violation("exec succeeds", format_args!("{error:?}")))?;
+        .map_err(|error| violation("exec succeeds", shown(&error)))?;
     shim.shutdown()
 }
 

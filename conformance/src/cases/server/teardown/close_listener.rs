@@ -13,6 +13,7 @@ use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::{Answer, Decision};
 use crate::peer::program::ConnectedProgram;
 use crate::peer::wire::frame;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::ending::{SentinelSession, SessionEnd, expect_not_served, handshakes_are_refused};
 use crate::stage::server::Stage;
@@ -60,7 +61,7 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
     stage
         .shim
         .answer_to(close, "session/close")?
-        .map_err(|error| violation("session/close succeeds", format_args!("{error:?}")))?;
+        .map_err(|error| violation("session/close succeeds", shown(&error)))?;
     let deadline = Instant::now() + stage.patience();
     for stream in &queued {
         // Readability is enough: end of file, or the reset of a stream that was closed with its request unread.

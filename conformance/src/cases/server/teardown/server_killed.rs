@@ -8,6 +8,7 @@ use crate::case::{Table, case};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::{Received, read_whole};
 use crate::probe::remote::{Answer, Order};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::processes::{Kin, expect_alive, expect_all_end, expect_none_lives, fork};
@@ -181,7 +182,7 @@ fn in_every_phase(context: &mut Context) -> Verdict {
             other => {
                 return Err(violation(
                     format_args!("the end of file, in the phase: {what}"),
-                    format_args!("{other:?}"),
+                    shown(&other),
                 ));
             }
         }

@@ -7,6 +7,7 @@ use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::program::Probe;
 use crate::probe::remote::{Answer, Order};
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::terminal::{Host, On, numbered, on_both};
 use crate::verdict::{CaseError, Verdict, harness};
@@ -66,7 +67,7 @@ fn much_at_once(context: &mut Context) -> Verdict {
     )?;
     host.shim
         .answer_to(call, "terminal/write")?
-        .map_err(|error| harness(format_args!("terminal/write: {error:?}")))?;
+        .map_err(|error| harness(format_args!("terminal/write: {}", shown(&error))))?;
     host.finish()
 }
 

@@ -16,10 +16,11 @@ use crate::case::{expect, property};
 use crate::peer::bytes::{ByteRequest, Bytes};
 use crate::peer::harness::{Answer, Question, marked};
 use crate::peer::program::Program;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::server::Stage;
-use crate::verdict::{Verdict, violation};
+use crate::verdict::{Verdict, harness, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -33,6 +34,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("wire.bytes/surrogate-pairs-are-characters", surrogate_pairs),
     case("wire.bytes/other-lone-surrogates-refused", other_lone_surrogates),
     case("wire.bytes/surrogates-in-no-pair-refused", surrogates_in_no_pair),
+    case("wire.bytes/raw-bytes-in-the-payload", raw_bytes).since("0.2.0"),
     case("wire.bytes/any-request", any_request).within_seconds(60),
 ]);
 
@@ -250,7 +252,7 @@ fn escapes_in_capitals(context: &mut Context) -> Verdict {
     let argv = r#"["\u0061\uDCFF","\uDCAB\udcCD\uDcEfb","\udC80\uDc80"]"#;
     let plain = r#"["a\udcff","\udcab\udccd\udcefb","\udc80\udc80"]"#;
     if !payload.contains(plain) {
-        return Err(crate::verdict::harness(format_args!("no {plain} in {payload}")));
+        return Err(harness(format_args!("no {plain} in {payload}")));
     }
     travels(
         context,
@@ -327,6 +329,51 @@ fn surrogates_in_no_pair(context: &mut Context) -> Verdict {
         r"\ud83d\n\udcff",
     ];
     expect_refused_everywhere(context, &mut scene, &texts)?;
+    scene.finish()
+}
+
+/// Bytes that stand in the payload as they are: the request is refused, or nothing is put in their place.
+fn raw_bytes(context: &mut Context) -> Verdict {
+    const MARK: &str = "MARK";
+    let mut scene = Stage::new(context)?.decide_by_hand();
+    let program = Program::new(context, "program", [])?;
+    for raw in [
+        b"\xff".as_slice(),
+        b"\x80",
+        b"\xc3",
+        b"a\xe9b",
+        b"\xf4\x90\x80\x80",
+    ] {
+        let with = |text: &[u8], in_environment: bool| {
+            let mut request = request(context, &program.path, &[b"program"]);
+            if in_environment {
+                request.env.insert(bytes("NAME"), bytes(text));
+            } else {
+                request.argv.push(bytes(text));
+            }
+            request
+        };
+        for (place, in_environment) in [("argv", false), ("env", true)] {
+            let payload = with(MARK.as_bytes(), in_environment).encode();
+            let (before, after) = payload
+                .split_once(MARK)
+                .ok_or_else(|| harness(format_args!("no {MARK} in {payload}")))?;
+            let mut requester = scene.session.socket.open()?;
+            requester
+                .frames
+                .send(&[before.as_bytes(), raw, after.as_bytes()].concat(), &[])?;
+            if let Some(decision) = scene.asked_or_refused(&mut requester)? {
+                let asked = expect_question(&decision.question, &with(raw, in_environment));
+                expect::with_input(
+                    format_args!("{} as it is in {place} of the payload", shown(raw)),
+                    asked,
+                )?;
+                decision.answer(&Answer::Deny(None))?;
+            }
+        }
+    }
+    scene.sentinel()?;
+    program.expect_not_started()?;
     scene.finish()
 }
 

@@ -13,6 +13,7 @@ use crate::peer::harness::Answer;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::frame;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::{PipeWatch, null, watched_pipes};
 use crate::stage::holdings::Holdings;
@@ -90,7 +91,7 @@ fn expect_none_of(pipes: &[(u64, u64)], child: &Probe) -> Verdict {
     expect::that(
         held.is_empty(),
         "the escalated child holds nothing that came with a request",
-        format_args!("{held:?}"),
+        shown(&held),
     )
 }
 

@@ -14,6 +14,7 @@ use crate::peer::program::{ConnectedProgram, Program};
 use crate::peer::wire::{Received, frame};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::{file, null};
 use crate::stage::server::{Stage, expect_program};
@@ -98,10 +99,7 @@ fn result(context: &mut Context) -> Verdict {
     scene.sentinel()?;
     match requester.frames.receive_within(Duration::ZERO)? {
         Received::End { bytes: 0 } | Received::Silence { bytes: 0 } => scene.finish(),
-        other => Err(violation(
-            "nothing after the frame of the result",
-            format_args!("{other:?}"),
-        )),
+        other => Err(violation("nothing after the frame of the result", shown(&other))),
     }
 }
 
@@ -314,7 +312,7 @@ fn a_pause_of_four_seconds(context: &mut Context) -> Verdict {
         other => {
             return Err(violation(
                 format_args!("the server waits for the rest for {PAUSE:?}"),
-                format_args!("{other:?}"),
+                shown(&other),
             ));
         }
     }

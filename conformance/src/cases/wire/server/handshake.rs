@@ -29,7 +29,8 @@ fn expect_served(scene: &mut Stage, context: &Context, bytes: &[u8], mark: &str)
     scene.session.socket.datagram(bytes, &[&theirs])?;
     drop(theirs);
     let patience = context.patience();
-    let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
+    let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience)
+        .with(Some(scene.shim.counterpart().clone()));
     let mut requester = Requester { frames };
     let request = scene.request("/bin/sh", &["x", mark]);
     requester.request(&request)?;
@@ -60,7 +61,8 @@ fn request_before_the_handshake(context: &mut Context) -> Verdict {
     let mut scene = Stage::new(context)?.decide_by_hand();
     let (ours, theirs) = UnixStream::pair()?;
     let patience = context.patience();
-    let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
+    let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience)
+        .with(Some(scene.shim.counterpart().clone()));
     let mut requester = Requester { frames };
     let request = scene.request("/bin/sh", &["x", "early"]);
     requester.request(&request)?;
@@ -105,7 +107,8 @@ fn non_blocking_stream(context: &mut Context) -> Verdict {
     scene.session.socket.datagram(&[0], &[&theirs])?;
     drop(theirs);
     let patience = context.patience();
-    let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience);
+    let frames = FrameStream::new(ours, "request stream", context.transcript.clone(), patience)
+        .with(Some(scene.shim.counterpart().clone()));
     let mut requester = Requester { frames };
     let request = scene.request("/bin/sh", &["x"]);
     let bytes = frame(request.value().to_string().as_bytes());

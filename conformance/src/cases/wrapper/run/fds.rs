@@ -1,6 +1,7 @@
 //! wrapper.run.fds: the command has the descriptors that the wrapper was started with.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -16,6 +17,7 @@ use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::remote::Order;
 use crate::probe::report::{DescriptorReport, Report};
+use crate::shown::Shown;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{run_directly, run_under, same_description};
 use crate::system::launch::{Launch, pipe};
@@ -283,6 +285,26 @@ struct Opened {
 
 /// The last of the kinds.
 const DIRECTORY: u8 = 5;
+
+impl Shown for Opened {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KINDS: [&str; DIRECTORY as usize + 1] = [
+            "closed",
+            "/dev/null",
+            "a pipe's end for reading",
+            "a pipe's end for writing",
+            "a socket",
+            "a directory",
+        ];
+        formatter.write_str(KINDS[usize::from(self.kind.min(DIRECTORY))])?;
+        for (set, flag) in [(self.append, "O_APPEND"), (self.nonblocking, "O_NONBLOCK")] {
+            if set && (1..DIRECTORY).contains(&self.kind) {
+                write!(formatter, " with {flag}")?;
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Opened {
     fn open(self, launch: Launch, number: i32) -> Result<Launch, CaseError> {

@@ -2,6 +2,7 @@
 //! process may live, which stream must be closed, and who may hold which socket.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::peer::harness::{Answer, Decision, ProbeSession, Question};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::peer::wire::Received;
 use crate::probe::remote::Order;
+use crate::shown::{Shown, shown};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::processes::{Kin, expect_alive, expect_all_end, fork};
@@ -55,6 +57,44 @@ enum Event {
     Close(Index),
     /// The parent token of a session is cancelled.
     Cancel(Index),
+}
+
+impl Shown for Event {
+    fn show(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Which of those that exist at that point, as a share of their list.
+        let at = |index: &Index| format!("{} %", index.index(100));
+        match self {
+            Event::Session => formatter.write_str("another session"),
+            Event::Request(session, decided) => {
+                write!(
+                    formatter,
+                    "request ({}) in session at {}",
+                    decided.word(),
+                    at(session)
+                )
+            }
+            Event::LateAnswer(question, decided) => {
+                write!(
+                    formatter,
+                    "late answer ({}) to question at {}",
+                    decided.word(),
+                    at(question)
+                )
+            }
+            Event::Descriptors(request) => write!(formatter, "descriptors of request at {}", at(request)),
+            Event::Fork(tree, parent, kin) => write!(
+                formatter,
+                "process at {} of the tree at {} forks ({kin:?})",
+                at(parent),
+                at(tree)
+            ),
+            Event::Exit(tree, status) => write!(formatter, "child at {} exits with {status}", at(tree)),
+            Event::Kill(tree) => write!(formatter, "child at {} is killed", at(tree)),
+            Event::Disconnect(request) => write!(formatter, "wrapper at {} goes", at(request)),
+            Event::Close(session) => write!(formatter, "session at {} is closed", at(session)),
+            Event::Cancel(session) => write!(formatter, "session at {} is cancelled", at(session)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -451,7 +491,7 @@ impl Course {
                 other => {
                     return Err(violation(
                         format_args!("the stream of request {number} is open, and nothing comes on it"),
-                        format_args!("{other:?}"),
+                        shown(&other),
                     ));
                 }
             }
