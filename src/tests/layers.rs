@@ -32,7 +32,7 @@ const SERVER: House = House {
         ("server", "session audit policy execution limits"),
         (
             "session",
-            "audit policy execution stream protocol clock confinement limits watch",
+            "audit policy execution files stream protocol clock confinement limits watch",
         ),
         ("audit", "policy protocol confinement"),
         ("policy", "files protocol clock confinement"),
