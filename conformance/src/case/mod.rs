@@ -210,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn a_case_is_as_new_as_it_says_and_as_its_requirement() {
+        let entry = || case("wrapper.deny.status/anything", |_| Ok(()));
+        let version = |entry: Entry| {
+            only(Role::Wrapper, entry)
+                .version()
+                .map(|version| version.to_string())
+        };
+        assert_eq!(version(entry()), Ok(requirements::FIRST_VERSION.to_owned()));
+        assert_eq!(version(entry().since("1.20.3")), Ok("1.20.3".to_owned()));
+        assert!(version(entry().since("new")).is_err());
+    }
+
+    #[test]
     fn a_case_has_the_level_of_its_requirement_unless_it_asks_for_more() {
         let entry = || case("wrapper.deny.status/anything", |_| Ok(()));
         assert_eq!(only(Role::Wrapper, entry()).level, Level::Core);
