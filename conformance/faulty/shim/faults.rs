@@ -348,6 +348,7 @@ pub enum Fault {
     StoppedKeepersStay,
     KilledKeepersForgotten,
     TimeoutWaitsForTheTraced,
+    ForeignProcTrusted,
     ClosingWaitsForTheTraced,
     CancellingWaitsForTheTraced,
     ShutdownWaitsForTheTraced,

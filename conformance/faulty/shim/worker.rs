@@ -477,6 +477,9 @@ impl Worker<'_> {
             // SAFETY: umask(2) takes an integer.
             unsafe { libc::umask(umask) };
         }
+        if !keeper::finds_its_tree() && !broken(Fault::ForeignProcTrusted) {
+            return Err(io::Error::other("/proc belongs to another pid namespace"));
+        }
         let mut kept = Vec::new();
         for (number, descriptor) in parcel.numbers.iter().zip(&frame.descriptors) {
             if broken(Fault::DescriptorsKeptMeanwhile)
