@@ -143,6 +143,11 @@ impl Stage {
         Ok(Escalated { requester, child })
     }
 
+    /// Lets `program` be escalated for a wrapper that announces *signals* and *group*, and waits for its start.
+    pub fn escalate_into_group(&mut self, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
+        self.escalate_with(program, &[], &[("signals", json!(true)), ("group", json!(true))])
+    }
+
     /// Lets `program` be escalated with /dev/null as 0, 1 and 2 and waits for its start.
     pub fn start(&mut self, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
         let null = null()?;
