@@ -2,6 +2,7 @@
 
 mod approve;
 mod check;
+mod confined;
 mod host;
 mod interrupts;
 mod locate;
@@ -47,7 +48,7 @@ enum Command {
     /// Describe the policy file and all its keys
     HelpPolicy,
     /// Speak the conformance suite's harness protocol on standard input and output
-    Shim,
+    Shim(shim::Shim),
 }
 
 /// The status when this program itself fails, the same as timeout(1)'s and env(1)'s: commands rarely use it.
@@ -95,7 +96,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print!("{}", PolicyFile::help());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Shim => runtime.block_on(shim::serve(inherited_open_files)),
+        Command::Shim(shim) => runtime.block_on(shim.serve(inherited_open_files)),
     };
     // Do not wait for the thread that may be reading standard input.
     runtime.shutdown_background();

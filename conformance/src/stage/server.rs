@@ -130,6 +130,11 @@ impl Stage {
         self.escalate_with(program, placements, &[])
     }
 
+    /// The same for a wrapper that announces the extensions *signals* and *group*.
+    pub fn escalate_in_group(&mut self, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
+        self.escalate_with(program, &[], &[("signals", json!(true)), ("group", json!(true))])
+    }
+
     /// The same with more members in the descriptor message, such as `signals`.
     pub fn escalate_with(
         &mut self,
@@ -141,11 +146,6 @@ impl Stage {
         requester.send_descriptors_with(placements, members)?;
         let child = program.accept("the escalated child")?;
         Ok(Escalated { requester, child })
-    }
-
-    /// Lets `program` be escalated for a wrapper that announces *signals* and *group*, and waits for its start.
-    pub fn escalate_into_group(&mut self, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
-        self.escalate_with(program, &[], &[("signals", json!(true)), ("group", json!(true))])
     }
 
     /// Lets `program` be escalated with /dev/null as 0, 1 and 2 and waits for its start.

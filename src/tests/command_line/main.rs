@@ -10,6 +10,7 @@ mod check;
 mod hostile;
 mod kills;
 mod launching;
+mod refusals;
 #[cfg(feature = "rules")]
 mod rules;
 mod run;
