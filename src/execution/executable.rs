@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::{AccessFlags, faccessat};
 use serde::{Deserialize, Serialize};
 
@@ -266,6 +267,13 @@ fn has_capabilities(content: &File) -> bool {
         )
     };
     length > 0
+}
+
+/// Whether opening the file, and a lease on it, are matters of this kernel alone, so that no other process can have them wait: its
+/// file system is none of a server, in user space or on the network, nor one above others.
+pub(super) fn is_local(file: &PinnedFile) -> bool {
+    const LOCAL: [FsType; 4] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
+    fstatfs(file.descriptor()).is_ok_and(|found| LOCAL.contains(&found.filesystem_type()))
 }
 
 /// Whether some process can write to the file without opening it once more: a mapping is written to without a trace in the

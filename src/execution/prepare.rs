@@ -10,10 +10,10 @@ use nix::errno::Errno;
 
 use super::attributes::Attributes;
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
-use super::executable::{BUSY, Executable, Origin, is_being_written, is_of_system};
+use super::executable::{BUSY, Executable, Origin, is_being_written, is_local, is_of_system};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
-use super::guardian::{Keeper, SessionLeader};
+use super::guardian::{Inheritance, Keeper, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::launch::{Launcher, Opened, Target};
 use super::procfs::check_proc;
@@ -72,7 +72,7 @@ impl FilesAtDecision {
         Self::look_and(request, Wait::Allowed)
     }
 
-    /// The same where no file system has to be waited for, else `None`: so mostly for programs of the system.
+    /// The same where no file system has to be waited for, else `None`.
     ///
     /// # Errors
     /// As for [`Self::look`].
@@ -99,7 +99,7 @@ impl FilesAtDecision {
                 return Ok(program.identity());
             }
             // Leases are the file system's affair.
-            if wait == Wait::Never {
+            if wait == Wait::Never && !is_local(program) {
                 return Err(WOULD_WAIT);
             }
             if is_being_written(program) {
@@ -131,6 +131,16 @@ impl FilesAtDecision {
     /// Which file the program was; `None` if there was none to execute.
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.program.ok()
+    }
+
+    /// Looks up what a start will need. That takes a while, which the wrapper needs for its descriptors, too.
+    pub(crate) fn foresee(&self) -> Foresight {
+        // It remembers the verdict.
+        let _ = self.judgement.trust(Wait::Never);
+        let inherited = check_proc()
+            .ok()
+            .and_then(|()| Inheritance::of_this_thread().ok());
+        Foresight { inherited }
     }
 
     /// Opens the files of the decision again; a different file under the same name is a failed start. `None` if that has to wait
@@ -177,6 +187,13 @@ impl FilesAtDecision {
     }
 }
 
+/// What was known of this process when it decided to start a command.
+#[derive(Debug)]
+pub(crate) struct Foresight {
+    /// What the command is to inherit; `None` where /proc doesn't tell, or is not fit for supervising.
+    inherited: Option<Inheritance>,
+}
+
 /// The program and the working directory, or why there is none.
 type Reopened = (Result<Executable, StartFailure>, Result<OwnedFd, StartFailure>);
 
@@ -204,6 +221,7 @@ fn open_workdir(path: &OsStr, wait: Wait) -> Result<PinnedFile, StartFailure> {
 pub(crate) struct Start {
     pub(crate) exec: PreparedExec,
     pub(crate) files: FilesAtDecision,
+    pub(crate) foresight: Foresight,
     /// The descriptors' numbers in the child, as the wrapper says.
     pub(crate) numbers: Vec<i64>,
     pub(crate) descriptors: Vec<OwnedFd>,
@@ -231,10 +249,12 @@ impl Start {
     /// When the descriptor numbers are invalid, or the system can't create another process: nothing was started.
     pub(crate) fn at_once(self) -> Result<AtOnce, Refusal> {
         if self.exec.launcher.is_none()
-            && self.leader.is_none()
+            && let Some(inherited) = &self.foresight.inherited
             && let Some(opened) = self.files.reopen(&self.exec, Wait::Never)
-            && check_proc().is_ok()
-            && let Some(keeper) = Keeper::waiting()?
+            && let Some(keeper) = match &self.leader {
+                Some(leader) => leader.waiting_keeper(self.placement),
+                None => Keeper::waiting(inherited, self.placement),
+            }
         {
             let spawn = self.into_spawn(opened)?;
             return Ok(AtOnce::Started(Tree::spawn_below(keeper, spawn)?));
@@ -339,21 +359,29 @@ fn launch(spawn: &mut Spawn, launcher: &Launcher, limit: u64) -> Result<(), Refu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    fn request(file: &Path, workdir: &Path) -> Request {
+        Request {
+            file: file.into(),
+            argv: vec!["program".into()],
+            workdir: workdir.into(),
+            env: Vec::new(),
+            umask: None,
+        }
+    }
 
     #[test]
-    fn programs_of_the_system_are_looked_at_at_once_and_others_are_not() {
+    fn programs_of_the_system_and_of_local_file_systems_are_looked_at_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let own = folder.path().join("program");
         std::fs::write(&own, "").unwrap();
         std::os::unix::fs::chown(&own, Some(1), None).ok();
-        for (file, at_once) in [(Path::new("/usr/bin/env"), true), (&own, false)] {
-            let request = Request {
-                file: file.into(),
-                argv: vec!["program".into()],
-                workdir: folder.path().into(),
-                env: Vec::new(),
-                umask: None,
-            };
+        let is_own_local = is_local(&PinnedFile::open(nowhere(), own.as_os_str(), Wait::Allowed).unwrap());
+        for (file, at_once) in [(Path::new("/usr/bin/env"), true), (&own, is_own_local)] {
+            let request = request(file, folder.path());
             // The kernel knows these names from now on.
             let slowly = FilesAtDecision::look(&request).unwrap();
             let found = FilesAtDecision::look_at_once(&request).unwrap();
@@ -364,6 +392,28 @@ mod tests {
                     (slowly.program, slowly.directory, slowly.canonical_workdir)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_being_written_is_busy_however_it_is_looked_at() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let request = request(file.path(), Path::new("/"));
+        let slowly = FilesAtDecision::look(&request).unwrap();
+        assert_eq!(slowly.program, Err(BUSY));
+        if let Some(found) = FilesAtDecision::look_at_once(&request).unwrap() {
+            assert_eq!(found.program, Err(BUSY));
+        }
+    }
+
+    #[test]
+    fn only_file_systems_that_ask_nobody_are_local() {
+        let of_host = |path: &str| PinnedFile::of_host(nowhere(), OsStr::new(path)).unwrap();
+        let in_memory = memfd_create(c"local", MFdFlags::MFD_CLOEXEC).unwrap();
+        let path = format!("/proc/self/fd/{}", in_memory.as_raw_fd());
+        assert!(is_local(&of_host(&path)));
+        for other in ["/proc/version", "/sys/kernel"] {
+            assert!(!is_local(&of_host(other)), "{other}");
         }
     }
 }

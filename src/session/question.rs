@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::core::SessionCore;
 use crate::confinement::Execution;
-use crate::execution::{FilesAtDecision, PreparedExec};
+use crate::execution::{FilesAtDecision, Foresight, PreparedExec};
 use crate::policy::{Decision, PolicyRequest};
 use crate::protocol::Request;
 
@@ -47,6 +47,11 @@ impl Question {
             file: request.file,
             files,
         }
+    }
+
+    /// What the start of the command will need.
+    pub(super) fn foresee(&self) -> Foresight {
+        self.files.foresee()
     }
 
     /// The command that was decided to be escalated, and the files that the decision was about.

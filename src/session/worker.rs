@@ -22,14 +22,14 @@ use super::question::Question;
 use super::stops::{Continuation, Stops};
 use crate::audit::Entry;
 use crate::execution::{
-    AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
-    Stop, Tree, descends_from, is_stopped,
+    AtOnce, Attributes, Ending, FilesAtDecision, Foresight, Placement, Refusal, Report, Stage, Start,
+    StartFailure, Stop, Tree, descends_from, is_stopped,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{
     self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
 };
-use crate::stream::{Frame, RequestStream, StreamError};
+use crate::stream::{Frame, RequestStream};
 
 /// Decoding fewer bytes than that takes less time than handing them to another thread.
 const LARGE_PAYLOAD: usize = 64 * 1024;
@@ -43,10 +43,7 @@ pub(super) async fn serve(
     place: Place,
 ) {
     let mut entry = Entry::new(number, session.settings.audit.clone());
-    let served = match Worker::new(session, stream, peer, place) {
-        Ok(worker) => worker.serve(&mut entry).await,
-        Err(error) => Err(StreamError::from(error).into()),
-    };
+    let served = Worker::new(session, stream, peer, place).serve(&mut entry).await;
     match &served {
         Ok(()) => {}
         Err(error @ (RequestError::SessionEnded(_) | RequestError::WrapperGone)) => {
@@ -67,19 +64,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        session: Arc<SessionCore>,
-        stream: OwnedFd,
-        peer: Option<i32>,
-        place: Place,
-    ) -> std::io::Result<Self> {
-        let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory)?;
-        Ok(Self {
+    fn new(session: Arc<SessionCore>, stream: OwnedFd, peer: Option<i32>, place: Place) -> Self {
+        let stream = RequestStream::new(stream, session.settings.limits.frame, &session.memory);
+        Self {
             session,
             stream,
             peer,
             place,
-        })
+        }
     }
 
     /// Follows the protocol: request, decision, reply; then, for an escalated command, descriptors, child, result.
@@ -119,11 +111,12 @@ impl Worker {
         }
         self.reply(&decision).await?;
         self.place.waits_with(0);
+        let foresight = question.foresee();
         let frame = session.until_ended(self.message(true)).await??;
         if !self.place.runs() {
             return Err(RequestError::TooManyRunning);
         }
-        let child = self.start(question, &decision, frame).await?;
+        let child = self.start(question, &decision, foresight, frame).await?;
         drop(memory);
         self.attend(child, permit, entry).await
     }
@@ -155,14 +148,14 @@ impl Worker {
         Ok(sent.map_err(|_| RequestError::TimedOut)??)
     }
 
-    /// The future's output, unless the session ends or the wrapper goes first.
+    /// The future's output, unless the session ends or the wrapper goes first. What is ready at once needs no look at the wrapper.
     async fn while_wrapper_waits<T>(&self, future: impl Future<Output = T>) -> Result<T, RequestError> {
         let output = async {
             tokio::select! {
                 biased;
+                output = future => Ok(output),
                 () = self.stream.closed() => Err(RequestError::WrapperGone),
                 () = self.place.evicted() => Err(RequestError::Evicted),
-                output = future => Ok(output),
             }
         };
         self.session.until_ended(output).await?
@@ -239,6 +232,7 @@ impl Worker {
         &self,
         question: Question,
         decision: &Decision,
+        foresight: Foresight,
         frame: Frame,
     ) -> Result<Child, RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
@@ -269,6 +263,7 @@ impl Worker {
         let start = Start {
             exec,
             files,
+            foresight,
             numbers,
             descriptors: frame.descriptors,
             open_files,
@@ -358,7 +353,7 @@ impl Worker {
                     child.stops.told_of(stop);
                     self.tell(&child.stopped_message(stop)).await?;
                 }
-                Event::Child(Report::Kept(_) | Report::Stopped(_)) => {}
+                Event::Child(Report::Kept(_) | Report::Stopped(_) | Report::Emptied) => {}
                 Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
                 Event::Child(Report::Failed(failure)) => {
                     tracing::info!(?failure, "child could not be started");

@@ -5,7 +5,8 @@ mod budget;
 mod frame;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
@@ -13,31 +14,64 @@ use serde::Serialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::watch::watch;
+use crate::watch::watch_shared;
 pub(crate) use budget::{Budget, Pool, Share};
 use frame::FrameReader;
 pub(crate) use frame::{Frame, StreamError};
 
-/// The server's end of one wrapper's stream.
+/// The server's end of one wrapper's stream. The runtime watches it from the first time on that it has to be waited for, which a
+/// request that is there already, and is answered at once, never does.
 ///
 /// Does not rely on O_NONBLOCK: the sender of the descriptor may hold a copy and change its flags.
 #[derive(Debug)]
 pub(crate) struct RequestStream {
-    socket: AsyncFd<OwnedFd>,
+    socket: Socket,
     reader: FrameReader,
+}
+
+#[derive(Debug)]
+struct Socket {
+    descriptor: Arc<OwnedFd>,
+    watched: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+}
+
+impl Socket {
+    /// As the runtime watches it; what has happened before counts.
+    ///
+    /// # Errors
+    /// When the runtime cannot register the descriptor.
+    fn watched(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
+        if let Some(watched) = self.watched.get() {
+            return Ok(watched);
+        }
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let watched = watch_shared(Arc::clone(&self.descriptor), interest)?;
+        Ok(self.watched.get_or_init(|| watched))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
 }
 
 impl RequestStream {
     /// Takes the stream; `limit` is the longest payload in bytes, `budget` the memory for all streams of the session.
-    ///
-    /// # Errors
-    /// When the runtime cannot register the descriptor.
-    pub(crate) fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> io::Result<Self> {
-        let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self {
-            socket,
+    pub(crate) fn new(socket: OwnedFd, limit: usize, budget: &Budget) -> Self {
+        Self {
+            socket: Socket {
+                descriptor: Arc::new(socket),
+                watched: OnceLock::new(),
+            },
             reader: FrameReader::new(limit, budget.share()),
-        })
+        }
     }
 
     /// The next frame, of a kind without descriptors; `None` at the end of the stream. Descriptors that arrive
@@ -49,7 +83,7 @@ impl RequestStream {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            let mut ready = self.socket.readable().await?;
+            let mut ready = self.socket.watched()?.readable().await?;
             match self.reader.advance(self.socket.as_fd()) {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
@@ -68,7 +102,7 @@ impl RequestStream {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            let mut ready = self.socket.readable().await?;
+            let mut ready = self.socket.watched()?.readable().await?;
             match self.reader.advance_header(self.socket.as_fd(), true) {
                 Err(StreamError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
@@ -91,7 +125,7 @@ impl RequestStream {
             if rest.is_empty() {
                 return Ok(());
             }
-            let mut ready = self.socket.writable().await?;
+            let mut ready = self.socket.watched()?.writable().await?;
             let before = rest.len();
             self.send_what_fits(&mut rest)?;
             if rest.len() == before {
@@ -130,7 +164,10 @@ impl RequestStream {
     /// Completes when the peer has closed its end or shut it down for writing, even behind unread data.
     pub(crate) async fn closed(&self) {
         loop {
-            match self.socket.ready(Interest::READABLE).await {
+            let Ok(watched) = self.socket.watched() else {
+                return;
+            };
+            match watched.ready(Interest::READABLE).await {
                 Ok(ready) if ready.ready().is_read_closed() => return,
                 // Data, or a spurious wake-up. The reader reads before it waits, so nothing is lost.
                 Ok(mut ready) => ready.clear_ready(),
@@ -155,10 +192,7 @@ mod tests {
 
     fn pair(limit: usize) -> (UnixStream, RequestStream) {
         let (client, server) = UnixStream::pair().unwrap();
-        (
-            client,
-            RequestStream::new(server.into(), limit, &alone(1 << 20)).unwrap(),
-        )
+        (client, RequestStream::new(server.into(), limit, &alone(1 << 20)))
     }
 
     #[tokio::test]
@@ -174,6 +208,18 @@ mod tests {
         }
         drop(client);
         closed.await;
+    }
+
+    #[tokio::test]
+    async fn what_is_there_already_is_read_and_answered_without_being_watched() {
+        let (mut client, mut stream) = pair(100);
+        client.write_all(b"\x02\0\0\0hi").unwrap();
+        assert_eq!(stream.receive().await.unwrap().unwrap().payload, b"hi");
+        stream.send(&1).await.unwrap();
+        assert!(stream.socket.watched.get().is_none());
+        drop(client);
+        stream.closed().await;
+        assert!(stream.socket.watched.get().is_some());
     }
 
     #[tokio::test]
@@ -205,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_is_one_frame() {
         let (client, stream) = pair(100);
-        let mut peer = RequestStream::new(client.into(), 100, &alone(1 << 20)).unwrap();
+        let mut peer = RequestStream::new(client.into(), 100, &alone(1 << 20));
         stream.send(&serde_json::json!({"exit_code": 3})).await.unwrap();
         drop(stream);
         assert_eq!(

@@ -29,73 +29,32 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Makes a stream and hands its other end to the server, through the escalation socket (`wire.handshake`).
-    pub fn connect(escalation: RawFd, buffer: &'static mut [u8]) -> Result<Self, Failure> {
-        let bad = |what| Failure {
-            what,
-            detail: Detail::Number(escalation.into()),
-        };
-        let (ours, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(Failure::system("cannot make a socket pair for the request"))?;
-        let no_room = Failure::system("cannot keep the request's sockets away from the standard streams");
-        let ours = sys::above_standard(ours).map_err(&no_room)?;
-        let theirs = sys::above_standard(theirs).map_err(&no_room)?;
-        // The number must have been open before: otherwise the handshake would go to the wrapper itself.
-        if [&ours, &theirs]
-            .iter()
-            .any(|socket| socket.as_raw_fd() == escalation)
-        {
-            return Err(bad(NOT_OPEN));
+    /// Makes a stream, and sends the request over it and its other end to the server, through the escalation socket
+    /// (`wire.handshake`). A request that fits is in the stream before the server gets that, and so wakes the server once.
+    pub fn ask<'a, A, E>(
+        escalation: RawFd,
+        buffer: &'static mut [u8],
+        request: &Request<'_, A, E>,
+    ) -> Result<Self, Failure>
+    where
+        A: Iterator<Item = &'a [u8]> + Clone,
+        E: Iterator<Item = &'a [u8]> + Clone,
+    {
+        let (ours, theirs) = pair(escalation)?;
+        let socket = ours.as_fd();
+        if let Ok(frame) = frame::compose(buffer, |output| request.write(output)) {
+            let sent = send_what_fits(socket, frame).map_err(cannot_send_request)?;
+            hand_over(escalation, theirs)?;
+            send_all(socket, &frame[sent..]).map_err(cannot_send_request)?;
+        } else {
+            hand_over(escalation, theirs)?;
+            send_in_pieces(socket, buffer, request)?;
         }
-
-        send_with_descriptors(sys::inherited(escalation), &[0], &[theirs.as_fd()]).map_err(|error| {
-            match error {
-                Errno::BADF => bad(NOT_OPEN),
-                Errno::NOTSOCK => bad("the descriptor that CODEX_ESCALATE_SOCKET names is not a socket"),
-                Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE => Failure::new(
-                    "no server reads from the socket that CODEX_ESCALATE_SOCKET names; the session has ended",
-                ),
-                error => Failure {
-                    what: "cannot send on the escalation socket",
-                    detail: Detail::System(error),
-                },
-            }
-        })?;
         Ok(Self {
             socket: ours,
             buffer,
             received: 0..0,
         })
-    }
-
-    /// Sends the request.
-    pub fn ask<'a, A, E>(&mut self, request: &Request<'_, A, E>) -> Result<(), Failure>
-    where
-        A: Iterator<Item = &'a [u8]> + Clone,
-        E: Iterator<Item = &'a [u8]> + Clone,
-    {
-        let socket = self.socket.as_fd();
-        if let Ok(frame) = frame::compose(self.buffer, |output| request.write(output)) {
-            return send_request(socket, frame);
-        }
-        // It's larger than the buffer: it is measured first, since its length comes first, and then sent in pieces.
-        let header = frame::header(request.length());
-        let header = header.ok_or(Failure::new(
-            "arguments and environment are too large for a request",
-        ))?;
-        let mut pieces = Pieces {
-            socket,
-            buffer: self.buffer,
-            filled: 0,
-        };
-        pieces.put(&header)?;
-        request.write(&mut pieces)?;
-        pieces.flush()
     }
 
     /// Sends a frame with descriptors on its first byte (`wire.fds`). A server that reads no more is not an error here:
@@ -209,8 +168,90 @@ impl AsFd for Stream {
     }
 }
 
-fn send_request(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Failure> {
-    send_all(socket, bytes).map_err(|error| match error {
+/// Makes the two ends of a stream: the wrapper's and the server's.
+fn pair(escalation: RawFd) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(Failure::system("cannot make a socket pair for the request"))?;
+    let no_room = Failure::system("cannot keep the request's sockets away from the standard streams");
+    let ours = sys::above_standard(ours).map_err(&no_room)?;
+    let theirs = sys::above_standard(theirs).map_err(&no_room)?;
+    // The number must have been open before: otherwise the handshake would go to the wrapper itself.
+    if [&ours, &theirs]
+        .iter()
+        .any(|socket| socket.as_raw_fd() == escalation)
+    {
+        return Err(bad(escalation, NOT_OPEN));
+    }
+    Ok((ours, theirs))
+}
+
+/// Hands the server its end.
+fn hand_over(escalation: RawFd, theirs: OwnedFd) -> Result<(), Failure> {
+    let sent = send_with_descriptors(sys::inherited(escalation), &[0], &[theirs.as_fd()]);
+    sent.map(drop).map_err(|error| match error {
+        Errno::BADF => bad(escalation, NOT_OPEN),
+        Errno::NOTSOCK => bad(
+            escalation,
+            "the descriptor that CODEX_ESCALATE_SOCKET names is not a socket",
+        ),
+        Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE => Failure::new(
+            "no server reads from the socket that CODEX_ESCALATE_SOCKET names; the session has ended",
+        ),
+        error => Failure {
+            what: "cannot send on the escalation socket",
+            detail: Detail::System(error),
+        },
+    })
+}
+
+fn bad(escalation: RawFd, what: &'static str) -> Failure {
+    Failure {
+        what,
+        detail: Detail::Number(escalation.into()),
+    }
+}
+
+/// Sends a request that is larger than the buffer: it is measured first, since its length comes first.
+#[cold]
+#[inline(never)]
+fn send_in_pieces<'a, A, E>(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    request: &Request<'_, A, E>,
+) -> Result<(), Failure>
+where
+    A: Iterator<Item = &'a [u8]> + Clone,
+    E: Iterator<Item = &'a [u8]> + Clone,
+{
+    let header = frame::header(request.length());
+    let header = header.ok_or(Failure::new(
+        "arguments and environment are too large for a request",
+    ))?;
+    let mut pieces = Pieces {
+        socket,
+        buffer,
+        filled: 0,
+    };
+    pieces.put(&header)?;
+    request.write(&mut pieces)?;
+    pieces.flush()
+}
+
+/// Sends what a socket has room for now; how many bytes that were.
+fn send_what_fits(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    match send(socket, bytes, SendFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => Ok(0),
+        sent => sent,
+    }
+}
+
+fn cannot_send_request(error: Errno) -> Failure {
+    match error {
         Errno::PIPE | Errno::CONNRESET => {
             Failure::new("the server closed the request stream before it had read the request")
         }
@@ -218,7 +259,7 @@ fn send_request(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Failure> {
             what: "cannot send the request",
             detail: Detail::System(error),
         },
-    })
+    }
 }
 
 /// A frame of any size on its way out, one buffer at a time.
@@ -230,7 +271,7 @@ struct Pieces<'a> {
 
 impl Pieces<'_> {
     fn flush(&mut self) -> Result<(), Failure> {
-        send_request(self.socket, &self.buffer[..self.filled])?;
+        send_all(self.socket, &self.buffer[..self.filled]).map_err(cannot_send_request)?;
         self.filled = 0;
         Ok(())
     }

@@ -65,8 +65,7 @@ fn decide(command: &Command, buffer: &'static mut [u8]) -> Result<Verdict, Failu
         environment: command.environment().iter(),
         umask: umask(),
     };
-    let mut stream = Stream::connect(escalation, buffer)?;
-    stream.ask(&request)?;
+    let mut stream = Stream::ask(escalation, buffer, &request)?;
     let payload = stream.receive("its decision")?;
     match reply::decision(payload).map_err(Failure::malformed("the server's decision is malformed"))? {
         Decision::Run => Ok(Verdict::Run),

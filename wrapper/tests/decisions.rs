@@ -22,6 +22,23 @@ fn denied(reason: &str) -> String {
     String::from_utf8(output.stderr).expect("UTF-8")
 }
 
+/// One wake-up for a question: a server that looks as soon as it has the stream finds the request there.
+#[test]
+fn a_request_is_in_its_stream_before_the_server_has_that() {
+    let session = Session::new();
+    for _ in 0..50 {
+        let child = spawn(session.command(&["/bin/true"]));
+        let mut stream = session.accept_handshake();
+        stream.set_nonblocking(true).expect("a flag");
+        let mut request = [0; 64 << 10];
+        let length = stream.read(&mut request).expect("the request is there");
+        let (header, payload) = request[..length].split_first_chunk().expect("a header");
+        assert_eq!(u32::from_le_bytes(*header) as usize, payload.len());
+        drop(stream);
+        assert_fails_closed(&finish(child), "the server closed the request stream");
+    }
+}
+
 #[test]
 fn a_denial_says_its_reason() {
     assert_eq!(denied("null"), "Execution denied\n");

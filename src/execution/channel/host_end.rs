@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -16,7 +17,11 @@ use crate::watch::watch;
 
 /// The host's end of a channel.
 #[derive(Debug)]
-pub(crate) struct HostEnd(AsyncFd<OwnedFd>);
+pub(crate) struct HostEnd {
+    socket: AsyncFd<OwnedFd>,
+    /// Whether the end of the tree was ordered.
+    is_ending: AtomicBool,
+}
 
 impl HostEnd {
     /// A new channel: the host's end, not registered yet, and the supervisor's. Both close on exec and never block.
@@ -36,10 +41,24 @@ impl HostEnd {
     /// # Panics
     /// Outside of a tokio runtime.
     pub(crate) fn new(ours: OwnedFd) -> io::Result<Self> {
-        Ok(Self(watch(ours, Interest::READABLE | Interest::WRITABLE)?))
+        Ok(Self {
+            socket: watch(ours, Interest::READABLE | Interest::WRITABLE)?,
+            is_ending: AtomicBool::new(false),
+        })
     }
 
-    /// Sends the job, before anything else: a file with its bytes, and the descriptors that it speaks of. They wait
+    /// The host's end for the next tree, no longer registered.
+    ///
+    /// # Errors
+    /// Itself, if the end of this tree was ordered: that is the end of the channel, too.
+    pub(crate) fn for_next_tree(self) -> Result<OwnedFd, Self> {
+        if self.is_ending.load(Ordering::Relaxed) {
+            return Err(self);
+        }
+        Ok(self.socket.into_inner())
+    }
+
+    /// Sends the job, before anything else about its tree: a file with its bytes, and the descriptors that it speaks of. They wait
     /// in the channel until a keeper receives them, and may be closed here.
     ///
     /// # Errors
@@ -49,7 +68,13 @@ impl HostEnd {
         let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&size)], &rights, flags, None)?;
+        sendmsg::<()>(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(&size)],
+            &rights,
+            flags,
+            None,
+        )?;
         Ok(())
     }
 
@@ -59,10 +84,10 @@ impl HostEnd {
     /// What recv(2) says; [`io::ErrorKind::InvalidData`] for a message that isn't a report.
     pub(crate) async fn receive(&self) -> io::Result<Option<Report>> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = self.socket.readable().await?;
             // One byte more than a report has, so that a longer message isn't cut to one.
             let mut message = [0_u8; Report::SIZE + 1];
-            match recv(self.0.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+            match recv(self.socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return Ok(None),
                 Ok(size) => {
                     return match Report::from_bytes(&message[..size]) {
@@ -99,12 +124,13 @@ impl HostEnd {
     fn order(&self, message: &[u8]) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // If the socket is full, hundreds of signals are queued already; a supervisor that is gone needs none.
-        let _ = send(self.0.as_raw_fd(), message, flags);
+        let _ = send(self.socket.as_raw_fd(), message, flags);
     }
 
     /// Orders the end of the tree, for good. Reports still arrive.
     pub(crate) fn end(&self) {
-        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
+        self.is_ending.store(true, Ordering::Relaxed);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
     }
 }
 

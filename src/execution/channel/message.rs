@@ -17,6 +17,8 @@ pub(crate) enum Report {
     Stopped(Stop),
     /// The child has ended by itself or was killed.
     Ended(Ending),
+    /// Nothing of the tree is left, and keeper and supervisor wait for another job; always the last report of a job.
+    Emptied,
 }
 
 /// A stop of a child.
@@ -55,6 +57,7 @@ const STOPPED: i32 = 3;
 const EXITED: i32 = 4;
 const KILLED: i32 = 5;
 const KEPT: i32 = 6;
+const EMPTIED: i32 = 7;
 
 impl Report {
     /// Size of a report in bytes.
@@ -71,6 +74,7 @@ impl Report {
             Self::Stopped(Stop { signal, number }) => [STOPPED, signal, number],
             Self::Ended(Ending::Exited(status)) => [EXITED, status, 0],
             Self::Ended(Ending::Killed(signal)) => [KILLED, signal, 0],
+            Self::Emptied => [EMPTIED, 0, 0],
         }
     }
 
@@ -82,6 +86,7 @@ impl Report {
             [STOPPED, signal, number] => Some(Self::Stopped(Stop { signal, number })),
             [EXITED, status, 0] => Some(Self::Ended(Ending::Exited(status))),
             [KILLED, signal, 0] => Some(Self::Ended(Ending::Killed(signal))),
+            [EMPTIED, 0, 0] => Some(Self::Emptied),
             _ => None,
         }
     }
@@ -168,6 +173,7 @@ pub(super) mod tests {
             failures().prop_map(Report::Failed),
             any::<[i32; 2]>().prop_map(|[signal, number]| Report::Stopped(Stop { signal, number })),
             any::<i32>().prop_map(|status| Report::Ended(Ending::Exited(status))),
+            Just(Report::Emptied),
             any::<i32>().prop_map(|signal| Report::Ended(Ending::Killed(signal))),
         ]
     }
@@ -213,13 +219,14 @@ pub(super) mod tests {
 
     #[test]
     fn unknown_kinds_stages_and_lengths_are_rejected() {
-        let garbage: [&[i32]; 9] = [
+        let garbage: [&[i32]; 10] = [
             &[],
             &[STARTED, 1],
             &[STARTED, 1, 1],
             &[STARTED, 1, 0, 0],
             &[0, 0, 0],
-            &[7, 0, 0],
+            &[8, 0, 0],
+            &[EMPTIED, 1, 0],
             &[FAILED, 0, libc::ENOENT],
             &[FAILED, 6, libc::ENOENT],
             &[FAILED, 1, 100_000],

@@ -29,8 +29,8 @@ impl SupervisorEnd {
         self.0
     }
 
-    /// Waits for the host's first message: how many bytes the job has, and the descriptors that come with it. `None` if there
-    /// won't be one: the host has closed its end, or `owner` has become readable.
+    /// Waits for the host's next job: how many bytes it has, and the descriptors that come with it. `None` if there won't be one:
+    /// the host has closed its end, or `owner` has become readable. Orders that come first are about a child that has ended.
     pub(crate) fn job(self, owner: RawFd) -> raw::Result<Option<(usize, Received)>> {
         let mut size = [0_u8; size_of::<u64>()];
         loop {
@@ -40,6 +40,7 @@ impl SupervisorEnd {
                     let size = usize::try_from(u64::from_ne_bytes(size)).map_err(|_| Errno::EBADMSG)?;
                     return Ok(Some((size, received)));
                 }
+                Ok(received) if received.bytes <= Order::SIZE && received.descriptors == 0 => {}
                 Ok(_) => return Err(Errno::EBADMSG),
                 Err(Errno::EAGAIN) => {
                     let mut watched = [self.0, owner].map(|number| raw::pollfd(number, libc::POLLIN));

@@ -1,8 +1,9 @@
 //! The guardian as the host sees it: started when it is needed, given trees, and continued.
 //!
 //! One keeper is made in advance, so that a command that is escalated waits for no process but its own. It has nothing of any
-//! request. If it was killed, that is noticed when it is needed, and another one is made; if it is killed in that very moment,
-//! the command fails, as it does with any supervisor's death.
+//! request. Once nothing is left of its tree, it waits for another one, so that mostly no keeper has to be made at all. If it was
+//! killed, that is noticed when it is needed, and another one is made; if it is killed in that very moment, the command fails,
+//! as it does with any supervisor's death.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -20,12 +21,14 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
 use tokio::io::Interest;
 
+use super::idle::{Idle, IdleKeepers};
 use super::inheritance::Inheritance;
 use super::memory::KeptMemory;
 use super::{Start, guard};
 use crate::execution::channel::HostEnd;
 use crate::execution::raw::clone_process;
 use crate::execution::stacks::Stacks;
+use crate::execution::supervisor::Placement;
 use crate::watch::watch;
 
 /// How long a guardian may take to make room for another tree.
@@ -41,31 +44,28 @@ pub(crate) struct Guardian {
     process: OwnedFd,
     pid: Pid,
     inherited: Inheritance,
+    idle: IdleKeepers,
     /// Whether it leads a session of its own, and so isn't the one that gets every tree.
     leads: bool,
 }
 
-/// A keeper with its supervisor that wait for a job, or are being made.
+/// A keeper for a tree.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pub(crate) guardian: Arc<Guardian>,
-    /// The host's end of the channel to them.
-    pub(crate) channel: OwnedFd,
+    pub(crate) idle: Idle,
 }
 
 /// The guardians of this process.
 struct Guardians {
     /// The one that gets trees.
     current: Option<Arc<Guardian>>,
-    /// The channel to the keeper that it has made in advance.
-    spare: Option<OwnedFd>,
     /// Pidfds of former ones that aren't reaped yet.
     former: Vec<OwnedFd>,
 }
 
 static GUARDIANS: Mutex<Guardians> = Mutex::new(Guardians {
     current: None,
-    spare: None,
     former: Vec::new(),
 });
 
@@ -74,99 +74,86 @@ fn guardians() -> MutexGuard<'static, Guardians> {
 }
 
 impl Guardians {
-    /// The keeper that was made in advance, if what it would pass on to a child is what this process has now.
-    fn spare(&mut self, inherited: &Inheritance) -> Option<Keeper> {
+    /// A keeper that waits, if what it would pass on to a child is what this process has now.
+    fn idle(&self, inherited: &Inheritance, placement: Placement) -> Option<Keeper> {
         let guardian = self
             .current
             .as_ref()
             .filter(|current| current.inherited == *inherited)?;
-        let channel = self.spare.take().filter(|channel| !is_closed(channel))?;
-        Some(Keeper {
-            guardian: Arc::clone(guardian),
-            channel,
-        })
-    }
-
-    /// Has the guardian make a keeper in advance, if it takes the order at once.
-    fn make_spare(&mut self) {
-        if let (Some(current), None) = (&self.current, &self.spare)
-            && let Ok((channel, theirs)) = HostEnd::pair()
-            && current.offer(theirs.as_fd()).is_ok()
-        {
-            self.spare = Some(channel);
-        }
+        Keeper::idle_of(guardian, placement)
     }
 }
 
 impl Keeper {
-    /// The one that was made in advance. `None` if there is none or another thread has the guardian: [`Self::new`] gets one then.
-    ///
-    /// # Errors
-    /// When /proc can't be read.
-    pub(crate) fn waiting() -> io::Result<Option<Self>> {
-        let inherited = Inheritance::of_this_thread()?;
+    /// One that waits for a tree that is placed like that, if it passes on what this process had when that was looked at. `None` if
+    /// there is none or another thread has the guardian: [`Self::new`] gets one then.
+    pub(crate) fn waiting(inherited: &Inheritance, placement: Placement) -> Option<Self> {
         match GUARDIANS.try_lock() {
-            Ok(mut guardians) => Ok(guardians.spare(&inherited)),
-            Err(TryLockError::Poisoned(guardians)) => Ok(guardians.into_inner().spare(&inherited)),
-            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(guardians) => guardians.idle(inherited, placement),
+            Err(TryLockError::Poisoned(guardians)) => guardians.into_inner().idle(inherited, placement),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    /// The one that was made in advance, or a new one. A guardian is started if there is none, or not the right one.
+    /// One that waits, or a new one. A guardian is started if there is none, or not the right one.
     ///
     /// # Errors
     /// When no process can be made, or the guardian takes nothing.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(placement: Placement) -> io::Result<Self> {
         let inherited = Inheritance::of_this_thread()?;
         let mut guardians = guardians();
         guardians.former.retain(|process| !is_reaped(process));
-        if let Some(keeper) = guardians.spare(&inherited) {
+        if let Some(keeper) = guardians.idle(&inherited, placement) {
             return Ok(keeper);
         }
-        let (channel, theirs) = HostEnd::pair()?;
         if let Some(current) = guardians.current.take() {
-            if current.inherited == inherited && current.take(theirs.as_fd()).is_ok() {
-                guardians.current = Some(Arc::clone(&current));
-                let guardian = current;
-                return Ok(Self { guardian, channel });
+            if current.inherited == inherited
+                && let Ok(keeper) = Self::of(&current)
+            {
+                guardians.current = Some(current);
+                return Ok(keeper);
             }
             // Killed, or of another kind. In a copy of the host it is another process's child, and waiting for it fails.
-            guardians.spare = None;
+            current.idle.dismiss();
             guardians.former.push(current.process.try_clone()?);
         }
         let guardian = Arc::new(Guardian::start(inherited, None)?);
-        guardian.take(theirs.as_fd())?;
-        guardians.current = Some(Arc::clone(&guardian));
-        Ok(Self { guardian, channel })
+        let keeper = Self::of(&guardian)?;
+        guardians.current = Some(guardian);
+        Ok(keeper)
+    }
+
+    /// One of this guardian that waits.
+    pub(super) fn idle_of(guardian: &Arc<Guardian>, placement: Placement) -> Option<Self> {
+        if guardian.has_ended() {
+            // Its keepers end as well, but may not know yet.
+            guardian.idle.dismiss();
+            return None;
+        }
+        let idle = guardian.idle.take(placement)?;
+        let guardian = Arc::clone(guardian);
+        Some(Self { guardian, idle })
     }
 
     /// A new one of this guardian.
     ///
     /// # Errors
     /// When the guardian takes nothing.
-    pub(super) fn of(guardian: Arc<Guardian>) -> io::Result<Self> {
+    pub(super) fn of(guardian: &Arc<Guardian>) -> io::Result<Self> {
         let (channel, theirs) = HostEnd::pair()?;
         guardian.take(theirs.as_fd())?;
-        Ok(Self { guardian, channel })
+        Ok(Self {
+            guardian: Arc::clone(guardian),
+            idle: Idle::new(channel),
+        })
     }
 
-    /// Whether one was made in advance, or is being made.
+    /// Whether one waits, or is being made.
     #[cfg(test)]
     pub(in crate::execution) fn is_waiting() -> bool {
-        guardians()
-            .spare
-            .as_ref()
-            .is_some_and(|channel| !is_closed(channel))
-    }
-
-    /// Has another one made in advance, which happens while this one's tree starts. Doesn't wait.
-    pub(crate) fn make_next() {
-        match GUARDIANS.try_lock() {
-            Ok(mut guardians) => guardians.make_spare(),
-            Err(TryLockError::Poisoned(guardians)) => guardians.into_inner().make_spare(),
-            // That thread makes one as well.
-            Err(TryLockError::WouldBlock) => {}
-        }
+        let guardians = guardians();
+        let current = guardians.current.as_ref();
+        current.is_some_and(|current| !current.idle.is_empty())
     }
 }
 
@@ -180,8 +167,8 @@ impl Guardian {
         }
         match Inheritance::of_this_thread().and_then(|inherited| Self::start(inherited, None)) {
             Ok(guardian) => {
+                guardian.make_next();
                 guardians.current = Some(Arc::new(guardian));
-                guardians.make_spare();
             }
             Err(error) => tracing::warn!(%error, "cannot start a process that supervises commands"),
         }
@@ -194,6 +181,34 @@ impl Guardian {
     pub(super) fn of_terminal(terminal: BorrowedFd<'_>) -> io::Result<Self> {
         guardians().former.retain(|process| !is_reaped(process));
         Self::start(Inheritance::of_this_thread()?, Some(terminal))
+    }
+
+    /// Has another keeper made in advance if none waits, which happens while the last one's tree starts. Doesn't wait. A leader of
+    /// a session has the keepers that its trees leave.
+    pub(crate) fn make_next(&self) {
+        if !self.leads && self.idle.is_empty() {
+            self.make_idle();
+        }
+    }
+
+    /// Has another keeper made in the place of one that no tree has left.
+    pub(crate) fn make_another(&self) {
+        if !self.leads && self.idle.has_room() {
+            self.make_idle();
+        }
+    }
+
+    fn make_idle(&self) {
+        if let Ok((channel, theirs)) = HostEnd::pair()
+            && self.offer(theirs.as_fd()).is_ok()
+        {
+            self.idle.add(Idle::new(channel));
+        }
+    }
+
+    /// Takes back a keeper that waits for another tree.
+    pub(crate) fn take_back(&self, idle: Idle) {
+        self.idle.add(idle);
     }
 
     /// Sends the channel, which the guardian then has as well, to a keeper that it makes.
@@ -223,6 +238,7 @@ impl Guardian {
 
     /// Lets the guardian end with its last tree, and completes when it has ended and is reaped.
     pub(super) async fn retire(&self) -> io::Result<()> {
+        self.idle.dismiss();
         shutdown(self.control.as_raw_fd(), Shutdown::Write)?;
         let process = watch(self.process.try_clone()?, Interest::READABLE)?;
         while !is_reaped(&self.process) {
@@ -250,6 +266,12 @@ impl Guardian {
         };
     }
 
+    fn has_ended(&self) -> bool {
+        let mut watched = [PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
+        let polled = poll(&mut watched, PollTimeout::ZERO);
+        polled.is_err() || watched[0].any() != Some(false)
+    }
+
     /// Its number, as long as it isn't reaped.
     pub(in crate::execution) fn pid(&self) -> Pid {
         self.pid
@@ -273,6 +295,7 @@ impl Guardian {
             process: pidfd(pid)?,
             pid: Pid::from_raw(pid),
             inherited,
+            idle: IdleKeepers::new(),
             leads: terminal.is_some(),
         })
     }
@@ -340,13 +363,6 @@ extern "C" fn make_guardian(fork: *mut libc::c_void) -> libc::c_int {
     };
     fork.made = made.unwrap_or_else(|errno| -(errno as i32));
     0
-}
-
-/// Whether no process holds the other end any more.
-fn is_closed(channel: &OwnedFd) -> bool {
-    let mut watched = [PollFd::new(channel.as_fd(), PollFlags::empty())];
-    let polled = poll(&mut watched, PollTimeout::ZERO);
-    polled.is_err() || watched[0].any() != Some(false)
 }
 
 fn is_reaped(process: &OwnedFd) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::handle::{Guardian, Keeper};
+use crate::execution::supervisor::Placement;
 
 /// How long a leader whose trees have ended may take to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,8 +38,14 @@ impl SessionLeader {
     ///
     /// # Errors
     /// When it was killed.
-    pub(in crate::execution) fn keeper(&self) -> io::Result<Keeper> {
-        Keeper::of(Arc::clone(&self.0))
+    pub(in crate::execution) fn keeper(&self, placement: Placement) -> io::Result<Keeper> {
+        self.waiting_keeper(placement)
+            .map_or_else(|| Keeper::of(&self.0), Ok)
+    }
+
+    /// A keeper of a tree in its session that another tree has left.
+    pub(in crate::execution) fn waiting_keeper(&self, placement: Placement) -> Option<Keeper> {
+        Keeper::idle_of(&self.0, placement)
     }
 
     /// Lets it end with its last tree, and completes when it has, or some time later: what can't be ended keeps it.

@@ -41,6 +41,7 @@
 //! in the leader, so keys don't reach it.
 
 mod handle;
+mod idle;
 mod inheritance;
 mod leader;
 mod memory;
@@ -62,6 +63,8 @@ use super::supervisor::numbers::{CHILD_CHANGES, CONTROL, GUARDIAN, HOST};
 use super::supervisor::{Charge, close_others, run};
 
 pub(crate) use self::handle::{Guardian, Keeper};
+pub(crate) use self::idle::Idle;
+pub(crate) use self::inheritance::Inheritance;
 pub(crate) use self::leader::SessionLeader;
 
 /// Numbers above those that have a meaning, where a descriptor is out of the way.

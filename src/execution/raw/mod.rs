@@ -24,10 +24,10 @@ pub(crate) use descriptors::{
 pub(crate) use files::{chdir, fchdir, open, reopen, statx, statx_executable, umask};
 pub(crate) use memory::{Mapping, unmap_between};
 pub(crate) use processes::{
-    Change, Strings, be_at_least_as_nice, be_continued_after_parent, be_traced, become_subreaper,
-    continue_traced, end_with_this, execve, execveat, follow_parent_into_death, getpid, kill, let_go,
-    never_dump, next_change, pidfd_open, raise_priority, set_limit, set_name, setpgid, setsid,
-    unblock_all_of, wait4,
+    Change, Priorities, Strings, be_at_least_as_nice, be_continued_after_parent, be_traced, become_subreaper,
+    continue_traced, end_with_this, execve, execveat, follow_parent_into_death, getpid, kill, let_go, limit,
+    never_dump, next_change, pidfd_open, priorities, processors, raise_priority, set_limit, set_name,
+    setpgid, setsid, unblock_all_of, wait4,
 };
 pub(crate) use signals::{block_all_but, ignore, reset_all_dispositions, signalfd, unblock_all};
 pub(crate) use sockets::{Received, receive, recv, send};

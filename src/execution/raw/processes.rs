@@ -253,6 +253,52 @@ pub(crate) fn be_at_least_as_nice(nice: c_int) -> Result<()> {
     unsafe { syscall(libc::SYS_setpriority, [process, 0, nice as usize]) }.map(drop)
 }
 
+/// prlimit(2): soft and hard limit of this process.
+pub(crate) fn limit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let old = (&raw mut limit) as usize;
+    // SAFETY: the kernel reads no limit from a null pointer, and writes one.
+    unsafe { syscall(libc::SYS_prlimit64, [0, resource as usize, 0, old]) }?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// How urgent this process is for processors and disks, as the system calls say it; `None` where one fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Priorities {
+    niceness: Option<usize>,
+    policy: Option<usize>,
+    real_time: Option<c_int>,
+    disks: Option<usize>,
+}
+
+/// getpriority(2), sched_getscheduler(2), sched_getparam(2) and ioprio_get(2) of this process.
+pub(crate) fn priorities() -> Priorities {
+    const IOPRIO_WHO_PROCESS: usize = 1;
+    let mut real_time: c_int = 0;
+    let parameters = (&raw mut real_time) as usize;
+    // SAFETY: integers, but for one int that the kernel writes.
+    unsafe {
+        Priorities {
+            niceness: syscall(libc::SYS_getpriority, [libc::PRIO_PROCESS as usize, 0]).ok(),
+            policy: syscall(libc::SYS_sched_getscheduler, [0]).ok(),
+            real_time: syscall(libc::SYS_sched_getparam, [0, parameters])
+                .ok()
+                .map(|_| real_time),
+            disks: syscall(libc::SYS_ioprio_get, [IOPRIO_WHO_PROCESS, 0]).ok(),
+        }
+    }
+}
+
+/// sched_getaffinity(2): the processors on which this process may run, as bits. Nothing is written where they don't fit.
+pub(crate) fn processors(bits: &mut [u8]) {
+    let arguments = [0, bits.len(), bits.as_mut_ptr() as usize];
+    // SAFETY: the kernel writes at most as many bytes as there are.
+    let _ = unsafe { syscall(libc::SYS_sched_getaffinity, arguments) };
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;

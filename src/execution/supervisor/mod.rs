@@ -9,9 +9,14 @@
 //! The tree may stop or kill its supervisor, so that has a parent, the [`keeper`], whose child everything becomes then; and the
 //! keeper has one as well, the [guardian](super::guardian).
 //!
+//! When nothing of the tree is left, the supervisor waits for another job instead of making the guardian, which would have to
+//! make another keeper, work for each command. All that a tree can do to its supervisor from outside is noticed, see
+//! [`Circumstances`], and ends it. A supervisor that has left the guardian's session for its tree gets only trees that do.
+//!
 //! Keeper and supervisor share the few pages that the keeper has of the guardian's memory, and nothing with the host. They must
 //! not allocate, lock, panic, or call into libc: only [`raw`].
 
+mod circumstances;
 mod complaint;
 mod descendants;
 mod job;
@@ -26,6 +31,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use self::circumstances::Circumstances;
 use self::complaint::complain;
 use self::descendants::Descendants;
 use self::job::Job;
@@ -115,15 +121,39 @@ extern "C" fn supervise(stacks: *mut c_void) -> c_int {
     // SAFETY: see `start_supervisor`.
     let stacks = unsafe { &*stacks.cast::<StackTops>() };
     let channel = SupervisorEnd::new(CHANNEL);
-    let job = match raw::become_subreaper().and_then(|()| receive(channel, stacks)) {
-        Ok(Some(job)) => job,
-        // No tree was wanted.
-        Ok(None) => return 0,
+    let supervised = raw::become_subreaper().and_then(|()| {
+        let before = Circumstances::now();
+        let mut session = Session::Guardians;
+        while let Some(job) = receive(channel, stacks, &mut session)? {
+            // A tree can have changed what the next one would inherit.
+            if run_job(channel, job).is_err() || Circumstances::now() != before {
+                break;
+            }
+            channel.report(Report::Emptied);
+        }
+        Ok(())
+    });
+    match supervised {
+        Ok(()) => 0,
         Err(errno) => {
             report_unsupervised(errno);
-            return 1;
+            1
         }
-    };
+    }
+}
+
+/// The session of a supervisor.
+#[derive(PartialEq, Eq)]
+enum Session {
+    Guardians,
+    Own,
+}
+
+/// A supervisor that can't have another tree.
+struct Spent;
+
+/// Starts the tree of a job, and stays with it until nothing of it is left.
+fn run_job(channel: SupervisorEnd, job: Job<'_>) -> Result<(), Spent> {
     let child = match child::start(&job.child) {
         Ok(child) => child,
         Err(failure) => {
@@ -132,21 +162,24 @@ extern "C" fn supervise(stacks: *mut c_void) -> c_int {
                 complain(output, line, job.child.stack, [CHANNEL, HOST], CHILD_CHANGES);
             }
             channel.report(Report::Failed(failure));
-            return 1;
+            return Err(Spent);
         }
     };
     // The child has its descriptors; a copy here would keep pipes open.
-    close_others(&[HOST, KEEPER, CHILD_CHANGES, CHANNEL]);
+    close_others(&[HOST, GUARDIAN, KEEPER, CHILD_CHANGES, CHANNEL]);
     let own_group = job.placement.group() == 0;
     // SAFETY: the child has executed its program, and the job's memory isn't read from here on.
     unsafe { job.memory.unmap() };
     channel.report(Report::Started(Pid::from_raw(child)));
-    watch(Descendants::new(child, own_group, channel));
-    0
+    watch(Descendants::new(child, own_group, channel))
 }
 
-/// Waits for the job and its descriptors, for as long as the host likes; `None` if there will be none.
-fn receive(channel: SupervisorEnd, stacks: &StackTops) -> raw::Result<Option<Job<'static>>> {
+/// Waits for a job and its descriptors, for as long as the host likes; `None` if there will be none.
+fn receive(
+    channel: SupervisorEnd,
+    stacks: &StackTops,
+    session: &mut Session,
+) -> raw::Result<Option<Job<'static>>> {
     let Some((size, received)) = channel.job(KEEPER)? else {
         return Ok(None);
     };
@@ -155,15 +188,22 @@ fn receive(channel: SupervisorEnd, stacks: &StackTops) -> raw::Result<Option<Job
         return Err(Errno::EBADMSG);
     }
     let job = Job::unpack(Mapping::of(JOB, size)?, stacks).ok_or(Errno::EBADMSG)?;
-    // Else it stays in the guardian's session, so that the child can join one of its groups.
-    if job.placement == Placement::OwnGroup {
-        raw::setsid()?;
+    match (job.placement, &session) {
+        (Placement::OwnGroup, Session::Own) => {}
+        (Placement::OwnGroup, Session::Guardians) => {
+            raw::setsid()?;
+            *session = Session::Own;
+        }
+        // It stays in the guardian's session, so that the child can join one of its groups.
+        (Placement::Group(_) | Placement::Foreground, Session::Guardians) => {}
+        // The host knows better.
+        (Placement::Group(_) | Placement::Foreground, Session::Own) => return Err(Errno::EPERM),
     }
     Ok(Some(job))
 }
 
 /// Watches host, keeper and descendants until no descendant is left.
-fn watch(mut descendants: Descendants) {
+fn watch(mut descendants: Descendants) -> Result<(), Spent> {
     let channel = descendants.outbox.channel();
     loop {
         let room = if descendants.outbox.is_empty() {
@@ -179,7 +219,7 @@ fn watch(mut descendants: Descendants) {
         ];
         if raw::ppoll(&mut watched).is_err_and(|errno| errno != Errno::EINTR) {
             descendants.kill_all();
-            return;
+            return Err(Spent);
         }
         let [from_host, host_end, keeper_end, changed] = watched.map(|entry| entry.revents != 0);
         if changed {
@@ -187,12 +227,12 @@ fn watch(mut descendants: Descendants) {
             let _ = raw::read(CHILD_CHANGES, &mut information);
             if !descendants.reap() {
                 descendants.outbox.flush_blocking();
-                return;
+                return Ok(());
             }
         }
         if host_end || keeper_end || (from_host && !obey(channel, &mut descendants)) {
             descendants.kill_all();
-            return;
+            return Err(Spent);
         }
         descendants.outbox.flush();
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::channel::{HostEnd, Report, Stop};
-use super::guardian::{Guardian, Keeper, SessionLeader};
+use super::guardian::{Guardian, Idle, Keeper, SessionLeader};
 use super::job::{Spawn, SpawnError};
 use super::procfs::check_proc;
+use super::supervisor::Placement;
 use super::survivor::{Survivor, descendants};
 
 /// How long [`Tree::end`] waits for the end. The keeper has taken over from a supervisor that doesn't manage before.
@@ -24,8 +25,11 @@ const WAKING_INTERVAL: Duration = Duration::from_millis(20);
 /// A supervised process tree. Dropping it ends the whole tree.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    channel: HostEnd,
+    /// `None` once nothing is left of the tree and its keeper waits for another one.
+    channel: Option<HostEnd>,
     guardian: Arc<Guardian>,
+    /// Whether the supervisor has left the guardian's session for it.
+    has_own_session: bool,
     /// Known as soon as it has reported itself.
     keeper: Option<Pid>,
     /// Whether the supervisor has reported the start, or its failure.
@@ -49,7 +53,8 @@ impl Tree {
     /// The same, or the leader was killed.
     pub(crate) fn spawn_in(spawn: Spawn, leader: Option<&SessionLeader>) -> Result<Self, SpawnError> {
         check_proc()?;
-        let keeper = leader.map_or_else(Keeper::new, SessionLeader::keeper)?;
+        let placement = spawn.placement;
+        let keeper = leader.map_or_else(|| Keeper::new(placement), |leader| leader.keeper(placement))?;
         Self::spawn_below(keeper, spawn)
     }
 
@@ -59,14 +64,15 @@ impl Tree {
     /// As for [`Self::spawn_in`], but /proc isn't looked at.
     pub(crate) fn spawn_below(keeper: Keeper, mut spawn: Spawn) -> Result<Self, SpawnError> {
         let job = spawn.pack()?;
-        let Keeper { guardian, channel } = keeper;
-        let channel = HostEnd::new(channel)?;
+        let Keeper { guardian, idle } = keeper;
+        let channel = HostEnd::new(idle.channel)?;
         channel.send_job(job.bytes, &spawn.sent(&job))?;
-        Keeper::make_next();
+        guardian.make_next();
         Ok(Self {
-            channel,
+            channel: Some(channel),
             guardian,
-            keeper: None,
+            has_own_session: idle.has_own_session || spawn.placement == Placement::OwnGroup,
+            keeper: idle.keeper,
             has_begun: false,
         })
     }
@@ -76,6 +82,7 @@ impl Tree {
         loop {
             match self.receive().await {
                 Ok(Some(Report::Kept(keeper))) => self.keeper = Some(keeper),
+                Ok(Some(Report::Emptied)) => self.give_back(),
                 Ok(report) => {
                     self.has_begun = true;
                     return report;
@@ -92,11 +99,27 @@ impl Tree {
         }
     }
 
+    /// Lets the keeper have another tree, unless it was ordered to end.
+    fn give_back(&mut self) {
+        match self.channel.take().map(HostEnd::for_next_tree) {
+            Some(Ok(channel)) => self.guardian.take_back(Idle {
+                channel,
+                keeper: self.keeper,
+                has_own_session: self.has_own_session,
+            }),
+            Some(Err(ending)) => self.channel = Some(ending),
+            None => {}
+        }
+    }
+
     /// The next report. Until the first one of the supervisor, the guardian is continued again and again, in case that another
     /// tree has stopped it.
     async fn receive(&self) -> io::Result<Option<Report>> {
+        let Some(channel) = &self.channel else {
+            return Ok(None);
+        };
         loop {
-            let receiving = self.channel.receive();
+            let receiving = channel.receive();
             if self.has_begun {
                 return receiving.await;
             }
@@ -109,23 +132,31 @@ impl Tree {
 
     /// Sends a signal to the child's process group. A child that has ended is left alone.
     pub(crate) fn signal(&self, signal: i32) {
-        self.channel.signal(signal);
+        if let Some(channel) = &self.channel {
+            channel.signal(signal);
+        }
     }
 
     /// Continues the child, unless it has been continued since that stop.
     pub(crate) fn continue_after(&self, stop: Stop) {
-        self.channel.continue_after(stop.number);
+        if let Some(channel) = &self.channel {
+            channel.continue_after(stop.number);
+        }
     }
 
     /// Has that stop reported again, unless the child has been continued since.
     pub(crate) fn tell_again(&self, stop: Stop) {
-        self.channel.tell_again(stop.number);
+        if let Some(channel) = &self.channel {
+            channel.tell_again(stop.number);
+        }
     }
 
     /// Ends every process of the tree. [`Self::next_event`] tells when that is done.
     pub(crate) fn kill(&self) {
-        self.channel.end();
-        self.guardian.wake();
+        if let Some(channel) = &self.channel {
+            channel.end();
+            self.guardian.wake();
+        }
     }
 
     /// Ends the tree and waits until nothing of it is left, or for [`ENDING_TIME`]. What is left then is returned; it is
@@ -155,6 +186,9 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        self.kill();
+        if self.channel.is_some() {
+            self.kill();
+            self.guardian.make_another();
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp};
 use tokio::sync::RwLock;
 
 use super::*;
@@ -66,9 +66,65 @@ async fn a_child_starts_ends_and_is_reaped() {
     let pid = started(&mut tree).await;
     assert_eq!(tree.next_event().await, Some(Report::Ended(Ending::Exited(7))));
     assert_eq!(tree.next_event().await, None);
-    for process in [pid, tree.keeper.unwrap()] {
-        assert_eq!(kill(process, None), Err(Errno::ESRCH));
+    assert_eq!(kill(pid, None), Err(Errno::ESRCH));
+}
+
+#[tokio::test]
+async fn a_keeper_gets_tree_after_tree_but_none_of_the_guardian_s_session_once_it_has_left_that() {
+    let _alone = GUARDIAN.write().await;
+    let run = async |placement| {
+        let mut tree = Tree::spawn(Spawn {
+            placement,
+            ..command(&["/bin/true"])
+        })
+        .unwrap();
+        in_time(started(&mut tree)).await;
+        // Too late, mostly.
+        tree.signal(libc::SIGURG);
+        while in_time(tree.next_event()).await.is_some() {}
+        tree.keeper.unwrap()
+    };
+    let group = Placement::Group(getpgrp());
+    let first = run(Placement::OwnGroup).await;
+    for _ in 0..3 {
+        assert_eq!(run(Placement::OwnGroup).await, first);
     }
+    let other = run(group).await;
+    assert_ne!(other, first);
+    assert_eq!(run(group).await, other);
+    assert_eq!(run(Placement::OwnGroup).await, first);
+}
+
+/// What a tree does to its supervisor is not the next one's.
+#[tokio::test]
+async fn a_supervisor_that_its_tree_has_changed_gets_no_other() {
+    let _alone = GUARDIAN.write().await;
+    for change in [
+        "renice -n 3 -p $PPID",
+        "prlimit --pid $PPID --core=0:0",
+        "taskset -p 1 $PPID",
+        "chrt --batch -p 0 $PPID",
+        "ionice -c 3 -p $PPID",
+        "echo 500 >/proc/$PPID/oom_score_adj",
+    ] {
+        let mut tree = spawn(&[
+            "/bin/sh",
+            "-c",
+            &format!("PATH=/usr/bin:/bin; {{ {change}; }} >/dev/null"),
+        ]);
+        in_time(started(&mut tree)).await;
+        let ended = in_time(tree.next_event()).await;
+        assert_eq!(ended, Some(Report::Ended(Ending::Exited(0))), "{change}");
+        assert_eq!(in_time(tree.next_event()).await, None);
+        assert!(
+            tree.channel.is_some(),
+            "{change}: its keeper waits for another tree"
+        );
+        assert_eq!(kill(tree.keeper.unwrap(), None), Err(Errno::ESRCH), "{change}");
+    }
+    let mut tree = spawn(&["/bin/true"]);
+    while in_time(tree.next_event()).await.is_some() {}
+    assert!(tree.channel.is_none());
 }
 
 /// What a command writes to its standard output.
@@ -261,7 +317,7 @@ fn name(pid: Pid) -> String {
 /// The keeper, once it has reported itself.
 async fn keeper(tree: &mut Tree) -> Pid {
     while tree.keeper.is_none() {
-        match tree.channel.receive().await.unwrap() {
+        match tree.channel.as_ref().unwrap().receive().await.unwrap() {
             Some(Report::Kept(keeper)) => tree.keeper = Some(keeper),
             other => panic!("{other:?}"),
         }
@@ -641,14 +697,20 @@ async fn what_waits_for_the_next_tree_is_replaced_when_it_was_killed_and_continu
     for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
         for kind in [0, 1] {
             let waiting = loop {
-                if let [keeper] = children(guardian)[..]
-                    && let [supervisor] = children(keeper)[..]
-                {
-                    break [keeper, supervisor][kind];
+                let pairs = children(guardian)
+                    .into_iter()
+                    .map(|keeper| match children(keeper)[..] {
+                        [supervisor] => Some([keeper, supervisor][kind]),
+                        _ => None,
+                    });
+                match pairs.collect::<Option<Vec<Pid>>>() {
+                    Some(waiting) if !waiting.is_empty() => break waiting,
+                    _ => std::thread::yield_now(),
                 }
-                std::thread::yield_now();
             };
-            kill(waiting, signal).unwrap();
+            for process in waiting {
+                kill(process, signal).unwrap();
+            }
             while signal == Signal::SIGKILL && Keeper::is_waiting() {
                 std::thread::yield_now();
             }
