@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Besides, the streams of all sessions of a process hold at most half of its limit of open files. At that limit, the session
 /// that holds most gives way to one that holds less: streams that wait for their client first, the oldest before others, then
 /// pending decisions, the newest first. Running commands never give way, but of one session they take no more than they leave.
+///
+/// File systems are waited for on at most 512 threads of their own, apart from those of the host's runtime: 16 for a session
+/// while more than half of them are free, then one for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use conformance::spec::faults;
 use conformance::spec::requirements::{self, Level, Role};
+use conformance::spec::version::Version;
 use conformance::suite;
 
 /// Requirements of higher levels that have no case yet for one of their roles. This list may only shrink.
@@ -51,6 +52,32 @@ fn every_case_names_a_requirement_of_its_role_and_no_id_repeats() {
             .map(|(_, variation)| variation)
             .unwrap_or_default();
         assert!(!variation.is_empty(), "{} has no variation", case.id);
+    }
+}
+
+#[test]
+fn no_case_and_no_requirement_is_newer_than_the_suite() {
+    let suite: Version = env!("CARGO_PKG_VERSION").parse().expect("a version");
+    for requirement in requirements::all() {
+        let since: Version = requirement
+            .since
+            .parse()
+            .unwrap_or_else(|error| panic!("{}: {error}", requirement.id));
+        assert!(
+            since <= suite,
+            "{} is of {since}, and the suite of {suite}",
+            requirement.id
+        );
+    }
+    for case in suite::all() {
+        let since = case
+            .version()
+            .unwrap_or_else(|error| panic!("{}: {error}", case.id));
+        assert!(
+            since <= suite,
+            "{} is of {since}, and the suite of {suite}",
+            case.id
+        );
     }
 }
 

@@ -1,8 +1,9 @@
 //! What /proc says of processes, and that it is this process's own: a supervisor finds there whom it has to kill.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
+use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 
@@ -20,6 +21,9 @@ pub(crate) enum UnusableProc {
     /// CONFIG_PROC_CHILDREN is off.
     #[error("/proc does not list the children of processes; the kernel needs CONFIG_PROC_CHILDREN")]
     WithoutChildren,
+    /// For example, since too many files are open here.
+    #[error("/proc does not show this process's children: {0}")]
+    Unreadable(Errno),
 }
 
 /// Checks /proc.
@@ -27,11 +31,11 @@ pub(crate) enum UnusableProc {
 /// # Errors
 /// When a supervisor would not find its children there, or find others under their numbers.
 pub(crate) fn check_proc() -> Result<(), UnusableProc> {
-    check(Path::new("/proc"), std::process::id())
+    check(Path::new("/proc"), std::process::id(), "thread-self/children")
 }
 
-/// Checks what is mounted at `proc`, for a process that has this pid.
-fn check(proc: &Path, own: u32) -> Result<(), UnusableProc> {
+/// Checks what is mounted at `proc`, for a process that has this pid and finds its children there.
+fn check(proc: &Path, own: u32, children: &str) -> Result<(), UnusableProc> {
     if !statfs(proc).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC) {
         return Err(UnusableProc::Missing);
     }
@@ -40,9 +44,12 @@ fn check(proc: &Path, own: u32) -> Result<(), UnusableProc> {
     if !shown.is_ok_and(|shown| shown.as_os_str() == own.to_string().as_str()) {
         return Err(UnusableProc::Foreign);
     }
-    match fs::File::open(proc.join("thread-self/children")) {
+    match fs::File::open(proc.join(children)) {
         Ok(_) => Ok(()),
-        Err(_) => Err(UnusableProc::WithoutChildren),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(UnusableProc::WithoutChildren),
+        Err(error) => Err(UnusableProc::Unreadable(Errno::from_raw(
+            error.raw_os_error().unwrap_or_default(),
+        ))),
     }
 }
 
@@ -105,6 +112,7 @@ mod tests {
         let own = std::process::id();
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(own.to_string(), folder.path().join("self")).unwrap();
+        let check = |proc: &Path, own| super::check(proc, own, "thread-self/children");
         assert_eq!(check_proc(), Ok(()));
         assert_eq!(check(folder.path(), own), Err(UnusableProc::Missing));
         assert_eq!(
@@ -113,5 +121,15 @@ mod tests {
         );
         // As in another namespace, where this process has another number.
         assert_eq!(check(Path::new("/proc"), own + 1), Err(UnusableProc::Foreign));
+    }
+    #[test]
+    fn a_proc_that_does_not_list_children_is_not_usable() {
+        // What a kernel without CONFIG_PROC_CHILDREN says to the right name.
+        let found = |children| check(Path::new("/proc"), std::process::id(), children);
+        assert_eq!(found("thread-self/kinder"), Err(UnusableProc::WithoutChildren));
+        assert_eq!(
+            found("thread-self/status/children"),
+            Err(UnusableProc::Unreadable(Errno::ENOTDIR))
+        );
     }
 }

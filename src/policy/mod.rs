@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::clock::{Stopped, Stopwatch};
 use crate::confinement::Execution;
-use crate::files::{Identity, Judgement, PinnedFile, Wait, look_up};
+use crate::files::{Identity, Judgement, Looks, PinnedFile, Wait, look_up};
 
 pub use crate::protocol::Action;
 pub use approval::{Approval, Approvals, Approver, MOST_WAITING, NoApprover, Question};
@@ -55,6 +55,8 @@ pub struct PolicyRequest {
     /// The program's state when it was looked at; `None` if it could not be opened.
     pub(crate) identity: Option<Identity>,
     pub(crate) clock: Arc<Stopwatch>,
+    /// The session's.
+    pub(crate) looks: Looks,
 }
 
 impl PolicyRequest {
@@ -83,6 +85,7 @@ impl PolicyRequest {
             execution: Execution::default(),
             peer: None,
             clock: Stopwatch::start(),
+            looks: Looks::default(),
         }
     }
 

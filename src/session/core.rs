@@ -10,15 +10,13 @@ use tokio_util::task::TaskTracker;
 use crate::audit::AuditLog;
 use crate::clock::Stopwatch;
 use crate::execution::{ENDING_TIME, SessionLeader, SharedExecutor, Survivor, Tree};
+use crate::files::Looks;
 use crate::limits::Limits;
 use crate::policy::SharedPolicy;
 use crate::stream::Budget;
 
 /// How many requests of a session are decoded at a time: their memory is reserved by what they could need.
 pub(super) const DECODING: usize = 2;
-
-/// How many threads of a session look at files at a time: a file system may keep them waiting for as long as it likes.
-pub(super) const LOOKING: usize = 16;
 
 /// What all sessions of a server share.
 #[derive(Clone, Debug)]
@@ -50,8 +48,8 @@ pub(crate) struct SessionCore {
     pub memory: Budget,
     /// One permit for each request that is being decoded.
     pub decoding: Arc<Semaphore>,
-    /// One permit for each thread that looks at files. It may outlive its request.
-    pub looking: Arc<Semaphore>,
+    /// Where files are looked at that may have to be waited for.
+    pub looks: Looks,
     pub survivors: Mutex<Vec<Survivor>>,
     /// Who leads the session of the shell's terminal, if the host has started that there: escalated commands run there, too.
     pub leader: OnceLock<SessionLeader>,

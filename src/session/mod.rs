@@ -24,6 +24,7 @@ use tracing::Instrument;
 
 use crate::clock::Stopwatch;
 use crate::execution::{ClientSocket, SessionLeader, Survivor, check_proc};
+use crate::files::Looks;
 use crate::stream::{Budget, Pool};
 
 use core::SessionCore;
@@ -88,7 +89,7 @@ impl EscalationSession {
                 settings.limits.server_memory,
             ),
             decoding: Arc::new(tokio::sync::Semaphore::new(core::DECODING)),
-            looking: Arc::new(tokio::sync::Semaphore::new(core::LOOKING)),
+            looks: Looks::default(),
             survivors: Mutex::default(),
             leader: OnceLock::new(),
             clock: Stopwatch::start(),

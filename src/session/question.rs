@@ -40,6 +40,7 @@ impl Question {
             execution: Execution::default(),
             peer,
             clock: Arc::clone(&session.clock),
+            looks: session.looks.clone(),
         };
         Self {
             asked: Arc::new(asked),

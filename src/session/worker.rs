@@ -173,9 +173,8 @@ impl Worker {
         if let Some(files) = FilesAtDecision::look_at_once(&request)? {
             return Ok((memory, Question::new(request, files, &session, peer)));
         }
-        let permit = Arc::clone(&session.looking).acquire_owned().await;
-        let looking = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+        let looks = self.session.looks.clone();
+        let looking = looks.run(move || {
             let files = FilesAtDecision::look(&request)?;
             Ok((memory, Question::new(request, files, &session, peer)))
         });
@@ -290,7 +289,7 @@ impl Worker {
             AtOnce::Started(tree) => return Ok(tree),
             AtOnce::NotYet(start) => start,
         };
-        let starting = tokio::task::spawn_blocking(move || start.run());
+        let starting = self.session.looks.run(move || start.run());
         // Not abandoned halfway: a tree that was started must be ended and reaped. But a file system may hold up the start for
         // as long as it likes; then the tree ends as soon as it is there.
         tokio::select! {

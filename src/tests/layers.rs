@@ -32,7 +32,7 @@ const SERVER: House = House {
         ("server", "session audit policy execution limits"),
         (
             "session",
-            "audit policy execution stream protocol clock confinement limits watch",
+            "audit policy execution files stream protocol clock confinement limits watch",
         ),
         ("audit", "policy protocol confinement"),
         ("policy", "files protocol clock confinement"),
@@ -67,7 +67,10 @@ const SUITE: House = House {
         ("report", "case spec"),
         ("bench", "stage peer case system transcript verdict printable"),
         ("suite", "cases case spec"),
-        ("cases", "stage peer case system spec transcript verdict probe shown"),
+        (
+            "cases",
+            "stage peer case system spec transcript verdict probe shown",
+        ),
         ("stage", "peer case system transcript verdict probe shown"),
         ("peer", "case system transcript verdict probe shown"),
         ("case", "spec transcript verdict shown"),

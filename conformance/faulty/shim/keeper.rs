@@ -571,6 +571,12 @@ fn gone(nursery: Pid) -> bool {
     false
 }
 
+/// Whether /proc is that of this process's pid namespace, so that keepers find their descendants there.
+pub fn finds_its_tree() -> bool {
+    let own = std::process::id().to_string();
+    std::fs::read_link("/proc/self").is_ok_and(|shown| shown.as_os_str() == own.as_str())
+}
+
 /// All processes that descend from this one. Each keeper has one thread, but what it keeps may have several.
 fn descendants() -> Vec<i32> {
     descendants_of(std::process::id() as i32)

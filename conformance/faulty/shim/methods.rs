@@ -43,6 +43,7 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
     }
     for (_, session) in lock(&server.sessions).drain() {
         session.close();
+        session.wait_with(Fault::ShutdownWaitsForTheTraced);
     }
     if broken(Fault::CancellingLeftUndone) {
         worker::release_trees();
@@ -204,6 +205,7 @@ impl Server {
             return Ok(json!({}));
         }
         session.close();
+        session.wait_with(Fault::ClosingWaitsForTheTraced);
         Ok(json!({}))
     }
 }

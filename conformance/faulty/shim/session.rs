@@ -200,6 +200,13 @@ impl Session {
         lock(&self.state).open.remove(&ticket.number());
     }
 
+    /// With that fault, waits for the end of all its requests.
+    pub fn wait_with(&self, fault: Fault) {
+        while broken(fault) && self.is_busy() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// Whether it has ended.
     pub fn is_closed(&self) -> bool {
         lock(&self.state).closed

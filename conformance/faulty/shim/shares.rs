@@ -73,3 +73,31 @@ fn first_to_give_way(open: &[Arc<Ticket>]) -> Option<usize> {
     open.iter()
         .position(|ticket| can(ticket) && counts[&*ticket.session] == greediest)
 }
+
+/// Threads of all sessions together that look at files, where these are bounded.
+const THREADS: usize = 512;
+
+/// How many of them look.
+static LOOKING: Mutex<usize> = Mutex::new(0);
+
+/// Notified when one is done.
+static ONE_IS_FREE: Condvar = Condvar::new();
+
+/// One of the threads that look at files, as long as this lives.
+pub struct Thread(());
+
+impl Thread {
+    /// Waits for one.
+    pub fn take() -> Thread {
+        let looking = ONE_IS_FREE.wait_while(lock(&LOOKING), |looking| *looking >= THREADS);
+        *looking.unwrap_or_else(PoisonError::into_inner) += 1;
+        Thread(())
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        *lock(&LOOKING) -= 1;
+        ONE_IS_FREE.notify_one();
+    }
+}

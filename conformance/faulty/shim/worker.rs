@@ -21,6 +21,7 @@ use crate::order::{checked, parcel, redirect};
 use crate::parcel::Parcel;
 use crate::program::{self, Program};
 use crate::session::Session;
+use crate::shares::Thread;
 use crate::stream::{self, Frame, FrameReader, Progress};
 use crate::ticket::{Answer, Ticket};
 
@@ -48,6 +49,20 @@ pub fn release_trees() {
         // A keeper whose tree has ended is gone.
         let _ = keeper::order(&line, &json!({"release": true}));
     }
+}
+
+/// What faults wait for: ends a tree, and returns when all of its processes have been reaped.
+fn await_the_traced(line: &UnixStream) -> io::Result<()> {
+    let waiting = [
+        Fault::ClosingWaitsForTheTraced,
+        Fault::CancellingWaitsForTheTraced,
+        Fault::ShutdownWaitsForTheTraced,
+    ];
+    if waiting.into_iter().any(broken) {
+        line.shutdown(std::net::Shutdown::Write)?;
+        while nix::unistd::read(line, &mut [0; 4096])? > 0 {}
+    }
+    Ok(())
 }
 
 /// From this size on, in bytes, requests are decoded one after the other.
@@ -170,6 +185,7 @@ impl Worker<'_> {
     fn look(&self, request: &Request) -> Program {
         static LOOKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _alone = broken(Fault::LooksOneByOne).then(|| lock(&LOOKING));
+        let _thread = broken(Fault::LooksShareThreads).then(Thread::take);
         program::find(request)
     }
 
@@ -474,6 +490,9 @@ impl Worker<'_> {
             // SAFETY: umask(2) takes an integer.
             unsafe { libc::umask(umask) };
         }
+        if !keeper::finds_its_tree() && !broken(Fault::ForeignProcTrusted) {
+            return Err(io::Error::other("/proc belongs to another pid namespace"));
+        }
         let mut kept = Vec::new();
         for (number, descriptor) in parcel.numbers.iter().zip(&frame.descriptors) {
             if broken(Fault::DescriptorsKeptMeanwhile)
@@ -486,7 +505,12 @@ impl Worker<'_> {
         let doomed = parcel.doomed.is_some();
         let line = self.session.nursery.keep(&parcel, frame.descriptors)?;
         drop(program);
-        self.accompany(Arc::new(line), standing)?;
+        let line = Arc::new(line);
+        let accompanied = self.accompany(line.clone(), standing);
+        if accompanied.is_err() {
+            await_the_traced(&line)?;
+        }
+        accompanied?;
         if broken(Fault::SpawnErrorEndsSession) && doomed {
             self.session.close();
         }

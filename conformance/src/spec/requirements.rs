@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The version in which everything was new.
+/// The version in which everything was new. Until it is released, whatever is added belongs to it.
 pub const FIRST_VERSION: &str = "0.1.0";
 
 /// Conformance level; each includes the ones before it.

@@ -14,5 +14,6 @@ pub mod siege;
 pub mod signals;
 pub mod sockets;
 pub mod terminal;
+pub mod traced;
 pub mod tree;
 pub mod wrapper;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
 use crate::system::poll::any_readable_until;
@@ -46,6 +47,7 @@ pub struct Launch {
     umask: u32,
     limits: Vec<(libc::__rlimit_resource_t, u64, u64)>,
     nice: i32,
+    pid_namespace: bool,
     grouping: Grouping,
     /// Where [`Grouping::TerminalAt`] finds its terminal.
     terminal: Option<PathBuf>,
@@ -79,6 +81,7 @@ impl Launch {
             umask: 0o022,
             limits: Vec::new(),
             nice: 0,
+            pid_namespace: false,
             grouping: Grouping::Group,
             terminal: None,
             filter: None,
@@ -188,6 +191,12 @@ impl Launch {
         self
     }
 
+    /// Starts as the first process of a new pid namespace, which sees the /proc of this one.
+    pub fn in_pid_namespace(mut self) -> Launch {
+        self.pid_namespace = true;
+        self
+    }
+
     /// Starts with this niceness.
     pub fn nice(mut self, nice: i32) -> Launch {
         self.nice = nice;
@@ -244,10 +253,12 @@ impl Launch {
         }
         let prepared = Prepared::new(&self)?;
         let (report_reader, report_writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        // SAFETY: between fork and execve the child calls only functions that signal-safety(7) allows, on memory
-        // that was prepared before.
-        let child = unsafe { libc::fork() };
-        match Errno::result(child)? {
+        let child = if self.pid_namespace {
+            fork_in_pid_namespace()?
+        } else {
+            fork()?
+        };
+        match child {
             0 => prepared.become_the_program(report_writer.as_raw_fd()),
             child => {
                 drop(report_writer);
@@ -279,6 +290,26 @@ impl Launch {
             }
         }
     }
+}
+
+/// Between this and execve the child calls only functions that signal-safety(7) allows, on memory that was prepared before.
+fn fork() -> Result<libc::pid_t, CaseError> {
+    // SAFETY: see above, which holds for `Launch::start` alone.
+    Ok(Errno::result(unsafe { libc::fork() })?)
+}
+
+/// The same, where the child is the first process of a new pid namespace.
+fn fork_in_pid_namespace() -> Result<libc::pid_t, CaseError> {
+    let own = File::open("/proc/thread-self/ns/pid")?;
+    unshare(CloneFlags::CLONE_NEWPID).map_err(|error| {
+        CaseError::NotApplicable(format!("a pid namespace is needed, and cannot be made: {error}"))
+    })?;
+    let child = fork()?;
+    if child != 0 {
+        // A process can't have threads while its next child would be in another namespace.
+        setns(own, CloneFlags::CLONE_NEWPID)?;
+    }
+    Ok(child)
 }
 
 /// Everything that the child needs, allocated before the fork.

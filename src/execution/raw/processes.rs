@@ -298,3 +298,61 @@ pub(crate) fn processors(bits: &mut [u8]) {
     // SAFETY: the kernel writes at most as many bytes as there are.
     let _ = unsafe { syscall(libc::SYS_sched_getaffinity, arguments) };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    /// What a tracer and its child do: the child stops once it is traced, and the tracer ends while it runs.
+    fn trace_and_end(pid: &impl AsRawFd) -> Result<()> {
+        // SAFETY: this process and its child only make system calls.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                be_traced()?;
+                kill(std::process::id() as i32, libc::SIGSTOP)?;
+                loop {
+                    // SAFETY: it only waits.
+                    unsafe { libc::pause() };
+                }
+            }
+            ForkResult::Parent { child } => {
+                let child = child.as_raw();
+                let number = child.to_ne_bytes();
+                // SAFETY: four bytes that live.
+                unsafe { libc::write(pid.as_raw_fd(), number.as_ptr().cast(), number.len()) };
+                while next_change(child)? != Change::Stopped(libc::SIGSTOP) {}
+                end_with_this(child)?;
+                continue_traced(child)
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_traced_ends_with_its_tracer() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: the child only makes system calls, and leaves without returning.
+        let ForkResult::Parent { child: tracer } = (unsafe { fork() }).unwrap() else {
+            let status = i32::from(trace_and_end(&writer).is_err());
+            // SAFETY: it ends this process.
+            unsafe { libc::_exit(status) }
+        };
+        drop(writer);
+        let mut traced = [0; 4];
+        reader.read_exact(&mut traced).unwrap();
+        assert_eq!(wait4(tracer.as_raw(), 0).unwrap(), (tracer.as_raw(), 0));
+        // The pipe is closed when nobody holds its other end.
+        let mut wanted = [PollFd::new(std::os::fd::AsFd::as_fd(&reader), PollFlags::POLLIN)];
+        let ended = poll(&mut wanted, PollTimeout::from(10_000_u16)).unwrap();
+        if ended == 0 {
+            kill(i32::from_ne_bytes(traced), libc::SIGKILL).unwrap();
+        }
+        assert_eq!(ended, 1, "it lives on without its tracer");
+        assert_eq!(reader.read(&mut traced).unwrap(), 0);
+    }
+}

@@ -761,12 +761,16 @@ async fn a_child_has_what_its_host_has_now() {
     nix::sys::stat::umask(before);
     let adjustment = "/proc/self/oom_score_adj";
     let before = std::fs::read_to_string(adjustment).unwrap();
+    let read = || output(command(&["/bin/cat", adjustment]));
+    // So that nothing else has changed for the next one.
+    assert_eq!(read().await, before);
     let another = if before.trim() == "1000" {
         "999\n"
     } else {
         "1000\n"
     };
     std::fs::write(adjustment, another).unwrap();
-    assert_eq!(output(command(&["/bin/cat", adjustment])).await, another);
-    std::fs::write(adjustment, before).unwrap();
+    assert_eq!(read().await, another);
+    std::fs::write(adjustment, &before).unwrap();
+    assert_eq!(read().await, before);
 }

@@ -246,7 +246,7 @@ impl EscalationPolicy for PolicyFile {
             // Who can write where has to be asked on slow file systems. The verdict stays with the request.
             Err(WouldWait) => {
                 let judgement = request.judgement.clone();
-                tokio::task::spawn_blocking(move || judgement.trust(Wait::Allowed)).await?;
+                request.looks.run(move || judgement.trust(Wait::Allowed)).await?;
                 self.rules.rule_for(request, Wait::Never)?
             }
         };

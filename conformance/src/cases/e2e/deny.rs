@@ -16,7 +16,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.deny/list-and-condition", list_and_condition),
     case("e2e.deny/errexit-and-pipefail", errexit_and_pipefail),
     case("e2e.deny/pipeline-neighbours", pipeline_neighbours),
-    case("e2e.deny/pipeline-neighbour-that-writes-on", pipeline_neighbour_that_writes_on).at(Level::Faithful).since("0.2.0"),
+    case("e2e.deny/pipeline-neighbour-that-writes-on", pipeline_neighbour_that_writes_on).at(Level::Faithful),
     case("e2e.deny/message-goes-to-stderr", message_goes_to_stderr),
     case("e2e.deny/without-a-reason", without_a_reason),
     case("e2e.deny/exec-and-background", exec_and_background),

@@ -9,9 +9,9 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
-    case("e2e.inherited/limits", limits).since("0.2.0"),
-    case("e2e.inherited/niceness", niceness).since("0.2.0"),
-    case("e2e.inherited/ignored-signals", ignored_signals).since("0.2.0"),
+    case("e2e.inherited/limits", limits),
+    case("e2e.inherited/niceness", niceness),
+    case("e2e.inherited/ignored-signals", ignored_signals),
 ]).needs("inherited");
 
 fn compared(context: &Context, script: &str) -> Verdict {

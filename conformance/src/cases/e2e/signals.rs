@@ -10,8 +10,8 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
-    case("e2e.signals/handled", handled).since("0.2.0").within_seconds(120),
-    case("e2e.signals/by-default", by_default).since("0.2.0").within_seconds(120),
+    case("e2e.signals/handled", handled).within_seconds(120),
+    case("e2e.signals/by-default", by_default).within_seconds(120),
 ]).needs("signals");
 
 fn script(signals: impl Iterator<Item = i32>, word: &str) -> String {

@@ -17,8 +17,8 @@ use crate::verdict::{CaseError, Verdict, violation};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
-    case("e2e.terminal/a-hundred-commands", a_hundred_commands).since("0.2.0").within_seconds(60),
-    case("e2e.terminal.teardown/closed", closed).since("0.2.0"),
+    case("e2e.terminal/a-hundred-commands", a_hundred_commands).within_seconds(60),
+    case("e2e.terminal.teardown/closed", closed),
 ]);
 
 /// Executes what is typed, line by line.

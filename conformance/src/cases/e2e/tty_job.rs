@@ -17,15 +17,15 @@ use crate::verdict::{Verdict, violation};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::E2e, &[
-    case("e2e.tty.job/background-reader-stops", background_reader_stops).since("0.2.0"),
-    case("e2e.tty.job/background-writer-with-tostop", background_writer_with_tostop).since("0.2.0"),
-    case("e2e.tty.job/dev-tty", dev_tty).since("0.2.0"),
-    case("e2e.tty.job/nested-shell-has-job-control", nested_shell_has_job_control).since("0.2.0"),
-    case("e2e.tty.job/ctrl-c-reaches-all-stages", ctrl_c_reaches_all_stages).since("0.2.0").within_seconds(60),
-    case("e2e.tty.job/ctrl-c-once", ctrl_c_once).since("0.2.0"),
-    case("e2e.tty.job/own-group-once", own_group_once).since("0.2.0"),
-    case("e2e.tty.job/ctrl-z-fg", ctrl_z_fg).since("0.2.0"),
-    case("e2e.tty.job/window-size", window_size).since("0.2.0"),
+    case("e2e.tty.job/background-reader-stops", background_reader_stops),
+    case("e2e.tty.job/background-writer-with-tostop", background_writer_with_tostop),
+    case("e2e.tty.job/dev-tty", dev_tty),
+    case("e2e.tty.job/nested-shell-has-job-control", nested_shell_has_job_control),
+    case("e2e.tty.job/ctrl-c-reaches-all-stages", ctrl_c_reaches_all_stages).within_seconds(60),
+    case("e2e.tty.job/ctrl-c-once", ctrl_c_once),
+    case("e2e.tty.job/own-group-once", own_group_once),
+    case("e2e.tty.job/ctrl-z-fg", ctrl_z_fg),
+    case("e2e.tty.job/window-size", window_size),
 ]).needs("group");
 
 const CTRL_C: &str = "\u{3}";

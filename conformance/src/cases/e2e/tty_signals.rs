@@ -25,7 +25,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.signals/own-stop", own_stop),
     case("e2e.tty.signals/redirected-streams", redirected_streams),
     case("e2e.tty.signals/kill-job", kill_job),
-    case("e2e.tty.signals/own-group-stop-within-a-script", own_group_stop_within_a_script).needs("group").since("0.2.0"),
+    case("e2e.tty.signals/own-group-stop-within-a-script", own_group_stop_within_a_script).needs("group"),
 ]);
 
 const CTRL_C: &str = "\u{3}";

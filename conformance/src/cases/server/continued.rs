@@ -17,8 +17,8 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
-    case("server.continued/counts-continuations", counts_continuations).since("0.2.0"),
-    case("server.continued/told-again", told_again).since("0.2.0"),
+    case("server.continued/counts-continuations", counts_continuations),
+    case("server.continued/told-again", told_again),
 ]).needs("group");
 
 /// The next message says that the child was stopped by SIGSTOP, and how many frames of SIGCONT have been read.

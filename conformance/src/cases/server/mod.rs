@@ -62,6 +62,7 @@ pub const TABLES: &[Table] = &[
     teardown::close_listener::CASES,
     teardown::cancel::CASES,
     teardown::tree::endings::CASES,
+    teardown::tree::foreign_proc::CASES,
     teardown::tree::supervisor::CASES,
     teardown::tree::model::CASES,
     teardown::server_killed::CASES,

@@ -32,8 +32,8 @@ pub const CASES: Table = Table::of(Role::Shell, &[
     case("shell.contexts/prompt-commands", prompt_commands),
     case("shell.contexts/not-found-handler", not_found_handler),
     case("shell.contexts/script-file-stdin-c", script_file_stdin_c),
-    case("shell.contexts/posix-mode", posix_mode).since("0.2.0"),
-    case("shell.contexts/called-as-sh", called_as_sh).since("0.2.0"),
+    case("shell.contexts/posix-mode", posix_mode),
+    case("shell.contexts/called-as-sh", called_as_sh),
 ]);
 
 /// Runs a script of commands that do nothing and succeed, and demands exactly these calls, in any order.

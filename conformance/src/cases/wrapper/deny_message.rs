@@ -15,8 +15,8 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
-    case("wrapper.deny.message/non-blocking-standard-error", non_blocking_standard_error).at(Level::Faithful).since("0.2.0"),
-    case("wrapper.deny.message/through-a-stop", through_a_stop).at(Level::Faithful).since("0.2.0"),
+    case("wrapper.deny.message/non-blocking-standard-error", non_blocking_standard_error).at(Level::Faithful),
+    case("wrapper.deny.message/through-a-stop", through_a_stop).at(Level::Faithful),
 ]);
 
 /// More than four times what a pipe holds.

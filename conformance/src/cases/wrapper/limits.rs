@@ -25,7 +25,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.limits/sixteen-open-files", sixteen_open_files),
     case("wrapper.limits/no-further-process", no_further_process),
     case("wrapper.limits/no-further-thread", no_further_thread),
-    case("wrapper.limits/numbers-from-1024-on", numbers_from_1024_on).since("0.2.0"),
+    case("wrapper.limits/numbers-from-1024-on", numbers_from_1024_on),
 ]);
 
 /// RLIMIT_NPROC does not apply to root, so a filter refuses to create processes and threads, as the limit would.

@@ -22,7 +22,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.request/environment-keeps-similar-names", similar_names),
     case("wrapper.request/environment-of-one-mebibyte", large_environment),
     case("wrapper.request/physical-working-directory", physical_directory),
-    case("wrapper.request/directory-named-by-pwd", directory_named_by_pwd).since("0.2.0"),
+    case("wrapper.request/directory-named-by-pwd", directory_named_by_pwd),
     case("wrapper.request/once", once),
     case("wrapper.request/other-socket-numbers", other_socket_numbers),
 ]);

@@ -16,7 +16,7 @@ use crate::verdict::{CaseError, Verdict};
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.waits/for-each-decision", for_each_decision),
-    case("wrapper.waits/fourteen-seconds", fourteen_seconds).within_seconds(60).since("0.2.0"),
+    case("wrapper.waits/fourteen-seconds", fourteen_seconds).within_seconds(60),
     case("wrapper.waits/stopped-and-continued", stopped_and_continued).at(Level::Faithful),
     case("wrapper.waits/harmless-signals", harmless_signals).at(Level::Faithful),
 ]);

@@ -27,6 +27,8 @@ pub struct Names {
     pub fault: String,
     level: Level,
     role: Role,
+    /// The version that has it first, unless that is the first of all.
+    since: Option<&'static str>,
 }
 
 impl Names {
@@ -52,6 +54,7 @@ impl Names {
             fault,
             level,
             role,
+            since: newer(env!("CARGO_PKG_VERSION")),
         })
     }
 
@@ -142,9 +145,12 @@ impl Tree {
         let start = text.find(&heading).context("a heading that was just read")? + heading.len();
         let end = text[start..].find("\n##").map_or(text.len(), |at| start + at + 1);
         let section = format!(
-            "#### `{id}` ({level}; {role})\n\n{actor} MUST (say in one sentence what is demanded).\n\n",
+            "#### `{id}` ({level}; {role}{since})\n\n{actor} MUST (say in one sentence what is demanded).\n\n",
             level = names.level,
             role = names.role,
+            since = names
+                .since
+                .map_or_else(String::new, |version| format!("; since {version}")),
             actor = match names.role {
                 Role::Wrapper => "A wrapper",
                 Role::Server => "A server",
@@ -341,7 +347,15 @@ struct FaultName {
 }
 
 fn entry(names: &Names) -> String {
-    format!("    case(\"{}\", {}),\n", names.case, names.function)
+    let since = names
+        .since
+        .map_or_else(String::new, |version| format!(".since(\"{version}\")"));
+    format!("    case(\"{}\", {}){since},\n", names.case, names.function)
+}
+
+/// The version, unless it is the first: what that has needs no mark.
+fn newer(version: &str) -> Option<&str> {
+    (version != requirements::FIRST_VERSION).then_some(version)
 }
 
 fn function(names: &Names) -> String {
@@ -389,4 +403,43 @@ fn read(path: &Path) -> anyhow::Result<String> {
             path.display()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_case_carries_the_version_that_has_it_first() {
+        let names =
+            Names::of("wrapper.deny.prompt/anything", Level::Core, Role::Wrapper, None).expect("names");
+        let of = |version| Names {
+            since: newer(version),
+            requirement: names.requirement.clone(),
+            case: names.case.clone(),
+            function: names.function.clone(),
+            fault: names.fault.clone(),
+            ..names
+        };
+        let line = "    case(\"wrapper.deny.prompt/anything\", anything)";
+        assert_eq!(entry(&of("0.1.0")), format!("{line},\n"));
+        assert_eq!(entry(&of("0.2.0")), format!("{line}.since(\"0.2.0\"),\n"));
+
+        let top = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(top.path().join("conformance")).expect("a folder");
+        let known = "#### `wrapper.deny.status` (core; wrapper)\n\nIt MUST end.\n";
+        std::fs::write(top.path().join(SPECIFICATION), format!("\n{known}\n")).expect("a file");
+        let heading = |version| {
+            let mut tree = Tree::at(top.path());
+            tree.add_requirement(&of(version)).expect("a requirement");
+            let text = tree.text(SPECIFICATION).expect("a text");
+            let all = requirements::parse(&text).expect("requirements");
+            all.into_iter()
+                .find(|one| one.id == "wrapper.deny.prompt")
+                .expect("the new one")
+                .since
+        };
+        assert_eq!(heading("0.1.0"), "0.1.0");
+        assert_eq!(heading("0.2.0"), "0.2.0");
+    }
 }

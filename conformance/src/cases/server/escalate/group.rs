@@ -20,14 +20,14 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
-    case("server.escalate.group/joins", joins).since("0.2.0"),
-    case("server.escalate.group/only-when-announced", only_when_announced).since("0.2.0"),
-    case("server.escalate.group/not-from-another-session", not_from_another_session).since("0.2.0"),
-    case("server.escalate.group/terminal-s-signals-once", terminal_s_signals_once).since("0.2.0"),
-    case("server.escalate.group/other-signals-to-the-child-alone", other_signals_to_the_child_alone).since("0.2.0"),
-    case("server.escalate.group/stops-say-alone", stops_say_alone).since("0.2.0"),
-    case("server.escalate.group/continued-once", continued_once).since("0.2.0"),
-    case("server.escalate.group/ends-with-its-tree", ends_with_its_tree).at(Level::Hardened).since("0.2.0"),
+    case("server.escalate.group/joins", joins),
+    case("server.escalate.group/only-when-announced", only_when_announced),
+    case("server.escalate.group/not-from-another-session", not_from_another_session),
+    case("server.escalate.group/terminal-s-signals-once", terminal_s_signals_once),
+    case("server.escalate.group/other-signals-to-the-child-alone", other_signals_to_the_child_alone),
+    case("server.escalate.group/stops-say-alone", stops_say_alone),
+    case("server.escalate.group/continued-once", continued_once),
+    case("server.escalate.group/ends-with-its-tree", ends_with_its_tree).at(Level::Hardened),
 ]).needs("group");
 
 fn own_session(launch: Launch) -> Launch {

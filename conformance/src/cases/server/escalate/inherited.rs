@@ -17,11 +17,11 @@ use crate::verdict::{CaseError, Verdict};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
-    case("server.escalate.inherited/limits", limits).since("0.2.0"),
-    case("server.escalate.inherited/limits-never-above-the-server-s", never_above).since("0.2.0"),
-    case("server.escalate.inherited/niceness", niceness).since("0.2.0"),
-    case("server.escalate.inherited/ignored-signals", ignored_signals).since("0.2.0"),
-    case("server.escalate.inherited/without-the-members", without_the_members).since("0.2.0"),
+    case("server.escalate.inherited/limits", limits),
+    case("server.escalate.inherited/limits-never-above-the-server-s", never_above),
+    case("server.escalate.inherited/niceness", niceness),
+    case("server.escalate.inherited/ignored-signals", ignored_signals),
+    case("server.escalate.inherited/without-the-members", without_the_members),
 ]).needs("inherited");
 
 /// Soft and hard limit of open files that the shims of this file are started with.

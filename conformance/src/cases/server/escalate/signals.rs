@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.signals/every-one-blocked", every_one_blocked),
     case("server.escalate.signals/group", group),
     case("server.escalate.signals/two-children", two_children),
-    case("server.escalate.signals/wrapper-in-the-server-s-group", wrapper_in_the_servers_group).needs("group").since("0.2.0"),
+    case("server.escalate.signals/wrapper-in-the-server-s-group", wrapper_in_the_servers_group).needs("group"),
 ]);
 
 /// Signals that cannot be ignored or blocked, and SIGCHLD, without which a server cannot wait for children.

@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.timeout/output-so-far", output_so_far),
     case("exec.timeout/pending-decision", pending_decision),
     case("exec.timeout/in-time", in_time),
-    case("exec.timeout/none-given", none_given).within_seconds(60).since("0.2.0"),
+    case("exec.timeout/none-given", none_given).within_seconds(60),
 ]).needs("exec");
 
 /// At the timeout the shell and its escalated child are killed, with a child of each, though all ignore SIGTERM.

@@ -16,6 +16,7 @@ use crate::verdict::{CaseError, Verdict};
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.hostile/file-system-that-never-answers", file_system_that_never_answers).within_seconds(60),
+    case("server.hostile/file-system-that-never-answers-many-sessions", file_system_that_never_answers_many_sessions).within_seconds(120),
 ]);
 
 /// A FUSE mount that no process serves: whatever looks into it waits until this is dropped.
@@ -90,5 +91,42 @@ fn file_system_that_never_answers(context: &mut Context) -> Verdict {
     siege.lift(
         context,
         "requests for programs in a file system that never answers",
+    )
+}
+
+/// Nor do those of many sessions together, each of which asks for no more than a server could let it have.
+fn file_system_that_never_answers_many_sessions(context: &mut Context) -> Verdict {
+    const SESSIONS: usize = 40;
+    const REQUESTS: usize = 16;
+    let unanswered = Unanswered::new(context)?;
+    let mut siege = Siege::new(context)?;
+    let request = siege.stage.request_for(&unanswered.program);
+    let name = |number: usize| format!("hostile-{number}");
+    let mut held = Vec::new();
+    for number in 0..SESSIONS {
+        let mut hostile = siege.stage.shim.probe_session(context, &name(number))?;
+        let mut requesters = Vec::new();
+        for _ in 0..REQUESTS {
+            let mut requester = hostile.socket.open()?;
+            requester.request(&request)?;
+            requesters.push(requester);
+        }
+        held.push((hostile, requesters));
+    }
+    let long = "x".repeat(100_000);
+    let long = siege.stage.request("/bin/true", &["true", &long, &long]);
+    for _ in 0..3 {
+        // A program that is not the system's, and a request that takes a while to decode: a server might use other threads.
+        siege.others_are_served()?;
+        siege.stage.escalate_quietly(&long)?.expect_exit_code(0)?;
+    }
+    for number in 0..SESSIONS {
+        siege.stage.shim.close_session(&name(number))?;
+    }
+    siege.others_are_served()?;
+    drop((unanswered, held));
+    siege.lift(
+        context,
+        "requests of many sessions for programs in a file system that never answers",
     )
 }

@@ -21,7 +21,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.policy.input/argv-verbatim", argv_verbatim),
     case("server.policy.input/ten-thousand-arguments", ten_thousand_arguments),
     case("server.policy.input/workdir-verbatim", workdir_verbatim),
-    case("server.policy.input/workdir-above-a-link", workdir_above_a_link).at(Level::Hardened).since("0.2.0"),
+    case("server.policy.input/workdir-above-a-link", workdir_above_a_link).at(Level::Hardened),
     case("server.policy.input/missing-file", missing_file),
 ]);
 

@@ -9,7 +9,9 @@ use crate::peer::program::ConnectedProgram;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::ending::expect_ended_child_stream;
+use crate::stage::processes::{Kin, fork};
 use crate::stage::server::Stage;
+use crate::stage::traced::{HELD_UP, Traced};
 use crate::stage::tree::{Tree, grow};
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict};
@@ -21,6 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.shutdown/end-of-input", end_of_input),
     case("teardown.shutdown/closed-just-before", closed_just_before),
     case("teardown.shutdown/cancelled-just-before", cancelled_just_before).needs("cancel"),
+    case("teardown.shutdown/traced", traced),
 ]);
 
 /// A session with an escalated tree is open when the server is shut down.
@@ -50,6 +53,25 @@ fn just_before_shutdown(stage: &mut Stage, method: &str) -> Verdict {
     let session = stage.session.name.clone();
     stage.shim.send(method, json!({"session": session}))?;
     stage.shim.send("shutdown", json!({})).map(drop)
+}
+
+/// A process that cannot be reaped, since another process traces it, holds up a shutdown for ten seconds at most.
+fn traced(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut escalated = stage.escalate(&program, &[])?;
+    let daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
+    let traced = Traced::new(&daemon)?;
+    stage.shim.send("shutdown", json!({}))?;
+    let ended = stage
+        .shim
+        .process
+        .wait("the shim", HELD_UP + context.patience())?;
+    expect::all([
+        expect::equal("the shim's end", Ended::Exited(0), ended),
+        traced.expect_end(context.patience()),
+        expect_ended_child_stream(&mut escalated.requester),
+    ])
 }
 
 /// Grows a tree, and demands that it ends when the server ends by `end`, with status 0.

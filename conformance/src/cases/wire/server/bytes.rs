@@ -34,7 +34,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("wire.bytes/surrogate-pairs-are-characters", surrogate_pairs),
     case("wire.bytes/other-lone-surrogates-refused", other_lone_surrogates),
     case("wire.bytes/surrogates-in-no-pair-refused", surrogates_in_no_pair),
-    case("wire.bytes/raw-bytes-in-the-payload", raw_bytes).since("0.2.0"),
+    case("wire.bytes/raw-bytes-in-the-payload", raw_bytes),
     case("wire.bytes/any-request", any_request).within_seconds(60),
 ]);
 

@@ -28,7 +28,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("wire.malformed/env-of-wrong-type", env_of_wrong_type),
     case("wire.malformed/nul-in-a-string", nul_in_a_string),
     case("wire.malformed/control-character-in-a-known-string", control_character_in_a_known_string),
-    case("wire.malformed/known-names-that-go-on-after-a-nul", names_that_go_on_after_a_nul).since("0.2.0"),
+    case("wire.malformed/known-names-that-go-on-after-a-nul", names_that_go_on_after_a_nul),
     case("wire.malformed/relative-workdir", relative_workdir),
     case("wire.malformed/among-good-requests", among_good_requests),
     case("wire.malformed/descriptor-message-that-is-no-json", descriptor_message_that_is_no_json),

@@ -27,7 +27,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(240),
     case("wire.frame.joined/decision-and-result", decision_and_result),
     case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
-    case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful).since("0.2.0"),
+    case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful),
 ]);
 
 /// One JSON object in UTF-8, exactly as long as announced: nothing follows it.

@@ -15,7 +15,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.limit/result-announced-4-gibibytes", result_announced),
     case("wire.limit/four-gibibytes", announced_four_gibibytes),
     case("wire.limit/sixteen-mebibytes", sixteen_mebibytes),
-    case("wire.limit/announced-without-a-limit-of-memory", announced_without_a_limit).since("0.2.0"),
+    case("wire.limit/announced-without-a-limit-of-memory", announced_without_a_limit),
 ]);
 
 /// A reason that fills a payload of 16 MiB arrives whole.

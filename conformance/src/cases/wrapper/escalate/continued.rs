@@ -13,8 +13,8 @@ use crate::verdict::{CaseError, Verdict};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
-    case("wrapper.escalate.continued/says-what-it-has-read", says_what_it_has_read).since("0.2.0"),
-    case("wrapper.escalate.continued/not-stopped-by-what-is-stale", not_stopped_by_what_is_stale).since("0.2.0"),
+    case("wrapper.escalate.continued/says-what-it-has-read", says_what_it_has_read),
+    case("wrapper.escalate.continued/not-stopped-by-what-is-stale", not_stopped_by_what_is_stale),
 ]).needs("group");
 
 /// The next frame of a wrapper that has been sent SIGCONT.

@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.eof/input", input_eof),
     case("wrapper.escalate.eof/shared-with-standard-error", shared_with_standard_error),
     case("wrapper.escalate.eof/both-at-once", both_at_once),
-    case("wrapper.escalate.eof/higher-descriptors", higher_descriptors).at(Level::Hardened).since("0.2.0"),
+    case("wrapper.escalate.eof/higher-descriptors", higher_descriptors).at(Level::Hardened),
 ]);
 
 /// While the child runs the wrapper holds no copy of 1: the end of the child's output is seen at once.

@@ -14,8 +14,8 @@ use crate::verdict::{CaseError, Verdict};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
-    case("wrapper.escalate.group/of-a-terminal", of_a_terminal).since("0.2.0"),
-    case("wrapper.escalate.group/of-a-process", of_a_process).since("0.2.0"),
+    case("wrapper.escalate.group/of-a-terminal", of_a_terminal),
+    case("wrapper.escalate.group/of-a-process", of_a_process),
 ]);
 
 fn next(stream: &mut RequestStream, what: &str) -> Result<Value, CaseError> {

@@ -14,9 +14,9 @@ use crate::verdict::{CaseError, Verdict};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
-    case("wrapper.escalate.inherited/limits", limits).since("0.2.0"),
-    case("wrapper.escalate.inherited/niceness", niceness).since("0.2.0"),
-    case("wrapper.escalate.inherited/ignored-signals", ignored_signals).since("0.2.0"),
+    case("wrapper.escalate.inherited/limits", limits),
+    case("wrapper.escalate.inherited/niceness", niceness),
+    case("wrapper.escalate.inherited/ignored-signals", ignored_signals),
 ]);
 
 /// The descriptor message of a wrapper that is launched so.

@@ -24,14 +24,14 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/stops-only-when-told", stops_only_when_told),
     case("wrapper.escalate.signal/between-escalate-and-descriptors", between_escalate_and_descriptors),
     case("wrapper.escalate.signal/while-half-a-result-is-there", while_half_a_result_is_there).at(Level::Hardened),
-    case("wrapper.escalate.signal/behind-the-result", behind_the_result).since("0.2.0"),
+    case("wrapper.escalate.signal/behind-the-result", behind_the_result),
     case("wrapper.escalate.signal/while-nobody-reads", while_nobody_reads).at(Level::Hardened),
     case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
-    case("wrapper.escalate.signal/sigurg", sigurg).since("0.2.0"),
+    case("wrapper.escalate.signal/sigurg", sigurg),
     case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
     case("wrapper.escalate.signal/before-the-child-started", early_signal),
-    case("wrapper.escalate.signal/ignored-at-the-start", ignored_at_the_start).since("0.2.0"),
-    case("wrapper.escalate.signal/real-time-signals-in-a-queue", real_time_signals_in_a_queue).since("0.2.0"),
+    case("wrapper.escalate.signal/ignored-at-the-start", ignored_at_the_start),
+    case("wrapper.escalate.signal/real-time-signals-in-a-queue", real_time_signals_in_a_queue),
 ]);
 
 /// 200 signals, each sent once the previous one has arrived: exactly 200 frames.

@@ -20,9 +20,9 @@ use crate::verdict::{Verdict, violation};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
-    case("wrapper.escalate.signal/at-any-moment-after-escalate", at_any_moment_after_escalate).since("0.2.0"),
-    case("wrapper.escalate.signal/six-at-once", six_at_once).since("0.2.0"),
-    case("wrapper.escalate.signal/after-the-stream-was-full", after_the_stream_was_full).at(Level::Hardened).since("0.2.0"),
+    case("wrapper.escalate.signal/at-any-moment-after-escalate", at_any_moment_after_escalate),
+    case("wrapper.escalate.signal/six-at-once", six_at_once),
+    case("wrapper.escalate.signal/after-the-stream-was-full", after_the_stream_was_full).at(Level::Hardened),
 ]);
 
 /// SIGTERM some milliseconds after Escalate, from none to 50: it ends the wrapper before it has handed anything over,

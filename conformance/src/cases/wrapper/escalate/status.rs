@@ -20,7 +20,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.status/zero-to-255", every_status).within_seconds(300),
     case("wrapper.escalate.status/waits-for-the-result", waits_for_the_result),
     case("wrapper.escalate.status/of-a-killed-child", of_a_killed_child),
-    case("wrapper.escalate.status/result-and-end-at-once", result_and_end_at_once).since("0.2.0"),
+    case("wrapper.escalate.status/result-and-end-at-once", result_and_end_at_once),
 ]);
 
 /// Numbers too large for a machine integer, some with the low bits of 0.

@@ -28,8 +28,8 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.stopped/stops-and-continues", stops_and_continues),
     case("wrapper.escalate.stopped/again-and-again", stops_again),
     case("wrapper.escalate.stopped/killed-while-stopped", killed_while_stopped),
-    case("wrapper.escalate.stopped/stops-its-group", stops_its_group).needs("group").since("0.2.0"),
-    case("wrapper.escalate.stopped/stops-alone", stops_alone).needs("group").since("0.2.0"),
+    case("wrapper.escalate.stopped/stops-its-group", stops_its_group).needs("group"),
+    case("wrapper.escalate.stopped/stops-alone", stops_alone).needs("group"),
 ]);
 
 /// A signal that arrives while the wrapper is stopped reaches the child once the wrapper continues.

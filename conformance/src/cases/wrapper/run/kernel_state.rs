@@ -18,9 +18,9 @@ use crate::verdict::{CaseError, Verdict, violation};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
-    case("wrapper.run.attributes/all-of-an-ordinary-process", all_of_an_ordinary_process).since("0.2.0"),
-    case("wrapper.run.attributes/all-of-an-unusual-process", all_of_an_unusual_process).since("0.2.0"),
-    case("wrapper.run.attributes/soft-limits", soft_limits).since("0.2.0"),
+    case("wrapper.run.attributes/all-of-an-ordinary-process", all_of_an_ordinary_process),
+    case("wrapper.run.attributes/all-of-an-unusual-process", all_of_an_unusual_process),
+    case("wrapper.run.attributes/soft-limits", soft_limits),
 ]);
 
 /// Nothing that the kernel keeps is changed, nothing is left behind.

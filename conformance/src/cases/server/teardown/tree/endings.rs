@@ -1,10 +1,7 @@
 //! Ending an escalated child ends its whole tree, wherever its processes have moved to, and no other process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::ptrace;
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -16,11 +13,14 @@ use crate::peer::wire::read_whole;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
+use crate::stage::ending::expect_ended_child_stream;
 use crate::stage::one_shot::{Begun, OneShots};
 use crate::stage::processes::{Kin, expect_all_end, expect_no_zombies, fork};
 use crate::stage::server::{Escalated, Stage};
+use crate::stage::traced::{HELD_UP, Traced};
 use crate::stage::tree::{Tree, grow};
 use crate::system::launch::pipe;
+use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -32,6 +32,8 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("teardown.tree/on-timeout", on_timeout).needs("exec"),
     case("teardown.tree/on-the-end-of-a-one-shot", on_the_end_of_a_one_shot).needs("exec"),
     case("teardown.tree/traced", traced).needs("exec"),
+    case("teardown.tree/traced-on-close", traced_on_close),
+    case("teardown.tree/traced-on-cancel", traced_on_cancel).needs("cancel"),
     case("teardown.tree/deep", deep),
     case("teardown.tree/child-has-ended-before", child_has_ended_before),
     case("teardown.tree/fleeing", fleeing),
@@ -132,27 +134,51 @@ fn on_the_end_of_a_one_shot(context: &mut Context) -> Verdict {
 
 /// A process that cannot be reaped, since another process traces it, holds up a timeout for ten seconds at most.
 fn traced(context: &mut Context) -> Verdict {
-    const BOUND: Duration = Duration::from_secs(10);
     let mut one_shots = OneShots::new(context)?;
     let mut begun = one_shots.begin(context, Some(one_shots.short_timeout_ms))?;
     let daemon = fork(&mut begun.shell, &begun.program, Kin::Daemon)?;
-    let traced = Pid::from_raw(daemon.report.pid);
-    if let Err(errno) = ptrace::seize(traced, ptrace::Options::empty()) {
-        return Err(CaseError::NotApplicable(format!(
-            "a process of the tree cannot be traced: {}",
-            errno.desc()
-        )));
-    }
+    let traced = Traced::new(&daemon)?;
     let timeout = Duration::from_millis(one_shots.short_timeout_ms);
-    let result = one_shots.result_within(begun.id, timeout + BOUND + context.patience())?;
+    let result = one_shots.result_within(begun.id, timeout + HELD_UP + context.patience())?;
     expect::equal("timed_out", &json!(true), &result["timed_out"])?;
     // From now on it can be reaped.
-    daemon
-        .process()?
-        .expect_end("the traced process", context.patience())?;
-    waitpid(traced, None)?;
+    traced.expect_end(context.patience())?;
     expect_no_zombies(one_shots.shim.process.pid.as_raw(), context.patience())?;
     one_shots.shim.shutdown()
+}
+
+/// The same for closing a session.
+fn traced_on_close(context: &mut Context) -> Verdict {
+    traced_and(context, "session/close")
+}
+
+/// The same for cancelling its parent token.
+fn traced_on_cancel(context: &mut Context) -> Verdict {
+    traced_and(context, "session/cancel")
+}
+
+/// Ends a session with a traced process by a method: that is answered, the wrapper of the escalated child hears of it, and others
+/// are served.
+fn traced_and(context: &Context, method: &str) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let others = stage.shim.probe_session(context, "others")?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut escalated = stage.escalate(&program, &[])?;
+    let daemon = fork(&mut escalated.child, &program, Kin::Daemon)?;
+    let child = escalated.child.process()?;
+    let traced = Traced::new(&daemon)?;
+    let bound = HELD_UP + context.patience();
+    let params = json!({"session": stage.session.name});
+    stage.shim.call_within(method, params, bound)?;
+    // Its end, or a last result; which of them is looked at below.
+    readable_until(escalated.requester.frames.socket(), Instant::now() + bound)?;
+    expect_ended_child_stream(&mut escalated.requester)?;
+    child.expect_end("the escalated child", context.patience())?;
+    stage.session = others;
+    stage.sentinel()?;
+    traced.expect_end(context.patience())?;
+    stage.expect_no_zombies()?;
+    stage.finish()
 }
 
 /// Twenty generations, each with a session of its own.
