@@ -27,7 +27,8 @@ pub enum StandardStreams {
     /// Input from /dev/null; output and errors are collected and returned.
     #[default]
     Captured,
-    /// The host's own. The shell stays in the host's process group, so that the terminal treats both alike.
+    /// The host's own. The shell stays in the host's process group, so that the terminal treats both alike; so what the shell
+    /// sends to its group reaches the host, which has to tell it from what is meant for itself.
     Inherited,
 }
 

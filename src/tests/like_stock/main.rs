@@ -6,6 +6,7 @@
 mod support;
 
 mod day;
+mod group;
 mod names;
 mod push;
 mod shells;
