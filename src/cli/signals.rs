@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -237,10 +238,12 @@ fn testify(mut socket: UnixStream) -> io::Result<()> {
     loop {
         socket.read_exact(&mut [0])?;
         let mut heard = 0;
-        // SAFETY: the set and the time are initialized, and no information is asked for.
-        while let signal @ 1.. =
-            unsafe { libc::sigtimedwait(all.as_ref(), std::ptr::null_mut(), &raw const none) }
-        {
+        loop {
+            // SAFETY: the set and the time are initialized, and no information is asked for.
+            let signal = unsafe { libc::sigtimedwait(all.as_ref(), ptr::null_mut(), &raw const none) };
+            if signal < 1 {
+                break;
+            }
             heard |= bit(signal);
         }
         socket.write_all(&heard.to_ne_bytes())?;
