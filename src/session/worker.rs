@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{SessionCore, SessionEnded};
@@ -283,6 +283,7 @@ impl Worker {
             signals,
             stops: VecDeque::new(),
             joined: placement != Placement::OwnGroup,
+            group: placement,
             alone: wrapper != WrappersGroup::Elsewhere,
         })
     }
@@ -349,7 +350,7 @@ impl Worker {
         loop {
             match session.until_ended(self.next_event(&mut child.tree)).await?? {
                 // The terminal's signals have reached what is in the wrapper's group.
-                Event::Signal(SignalMessage { terminal: true, .. }) if child.joined => {}
+                Event::Signal(SignalMessage { terminal: true, .. }) if !child.has_left_group() => {}
                 // The program has sent it to its group, to the wrapper as well as to itself.
                 Event::Signal(SignalMessage { sender, .. }) if child.has_sent_to_group(sender) => {}
                 Event::Signal(SignalMessage { signal, .. }) => child.forward(signal),
@@ -409,8 +410,10 @@ struct Child {
     /// The stops that the wrapper has been told of, and not been continued after: a frame about one may come when the child has
     /// stopped again.
     stops: VecDeque<Stop>,
-    /// It is in the wrapper's process group.
+    /// It was started in the wrapper's process group.
     joined: bool,
+    /// Where it was started.
+    group: Placement,
     /// Stops of the child are not to stop the wrapper's whole group: what was sent to the child's group has reached it already,
     /// or this process is in it.
     alone: bool,
@@ -444,6 +447,12 @@ impl Child {
             return false;
         };
         descends_from(Pid::from_raw(sender), child)
+    }
+
+    /// Whether the child isn't in the wrapper's group, or no longer: timeout(1) makes a group of its own unless it leads one.
+    fn has_left_group(&self) -> bool {
+        let group = self.pid.and_then(|child| getpgid(Some(child)).ok());
+        !self.joined || group.is_some_and(|group| self.group != Placement::Group(group))
     }
 
     /// Whether a wrapper has to hear of a stop. In the wrapper's group a SIGCONT may have continued both since, without this

@@ -11,6 +11,7 @@ pub mod signals;
 pub mod status;
 pub mod terminal;
 pub mod tty_job;
+pub mod tty_programs;
 pub mod tty_prompt;
 pub mod tty_signals;
 pub mod tty_teardown;
@@ -22,6 +23,7 @@ pub const TABLES: &[Table] = &[
     scripts::fixtures::CASES,
     scripts::as_stock::CASES,
     scripts::reported::CASES,
+    scripts::shell_features::CASES,
     scripts::random::CASES,
     status::CASES,
     deny::CASES,
@@ -30,6 +32,7 @@ pub const TABLES: &[Table] = &[
     tty_prompt::CASES,
     tty_signals::CASES,
     tty_job::CASES,
+    tty_programs::CASES,
     signals::CASES,
     inherited::CASES,
     tty_teardown::CASES,
