@@ -70,6 +70,9 @@ pub(crate) struct SignalMessage {
     /// The process that has sent it to the wrapper, if one has (extension *group*).
     #[serde(default)]
     pub sender: Option<i64>,
+    /// With SIGCONT: how many stopped messages the wrapper had read when it came (extension *group*).
+    #[serde(default)]
+    pub stops: Option<u64>,
 }
 
 /// The server's answer to a [`Request`].
@@ -111,6 +114,9 @@ pub(crate) struct StoppedMessage {
     /// The rest of the wrapper's process group is to go on (extension *group*).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
+    /// How many SIGCONT frames of the wrapper have been read (extension *group*): if it has sent more, it is not to stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continued: Option<u64>,
 }
 
 /// A payload that is not a valid message.
@@ -544,8 +550,18 @@ mod tests {
         let stopped = StoppedMessage {
             stopped: 20,
             alone: false,
+            continued: None,
         };
         assert_eq!(serde_json::to_string(&stopped).unwrap(), r#"{"stopped":20}"#);
+        let grouped = StoppedMessage {
+            alone: true,
+            continued: Some(0),
+            ..stopped
+        };
+        assert_eq!(
+            serde_json::to_string(&grouped).unwrap(),
+            r#"{"stopped":20,"alone":true,"continued":0}"#
+        );
     }
 
     #[test]

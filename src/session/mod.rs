@@ -8,6 +8,7 @@ mod memory;
 mod places;
 mod question;
 mod socket;
+mod stops;
 mod worker;
 
 use std::collections::HashMap;

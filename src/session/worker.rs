@@ -2,7 +2,6 @@
 //!
 //! Whatever goes wrong, the stream is closed and nothing runs: a wrapper needs no more than that to fail closed.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +19,7 @@ use super::group::WrappersGroup;
 use super::memory::RequestMemory;
 use super::places::Place;
 use super::question::Question;
+use super::stops::{Continuation, Stops};
 use crate::audit::Entry;
 use crate::execution::{
     AtOnce, Attributes, Ending, FilesAtDecision, Placement, Refusal, Report, Stage, Start, StartFailure,
@@ -261,6 +261,7 @@ impl Worker {
         let DescriptorMessage {
             fds: numbers,
             signals,
+            group,
             ignored,
             limits,
             nice,
@@ -281,7 +282,8 @@ impl Worker {
             tree,
             pid: None,
             signals,
-            stops: VecDeque::new(),
+            stops: Stops::default(),
+            counts: group,
             joined: placement != Placement::OwnGroup,
             group: placement,
             alone: wrapper != WrappersGroup::Elsewhere,
@@ -349,19 +351,14 @@ impl Worker {
         let session = Arc::clone(&self.session);
         loop {
             match session.until_ended(self.next_event(&mut child.tree)).await?? {
-                // The terminal's signals have reached what is in the wrapper's group.
-                Event::Signal(SignalMessage { terminal: true, .. }) if !child.has_left_group() => {}
-                // The program has sent it to its group, to the wrapper as well as to itself.
-                Event::Signal(SignalMessage { sender, .. }) if child.has_sent_to_group(sender) => {}
-                Event::Signal(SignalMessage { signal, .. }) => child.forward(signal),
+                Event::Signal(message) => child.forward(message),
                 Event::Child(Report::Started(pid)) => {
                     tracing::debug!(%pid, "child started");
                     child.pid = Some(pid);
                 }
                 Event::Child(Report::Stopped(stop)) if child.is_to_stop_wrapper() => {
-                    child.told_of(stop);
-                    let (stopped, alone) = (stop.signal, child.alone);
-                    self.tell(&StoppedMessage { stopped, alone }).await?;
+                    child.stops.told_of(stop);
+                    self.tell(&child.stopped_message(stop)).await?;
                 }
                 Event::Child(Report::Kept(_) | Report::Stopped(_)) => {}
                 Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
@@ -407,9 +404,9 @@ struct Child {
     pid: Option<Pid>,
     /// The wrapper sends signal frames and understands `stopped`.
     signals: bool,
-    /// The stops that the wrapper has been told of, and not been continued after: a frame about one may come when the child has
-    /// stopped again.
-    stops: VecDeque<Stop>,
+    stops: Stops,
+    /// The wrapper compares how many of its continuations have been read.
+    counts: bool,
     /// It was started in the wrapper's process group.
     joined: bool,
     /// Where it was started.
@@ -422,21 +419,21 @@ struct Child {
 impl Child {
     /// Sends the child what has come to its wrapper. What continues the wrapper after a stop is most often for the group, and has
     /// continued a child in that group already: a second one could undo its next stop.
-    fn forward(&mut self, signal: i32) {
-        let continues = signal == libc::SIGCONT && self.joined;
-        match self.stops.pop_front_if(|_| continues) {
-            Some(stop) => self.tree.continue_after(stop),
-            None => self.tree.signal(signal),
+    fn forward(&mut self, message: SignalMessage) {
+        let continuation = if message.signal == libc::SIGCONT {
+            self.stops.continued(message.stops)
+        } else {
+            Continuation::AnyHow
+        };
+        match continuation {
+            Continuation::After(stop) if self.joined => self.tree.continue_after(stop),
+            Continuation::BeforeIt(stop) if self.joined => self.tree.tell_again(stop),
+            // The terminal's signals have reached what is in the wrapper's group.
+            _ if message.terminal && !self.has_left_group() => {}
+            // The program has sent it to its group, to the wrapper as well as to itself.
+            _ if self.has_sent_to_group(message.sender) => {}
+            _ => self.tree.signal(message.signal),
         }
-    }
-
-    /// Notes a stop that the wrapper is told of. One that reads that and is never continued doesn't make this grow.
-    fn told_of(&mut self, stop: Stop) {
-        const MOST: usize = 64;
-        if self.stops.len() == MOST {
-            self.stops.pop_front();
-        }
-        self.stops.push_back(stop);
     }
 
     /// Whether that process is the child, or descends from it, and the child is in the wrapper's group: it has no other reason to
@@ -453,6 +450,14 @@ impl Child {
     fn has_left_group(&self) -> bool {
         let group = self.pid.and_then(|child| getpgid(Some(child)).ok());
         !self.joined || group.is_some_and(|group| self.group != Placement::Group(group))
+    }
+
+    fn stopped_message(&self, stop: Stop) -> StoppedMessage {
+        StoppedMessage {
+            stopped: stop.signal,
+            alone: self.alone,
+            continued: self.counts.then(|| self.stops.continuations()),
+        }
     }
 
     /// Whether a wrapper has to hear of a stop. In the wrapper's group a SIGCONT may have continued both since, without this

@@ -16,7 +16,7 @@ use crate::stream::Stream;
 use crate::sys;
 
 /// Room for a signal frame.
-const ROOM: usize = 64;
+const ROOM: usize = 96;
 
 /// Takes signals that are sent to this process, and sends them to the server.
 pub struct Forwarding {
@@ -28,6 +28,10 @@ pub struct Forwarding {
     unsent: Option<Arrival>,
     /// Whether a SIGCONT came together with what the server has sent last.
     continued: bool,
+    /// How many SIGCONT have been taken, all of which the server is told of.
+    continuations: i64,
+    /// How many stopped messages have been read.
+    stops: i64,
     /// Whether a stop signal of a terminal has come since this process stopped last.
     stop_came: bool,
 }
@@ -46,6 +50,8 @@ impl Forwarding {
                 mask: before.with(Set::CATCHABLE),
                 unsent: None,
                 continued: false,
+                continuations: 0,
+                stops: 0,
                 stop_came: false,
             }),
             Err(_) => {
@@ -88,7 +94,7 @@ impl Forwarding {
     fn forward(&mut self, stream: &Stream) {
         while let Some(arrival) = self.unsent.take().or_else(|| self.next()) {
             let mut space = [0; ROOM];
-            // A frame of 38 bytes always fits.
+            // It always fits.
             let Ok(frame) = frame::compose(&mut space, |output| request::write_signal(output, arrival))
             else {
                 return;
@@ -122,10 +128,12 @@ impl Forwarding {
                         i32::from_ne_bytes(number(2)?),
                         i32::from_ne_bytes(number(3)?),
                     );
-                    let Some(arrival) = arrival else { continue };
+                    let Some(mut arrival) = arrival else { continue };
                     if signal == Signal::CONT.as_raw() {
                         self.continued = true;
+                        self.continuations += 1;
                         self.stop_came = false;
+                        arrival.stops = Some(self.stops);
                     }
                     self.stop_came |= signals::is_stop_of_terminal(signal);
                     return Some(arrival);
@@ -140,9 +148,15 @@ impl Forwarding {
     /// Stops the process as the child was stopped (`wrapper.escalate.stopped`). When it is continued SIGCONT arrives
     /// like any other signal, and is sent to the child.
     pub fn stop(&mut self, stop: Stop) {
-        // It came later than the stop, or else the child is continued once more than it was stopped: better than a job
-        // that shows as stopped and runs, which nothing continues.
-        if self.continued || has_arrived(Signal::CONT) {
+        self.stops += 1;
+        let continued = match stop.continued {
+            // The server has not read the last one: it tells of the stop again if that came later.
+            Some(read) => read < self.continuations,
+            // It came later than the stop, or else the child is continued once more than it was stopped: better than a job
+            // that shows as stopped and runs, which nothing continues.
+            None => self.continued,
+        };
+        if continued || has_arrived(Signal::CONT) {
             return;
         }
         let signal = signals::stopping(stop.signal);

@@ -33,6 +33,8 @@ pub struct Stop {
     pub signal: i32,
     /// Whether the rest of the wrapper's process group is to go on (the *group* extension).
     pub alone: bool,
+    /// How many of this wrapper's SIGCONT frames the server had read, if it says so (the *group* extension).
+    pub continued: Option<i64>,
 }
 
 /// How a child ended.
@@ -91,6 +93,14 @@ pub fn progress(payload: &[u8]) -> Result<Progress, Malformed> {
                 Some(Value::Bool(alone)) => alone,
                 Some(_) => return Err(Malformed("alone is not true or false")),
                 None => false,
+            },
+            continued: match message.member("continued")? {
+                Some(value) => Some(
+                    value
+                        .as_integer()
+                        .ok_or(Malformed("continued is not an integer"))?,
+                ),
+                None => None,
             },
         })),
         None => Err(Malformed("it has no exit code")),
@@ -212,18 +222,24 @@ mod tests {
             progress(br#"{"signal":15,"more":{},"exit_code":143}"#),
             ended(143, Some(15))
         );
-        for (text, alone) in [
-            ("", false),
-            (r#","alone":false"#, false),
-            (r#","alone":true"#, true),
+        for (text, alone, continued) in [
+            ("", false, None),
+            (r#","alone":false"#, false, None),
+            (r#","alone":true,"continued":0"#, true, Some(0)),
+            (r#","continued":7"#, false, Some(7)),
         ] {
             let text = format!(r#"{{"stopped":20{text}}}"#);
             assert_eq!(
                 progress(text.as_bytes()),
-                Ok(Progress::Stopped(Stop { signal: 20, alone }))
+                Ok(Progress::Stopped(Stop {
+                    signal: 20,
+                    alone,
+                    continued
+                }))
             );
         }
         assert!(progress(br#"{"stopped":20,"alone":1}"#).is_err());
+        assert!(progress(br#"{"stopped":20,"continued":"1"}"#).is_err());
     }
 
     #[test]

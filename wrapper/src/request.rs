@@ -144,6 +144,10 @@ pub fn write_signal<O: Output>(output: &mut O, arrival: Arrival) -> Result<(), O
         output.put(b",\"sender\":")?;
         write_number(output, sender.into())?;
     }
+    if let Some(stops) = arrival.stops {
+        output.put(b",\"stops\":")?;
+        write_number(output, stops)?;
+    }
     output.put(b"}")
 }
 
@@ -242,19 +246,27 @@ mod tests {
         );
         assert!(text.ends_with(r#","rttime":[null,null]},"nice":-20}"#), "{text}");
         let mut output = Vec::new();
-        for (of_terminal, sender) in [(false, None), (true, None), (false, Some(i32::MAX))] {
+        for (of_terminal, sender, stops) in [
+            (false, None, None),
+            (true, None, Some(0)),
+            (false, Some(i32::MAX), Some(i64::MAX)),
+        ] {
             let Ok(()) = write_signal(
                 &mut output,
                 Arrival {
                     signal: 15,
                     of_terminal,
                     sender,
+                    stops,
                 },
             );
         }
         assert_eq!(
             String::from_utf8(output).unwrap(),
-            r#"{"signal":15}{"signal":15,"terminal":true}{"signal":15,"sender":2147483647}"#
+            concat!(
+                r#"{"signal":15}{"signal":15,"terminal":true,"stops":0}"#,
+                r#"{"signal":15,"sender":2147483647,"stops":9223372036854775807}"#
+            )
         );
     }
 

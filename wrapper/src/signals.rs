@@ -14,6 +14,8 @@ pub struct Arrival {
     pub of_terminal: bool,
     /// The process that has sent it, if one has and it has a pid here.
     pub sender: Option<i32>,
+    /// With SIGCONT: how many stopped messages had been read when it came.
+    pub stops: Option<i64>,
 }
 
 /// Signals that the kernel sends to a terminal's foreground group, or to what reads or writes in the background.
@@ -43,6 +45,7 @@ impl Arrival {
             signal,
             of_terminal: from_kernel && is_among(&OF_TERMINALS),
             sender: (!from_kernel && pid > 0).then_some(pid),
+            stops: None,
         })
     }
 }

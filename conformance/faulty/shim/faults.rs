@@ -266,6 +266,9 @@ pub enum Fault {
     TerminalSignalsDropped,
     AloneNotSaid,
     ContinuedTwice,
+    ContinuationsNotCounted,
+    UnreadStopNotTold,
+    UnreadStopUndone,
     LimitsIgnored,
     LimitsRaised,
     NicenessIgnored,
@@ -485,6 +488,8 @@ pub enum Variant {
     NumberedApprovals,
     /// Beside exec_command there is a tool that closes terminals.
     MoreTools,
+    /// Stopped messages count continuations for wrappers that don't.
+    CountsForAll,
     /// Scripts are opened below /proc.
     ScriptsBelowProc,
     /// None of the extensions.

@@ -71,8 +71,13 @@ pub enum News {
         /// The signal that killed it.
         signal: Option<i32>,
     },
-    /// The child was stopped by this signal.
-    Stopped(i32),
+    /// The child was stopped.
+    Stopped {
+        /// The signal that did it.
+        signal: i32,
+        /// Which of its stops it is.
+        stop: u64,
+    },
 }
 
 /// Reads a keeper's message.
@@ -80,7 +85,8 @@ pub fn news(payload: &[u8]) -> io::Result<News> {
     let message: Value = serde_json::from_slice(payload)?;
     let integer = |name: &str| message[name].as_i64().map(|value| value as i32);
     if let Some(signal) = integer("stopped") {
-        return Ok(News::Stopped(signal));
+        let stop = message["stop"].as_u64().ok_or(io::ErrorKind::InvalidData)?;
+        return Ok(News::Stopped { signal, stop });
     }
     let exit_code = integer("exit_code").ok_or(io::ErrorKind::InvalidData)?;
     Ok(News::Ended {
@@ -234,6 +240,8 @@ struct Keeper {
     /// How often the child has stopped, and whether it is stopped.
     stops: u64,
     is_stopped: bool,
+    /// What was said about its last stop.
+    last_stop: Option<Value>,
     /// Whether it stays when no process of the tree is left.
     stays: bool,
     /// The terminal whose session it leads.
@@ -252,6 +260,7 @@ impl Keeper {
             joined: false,
             stops: 0,
             is_stopped: false,
+            last_stop: None,
             stays: false,
             terminal: None,
         })
@@ -308,6 +317,15 @@ impl Keeper {
                             self.look_at_children()?;
                             if self.is_stopped && self.stops == stop {
                                 self.signal_child_only(libc::SIGCONT);
+                            }
+                            continue;
+                        }
+                        if let Some(stop) = order["tell again"].as_u64() {
+                            self.look_at_children()?;
+                            let is_still = self.is_stopped && self.stops == stop;
+                            for message in self.last_stop.iter().filter(|_| is_still) {
+                                // If the server is gone, the end of the line will tell.
+                                let _ = self::order(&self.line, message);
                             }
                             continue;
                         }
@@ -394,7 +412,9 @@ impl Keeper {
                 } else {
                     libc::WSTOPSIG(status)
                 };
-                json!({"stopped": signal})
+                let message = json!({"stopped": signal, "stop": self.stops});
+                self.last_stop = Some(message.clone());
+                message
             } else if libc::WIFSIGNALED(status) {
                 let mut signal = libc::WTERMSIG(status);
                 if broken(Fault::CoreFlagCounted) {

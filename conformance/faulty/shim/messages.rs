@@ -202,21 +202,41 @@ pub fn descriptors(payload: &[u8]) -> Result<Descriptors, Malformed> {
     })
 }
 
+/// A signal that a wrapper forwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Signal {
+    /// Its number, which may be none of a signal.
+    pub number: i128,
+    /// The kernel has sent it to the wrapper's group, for a terminal.
+    pub terminal: bool,
+    /// The process that has sent it.
+    pub sender: Option<i128>,
+    /// How many stopped messages the wrapper had read.
+    pub stops: Option<i128>,
+}
+
 /// Reads a signal frame: the number, whether it comes of a terminal, and the process that has sent it.
-pub fn signal(payload: &[u8]) -> Result<(i128, bool, Option<i128>), Malformed> {
+pub fn signal(payload: &[u8]) -> Result<Signal, Malformed> {
     let mut signal = None;
     let mut terminal = false;
     let mut sender = None;
+    let mut stops = None;
     members(payload, |name, value| {
         match name {
             b"signal" => signal = Some(value.integer()?),
             b"terminal" => terminal = value.boolean()?,
             b"sender" => sender = Some(value.integer()?),
+            b"stops" => stops = Some(value.integer()?),
             _ => value.ignore()?,
         }
         Ok(())
     })?;
-    Ok((signal.ok_or_else(|| missing("signal"))?, terminal, sender))
+    Ok(Signal {
+        number: signal.ok_or_else(|| missing("signal"))?,
+        terminal,
+        sender,
+        stops,
+    })
 }
 
 fn unknown(name: &[u8]) -> Malformed {
@@ -260,12 +280,17 @@ pub fn result(exit_code: i32, signal: Option<i32>) -> Vec<u8> {
     encode(message)
 }
 
-/// A stopped message as a payload.
-pub fn stopped(signal: i32, alone: bool) -> Vec<u8> {
+/// A stopped message as a payload; `continued` says how many continuations of the wrapper have been read.
+pub fn stopped(signal: i32, alone: bool, continued: Option<u64>) -> Vec<u8> {
+    let mut message = json!({ "stopped": signal });
     if alone && !broken(Fault::AloneNotSaid) {
-        return encode(json!({ "stopped": signal, "alone": true }));
+        message["alone"] = true.into();
     }
-    encode(json!({ "stopped": signal }))
+    if let Some(continued) = continued {
+        let none = broken(Fault::ContinuationsNotCounted);
+        message["continued"] = if none { 0 } else { continued }.into();
+    }
+    encode(message)
 }
 
 fn encode(mut message: Value) -> Vec<u8> {

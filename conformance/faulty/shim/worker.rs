@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::events::{self, GONE, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
@@ -447,6 +447,7 @@ impl Worker<'_> {
             announced: message.signals,
             joined: parcel.group.is_some(),
             alone: wrapper.is_some(),
+            counts: message.group || unusual(Variant::CountsForAll),
         };
         self.check()?;
         if broken(Fault::SpawnErrorUnanswered) && parcel.doomed.is_some() {
@@ -486,9 +487,7 @@ impl Worker<'_> {
         let mut keeper = FrameReader::new(line.clone());
         let mut running = true;
         let mut late = None;
-        let mut stops = 0;
-        // The stops that the wrapper was told of, and not continued after.
-        let mut told = VecDeque::new();
+        let mut stops = Stops::default();
         if broken(Fault::DescriptorPerChild) {
             std::mem::forget(self.ticket.bell.as_fd().try_clone_to_owned()?);
         }
@@ -523,14 +522,17 @@ impl Worker<'_> {
             if !from_keeper.is_empty() {
                 match keeper.advance()? {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
-                        News::Stopped(signal) if standing.announced || broken(Fault::StopsToldUnasked) => {
-                            stops += 1;
-                            told.push_back(stops);
-                            if stops == 1 || !broken(Fault::FirstStopOnly) {
-                                self.say(&messages::stopped(signal, standing.alone))?;
+                        News::Stopped { signal, stop }
+                            if standing.announced || broken(Fault::StopsToldUnasked) =>
+                        {
+                            stops.told.push_back((stops.messages + 1, stop));
+                            stops.messages += 1;
+                            if stops.messages == 1 || !broken(Fault::FirstStopOnly) {
+                                let continued = standing.counts.then_some(stops.continuations);
+                                self.say(&messages::stopped(signal, standing.alone, continued))?;
                             }
                         }
-                        News::Stopped(_) => {}
+                        News::Stopped { .. } => {}
                         News::Ended { exit_code, signal } if broken(Fault::ResultAtEndOfTree) => {
                             late = Some((exit_code, signal));
                         }
@@ -580,13 +582,13 @@ impl Worker<'_> {
                 return Err(io::Error::other("the wrapper is gone"));
             }
             if running && stream.contains(PollFlags::POLLIN) {
-                self.hear(&line, standing, &mut told)?;
+                self.hear(&line, standing, &mut stops)?;
             }
         }
     }
 
     /// Reads what the wrapper sends while its child runs.
-    fn hear(&mut self, line: &UnixStream, standing: Standing, told: &mut VecDeque<u64>) -> io::Result<()> {
+    fn hear(&mut self, line: &UnixStream, standing: Standing, stops: &mut Stops) -> io::Result<()> {
         loop {
             match self.reader.advance()? {
                 Progress::Pending => return Ok(()),
@@ -602,10 +604,21 @@ impl Worker<'_> {
                     } else {
                         drop(frame.descriptors);
                     }
-                    let (signal, terminal, sender) = match messages::signal(&frame.payload) {
+                    let message = match messages::signal(&frame.payload) {
                         Err(_) if broken(Fault::NonsenseSignalIgnored) => continue,
-                        signal => signal.map_err(refused)?,
+                        message => message.map_err(refused)?,
                     };
+                    let (signal, terminal, sender) = (message.number, message.terminal, message.sender);
+                    if signal == i128::from(libc::SIGCONT) {
+                        let continuation = stops.continued(message.stops);
+                        if let Some(order) =
+                            continuation.filter(|_| standing.joined && !broken(Fault::ContinuedTwice))
+                        {
+                            // A keeper that is gone has already reported how the child ended.
+                            let _ = keeper::order(line, &order);
+                            continue;
+                        }
+                    }
                     if broken(Fault::SignalsIgnored) {
                         continue;
                     }
@@ -621,10 +634,7 @@ impl Worker<'_> {
                     } else {
                         signal
                     };
-                    let continues = signal == i128::from(libc::SIGCONT) && standing.joined;
-                    if let Some(stop) = told.pop_front_if(|_| continues && !broken(Fault::ContinuedTwice)) {
-                        let _ = keeper::order(line, &json!({"continue after": stop}));
-                    } else if let Ok(signal) = i64::try_from(signal) {
+                    if let Ok(signal) = i64::try_from(signal) {
                         // A keeper that is gone has already reported how the child ended.
                         let sender = sender.and_then(|sender| i64::try_from(sender).ok());
                         let sender = sender.filter(|_| standing.joined && !broken(Fault::OwnSignalsTwice));
@@ -639,6 +649,42 @@ impl Worker<'_> {
     }
 }
 
+/// The stops of a child, as far as its wrapper knows.
+#[derive(Default)]
+struct Stops {
+    /// Those that it was told of, and not continued after, with the numbers of the messages.
+    told: VecDeque<(i128, u64)>,
+    messages: i128,
+    /// How often it was continued.
+    continuations: u64,
+}
+
+impl Stops {
+    /// What a keeper is told when the wrapper has been continued, unless that is about no stop; `read` is the number of the
+    /// messages that the wrapper had read.
+    fn continued(&mut self, read: Option<i128>) -> Option<Value> {
+        self.continuations += 1;
+        let (oldest, _) = *self.told.front()?;
+        let in_order = read.is_none();
+        let read = read.unwrap_or(oldest);
+        let mut last_read = None;
+        while let Some((_, stop)) = self.told.pop_front_if(|(number, _)| *number <= read) {
+            last_read = Some(stop);
+        }
+        match self.told.back() {
+            Some(&(_, unread)) if !in_order => {
+                self.told.clear();
+                match () {
+                    () if broken(Fault::UnreadStopUndone) => Some(json!({"continue after": unread})),
+                    () if broken(Fault::UnreadStopNotTold) => Some(json!({"continue after": 0})),
+                    () => Some(json!({"tell again": unread})),
+                }
+            }
+            _ => last_read.map(|stop| json!({"continue after": stop})),
+        }
+    }
+}
+
 /// How a wrapper stands to its child.
 #[derive(Clone, Copy)]
 struct Standing {
@@ -648,6 +694,8 @@ struct Standing {
     joined: bool,
     /// It is not to stop its process group.
     alone: bool,
+    /// It announced *group*, so that it counts.
+    counts: bool,
 }
 
 fn refused(malformed: messages::Malformed) -> io::Error {

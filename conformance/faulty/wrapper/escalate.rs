@@ -323,6 +323,13 @@ fn forward(signals: RawFd, stream: &mut Stream) {
         if let Some(sender) = arrival.sender.filter(|_| !broken(Fault::SenderNotTold)) {
             frame["sender"] = sender.into();
         }
+        if number == libc::SIGCONT || unusual(Variant::CountsWithEverySignal) {
+            let stops = stream.counts().stops;
+            frame["stops"] = if broken(Fault::StopsNotCounted) { 0 } else { stops }.into();
+        }
+        if number == libc::SIGCONT {
+            stream.counts().continuations += 1;
+        }
         stream.send_signal(frame.to_string().as_bytes());
     }
     if broken(Fault::StopsWithoutBeingTold) && number == libc::SIGTSTP {
@@ -331,10 +338,26 @@ fn forward(signals: RawFd, stream: &mut Stream) {
     }
 }
 
+/// Whether a SIGCONT waits to be taken.
+fn is_continuing() -> bool {
+    // SAFETY: sigpending writes one set.
+    unsafe {
+        let mut pending = std::mem::zeroed();
+        libc::sigpending(&raw mut pending);
+        libc::sigismember(&raw const pending, libc::SIGCONT) == 1
+    }
+}
+
 fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message: &Value) {
     if let Some(signal) = message["stopped"].as_i64()
         && message.get("exit_code").is_none()
     {
+        stream.counts().stops += 1;
+        let read = message["continued"].as_u64();
+        let stale = read.is_some_and(|read| read < stream.counts().continuations) || is_continuing();
+        if stale && !unusual(Variant::CoreOnly) && !broken(Fault::StaleStopObeyed) {
+            return;
+        }
         if broken(Fault::StoppedIgnored) || (broken(Fault::StopsOnlyOnce) && stream.has_stopped()) {
             return;
         }
@@ -348,10 +371,8 @@ fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message
                 libc::kill(0, signal as i32);
                 set_default(signal as i32);
                 unblock(1 << (signal - 1));
-                let mut pending = std::mem::zeroed();
-                libc::sigpending(&raw mut pending);
                 // A group that is orphaned isn't stopped by a terminal's signals.
-                if libc::sigismember(&raw const pending, libc::SIGCONT) == 0 {
+                if !is_continuing() {
                     libc::raise(libc::SIGSTOP);
                 }
                 block(1 << (signal - 1));

@@ -150,6 +150,8 @@ pub enum Fault {
     IgnoredNotForwarded,
     TerminalNotTold,
     SenderNotTold,
+    StopsNotCounted,
+    StaleStopObeyed,
     TerminalAlwaysTold,
     StopsAlone,
     AloneIgnored,
@@ -355,6 +357,8 @@ pub enum Variant {
     FirstSixteen,
     /// A descriptor that has been handed over is replaced by /dev/null.
     NullInPlace,
+    /// Every signal frame has the number of the stopped messages.
+    CountsWithEverySignal,
     /// The wrapper stops itself by the signal that stopped the child.
     StopsByTheSameSignal,
     /// The command's environment is sorted.

@@ -28,6 +28,15 @@ fn select(descriptor: RawFd) {
     }
 }
 
+/// What both sides count, because their messages about stops and continuations cross.
+#[derive(Default)]
+pub struct Counts {
+    /// Stopped messages that have been read.
+    pub stops: u64,
+    /// Frames of SIGCONT that have been sent.
+    pub continuations: u64,
+}
+
 /// A request stream.
 pub struct Stream {
     socket: RawFd,
@@ -39,6 +48,7 @@ pub struct Stream {
     signals_sent: usize,
     stopped: bool,
     stop_came: bool,
+    counts: Counts,
     decided: bool,
     escalation: RawFd,
     /// A second request stream, of a wrapper that asks again.
@@ -58,6 +68,7 @@ impl Stream {
             signals_sent: 0,
             stopped: false,
             stop_came: false,
+            counts: Counts::default(),
             decided: false,
             escalation,
             second: None,
@@ -175,6 +186,11 @@ impl Stream {
     /// How many signal frames have been sent.
     pub fn signals_sent(&self) -> usize {
         self.signals_sent
+    }
+
+    /// How many stopped messages have been read, and how many continuations sent.
+    pub fn counts(&mut self) -> &mut Counts {
+        &mut self.counts
     }
 
     /// Remembers what came for the child: a terminal's stop signals, until SIGCONT.

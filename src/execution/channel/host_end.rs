@@ -91,6 +91,11 @@ impl HostEnd {
         self.order(&Order::continue_to_bytes(stop));
     }
 
+    /// Orders the supervisor to report that stop again, unless the child has been continued since.
+    pub(crate) fn tell_again(&self, stop: i32) {
+        self.order(&Order::tell_again_to_bytes(stop));
+    }
+
     fn order(&self, message: &[u8]) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // If the socket is full, hundreds of signals are queued already; a supervisor that is gone needs none.
@@ -162,11 +167,13 @@ mod tests {
         host.signal(libc::SIGINT);
         host.signal(libc::SIGTERM);
         host.continue_after(3);
+        host.tell_again(4);
         host.end();
         for order in [
             Order::Signal(libc::SIGINT),
             Order::Signal(libc::SIGTERM),
             Order::Continue(3),
+            Order::TellAgain(4),
             Order::End,
         ] {
             assert_eq!(supervisor.order(), Some(order));

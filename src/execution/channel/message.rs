@@ -108,6 +108,8 @@ pub(crate) enum Order {
     Signal(i32),
     /// Continue the child, unless it has been continued since the stop of that number.
     Continue(i32),
+    /// Report the child's stop of that number again, unless it has been continued since.
+    TellAgain(i32),
     /// End every process of the tree. It is the end of the host's stream, so the host's death implies it.
     End,
 }
@@ -123,20 +125,34 @@ impl Order {
 
     /// The message that is [`Self::Continue`].
     pub(crate) fn continue_to_bytes(stop: i32) -> [u8; 8] {
-        i64::from(stop).to_ne_bytes()
+        about_stop(CONTINUE, stop)
+    }
+
+    /// The message that is [`Self::TellAgain`].
+    pub(crate) fn tell_again_to_bytes(stop: i32) -> [u8; 8] {
+        about_stop(TELL_AGAIN, stop)
     }
 
     /// The order in a message; an empty message (end of stream) or one that is no other order is [`Self::End`].
     pub(crate) fn from_bytes(message: &[u8]) -> Self {
-        if let Ok(signal) = message.try_into() {
-            return Self::Signal(i32::from_ne_bytes(signal));
-        }
-        let stop = message.try_into().map(i64::from_ne_bytes);
-        match stop.map(i32::try_from) {
-            Ok(Ok(stop)) => Self::Continue(stop),
+        let (numbers, _) = message.as_chunks();
+        let number = |index: usize| numbers.get(index).copied().map(i32::from_ne_bytes);
+        match (number(0), number(1), message.len()) {
+            (Some(signal), None, 4) => Self::Signal(signal),
+            (Some(CONTINUE), Some(stop), Self::SIZE) => Self::Continue(stop),
+            (Some(TELL_AGAIN), Some(stop), Self::SIZE) => Self::TellAgain(stop),
             _ => Self::End,
         }
     }
+}
+
+/// Kinds of orders about stops.
+const CONTINUE: i32 = 1;
+const TELL_AGAIN: i32 = 2;
+
+fn about_stop(kind: i32, stop: i32) -> [u8; 8] {
+    let [[a, b, c, d], [e, f, g, h]] = [kind, stop].map(i32::to_ne_bytes);
+    [a, b, c, d, e, f, g, h]
 }
 
 #[cfg(test)]
@@ -185,6 +201,7 @@ pub(super) mod tests {
         fn every_order_survives_the_trip(number: i32) {
             prop_assert_eq!(Order::from_bytes(&Order::signal_to_bytes(number)), Order::Signal(number));
             prop_assert_eq!(Order::from_bytes(&Order::continue_to_bytes(number)), Order::Continue(number));
+            prop_assert_eq!(Order::from_bytes(&Order::tell_again_to_bytes(number)), Order::TellAgain(number));
         }
 
         #[test]

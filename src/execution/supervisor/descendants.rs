@@ -17,8 +17,8 @@ pub(super) struct Descendants {
     own_group: bool,
     /// How often the child has stopped.
     stops: i32,
-    /// Whether it is stopped, as far as it is known.
-    is_stopped: bool,
+    /// The stop that it is in, as far as it is known.
+    stop: Option<Stop>,
     pub(super) outbox: Outbox,
 }
 
@@ -28,7 +28,7 @@ impl Descendants {
             child: Some(child),
             own_group,
             stops: 0,
-            is_stopped: false,
+            stop: None,
             outbox: Outbox::new(channel),
         }
     }
@@ -51,13 +51,14 @@ impl Descendants {
         }
         if libc::WIFSTOPPED(status) {
             self.stops = self.stops.wrapping_add(1);
-            self.is_stopped = true;
-            self.outbox.stopped(Stop {
+            let stop = Stop {
                 signal: libc::WSTOPSIG(status),
                 number: self.stops,
-            });
+            };
+            self.stop = Some(stop);
+            self.outbox.stopped(stop);
         } else if libc::WIFCONTINUED(status) {
-            self.is_stopped = false;
+            self.stop = None;
         } else {
             self.child = None;
             self.outbox.ended(Ending::from_wait_status(status));
@@ -76,11 +77,22 @@ impl Descendants {
 
     /// Continues the child, unless that has been done since the stop of that number.
     pub(super) fn continue_after(&mut self, stop: i32) {
-        // What has happened meanwhile.
-        self.reap();
-        if self.is_stopped && self.stops == stop {
+        if self.still_in(stop).is_some() {
             self.signal_child(libc::SIGCONT);
         }
+    }
+
+    /// Reports the stop of that number again, unless the child has been continued since.
+    pub(super) fn tell_again(&mut self, stop: i32) {
+        if let Some(stop) = self.still_in(stop) {
+            self.outbox.stopped(stop);
+        }
+    }
+
+    fn still_in(&mut self, number: i32) -> Option<Stop> {
+        // What has happened meanwhile.
+        self.reap();
+        self.stop.filter(|stop| stop.number == number)
     }
 
     /// Kills generation after generation: when a parent is dead, its children are ours.

@@ -204,6 +204,7 @@ fn obey(channel: SupervisorEnd, descendants: &mut Descendants) -> bool {
         match channel.order() {
             Some(Order::Signal(signal)) => descendants.signal_child(signal),
             Some(Order::Continue(stop)) => descendants.continue_after(stop),
+            Some(Order::TellAgain(stop)) => descendants.tell_again(stop),
             Some(Order::End) => return false,
             None => return true,
         }

@@ -117,6 +117,11 @@ impl Tree {
         self.channel.continue_after(stop.number);
     }
 
+    /// Has that stop reported again, unless the child has been continued since.
+    pub(crate) fn tell_again(&self, stop: Stop) {
+        self.channel.tell_again(stop.number);
+    }
+
     /// Ends every process of the tree. [`Self::next_event`] tells when that is done.
     pub(crate) fn kill(&self) {
         self.channel.end();

@@ -200,6 +200,11 @@ fn later_messages() {
                         Some(Tree::Integer(number)) => Some(i64::try_from(*number).ok()?),
                         Some(_) => return None,
                     },
+                    stops: match tree.member("stops").ok()? {
+                        None | Some(Tree::Null) => None,
+                        Some(Tree::Integer(number)) => Some(u64::try_from(*number).ok()?),
+                        Some(_) => return None,
+                    },
                 }),
                 _ => None,
             }

@@ -11,7 +11,6 @@ pub mod signals;
 pub mod status;
 pub mod terminal;
 pub mod tty_job;
-pub mod tty_programs;
 pub mod tty_prompt;
 pub mod tty_signals;
 pub mod tty_teardown;
@@ -31,8 +30,8 @@ pub const TABLES: &[Table] = &[
     nested::CASES,
     tty_prompt::CASES,
     tty_signals::CASES,
-    tty_job::CASES,
-    tty_programs::CASES,
+    tty_job::keys::CASES,
+    tty_job::programs::CASES,
     signals::CASES,
     inherited::CASES,
     tty_teardown::CASES,

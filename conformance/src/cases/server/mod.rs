@@ -2,6 +2,7 @@
 
 pub mod approval;
 pub mod concurrent;
+pub mod continued;
 pub mod decision;
 pub mod disconnect;
 pub mod env_loader;
@@ -37,6 +38,7 @@ pub const TABLES: &[Table] = &[
     env_loader::CASES,
     signal_frame::CASES,
     stopped::CASES,
+    continued::CASES,
     disconnect::CASES,
     fds_invalid::CASES,
     escalate::binary::CASES,

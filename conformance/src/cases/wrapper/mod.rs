@@ -43,6 +43,7 @@ pub const TABLES: &[Table] = &[
     escalate::signal::CASES,
     escalate::signal_bursts::CASES,
     escalate::stopped::CASES,
+    escalate::continued::CASES,
     closed_stdio::CASES,
     waits::CASES,
     killed::CASES,

@@ -136,14 +136,18 @@ fn compared<'a>(
     shell.leave()?;
     expect::equal(
         "the terminal's screen, as with the stock shell",
-        without_process_ids(&stopped_either_way(&without_interrupts(&expected))),
-        without_process_ids(&stopped_either_way(&without_interrupts(&seen))),
+        without_process_ids(&stopped_either_way(&without_echoes(&expected))),
+        without_process_ids(&stopped_either_way(&without_echoes(&seen))),
     )
 }
 
-/// The kernel echoes Ctrl-C after it has sent the signal, so a program may write before that.
-fn without_interrupts(screen: &str) -> String {
-    screen.replace("^C", "")
+/// The kernel echoes a key after it has sent the key's signal, so programs and the shell may write before that. zsh starts a new
+/// line where an echo stands.
+fn without_echoes(screen: &str) -> String {
+    ["^C", "^Z", "^\\"]
+        .iter()
+        .fold(screen.to_owned(), |screen, echo| screen.replace(echo, ""))
+        .replace("\n\nzsh: suspended", "\nzsh: suspended")
 }
 
 /// zsh tells by what signal a job was stopped. A wrapper may stop itself by SIGSTOP, whatever has stopped its escalated child
@@ -155,7 +159,6 @@ fn stopped_either_way(screen: &str) -> String {
             return line.to_owned();
         }
         line.replace("suspended (signal)", "suspended")
-            .replace("^Zzsh: ", "^Z\nzsh: ")
     };
     on_one_line(screen).split_inclusive('\n').map(told).collect()
 }
@@ -211,6 +214,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_place_of_an_echo_does_not_matter() {
+        let at_once =
+            "ready> run-it catch:2\nready\n^Z\n[1]+  Stopped                    run-it catch:2\nready> ";
+        let late =
+            "ready> run-it catch:2\nready\n\n[1]+  Stopped                    run-it catch:2\n^Zready> ";
+        assert_eq!(without_echoes(at_once), without_echoes(late));
+        let without_a_stop = "ready> run-it catch:2\nready\n^Zready> ";
+        assert_ne!(without_echoes(at_once), without_echoes(without_a_stop));
+    }
+
+    #[test]
     fn an_escalated_job_that_stopped_itself_by_sigstop_reads_as_one_that_the_key_stopped() {
         let by_sigstop = "ready> escalate-it out:running pause\nrunning\n\
             ^Zzsh: suspended (signal)  escalate-it out:running pause\nready> jobs\n\
@@ -218,8 +232,10 @@ mod tests {
         let by_the_key = "ready> escalate-it out:running pause\nrunning\n\
             ^Z\nzsh: suspended  escalate-it out:running pause\nready> jobs\n\
             [1]  + suspended  escalate-it out:running pause\nready> ";
-        assert_eq!(stopped_either_way(by_sigstop), by_the_key);
-        assert_eq!(stopped_either_way(by_the_key), by_the_key);
+        let by_sigstop = without_echoes(by_sigstop);
+        let by_the_key = without_echoes(by_the_key);
+        assert_eq!(stopped_either_way(&by_sigstop), by_the_key);
+        assert_eq!(stopped_either_way(&by_the_key), by_the_key);
         let pipeline = by_the_key.replace("out:running pause", "out:heard pause | escalate-it line");
         for lines in [
             "suspended (signal)  escalate-it out:heard pause | \n       suspended           escalate-it line",

@@ -113,9 +113,14 @@ fn progressed(tree: &Tree) -> Option<Progress> {
         Some(Tree::Bool(alone)) => *alone,
         Some(_) => return None,
     };
+    let continued = match tree.member("continued").ok()? {
+        None => None,
+        Some(continued) => Some(integer(continued)?),
+    };
     (1..=64).contains(&stopped).then_some(Progress::Stopped(Stop {
         signal: stopped as i32,
         alone,
+        continued,
     }))
 }
 

@@ -35,7 +35,7 @@ fn own_session(launch: Launch) -> Launch {
 }
 
 /// Escalates a child for a wrapper that announces both extensions.
-fn escalate(stage: &mut Stage, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
+pub fn escalate(stage: &mut Stage, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
     stage.escalate_with(program, &[], &[("signals", json!(true)), ("group", json!(true))])
 }
 

@@ -1,5 +1,6 @@
 //! Escalate: descriptors go out, signals too, and the child's end comes back.
 
+pub mod continued;
 pub mod eof;
 pub mod fds;
 pub mod group;
