@@ -104,7 +104,7 @@ fn terminal_in_the_terminal(context: &mut Context) -> Verdict {
         for decision in DECISIONS {
             let script = format!("{decision}-script -qec");
             terminal.command(&format!(
-                "{script} 'stty size; exit 7' log; echo $?; grep -c 24 log"
+                "{script} 'stty size; exit 7' log; echo $?; grep -c '^24 80' log"
             ))?;
             let line = format!("{script} \"sh -c 'echo running; exec sleep 600'\" log\n");
             type_and_wait(terminal, &line, "running\r\n")?;
