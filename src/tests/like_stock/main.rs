@@ -8,5 +8,6 @@ mod support;
 mod day;
 mod group;
 mod names;
+mod nested;
 mod push;
 mod shells;
