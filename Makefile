@@ -53,7 +53,7 @@ ROUNDS ?= 20
 # Rounds of `make stress` in each of which one or more processes are killed.
 KILLS ?= 200
 
-.PHONY: help conformance fuzz implementations differential shell-suites real-scripts pictures test bench stress like-stock shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance conformance-sandboxed fuzz implementations differential shell-suites real-scripts pictures test bench stress like-stock shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
@@ -61,6 +61,7 @@ help:
 	@echo "make mcp-clients  install the official MCP clients below target/, for the test of \`shell-escalation mcp\`"
 	@echo "make lint         check formatting, clippy and the documentation; warnings are errors"
 	@echo "make bench        measure the reference wrapper, the server, and commands in its shell, each against others in the same run (RUNS=400)"
+	@echo "make conformance-sandboxed  run the e2e cases below the sandbox workspace-write, in $(JUDGED)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
 	@echo "make stress       requests, closings, kills and a siege by hostile clients against the reference server, two minutes each,"
@@ -95,6 +96,16 @@ conformance: measured-shells reference suite
 	done; \
 	echo "== all took $$(( $$(date +%s) - began )) s"; \
 	exit $$status
+
+# The e2e cases below the reference's sandbox, against those that it makes impossible. Cases work in TMPDIR, which is writable.
+conformance-sandboxed: judged-shells reference suite
+	@folder=$$(mktemp -d) && status=0; \
+	for shell in $(JUDGED); do \
+	    TMPDIR="$$folder" $(CONFORMANCE) run --role e2e --jobs $(JOBS) --timeout-scale 6 --baseline fixtures/sandboxed-cases.toml \
+	        --shell "target/shells/$$shell/bin/$${shell%-*}" --wrapper $(WRAPPER) \
+	        --server "$(abspath $(SERVER)) shim --sandbox workspace-write --writable $$folder" $(ARGUMENTS) || status=$$?; \
+	done; \
+	rm -rf "$$folder"; exit $$status
 
 # Other implementations, and examples in other languages. The judged bash is compared with a stock one.
 implementations: suite

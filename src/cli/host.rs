@@ -9,6 +9,7 @@ use shell_escalation::{
     Approver, AuditLog, EscalateServer, Limits, LocalExecutor, PolicyFile, Profile, SandboxedExecutor,
 };
 
+use super::confined::Confined;
 use super::locate;
 use super::rules::Rules;
 
@@ -58,7 +59,7 @@ pub(super) struct Host {
     /// The program.
     pub(super) shell: PathBuf,
     /// What they are confined to.
-    pub(super) profile: Profile,
+    pub(super) confined: Confined,
 }
 
 impl HostOptions {
@@ -108,7 +109,7 @@ impl HostOptions {
             server,
             env,
             shell,
-            profile,
+            confined: Confined::new(&self.sandbox, profile, workspace),
         })
     }
 
@@ -141,20 +142,33 @@ impl HostOptions {
             );
             eprintln!("shell-escalation: no sandbox: commands may do all that you may (--sandbox {name})");
         }
-        let sandboxed = || -> std::io::Result<_> {
-            let mut sandboxed = SandboxedExecutor::new(executor, workspace, name, profile)?;
-            for (name, profile) in policy.profiles_of_rules() {
-                sandboxed = sandboxed.with_profile(name, &profile)?;
-            }
-            // It is executed outside of a sandbox, so none may ever have written it.
-            if let Some(launcher) = locate::launcher().filter(|path| !sandboxed.may_write(path)) {
-                sandboxed = sandboxed.with_launcher(launcher);
-            }
-            let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
-            Ok(files
-                .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
-                .strict(self.sandbox_strict))
-        };
-        sandboxed().with_context(|| format!("--sandbox {name}"))
+        let sandboxed = sandboxed(executor, workspace, name, profile, policy.profiles_of_rules())
+            .with_context(|| format!("--sandbox {name}"))?;
+        let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
+        Ok(files
+            .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
+            .strict(self.sandbox_strict))
     }
+}
+
+/// Puts a sandbox around what `executor` starts: shells in `profile`, and what decisions escalate into one of `others`.
+///
+/// # Errors
+/// As for [`SandboxedExecutor::new`].
+pub(super) fn sandboxed(
+    executor: LocalExecutor,
+    workspace: &Path,
+    name: &str,
+    profile: &Profile,
+    others: impl IntoIterator<Item = (String, Profile)>,
+) -> std::io::Result<SandboxedExecutor<LocalExecutor>> {
+    let mut sandboxed = SandboxedExecutor::new(executor, workspace, name, profile)?;
+    for (name, profile) in others {
+        sandboxed = sandboxed.with_profile(name, &profile)?;
+    }
+    // It is executed outside of a sandbox, so none may ever have written it.
+    if let Some(launcher) = locate::launcher().filter(|path| !sandboxed.may_write(path)) {
+        sandboxed = sandboxed.with_launcher(launcher);
+    }
+    Ok(sandboxed)
 }

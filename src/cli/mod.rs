@@ -2,6 +2,7 @@
 
 mod approve;
 mod check;
+mod confined;
 mod host;
 mod interrupts;
 mod locate;
@@ -50,7 +51,7 @@ enum Command {
     /// Describe the policy file and all its keys
     HelpPolicy,
     /// Speak the conformance suite's harness protocol on standard input and output
-    Shim,
+    Shim(shim::Shim),
 }
 
 /// The status when this program itself fails, the same as timeout(1)'s and env(1)'s: commands rarely use it.
@@ -98,7 +99,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print!("{}", PolicyFile::help());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Shim => on_runtime(shim::serve(inherited_open_files)),
+        Command::Shim(shim) => on_runtime(shim.serve(inherited_open_files)),
     }
 }
 

@@ -10,7 +10,7 @@ use shell_escalation::PolicyFile;
 pub(super) struct Rules {
     /// File with prefix rules in Starlark, or a folder of files `*.rules` (repeatable); of two rules that match, the stricter
     /// decides
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide = cfg!(not(feature = "rules")))]
     rules: Vec<PathBuf>,
 }
 

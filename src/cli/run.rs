@@ -25,6 +25,9 @@ use super::signals::Signals;
 pub(super) struct Run {
     #[command(flatten)]
     host: HostOptions,
+    /// When the command fails, don't say on standard error what the sandbox allows
+    #[arg(long, short)]
+    quiet: bool,
     /// Kill everything after this many seconds, not counting time spent waiting for approval
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
@@ -41,6 +44,9 @@ pub(super) struct Run {
 pub(super) struct Shell {
     #[command(flatten)]
     host: HostOptions,
+    /// Don't say on standard error what the sandbox allows
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
@@ -63,7 +69,12 @@ impl Run {
         );
         params.timeout = self.timeout;
         params.longest_stop = self.approval_time;
-        self.host.exec(params, inherited_open_files, signals).await
+        let says = if self.quiet {
+            Says::Nothing
+        } else {
+            Says::AfterFailure
+        };
+        self.host.exec(params, says, inherited_open_files, signals).await
     }
 }
 
@@ -80,23 +91,37 @@ impl Shell {
         let params = ExecParams::interactive(
             std::env::current_dir().context("cannot determine the current directory")?,
         );
-        self.host.exec(params, inherited_open_files, signals).await
+        let says = if self.quiet { Says::Nothing } else { Says::AtStart };
+        self.host.exec(params, says, inherited_open_files, signals).await
     }
+}
+
+/// When to say what the sandbox allows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    AtStart,
+    AfterFailure,
 }
 
 impl HostOptions {
     async fn exec(
         self,
         mut params: ExecParams,
+        says: Says,
         inherited_open_files: Option<(u64, u64)>,
         signals: Signals,
     ) -> anyhow::Result<ExitCode> {
         params.login = !self.no_login;
         let interrupts = Arc::new(Interrupts::default());
         let executor = LocalExecutor::new(StandardStreams::Inherited);
-        let Host { server, .. } = self.host(executor, &params.workdir, inherited_open_files, |env| {
-            TerminalApprover::new(env, Arc::clone(&interrupts))
-        })?;
+        let Host { server, confined, .. } =
+            self.host(executor, &params.workdir, inherited_open_files, |env| {
+                TerminalApprover::new(env, Arc::clone(&interrupts))
+            })?;
+        if let (Says::AtStart, Some(line)) = (says, confined.at_start()) {
+            eprintln!("shell-escalation: {line}");
+        }
 
         // A command that sends this to its group doesn't end this process, whether it asks questions or not.
         let _input = signal(SignalKind::io())?;
@@ -117,10 +142,16 @@ impl HostOptions {
         take_terminal_back();
         let result = result.context("cannot run the shell")?;
         drop(signals);
-        match told {
-            Some(signal) => end_by(signal),
-            None => status_of(&result),
+        if let Some(signal) = told {
+            return end_by(signal);
         }
+        if says == Says::AfterFailure
+            && !result.timed_out
+            && let Some(line) = confined.after_failure(result.exit_code, result.signal)
+        {
+            eprintln!("shell-escalation: {line}");
+        }
+        status_of(&result)
     }
 }
 

@@ -102,6 +102,11 @@ impl Profile {
         self.confines
     }
 
+    /// Paths that may be read, as given; beside them what is writable, /proc and a few devices.
+    pub fn readable(&self) -> impl Iterator<Item = &Path> {
+        self.read.iter().map(PathBuf::as_path)
+    }
+
     /// Paths that may be written, as given.
     pub fn writable(&self) -> impl Iterator<Item = &Path> {
         self.write.iter().map(PathBuf::as_path)

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -61,7 +63,11 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
         profile: &Profile,
     ) -> io::Result<Self> {
         let name = name.into();
-        let temporary = tempfile::Builder::new().prefix("sandbox-").tempdir()?;
+        let temporary = tempfile::Builder::new()
+            .prefix("sandbox-")
+            // As private as what mktemp(1) makes.
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()?;
         let executor = Self {
             inner,
             launcher: PathBuf::from("/proc/self/exe"),

@@ -130,6 +130,11 @@ impl Stage {
         self.escalate_with(program, placements, &[])
     }
 
+    /// The same for a wrapper that announces the extensions *signals* and *group*.
+    pub fn escalate_in_group(&mut self, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
+        self.escalate_with(program, &[], &[("signals", json!(true)), ("group", json!(true))])
+    }
+
     /// The same with more members in the descriptor message, such as `signals`.
     pub fn escalate_with(
         &mut self,

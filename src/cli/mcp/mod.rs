@@ -117,7 +117,7 @@ impl Mcp {
             server,
             mut env,
             shell,
-            profile,
+            confined,
         } = self
             .host
             .host(executor, &workspace, inherited_open_files, |mut env| {
@@ -139,7 +139,7 @@ impl Mcp {
             server,
             env,
             shell,
-            profile,
+            confined,
             workspace,
             login: !self.host.no_login,
             approval_time: self.approval_time,

@@ -7,6 +7,7 @@ use rmcp::schemars::{self, JsonSchema};
 use serde::Serialize;
 use shell_escalation::{ExecParams, ExecResult, Gap};
 
+use super::super::confined::Confined;
 use super::arguments::{DEFAULT_TIMEOUT_MS, ShellCommand};
 use super::call::Call;
 use super::output::{Collected, DEFAULT_TOKENS, Shown};
@@ -20,6 +21,9 @@ pub(super) struct CommandResult {
     /// Number of the signal that killed the shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
+    /// What the sandbox allows, if the command failed: that it refused more may be why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<String>,
     /// Whether everything was killed because the time was over.
     timed_out: bool,
     /// Seconds from the start to the end, waiting for approval included.
@@ -69,13 +73,13 @@ impl Workplace {
             })
             .await;
         result
-            .map(CommandResult::new)
+            .map(|result| CommandResult::new(result, &self.confined))
             .map_err(|error| format!("the command was not run to its end: {error}"))
     }
 }
 
 impl CommandResult {
-    fn new(result: ExecResult) -> Self {
+    fn new(result: ExecResult, confined: &Confined) -> Self {
         let (stdout, stderr) = streams(
             Output::new(&result.stdout, result.stdout_gap),
             Output::new(&result.stderr, result.stderr_gap),
@@ -83,6 +87,9 @@ impl CommandResult {
         Self {
             exit_code: result.exit_code,
             signal: result.signal,
+            sandbox: (!result.timed_out)
+                .then(|| confined.if_failed(result.exit_code, result.signal))
+                .flatten(),
             timed_out: result.timed_out,
             wall_time_seconds: result.duration.as_secs_f64(),
             bytes_left_out: stdout.left_out + stderr.left_out,
@@ -103,6 +110,9 @@ impl CommandResult {
             (false, None) => format!("Exit code: {}\n", self.exit_code),
         };
         text.push_str(&format!("Wall time: {:.1} s\n", self.wall_time_seconds));
+        if let Some(can) = &self.sandbox {
+            text.push_str(&format!("If the sandbox refused it something: it {can}.\n"));
+        }
         if self.bytes_replaced {
             text.push_str("Bytes that are not UTF-8 are shown as U+FFFD.\n");
         }

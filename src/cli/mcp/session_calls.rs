@@ -172,6 +172,7 @@ impl Workplace {
             session_id: end.is_none().then_some(id.number()),
             exit_code,
             signal,
+            sandbox: exit_code.and_then(|code| self.confined.if_failed(code, signal)),
             output: shown.text,
             bytes_left_out: shown.left_out,
             bytes_replaced: shown.replaced,

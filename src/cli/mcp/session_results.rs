@@ -17,6 +17,9 @@ pub(super) struct SessionResult {
     /// Number of the signal that killed the shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signal: Option<i32>,
+    /// What the sandbox allows, if the command failed: that it refused more may be why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sandbox: Option<String>,
     /// What was written since the last call, standard output and standard error together; of too much, the first and the last
     /// part.
     pub(super) output: String,
@@ -76,6 +79,9 @@ impl SessionResult {
             (_, code, _) => lines.push(format!("Exit code: {}", code.unwrap_or_default())),
         }
         lines.push(format!("Wall time: {:.1} s", self.wall_time_seconds));
+        if let Some(can) = &self.sandbox {
+            lines.push(format!("If the sandbox refused it something: it {can}."));
+        }
         if self.input_taken == Some(false) {
             lines.push(
                 "Not all of the input was taken: the program has ended, or did not read it in time."

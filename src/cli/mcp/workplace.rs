@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shell_escalation::{EscalateServer, Profile};
+use shell_escalation::EscalateServer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::super::confined::Confined;
 use super::link::Link;
 use super::sessions::Sessions;
 
@@ -20,7 +21,7 @@ pub(super) struct Workplace {
     /// The only shell.
     pub(super) shell: PathBuf,
     /// What shells are confined to.
-    pub(super) profile: Profile,
+    pub(super) confined: Confined,
     /// Where commands run unless they say otherwise.
     pub(super) workspace: PathBuf,
     /// Whether shells may be login shells.
@@ -96,38 +97,19 @@ impl Workplace {
 
     /// What a model should know before it calls a tool.
     pub(super) fn instructions(&self) -> String {
-        let profile = &self.profile;
         let shell = self.shell.file_name().unwrap_or_default().display().to_string();
         let mut text = format!(
             "Commands run in {shell}, in the workspace {} unless they say otherwise.",
             self.workspace.display()
         );
-        if !profile.confines() {
+        let Some(can) = self.confined.can() else {
             text.push_str(" There is no sandbox: they may do all that the user may.");
             return text;
-        }
-        let writable: Vec<String> = profile
-            .writable()
-            .map(|path| self.workspace.join(path).components().collect::<PathBuf>())
-            .map(|path: PathBuf| path.display().to_string())
-            .collect();
-        text.push_str(" They run in a sandbox");
-        if writable.is_empty() {
-            text.push_str(", which can write nowhere");
-        } else {
-            text.push_str(&format!(", which can write to {}", writable.join(", ")));
-        }
-        if profile.has_temporary() {
-            text.push_str(" and to the folder that TMPDIR names");
-        }
-        text.push_str(if profile.allows_network() {
-            ", and has the network."
-        } else {
-            ", and has no network."
-        });
+        };
+        text.push_str(&format!(" They run in a sandbox, which {can}."));
         text.push_str(
-            " A program that fails with `Permission denied` or `Operation not permitted` may have been refused by the sandbox; \
-             the user's policy decides which programs run outside of it.",
+            " A program that fails with `Permission denied`, `Read-only file system` or `Operation not permitted`, or finds no \
+             server or host, may have been refused by the sandbox; the user's policy decides which programs run outside of it.",
         );
         text
     }

@@ -3,14 +3,16 @@
 mod policy;
 mod process;
 mod rpc;
+mod sandbox;
 mod terminals;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shell_escalation::terminal::ShellBackend;
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use policy::SuitePolicy;
 use process::{Processes, SpawnParams, environment};
 use rpc::{Peer, RpcError};
+use sandbox::{Confined, Sandbox, SandboxOptions};
 use terminals::{OpenParams, ShimTerminals};
 
 const CAPABILITIES: [&str; 13] = [
@@ -40,16 +43,30 @@ const CAPABILITIES: [&str; 13] = [
     "tools",
 ];
 
-/// Serves until `shutdown` or the end of standard input.
-pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+/// Serves a conformance suite.
+#[derive(Args)]
+pub(super) struct Shim {
+    #[command(flatten)]
+    sandbox: SandboxOptions,
+}
+
+impl Shim {
+    /// Serves until `shutdown` or the end of standard input.
+    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+        serve(self.sandbox.sandbox()?, inherited_open_files).await
+    }
+}
+
+async fn serve(sandbox: Sandbox, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
     let (peer, mut requests) = Peer::start();
-    let shim = Arc::new(Shim {
+    let shim = Arc::new(State {
         peer: Arc::clone(&peer),
         sessions: Mutex::default(),
         closed: Mutex::default(),
         unrelated: Processes::default(),
         terminals: ShimTerminals::new(inherited_open_files),
         inherited_open_files,
+        sandbox,
     });
     let mut shutdown = None;
     while let Some(request) = requests.recv().await {
@@ -77,7 +94,7 @@ pub(super) async fn serve(inherited_open_files: Option<(u64, u64)>) -> anyhow::R
 const CLOSED_SESSIONS: usize = 64;
 
 /// The state that all requests share.
-struct Shim {
+struct State {
     peer: Arc<Peer>,
     sessions: Mutex<HashMap<String, Session>>,
     /// The closed ones among them, oldest first.
@@ -85,6 +102,7 @@ struct Shim {
     unrelated: Processes,
     terminals: ShimTerminals,
     inherited_open_files: Option<(u64, u64)>,
+    sandbox: Sandbox,
 }
 
 /// A session under the name that the suite gave it. Its processes can still be waited for after it is closed.
@@ -93,6 +111,8 @@ struct Session {
     /// `None` once closed, and for one-shot commands, whose session belongs to the library.
     open: Option<Arc<EscalationSession>>,
     processes: Arc<Processes>,
+    /// Of the processes that were started below a sandbox.
+    confined: Vec<Confined>,
 }
 
 #[derive(Deserialize)]
@@ -136,7 +156,7 @@ fn by_default() -> bool {
     true
 }
 
-impl Shim {
+impl State {
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
         match method {
             "initialize" => Ok(json!({
@@ -188,7 +208,8 @@ impl Shim {
     async fn open_terminal(&self, params: OpenParams) -> Result<Value, RpcError> {
         let backend = match (params.shell.clone(), params.wrapper.clone()) {
             (Some(shell), Some(wrapper)) => {
-                let server = self.server(&params.session, shell, wrapper, None);
+                let server =
+                    self.sandboxed_server(&params.session, shell, wrapper, None, params.workdir())?;
                 ShellBackend::Wrapped(Arc::new(server))
             }
             _ => ShellBackend::Direct,
@@ -198,6 +219,7 @@ impl Shim {
             cancel: parent.clone(),
             open: None,
             processes: Arc::default(),
+            confined: Vec::new(),
         };
         let id = params.session.clone();
         self.register(&id, session)?;
@@ -234,12 +256,32 @@ impl Shim {
         let policy = SuitePolicy::new(session, Arc::clone(&self.peer));
         let mut limits = Limits::default();
         limits.child_open_files = self.inherited_open_files;
-        let executor = LocalExecutor::new(StandardStreams::Captured)
-            .open_files(self.inherited_open_files)
-            .output_limit(output_limit);
         EscalateServer::new(shell, wrapper, policy)
             .with_limits(limits)
-            .with_executor(executor)
+            .with_executor(self.executor(output_limit))
+    }
+
+    fn executor(&self, output_limit: Option<usize>) -> LocalExecutor {
+        LocalExecutor::new(StandardStreams::Captured)
+            .open_files(self.inherited_open_files)
+            .output_limit(output_limit)
+    }
+
+    /// A server that starts its shells itself, and confines them.
+    fn sandboxed_server(
+        &self,
+        session: &str,
+        shell: PathBuf,
+        wrapper: PathBuf,
+        output_limit: Option<usize>,
+        workspace: &Path,
+    ) -> Result<EscalateServer, RpcError> {
+        let server = self.server(session, shell, wrapper, output_limit);
+        if !self.sandbox.confines() {
+            return Ok(server);
+        }
+        let executor = self.sandbox.around(self.executor(output_limit), workspace);
+        Ok(server.with_executor(executor.map_err(RpcError::failed)?))
     }
 
     fn register(&self, id: &str, session: Session) -> Result<(), RpcError> {
@@ -280,6 +322,7 @@ impl Shim {
             cancel,
             open: Some(Arc::new(session)),
             processes: Arc::default(),
+            confined: Vec::new(),
         };
         self.register(&params.session, session)?;
         Ok(json!({ "env": env }))
@@ -292,7 +335,13 @@ impl Shim {
             (session.open.clone(), Arc::clone(&session.processes))
         })?;
         let session = session.ok_or_else(|| RpcError::invalid(format!("session `{id}` is not open")))?;
-        let mut command = params.command()?;
+        let mut command = if self.sandbox.confines() {
+            let (command, confined) = params.confined_command(&session, &self.sandbox)?;
+            self.with_session(&id, |session| session.confined.push(confined))?;
+            command
+        } else {
+            params.command()?
+        };
         session.attach(&mut command).map_err(RpcError::failed)?;
         process::limit_open_files(&mut command, self.inherited_open_files);
         let spawned = processes.spawn(command).await;
@@ -302,11 +351,18 @@ impl Shim {
 
     async fn exec(&self, params: ShellParams) -> Result<Value, RpcError> {
         let cancel = CancellationToken::new();
-        let server = self.server(&params.session, params.shell, params.wrapper, params.output_limit);
+        let server = self.sandboxed_server(
+            &params.session,
+            params.shell,
+            params.wrapper,
+            params.output_limit,
+            &params.workdir,
+        )?;
         let session = Session {
             cancel: cancel.clone(),
             open: None,
             processes: Arc::default(),
+            confined: Vec::new(),
         };
         let id = params.session;
         self.register(&id, session)?;

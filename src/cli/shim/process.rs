@@ -1,7 +1,7 @@
 //! The processes that the suite starts, and their exit statuses.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -10,11 +10,16 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shell_escalation::{EscalationSession, ShellStart};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::rpc::RpcError;
+use super::sandbox::{Confined, Sandbox};
+
+/// The overlay's variable for the number of the session's socket.
+const SOCKET_VARIABLE: &str = "CODEX_ESCALATE_SOCKET";
 
 /// The process to start.
 #[derive(Deserialize)]
@@ -29,17 +34,52 @@ pub(super) struct SpawnParams {
 
 impl SpawnParams {
     /// The command, with exactly this environment and these streams.
-    pub(super) fn command(self) -> Result<Command, RpcError> {
-        let (program, arguments) = self
-            .argv
-            .split_first()
-            .ok_or_else(|| RpcError::invalid("argv is empty"))?;
-        let mut command = Command::new(program);
+    pub(super) fn command(mut self) -> Result<Command, RpcError> {
+        let start = self.start()?;
+        self.command_of(start)
+    }
+
+    /// Program, arguments and environment.
+    fn start(&mut self) -> Result<ShellStart, RpcError> {
+        let argv: Vec<OsString> = self.argv.drain(..).map(OsString::from).collect();
+        let program = argv.first().ok_or_else(|| RpcError::invalid("argv is empty"))?;
+        let env = environment(std::mem::take(&mut self.env)).collect();
+        Ok(ShellStart::new(program.into(), argv, env, Vec::new()))
+    }
+
+    /// The command of a shell in a session, below a sandbox, and what the sandbox needs as long as the shell lives.
+    pub(super) fn confined_command(
+        mut self,
+        session: &EscalationSession,
+        sandbox: &Sandbox,
+    ) -> Result<(Command, Confined), RpcError> {
+        let mut start = self.start()?;
+        for (name, value) in session.env() {
+            start.env.retain(|(other, _)| other != OsStr::new(name));
+            start.env.push((name.into(), value.into()));
+        }
+        let number = session.env().get(SOCKET_VARIABLE).map(|number| number.parse());
+        start.descriptors.push(
+            number
+                .transpose()
+                .map_err(RpcError::failed)?
+                .ok_or_else(|| RpcError::failed("the overlay names no socket"))?,
+        );
+        let (start, confined) = sandbox.confine(start, &self.cwd).map_err(RpcError::failed)?;
+        Ok((self.command_of(start)?, confined))
+    }
+
+    fn command_of(self, start: ShellStart) -> Result<Command, RpcError> {
+        let mut command = Command::new(start.program);
+        let mut argv = start.argv.into_iter();
+        if let Some(name) = argv.next() {
+            command.arg0(name);
+        }
         command
-            .args(arguments)
+            .args(argv)
             .current_dir(&self.cwd)
             .env_clear()
-            .envs(environment(self.env))
+            .envs(start.env)
             .stdin(stream(self.stdin.as_deref(), input)?)
             .stdout(stream(self.stdout.as_deref(), output)?)
             .stderr(stream(self.stderr.as_deref(), output)?);

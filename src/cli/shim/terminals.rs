@@ -1,7 +1,7 @@
 //! Terminals, and the selection of tools.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,12 @@ struct SelectParams {
     unified_exec: bool,
     composition: bool,
     environment: String,
+}
+
+impl OpenParams {
+    pub(super) fn workdir(&self) -> &Path {
+        &self.cwd
+    }
 }
 
 /// The shim's terminals.

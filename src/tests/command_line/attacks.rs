@@ -299,6 +299,12 @@ fn an_ordinary_users_sandbox_holds_as_well() {
         eprintln!("SKIPPED: not root, so the other tests are those of an ordinary user");
         return;
     }
+    for sandbox in ["read-only", "net"] {
+        let mut but = VISIBLE.to_vec();
+        // Name resolution asks which addresses there are.
+        but.extend((sandbox == "net").then_some("socket-AF_NETLINK"));
+        all_refused(&Scene::new(Some(NOBODY)).attack(sandbox), &but);
+    }
     let scene = Scene::new(Some(NOBODY));
     all_refused(&scene.attack("workspace-write"), VISIBLE);
     let limit = scene.run("workspace-write", "ulimit -u; id -u").output().unwrap();

@@ -4,11 +4,24 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::run::{program, stock};
+
+/// Of two equal signals that come at once the kernel keeps the first. There is no event for their being taken.
+fn wait_until_none_is_pending(process: u32) {
+    let is_pending = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        u64::from_str_radix(pending.unwrap().trim(), 16).unwrap() != 0
+    };
+    while is_pending() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// What others send ends the run though the shell catches it: to the process, to its group, and to both one after the other.
 #[test]
@@ -39,6 +52,7 @@ fn what_others_send_is_for_the_run() {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
+        wait_until_none_is_pending(child.id());
         send(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
     }

@@ -11,6 +11,7 @@ mod group;
 mod hostile;
 mod kills;
 mod launching;
+mod refusals;
 #[cfg(feature = "rules")]
 mod rules;
 mod run;

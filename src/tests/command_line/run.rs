@@ -26,7 +26,8 @@ pub fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
     let file = folder.path().join("policy.toml");
     std::fs::write(&file, policy).unwrap();
     let mut run = program();
-    run.args(["run", "--no-login", "--policy"]).arg(file);
+    // What the sandbox allows is said after other tests' failures.
+    run.args(["run", "--quiet", "--no-login", "--policy"]).arg(file);
     // The stand-in for a patched shell writes there.
     run.arg("--writable").arg(folder.path());
     run.arg("--shell")
@@ -80,6 +81,16 @@ fn the_shell_is_a_login_shell_unless_told_otherwise() {
             .args(options)
             .args(["--", "true"]);
         run.assert().success().stdout(expected);
+    }
+}
+
+#[test]
+fn the_help_has_the_rules_only_where_they_can_be_read() {
+    for command in ["run", "shell", "check"] {
+        let help = program().args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("--policy"), "{help}");
+        assert_eq!(help.contains("--rules"), cfg!(feature = "rules"), "{help}");
     }
 }
 

@@ -154,6 +154,14 @@ fn the_sandbox_and_its_limits_are_said_at_the_beginning() {
     assert!(!outside.exists());
     assert!(client.folder.path().join("inside").exists());
     assert_eq!(result["structuredContent"]["exit_code"], 1);
+    // And again, where it may be why something failed.
+    let allowed = format!("can write to {}, $TMPDIR, and has no network", folder.display());
+    assert_eq!(result["structuredContent"]["sandbox"], allowed);
+    let said = format!("If the sandbox refused it something: it {allowed}.\n");
+    assert!(text(&result).contains(&said), "{result}");
+    let succeeded = client.call("shell_command", json!({"command": "true"}));
+    assert!(!text(&succeeded).contains("sandbox"), "{succeeded}");
+    assert_eq!(succeeded["structuredContent"]["sandbox"], json!(null));
     assert_eq!(client.end(), Some(0));
 }
 

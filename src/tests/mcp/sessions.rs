@@ -300,6 +300,16 @@ fn a_session_is_in_the_sandbox() {
             "{seen}"
         );
         assert!(!outside.exists());
+        let failed = client.call("exec_command", json!({"cmd": "/bin/false", "tty": tty}));
+        let allowed = failed["structuredContent"]["sandbox"].as_str();
+        assert!(
+            allowed.is_some_and(|allowed| allowed.ends_with("$TMPDIR, and has no network")),
+            "{failed}"
+        );
+        assert!(
+            text(&failed).contains("If the sandbox refused it something"),
+            "{failed}"
+        );
     }
     assert_eq!(client.end(), Some(0));
 }

@@ -21,7 +21,13 @@ pub struct Shim {
 
 impl Shim {
     pub fn start() -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_shell-escalation")))
+        Self::start_with(&[])
+    }
+
+    /// A shim with these options.
+    pub fn start_with(options: &[&str]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_shell-escalation"));
+        Self::start_by(program, options)
     }
 
     /// A shim with this soft limit of open files, which it may raise.
@@ -29,7 +35,7 @@ impl Shim {
         let mut shell = Command::new("/bin/sh");
         let script = format!("ulimit -Sn {soft} && exec \"$0\" \"$@\"");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_shell-escalation")]);
-        Self::start_by(shell)
+        Self::start_by(shell, &[])
     }
 
     /// A shim with this limit of open files.
@@ -37,12 +43,13 @@ impl Shim {
         let mut shell = Command::new("/bin/sh");
         let script = format!("ulimit -n {hard} && exec \"$0\" \"$@\"");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_shell-escalation")]);
-        Self::start_by(shell)
+        Self::start_by(shell, &[])
     }
 
-    fn start_by(mut command: Command) -> Self {
+    fn start_by(mut command: Command, options: &[&str]) -> Self {
         let mut child = command
             .args(["--log", "error", "shim"])
+            .args(options)
             .env("SECRET_OF_THE_SHIM", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

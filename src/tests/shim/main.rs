@@ -6,5 +6,6 @@ mod support;
 mod harness;
 mod leaks;
 mod protocol;
+mod sandbox;
 mod shares;
 mod terminals;

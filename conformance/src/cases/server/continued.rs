@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::escalate::group::escalate;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -45,7 +44,7 @@ fn told_of_a_stop(escalated: &mut Escalated, continued: u32) -> Verdict {
 fn counts_continuations(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     let process = escalated.child.process()?;
     let mut sent = 0;
     let mut told = 0;
@@ -78,7 +77,7 @@ fn counts_continuations(context: &mut Context) -> Verdict {
 fn told_again(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     let process = escalated.child.process()?;
     for round in 0..3 {
         let continuations = 2 * round;

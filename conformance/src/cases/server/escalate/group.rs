@@ -12,10 +12,10 @@ use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::processes::{Kin, fork};
-use crate::stage::server::{Escalated, Stage};
+use crate::stage::server::Stage;
 use crate::stage::signals::stop;
 use crate::system::launch::Launch;
-use crate::verdict::{CaseError, Verdict};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -34,16 +34,11 @@ fn own_session(launch: Launch) -> Launch {
     launch.in_new_session()
 }
 
-/// Escalates a child for a wrapper that announces both extensions.
-pub fn escalate(stage: &mut Stage, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
-    stage.escalate_with(program, &[], &[("signals", json!(true)), ("group", json!(true))])
-}
-
 /// Group and session of the child are the wrapper's.
 fn joins(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let escalated = escalate(&mut stage, &program)?;
+    let escalated = stage.escalate_in_group(&program)?;
     expect::equal(
         "group and session of the child, as its wrapper's",
         (getpgrp().as_raw(), getsid(None)?.as_raw()),
@@ -77,7 +72,7 @@ fn only_when_announced(context: &mut Context) -> Verdict {
 fn not_from_another_session(context: &mut Context) -> Verdict {
     let mut stage = Stage::on(context, own_session)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     expect::that(
         escalated.child.report.group != getpgrp().as_raw(),
         "a group of its own for the child of a server in another session",
@@ -97,7 +92,7 @@ fn not_from_another_session(context: &mut Context) -> Verdict {
 fn terminal_s_signals_once(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     escalated
         .child
         .must(&Order::Watch(vec![libc::SIGINT, libc::SIGWINCH, libc::SIGUSR2]))?;
@@ -130,7 +125,7 @@ fn terminal_s_signals_once(context: &mut Context) -> Verdict {
 fn other_signals_to_the_child_alone(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     let mut grandchild = fork(&mut escalated.child, &program, Kin::Child)?;
     let watched = vec![libc::SIGUSR1, libc::SIGUSR2];
     escalated.child.must(&Order::Watch(watched.clone()))?;
@@ -154,7 +149,7 @@ fn other_signals_to_the_child_alone(context: &mut Context) -> Verdict {
 fn stops_say_alone(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     let process = escalated.child.process()?;
     for _ in 0..3 {
         stop(&process, context.patience())?;
@@ -177,7 +172,7 @@ fn stops_say_alone(context: &mut Context) -> Verdict {
 fn continued_once(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     let process = escalated.child.process()?;
     escalated
         .child
@@ -209,7 +204,7 @@ fn continued_once(context: &mut Context) -> Verdict {
 fn ends_with_its_tree(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
     let program = ConnectedProgram::new(context, "program")?;
-    let mut escalated = escalate(&mut stage, &program)?;
+    let mut escalated = stage.escalate_in_group(&program)?;
     let child = escalated.child.process()?;
     let grandchild = fork(&mut escalated.child, &program, Kin::Child)?;
     let other = grandchild.process()?;
