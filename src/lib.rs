@@ -134,8 +134,8 @@ pub use audit::AuditLog;
 pub use clock::Stopped;
 pub use confinement::{Execution, Profile};
 pub use execution::{
-    ClientSocket, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart,
-    StandardStreams, Survivor,
+    ClientSocket, Gap, LocalExecutor, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput,
+    ShellStart, StandardStreams, Survivor,
 };
 pub use limits::Limits;
 pub use policy::{

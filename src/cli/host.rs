@@ -99,7 +99,7 @@ impl HostOptions {
         limits.child_open_files = inherited_open_files;
         let mut server = EscalateServer::new(&shell, wrapper, policy)
             .with_limits(limits)
-            // Only a shell that stands in for this process on its terminal is in its group.
+            // The shells of `run` and `shell` stand in for this process, in its group; those of `mcp` have groups of their own.
             .sharing_process_group(true)
             .with_executor(executor);
         if let Some(log) = audit {

@@ -1,9 +1,7 @@
-//! Interrupts from the keyboard: they are for the pending question, for the shell, or for this process.
+//! Interrupts while a question is pending: they are for the question.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::unistd::{getpgrp, tcgetpgrp};
-use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 
 /// Directs interrupts to the pending question, if there is one.
@@ -28,21 +26,13 @@ impl Interrupts {
         }
     }
 
-    /// Completes at the first of these signals that is meant for this process. What a terminal sends to its foreground group
-    /// reaches the shell as well, and is left to the shell.
-    pub(super) async fn sent_to_us(&self, signals: &mut Signal) {
-        while signals.recv().await.is_some() {
-            if let Some(question) = &*self.current() {
-                question.notify_one();
-                continue;
-            }
-            let terminal = std::fs::File::open("/dev/tty");
-            let foreground = terminal.ok().and_then(|terminal| tcgetpgrp(terminal).ok());
-            if foreground != Some(getpgrp()) {
-                return;
-            }
+    /// Interrupts the pending question; false if there is none.
+    pub(super) fn interrupt_question(&self) -> bool {
+        let question = self.current();
+        if let Some(question) = &*question {
+            question.notify_one();
         }
-        std::future::pending().await
+        question.is_some()
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Arc<Notify>>> {

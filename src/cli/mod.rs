@@ -14,6 +14,7 @@ mod question;
 mod rules;
 mod run;
 mod shim;
+mod signals;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use shell_escalation::PolicyFile;
 use tracing_subscriber::EnvFilter;
+
+use self::signals::Signals;
 
 /// Runs shells under a policy that decides for every command: run it in place, outside the sandbox, or not at all.
 #[derive(Parser)]
@@ -80,24 +83,39 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .init();
     memory::map_large_blocks();
     let inherited_open_files = open_files::raise();
+    match arguments.command {
+        Command::Run(run) => {
+            let signals = hold_signals()?;
+            on_runtime(run.serve(inherited_open_files, signals))
+        }
+        Command::Shell(shell) => {
+            let signals = hold_signals()?;
+            on_runtime(shell.serve(inherited_open_files, signals))
+        }
+        #[cfg(feature = "mcp")]
+        Command::Mcp(mcp) => on_runtime(mcp.serve(inherited_open_files)),
+        Command::Check(check) => check.answer(),
+        Command::HelpPolicy => {
+            print!("{}", PolicyFile::help());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Shim(shim) => on_runtime(shim.serve(inherited_open_files)),
+    }
+}
+
+/// Before the runtime has threads.
+fn hold_signals() -> anyhow::Result<Signals> {
+    Signals::hold().context("cannot receive signals")
+}
+
+fn on_runtime(serving: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One, so that no question is handed from one to another. What may block has threads of its own.
         .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let status = match arguments.command {
-        Command::Run(run) => runtime.block_on(run.serve(inherited_open_files)),
-        Command::Shell(shell) => runtime.block_on(shell.serve(inherited_open_files)),
-        #[cfg(feature = "mcp")]
-        Command::Mcp(mcp) => runtime.block_on(mcp.serve(inherited_open_files)),
-        Command::Check(check) => check.answer(),
-        Command::HelpPolicy => {
-            print!("{}", PolicyFile::help());
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Shim(shim) => runtime.block_on(shim.serve(inherited_open_files)),
-    };
+    let status = runtime.block_on(serving);
     // Do not wait for the thread that may be reading standard input.
     runtime.shutdown_background();
     status

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::approve::TerminalApprover;
 use super::host::{Host, HostOptions};
 use super::interrupts::Interrupts;
+use super::signals::Signals;
 
 /// Runs one command and exits with its status.
 #[derive(Args)]
@@ -56,7 +57,11 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Run {
-    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn serve(
+        self,
+        inherited_open_files: Option<(u64, u64)>,
+        signals: Signals,
+    ) -> anyhow::Result<ExitCode> {
         let command = self.command.join(&OsString::from(" "));
         let mut params = ExecParams::new(
             command,
@@ -69,12 +74,16 @@ impl Run {
         } else {
             Says::AfterFailure
         };
-        self.host.exec(params, says, inherited_open_files).await
+        self.host.exec(params, says, inherited_open_files, signals).await
     }
 }
 
 impl Shell {
-    pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
+    pub(super) async fn serve(
+        self,
+        inherited_open_files: Option<(u64, u64)>,
+        signals: Signals,
+    ) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(
             std::io::stdin().is_terminal(),
             "`shell` needs a terminal on standard input; without one, use `run`"
@@ -83,7 +92,7 @@ impl Shell {
             std::env::current_dir().context("cannot determine the current directory")?,
         );
         let says = if self.quiet { Says::Nothing } else { Says::AtStart };
-        self.host.exec(params, says, inherited_open_files).await
+        self.host.exec(params, says, inherited_open_files, signals).await
     }
 }
 
@@ -101,6 +110,7 @@ impl HostOptions {
         mut params: ExecParams,
         says: Says,
         inherited_open_files: Option<(u64, u64)>,
+        signals: Signals,
     ) -> anyhow::Result<ExitCode> {
         params.login = !self.no_login;
         let interrupts = Arc::new(Interrupts::default());
@@ -113,31 +123,17 @@ impl HostOptions {
             eprintln!("shell-escalation: {line}");
         }
 
+        // A command that sends this to its group doesn't end this process, whether it asks questions or not.
+        let _input = signal(SignalKind::io())?;
         let parent = CancellationToken::new();
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut quit = signal(SignalKind::quit())?;
         let (result, told) = {
             let running = server.exec(params, &parent);
             tokio::pin!(running);
             tokio::select! {
                 result = &mut running => (result, None),
-                _ = terminate.recv() => {
+                told = signals.sent_to_us(&interrupts) => {
                     parent.cancel();
-                    (running.await, Some(Signal::SIGTERM))
-                }
-                () = interrupts.sent_to_us(&mut interrupt) => {
-                    parent.cancel();
-                    (running.await, Some(Signal::SIGINT))
-                }
-                () = interrupts.sent_to_us(&mut quit) => {
-                    parent.cancel();
-                    (running.await, Some(Signal::SIGQUIT))
-                }
-                _ = hang_up.recv() => {
-                    parent.cancel();
-                    (running.await, Some(Signal::SIGHUP))
+                    (running.await, Some(told?))
                 }
             }
         };
@@ -145,8 +141,9 @@ impl HostOptions {
         drop(server);
         take_terminal_back();
         let result = result.context("cannot run the shell")?;
+        drop(signals);
         if let Some(signal) = told {
-            return die_by(signal);
+            return end_by(signal);
         }
         if says == Says::AfterFailure
             && !result.timed_out
@@ -178,11 +175,20 @@ fn status_of(result: &ExecResult) -> anyhow::Result<ExitCode> {
     if result.timed_out {
         eprintln!("shell-escalation: the command timed out and was killed");
     }
-    match result.signal.map(Signal::try_from) {
-        Some(Ok(signal)) => die_by(signal),
-        // `Signal` has no real-time signals: for them this exits with 128 + N.
-        Some(Err(_)) | None => Ok(ExitCode::from(
+    match result.signal {
+        Some(signal) => end_by(signal),
+        None => Ok(ExitCode::from(
             u8::try_from(result.exit_code).context("the exit status is over 255")?,
+        )),
+    }
+}
+
+fn end_by(signal: i32) -> anyhow::Result<ExitCode> {
+    match Signal::try_from(signal) {
+        Ok(signal) => die_by(signal),
+        // `Signal` has no real-time signals: for them this exits with 128 + N.
+        Err(_) => Ok(ExitCode::from(
+            u8::try_from(128 + signal).context("the exit status is over 255")?,
         )),
     }
 }

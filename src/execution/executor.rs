@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::capture::Gap;
 use super::launch::Launcher;
 use super::survivor::Survivor;
 use crate::confinement::Execution;
@@ -117,6 +118,10 @@ pub struct ShellOutput {
     pub stdout: Vec<u8>,
     /// Its standard error, if captured.
     pub stderr: Vec<u8>,
+    /// What is missing in `stdout`, where the executor keeps only the ends of much output.
+    pub stdout_gap: Option<Gap>,
+    /// What is missing in `stderr`.
+    pub stderr_gap: Option<Gap>,
     /// Processes of the shell that could not be ended.
     pub survivors: Vec<Survivor>,
 }
@@ -130,6 +135,8 @@ impl ShellOutput {
             signal: None,
             stdout,
             stderr,
+            stdout_gap: None,
+            stderr_gap: None,
             survivors: Vec::new(),
         }
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use nix::unistd::getpgrp;
 
 use super::attributes::Attributes;
-use super::capture::Captures;
+use super::capture::{Bound, Captures};
 use super::channel::{Ending, Report};
 use super::executable::Executable;
 use super::executor::{ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart};
@@ -27,7 +27,8 @@ pub enum StandardStreams {
     /// Input from /dev/null; output and errors are collected and returned.
     #[default]
     Captured,
-    /// The host's own. The shell stays in the host's process group, so that the terminal treats both alike.
+    /// The host's own. The shell stays in the host's process group, so that the terminal treats both alike; so what the shell
+    /// sends to its group reaches the host, which has to tell it from what is meant for itself.
     Inherited,
 }
 
@@ -36,7 +37,7 @@ pub enum StandardStreams {
 pub struct LocalExecutor {
     streams: StandardStreams,
     open_files: Option<(u64, u64)>,
-    output_limit: Option<usize>,
+    bound: Bound,
 }
 
 impl LocalExecutor {
@@ -46,7 +47,7 @@ impl LocalExecutor {
         Self {
             streams,
             open_files: None,
-            output_limit: None,
+            bound: Bound::None,
         }
     }
 
@@ -54,7 +55,15 @@ impl LocalExecutor {
     /// that says so. Without this, output takes as much memory as it likes.
     #[must_use]
     pub fn output_limit(mut self, bytes: Option<usize>) -> Self {
-        self.output_limit = bytes;
+        self.bound = bytes.map_or(Bound::None, Bound::Error);
+        self
+    }
+
+    /// Keeps at most so many bytes of each stream, of more the first and the last half; [`ShellOutput::stdout_gap`] and
+    /// [`ShellOutput::stderr_gap`] say what is missing. The command goes on. Takes the place of [`Self::output_limit`].
+    #[must_use]
+    pub fn output_ends(mut self, bytes: usize) -> Self {
+        self.bound = Bound::Ends(bytes);
         self
     }
 
@@ -101,8 +110,10 @@ impl ShellCommandExecutor for LocalExecutor {
         Ok(ShellOutput {
             exit_code,
             signal,
-            stdout,
-            stderr,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+            stdout_gap: stdout.gap,
+            stderr_gap: stderr.gap,
             survivors,
         })
     }
@@ -133,7 +144,7 @@ impl LocalExecutor {
             }
             StandardStreams::Captured => {
                 let null = File::open("/dev/null")?;
-                let (captures, [stdout, stderr]) = Captures::both(self.output_limit)?;
+                let (captures, [stdout, stderr]) = Captures::both(self.bound)?;
                 Ok((vec![(null.into(), 0), (stdout, 1), (stderr, 2)], captures))
             }
         }

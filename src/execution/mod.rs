@@ -31,6 +31,7 @@ mod trial;
 mod words;
 
 pub(crate) use attributes::Attributes;
+pub use capture::Gap;
 pub(crate) use channel::{Ending, Report, Stop};
 pub(crate) use descriptor_map::open_file_limit;
 pub(crate) use executable::{Scripts, TEXT_SAMPLE, holds_system, is_text};

@@ -1,4 +1,4 @@
-//! What the escalated child is to inherit of the wrapper (extensions *ignored* and *limits*).
+//! What the escalated child is to inherit of the wrapper (extension *inherited*).
 
 use std::fmt;
 

@@ -48,13 +48,13 @@ pub(crate) struct DescriptorMessage {
     /// The child may join the wrapper's process group (extension *group*).
     #[serde(default)]
     pub group: bool,
-    /// The signals that the child is to ignore (extension *ignored*).
+    /// The signals that the child is to ignore (extension *inherited*).
     #[serde(default)]
     pub ignored: SignalSet,
-    /// The child's resource limits (extension *limits*).
+    /// The child's resource limits (extension *inherited*).
     #[serde(default)]
     pub limits: ResourceLimits,
-    /// The child's niceness (extension *limits*).
+    /// The child's niceness (extension *inherited*).
     #[serde(default)]
     pub nice: Option<i32>,
 }

@@ -72,8 +72,8 @@ impl EscalateServer {
     }
 
     /// Says whether escalated commands may join the process group of this process, where the wrapper that asked is in it: then
-    /// they share its terminal, and what they or the terminal send to the group reaches this process as well. For a program
-    /// that stands in for its shell. Default: false. Any other group of this process's session is joined in any case.
+    /// they share its terminal, and what they or the terminal send to the group reaches this process as well: `kill 0` in a
+    /// command ends a host that doesn't catch SIGTERM. For a program that stands in for its shell. Default: false. Any other group of this process's session is joined in any case.
     #[must_use]
     pub fn sharing_process_group(mut self, shares: bool) -> Self {
         Arc::make_mut(&mut self.settings).shares_group = shares;

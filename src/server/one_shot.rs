@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::execution::{ShellCommand, ShellOutput, Survivor};
+use crate::execution::{Gap, ShellCommand, ShellOutput, Survivor};
 use crate::session::{EscalationSession, Settings};
 
 /// The exit code of a command that timed out, the same as timeout(1)'s.
@@ -71,6 +71,10 @@ pub struct ExecResult {
     pub stdout: Vec<u8>,
     /// All that was written to standard error, where the executor collects it.
     pub stderr: Vec<u8>,
+    /// What is missing in `stdout`, where the executor keeps only the ends of much output.
+    pub stdout_gap: Option<Gap>,
+    /// What is missing in `stderr`.
+    pub stderr_gap: Option<Gap>,
     /// From start to end.
     pub duration: Duration,
     /// Whether the command was killed because it timed out.
@@ -136,6 +140,8 @@ pub(super) async fn exec(
         signal: if timed_out { None } else { output.signal },
         stdout: output.stdout,
         stderr: output.stderr,
+        stdout_gap: output.stdout_gap,
+        stderr_gap: output.stderr_gap,
         duration: started.elapsed(),
         timed_out,
         survivors,

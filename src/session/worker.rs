@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{SessionCore, SessionEnded};
@@ -279,6 +279,7 @@ impl Worker {
             stops: Stops::default(),
             counts: group,
             joined: placement != Placement::OwnGroup,
+            group: placement,
             alone: wrapper != WrappersGroup::Elsewhere,
         })
     }
@@ -400,8 +401,10 @@ struct Child {
     stops: Stops,
     /// The wrapper compares how many of its continuations have been read.
     counts: bool,
-    /// It is in the wrapper's process group.
+    /// It was started in the wrapper's process group.
     joined: bool,
+    /// Where it was started.
+    group: Placement,
     /// Stops of the child are not to stop the wrapper's whole group: what was sent to the child's group has reached it already,
     /// or this process is in it.
     alone: bool,
@@ -420,7 +423,7 @@ impl Child {
             Continuation::After(stop) if self.joined => self.tree.continue_after(stop),
             Continuation::BeforeIt(stop) if self.joined => self.tree.tell_again(stop),
             // The terminal's signals have reached what is in the wrapper's group.
-            _ if message.terminal && self.joined => {}
+            _ if message.terminal && !self.has_left_group() => {}
             // The program has sent it to its group, to the wrapper as well as to itself.
             _ if self.has_sent_to_group(message.sender) => {}
             _ => self.tree.signal(message.signal),
@@ -435,6 +438,12 @@ impl Child {
             return false;
         };
         descends_from(Pid::from_raw(sender), child)
+    }
+
+    /// Whether the child isn't in the wrapper's group, or no longer: timeout(1) makes a group of its own unless it leads one.
+    fn has_left_group(&self) -> bool {
+        let group = self.pid.and_then(|child| getpgid(Some(child)).ok());
+        !self.joined || group.is_some_and(|group| self.group != Placement::Group(group))
     }
 
     fn stopped_message(&self, stop: Stop) -> StoppedMessage {

@@ -1,4 +1,4 @@
-//! What a program inherits of the process that executes it, and the server can't see: the extensions *ignored* and *limits*.
+//! What a program inherits of the process that executes it, and the server can't see: the extension *inherited*.
 
 use rustix::process::{Resource, getpriority_process, getrlimit};
 

@@ -41,8 +41,8 @@ use server::McpServer;
 use sessions::Sessions;
 use workplace::Workplace;
 
-/// A one-shot command that writes more to one of its streams is killed.
-const MOST_OUTPUT: usize = 64 * 1024 * 1024;
+/// Bytes of each stream of a one-shot command that are kept, of more the first and the last half.
+const MOST_OUTPUT: usize = 1024 * 1024;
 
 /// How long a program on a terminal has to write nothing to be seen as pausing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -111,7 +111,7 @@ impl Tools {
 impl Mcp {
     pub(super) async fn serve(self, inherited_open_files: Option<(u64, u64)>) -> anyhow::Result<ExitCode> {
         let workspace = std::env::current_dir().context("cannot determine the current directory")?;
-        let executor = LocalExecutor::new(StandardStreams::Captured).output_limit(Some(MOST_OUTPUT));
+        let executor = LocalExecutor::new(StandardStreams::Captured).output_ends(MOST_OUTPUT);
         let link = Arc::new(Link::default());
         let Host {
             server,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rmcp::schemars::{self, JsonSchema};
 use serde::Serialize;
-use shell_escalation::{ExecParams, ExecResult};
+use shell_escalation::{ExecParams, ExecResult, Gap};
 
 use super::super::confined::Confined;
 use super::arguments::{DEFAULT_TIMEOUT_MS, ShellCommand};
@@ -80,7 +80,10 @@ impl Workplace {
 
 impl CommandResult {
     fn new(result: ExecResult, confined: &Confined) -> Self {
-        let (stdout, stderr) = streams(&result.stdout, &result.stderr);
+        let (stdout, stderr) = streams(
+            Output::new(&result.stdout, result.stdout_gap),
+            Output::new(&result.stderr, result.stderr_gap),
+        );
         Self {
             exit_code: result.exit_code,
             signal: result.signal,
@@ -134,15 +137,32 @@ impl CommandResult {
     }
 }
 
+/// What was kept of a stream.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    bytes: &'a [u8],
+    gap: Option<Gap>,
+}
+
+impl<'a> Output<'a> {
+    fn new(bytes: &'a [u8], gap: Option<Gap>) -> Self {
+        Self { bytes, gap }
+    }
+}
+
 /// Both streams within the bound that they share: what one doesn't need, the other may use.
-fn streams(stdout: &[u8], stderr: &[u8]) -> (Shown, Shown) {
-    let tokens = |bytes: &[u8]| u32::try_from(bytes.len().div_ceil(4)).unwrap_or(u32::MAX);
+fn streams(stdout: Output<'_>, stderr: Output<'_>) -> (Shown, Shown) {
+    let tokens = |output: Output<'_>| u32::try_from(output.bytes.len().div_ceil(4)).unwrap_or(u32::MAX);
     let half = DEFAULT_TOKENS / 2;
     let (out, error) = (tokens(stdout), tokens(stderr));
     let room_for = |other: u32| DEFAULT_TOKENS - other.min(half);
-    let show = |bytes: &[u8], room: u32| {
+    let show = |output: Output<'_>, room: u32| {
         let mut collected = Collected::new(room);
-        collected.push(bytes);
+        let (at, missing) = output.gap.map_or((0, 0), |gap| (gap.at, gap.bytes));
+        let (head, tail) = output.bytes.split_at(at);
+        collected.push(head);
+        collected.skip(missing);
+        collected.push(tail);
         collected.shown()
     };
     (show(stdout, room_for(error)), show(stderr, room_for(out)))
@@ -155,6 +175,8 @@ mod tests {
     #[test]
     fn streams_share_one_bound_and_neither_crowds_out_the_other() {
         let large = vec![b'x'; 1_000_000];
+        let streams =
+            |out: &[u8], error: &[u8]| super::streams(Output::new(out, None), Output::new(error, None));
         let length = |shown: &Shown| shown.text.matches('x').count();
         let (out, error) = streams(&large, b"denied");
         assert_eq!(error.text, "denied");

@@ -7,6 +7,7 @@ mod approval;
 mod attacks;
 mod audit;
 mod check;
+mod group;
 mod hostile;
 mod kills;
 mod launching;

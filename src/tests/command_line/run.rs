@@ -38,7 +38,7 @@ pub fn run(folder: &TempDir, policy: &str, command: &str) -> Command {
     run
 }
 
-fn stock(command: &str) -> Command {
+pub fn stock(command: &str) -> Command {
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/run.toml");
     let mut run = program();
     run.args([

@@ -6,6 +6,8 @@
 mod support;
 
 mod day;
+mod group;
 mod names;
+mod nested;
 mod push;
 mod shells;

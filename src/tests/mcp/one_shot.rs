@@ -96,6 +96,26 @@ fn too_much_output_is_cut_and_the_rest_is_counted() {
     assert_eq!(client.end(), Some(0));
 }
 
+/// More than any message or memory has room for: the command goes on all the same, to its end.
+#[test]
+fn of_a_hundred_megabytes_the_ends_are_returned() {
+    let mut client = plain();
+    let result = client.call(
+        "shell_command",
+        json!({"command": "printf start; head -c 100000000 /dev/zero | tr '\\0' x; printf end; echo error >&2; exit 3"}),
+    );
+    let data = &result["structuredContent"];
+    let stdout = data["stdout"].as_str().unwrap();
+    assert!(stdout.starts_with("startxxx") && stdout.ends_with("xxxend"));
+    assert_eq!(
+        (&data["exit_code"], &data["stderr"]),
+        (&json!(3), &json!("error\n"))
+    );
+    let shown = stdout.matches('x').count() as u64;
+    assert_eq!(data["bytes_left_out"].as_u64(), Some(100_000_000 - shown));
+    assert_eq!(client.end(), Some(0));
+}
+
 #[test]
 fn a_call_that_is_taken_back_ends_with_all_that_it_started() {
     let mut client = plain();

@@ -21,11 +21,11 @@ fn compared(context: &Context, script: &str) -> Verdict {
 
 /// Soft and hard ones, in the shell and in a subshell; and the limit of processor time ends an endless command.
 fn limits(context: &mut Context) -> Verdict {
-    compared(
-        context,
-        "it inherited; ulimit -S -n 60; it inherited; ulimit -c 0; it inherited | cat; \
-         (ulimit -t 100; ulimit -f 4000; it inherited); it inherited",
-    )
+    commands(context, ["it"])?;
+    let script = "it inherited; ulimit -S -n 60; it inherited; ulimit -c 0; it inherited | cat; \
+         (ulimit -t 100; ulimit -f 4000; it inherited); it inherited; \
+         (ulimit -t 1; sh -c 'while :; do :; done'; echo $?)";
+    same_under_both(context, script, &["it", "sh"])
 }
 
 /// What `renice` has set.

@@ -4,3 +4,4 @@ pub mod as_stock;
 pub mod fixtures;
 pub mod random;
 pub mod reported;
+pub mod shell_features;

@@ -37,7 +37,7 @@ fn process_left_behind(context: &mut Context) -> Verdict {
     // A gate for each: a writer that finds the last reader still there doesn't wait for the next.
     let leaves = |gate| format!("sh -c '(read -r line <gate{gate}) & exit 3'");
     let script = format!(
-        "rm -f gate?; mkfifo gate1 gate2 gate3 gate4\n{}; echo $?; echo go >gate1\n{} || echo failed; echo go >gate2\n\
+        "rm -f gate1 gate2 gate3 gate4; mkfifo gate1 gate2 gate3 gate4\n{}; echo $?; echo go >gate1\n{} || echo failed; echo go >gate2\n\
          {} >file; echo $?; echo go >gate3\necho x | {}; echo $?; echo go >gate4",
         leaves(1),
         leaves(2),

@@ -1,4 +1,4 @@
-//! e2e.tty.job: escalated commands on a terminal of the server's own session are part of their job.
+//! e2e.tty.job: keys, windows and stops of the commands of an interactive shell.
 
 use std::time::Instant;
 
