@@ -265,29 +265,28 @@ pub(crate) fn limit(resource: u32) -> Result<(u64, u64)> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
-/// How urgent this process is for processors and disks, as the system calls say it; `None` where one fails.
+/// How urgent this process is for processors and disks, as the system calls say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Priorities {
-    niceness: Option<usize>,
-    policy: Option<usize>,
-    real_time: Option<c_int>,
+    /// Policy, niceness, real-time priority and clamps; nothing where the call fails.
+    attributes: [u8; ATTRIBUTES],
     disks: Option<usize>,
 }
 
-/// getpriority(2), sched_getscheduler(2), sched_getparam(2) and ioprio_get(2) of this process.
+/// Larger than struct sched_attr of sched_getattr(2), which has 56 bytes today.
+const ATTRIBUTES: usize = 128;
+
+/// sched_getattr(2) and ioprio_get(2) of this process.
 pub(crate) fn priorities() -> Priorities {
     const IOPRIO_WHO_PROCESS: usize = 1;
-    let mut real_time: c_int = 0;
-    let parameters = (&raw mut real_time) as usize;
-    // SAFETY: integers, but for one int that the kernel writes.
+    let mut attributes = [0; ATTRIBUTES];
+    let address = attributes.as_mut_ptr() as usize;
+    // SAFETY: integers, and room of that size, of which the kernel writes as much as it knows.
     unsafe {
+        let _ = syscall(libc::SYS_sched_getattr, [0, address, ATTRIBUTES, 0]);
         Priorities {
-            niceness: syscall(libc::SYS_getpriority, [libc::PRIO_PROCESS as usize, 0]).ok(),
-            policy: syscall(libc::SYS_sched_getscheduler, [0]).ok(),
-            real_time: syscall(libc::SYS_sched_getparam, [0, parameters])
-                .ok()
-                .map(|_| real_time),
             disks: syscall(libc::SYS_ioprio_get, [IOPRIO_WHO_PROCESS, 0]).ok(),
+            attributes,
         }
     }
 }

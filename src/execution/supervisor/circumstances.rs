@@ -9,6 +9,7 @@ const LIMITS: usize = 16;
 /// Bytes of the longest list of processors and the longest file that are compared as a whole.
 const PROCESSORS: usize = 1024;
 const TEXT: usize = 1024;
+const NUMBER: usize = 32;
 
 /// What children of this process inherit now.
 #[derive(PartialEq, Eq)]
@@ -16,9 +17,16 @@ pub(super) struct Circumstances {
     limits: [Option<(u64, u64)>; LIMITS],
     priorities: raw::Priorities,
     processors: [u8; PROCESSORS],
-    oom_score_adj: [u8; TEXT],
+    numbers: [[u8; NUMBER]; NUMBERS.len()],
     cgroup: [u8; TEXT],
 }
+
+/// Files with one number each.
+const NUMBERS: [&CStr; 3] = [
+    c"/proc/self/oom_score_adj",
+    c"/proc/self/coredump_filter",
+    c"/proc/self/timerslack_ns",
+];
 
 impl Circumstances {
     pub(super) fn now() -> Self {
@@ -32,15 +40,15 @@ impl Circumstances {
             limits,
             priorities: raw::priorities(),
             processors,
-            oom_score_adj: text(c"/proc/self/oom_score_adj"),
+            numbers: NUMBERS.map(text),
             cgroup: text(c"/proc/self/cgroup"),
         }
     }
 }
 
 /// How a file of /proc begins; nothing of one that can't be read.
-fn text(path: &CStr) -> [u8; TEXT] {
-    let mut text = [0; TEXT];
+fn text<const SIZE: usize>(path: &CStr) -> [u8; SIZE] {
+    let mut text = [0; SIZE];
     if let Ok(file) = raw::open(path, libc::O_RDONLY | libc::O_CLOEXEC) {
         let _ = raw::read(file, &mut text);
         let _ = raw::close(file);

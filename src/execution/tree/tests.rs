@@ -106,6 +106,8 @@ async fn a_supervisor_that_its_tree_has_changed_gets_no_other() {
         "chrt --batch -p 0 $PPID",
         "ionice -c 3 -p $PPID",
         "echo 500 >/proc/$PPID/oom_score_adj",
+        "echo 0 >/proc/$PPID/coredump_filter",
+        "echo 70000 >/proc/$PPID/timerslack_ns",
     ] {
         let mut tree = spawn(&[
             "/bin/sh",
