@@ -1,5 +1,6 @@
 //! A session: the socket that a shell inherits, the variables that name it, and the lifetime of everything behind it.
 
+mod child;
 mod core;
 mod error;
 mod group;

@@ -9,26 +9,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use nix::errno::Errno;
-use nix::unistd::{Pid, getpgid};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::child::{Child, failure_result, result_of};
 use super::core::{SessionCore, SessionEnded};
 use super::error::RequestError;
 use super::group::WrappersGroup;
 use super::memory::RequestMemory;
 use super::places::Place;
 use super::question::Question;
-use super::stops::{Continuation, Stops};
+use super::stops::Stops;
 use crate::audit::Entry;
 use crate::execution::{
-    AtOnce, Attributes, Ending, FilesAtDecision, Foresight, Placement, Refusal, Report, Stage, Start,
-    StartFailure, Stop, Tree, descends_from, is_stopped,
+    AtOnce, Attributes, FilesAtDecision, Foresight, Placement, Refusal, Report, Stage, Start, Tree,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
-use crate::protocol::{
-    self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage, StoppedMessage,
-};
+use crate::protocol::{self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage};
 use crate::stream::{Frame, RequestStream};
 
 /// Decoding fewer bytes than that takes less time than handing them to another thread.
@@ -391,76 +387,6 @@ impl Worker {
     }
 }
 
-/// An escalated child, and how its wrapper stands to it.
-struct Child {
-    tree: Tree,
-    /// Known once it runs.
-    pid: Option<Pid>,
-    /// The wrapper sends signal frames and understands `stopped`.
-    signals: bool,
-    stops: Stops,
-    /// The wrapper compares how many of its continuations have been read.
-    counts: bool,
-    /// It was started in the wrapper's process group.
-    joined: bool,
-    /// Where it was started.
-    group: Placement,
-    /// Stops of the child are not to stop the wrapper's whole group: what was sent to the child's group has reached it already,
-    /// or this process is in it.
-    alone: bool,
-}
-
-impl Child {
-    /// Sends the child what has come to its wrapper. What continues the wrapper after a stop is most often for the group, and has
-    /// continued a child in that group already: a second one could undo its next stop.
-    fn forward(&mut self, message: SignalMessage) {
-        let continuation = if message.signal == libc::SIGCONT {
-            self.stops.continued(message.stops)
-        } else {
-            Continuation::AnyHow
-        };
-        match continuation {
-            Continuation::After(stop) if self.joined => self.tree.continue_after(stop),
-            Continuation::BeforeIt(stop) if self.joined => self.tree.tell_again(stop),
-            // The terminal's signals have reached what is in the wrapper's group.
-            _ if message.terminal && !self.has_left_group() => {}
-            // The program has sent it to its group, to the wrapper as well as to itself.
-            _ if self.has_sent_to_group(message.sender) => {}
-            _ => self.tree.signal(message.signal),
-        }
-    }
-
-    /// Whether that process is the child, or descends from it, and the child is in the wrapper's group: it has no other reason to
-    /// send the wrapper signals.
-    fn has_sent_to_group(&self, sender: Option<i64>) -> bool {
-        let sender = sender.and_then(|sender| i32::try_from(sender).ok());
-        let (Some(child), Some(sender)) = (self.pid.filter(|_| self.joined), sender) else {
-            return false;
-        };
-        descends_from(Pid::from_raw(sender), child)
-    }
-
-    /// Whether the child isn't in the wrapper's group, or no longer: timeout(1) makes a group of its own unless it leads one.
-    fn has_left_group(&self) -> bool {
-        let group = self.pid.and_then(|child| getpgid(Some(child)).ok());
-        !self.joined || group.is_some_and(|group| self.group != Placement::Group(group))
-    }
-
-    fn stopped_message(&self, stop: Stop) -> StoppedMessage {
-        StoppedMessage {
-            stopped: stop.signal,
-            alone: self.alone,
-            continued: self.counts.then(|| self.stops.continuations()),
-        }
-    }
-
-    /// Whether a wrapper has to hear of a stop. In the wrapper's group a SIGCONT may have continued both since, without this
-    /// process, which may have been stopped with them.
-    fn is_to_stop_wrapper(&self) -> bool {
-        self.signals && (!self.joined || self.pid.is_some_and(is_stopped))
-    }
-}
-
 /// What a worker waits for while the child runs.
 enum Event {
     Child(Report),
@@ -475,27 +401,5 @@ fn signal_of(frame: Option<Frame>) -> Result<SignalMessage, RequestError> {
         Ok(message)
     } else {
         Err(ProtocolError::Impossible("no such signal").into())
-    }
-}
-
-fn result_of(ending: Ending) -> ResultMessage {
-    match ending {
-        Ending::Exited(code) => ResultMessage {
-            exit_code: code,
-            signal: None,
-        },
-        Ending::Killed(signal) => ResultMessage {
-            exit_code: 128 + signal,
-            signal: Some(signal),
-        },
-    }
-}
-
-/// As in shells: 127 for a program that does not exist, 126 for one that cannot be executed.
-fn failure_result(failure: StartFailure) -> ResultMessage {
-    let missing = matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR) && failure.stage == Stage::Execute;
-    ResultMessage {
-        exit_code: if missing { 127 } else { 126 },
-        signal: None,
     }
 }
