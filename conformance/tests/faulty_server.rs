@@ -48,7 +48,8 @@ fn servers_that_are_right_but_unusual_pass() {
          --variant gaps-between-reads --variant more-tools",
         "--variant escaped --variant bytewise --variant out-of-order --variant stopped-keepers-killed \
          --variant roomy-terminals --variant pipe-for-errors --variant numbered-approvals \
-         --variant scripts-below-proc --variant counts-for-all --variant mismatch-is-a-result",
+         --variant scripts-below-proc --variant counts-for-all --variant mismatch-is-a-result \
+         --variant numbers-unbounded",
         "--variant plain",
     ];
     let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |variant| {

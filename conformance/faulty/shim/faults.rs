@@ -190,7 +190,6 @@ pub enum Fault {
     LastOfTwoWins,
     NegativeNumbersSkipped,
     NumbersWrapped,
-    NumbersUnbounded,
     SixteenOfMore,
     RefusedDescriptorsKept,
     MismatchIsASuccess,
@@ -497,6 +496,8 @@ pub enum Variant {
     MoreTools,
     /// Stopped messages count continuations for wrappers that don't.
     CountsForAll,
+    /// Numbers are not compared with the limit of open files: it is the child that fails.
+    NumbersUnbounded,
     /// Scripts are opened below /proc.
     ScriptsBelowProc,
     /// A descriptor message that is refused is answered with a result before the stream is closed.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Mutex;
 
 use crate::events::lock;
-use crate::faults::{Fault, broken};
+use crate::faults::{Fault, Variant, broken, unusual};
 use crate::messages::Request;
 use crate::parcel::{Kind, Parcel};
 use crate::program::{Found, Program};
@@ -26,7 +26,7 @@ const LOADERS: [&[u8]; 7] = [
 /// The numbers, if each is valid and has its descriptor.
 pub fn checked(numbers: &[i128], frame: &mut Frame) -> io::Result<Vec<i32>> {
     let mut limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?.0;
-    if broken(Fault::NumbersUnbounded) {
+    if unusual(Variant::NumbersUnbounded) {
         limit = u64::MAX;
     }
     let mut numbers = numbers.to_vec();
