@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,6 +12,7 @@ use shell_escalation::{
 };
 
 use super::confined::Confined;
+use super::denials::Noting;
 use super::locate;
 use super::rules::Rules;
 
@@ -60,6 +63,8 @@ pub(super) struct Host {
     pub(super) shell: PathBuf,
     /// What they are confined to.
     pub(super) confined: Confined,
+    /// Whether a command was denied.
+    pub(super) denied: Arc<AtomicBool>,
 }
 
 impl HostOptions {
@@ -95,6 +100,11 @@ impl HostOptions {
         let policy = policy
             .with_approver(approver(env.clone()))
             .with_notices(|line| eprintln!("shell-escalation: {line}"));
+        let denied = Arc::default();
+        let policy = Noting {
+            policy,
+            denied: Arc::clone(&denied),
+        };
         let mut limits = Limits::default();
         limits.child_open_files = inherited_open_files;
         let mut server = EscalateServer::new(&shell, wrapper, policy)
@@ -110,6 +120,7 @@ impl HostOptions {
             env,
             shell,
             confined: Confined::new(&self.sandbox, profile, workspace),
+            denied,
         })
     }
 

@@ -3,6 +3,7 @@
 mod approve;
 mod check;
 mod confined;
+mod denials;
 mod host;
 mod interrupts;
 mod locate;

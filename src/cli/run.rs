@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -115,10 +116,14 @@ impl HostOptions {
         params.login = !self.no_login;
         let interrupts = Arc::new(Interrupts::default());
         let executor = LocalExecutor::new(StandardStreams::Inherited);
-        let Host { server, confined, .. } =
-            self.host(executor, &params.workdir, inherited_open_files, |env| {
-                TerminalApprover::new(env, Arc::clone(&interrupts))
-            })?;
+        let Host {
+            server,
+            confined,
+            denied,
+            ..
+        } = self.host(executor, &params.workdir, inherited_open_files, |env| {
+            TerminalApprover::new(env, Arc::clone(&interrupts))
+        })?;
         if let (Says::AtStart, Some(line)) = (says, confined.at_start()) {
             eprintln!("shell-escalation: {line}");
         }
@@ -147,6 +152,7 @@ impl HostOptions {
         }
         if says == Says::AfterFailure
             && !result.timed_out
+            && !denied.load(Ordering::Relaxed)
             && let Some(line) = confined.after_failure(result.exit_code, result.signal)
         {
             eprintln!("shell-escalation: {line}");

@@ -237,6 +237,8 @@ struct Keeper {
     child: Option<Pid>,
     /// The child is in its wrapper's process group.
     joined: bool,
+    /// Whose group that was.
+    group: Option<i32>,
     /// How often the child has stopped, and whether it is stopped.
     stops: u64,
     is_stopped: bool,
@@ -258,6 +260,7 @@ impl Keeper {
             children: watch_children()?,
             child: None,
             joined: false,
+            group: None,
             stops: 0,
             is_stopped: false,
             last_stop: None,
@@ -297,6 +300,7 @@ impl Keeper {
                     Progress::Frame(frame) if self.child.is_none() => {
                         let parcel = Parcel::decode(&frame.payload)?;
                         self.joined = parcel.group.is_some();
+                        self.group = parcel.group;
                         self.stays = parcel.kind != Kind::Command;
                         if parcel.kind == Kind::OnPseudoTerminal {
                             self.terminal = Some(lead_session(&frame.descriptors[0])?);
@@ -327,6 +331,10 @@ impl Keeper {
                                 // If the server is gone, the end of the line will tell.
                                 let _ = self::order(&self.line, message);
                             }
+                            continue;
+                        }
+                        // A child that has left that group, as timeout(1) does, has not got it.
+                        if order["to its group"] == json!(true) && self.is_in_its_group() {
                             continue;
                         }
                         if order["sender"]
@@ -444,6 +452,15 @@ impl Keeper {
             // If the server is gone, the end of the line will tell.
             let _ = order(&self.line, &message);
         }
+    }
+
+    /// Whether the child is still in the group that it joined.
+    fn is_in_its_group(&self) -> bool {
+        let group = self
+            .child
+            .filter(|child| *child != ENDED)
+            .map(|child| nix::unistd::getpgid(Some(child)));
+        group.is_none_or(|group| group.ok().map(Pid::as_raw) == self.group)
     }
 
     /// Called when the server has ended without having ended its trees.

@@ -663,9 +663,10 @@ impl Worker<'_> {
                         continue;
                     }
                     let twice = broken(Fault::TerminalSignalsTwice);
-                    if terminal && (standing.joined && !twice || broken(Fault::TerminalSignalsDropped)) {
+                    if terminal && broken(Fault::TerminalSignalsDropped) {
                         continue;
                     }
+                    let in_group_already = terminal && standing.joined && !twice;
                     if broken(Fault::RealTimeSignalsIgnored) && signal > 31 {
                         continue;
                     }
@@ -678,7 +679,10 @@ impl Worker<'_> {
                         // A keeper that is gone has already reported how the child ended.
                         let sender = sender.and_then(|sender| i64::try_from(sender).ok());
                         let sender = sender.filter(|_| standing.joined && !broken(Fault::OwnSignalsTwice));
-                        let _ = keeper::order(line, &json!({"signal": signal, "sender": sender}));
+                        let _ = keeper::order(
+                            line,
+                            &json!({"signal": signal, "sender": sender, "to its group": in_group_already}),
+                        );
                     }
                     if broken(Fault::OneSignalAWrite) {
                         self.reader.discard();

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::peer::counterpart::Counterpart;
-use crate::peer::wire::{FrameStream, send_datagram};
+use crate::peer::wire::{FrameStream, Received, send_datagram};
+use crate::shown::shown;
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -196,6 +197,23 @@ impl Requester {
     pub fn expect_exit_code(&mut self, exit_code: i64) -> Verdict {
         let message = self.result()?;
         crate::case::expect::equal("exit_code", Some(exit_code), message["exit_code"].as_i64())
+    }
+
+    /// Demands the end of the stream, before which one result that is no success may tell of it.
+    pub fn expect_no_success(&mut self, why: &str) -> Verdict {
+        let expected = format!("the end of the stream, or a result that is no success, for {why}");
+        match self.frames.receive()? {
+            Received::End { bytes: 0 } => Ok(()),
+            Received::Frame(frame) => {
+                let result = frame.json()?;
+                let has_failed = result["exit_code"].as_i64().is_some_and(|code| code != 0);
+                if !has_failed {
+                    return Err(violation(expected, shown(&result)));
+                }
+                self.frames.expect_end(why)
+            }
+            other => Err(violation(expected, shown(&other))),
+        }
     }
 
     /// Sends a signal frame (*signals* extension).

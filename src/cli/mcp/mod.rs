@@ -118,6 +118,7 @@ impl Mcp {
             mut env,
             shell,
             confined,
+            ..
         } = self
             .host
             .host(executor, &workspace, inherited_open_files, |mut env| {

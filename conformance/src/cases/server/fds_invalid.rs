@@ -60,31 +60,11 @@ fn expect_refused(stage: &mut Stage, program: &Program, (numbers, count): Mismat
     let mut requester = send_numbers(stage, program, numbers, &pipes)?;
     drop(pipes);
     let why = format!("fds {numbers} with {count} descriptors");
-    expect_no_success(&mut requester, &why)?;
+    requester.expect_no_success(&why)?;
     stage.shim.expect_no_decision()?;
     stage.sentinel()?;
     watch.expect_closed(&format!("the server, after {why},"), stage.patience())?;
     program.expect_not_started()
-}
-
-/// Demands the end of the stream, before which one result that is no success may tell of it.
-fn expect_no_success(requester: &mut Requester, why: &str) -> Verdict {
-    match requester.frames.receive()? {
-        Received::End { bytes: 0 } => Ok(()),
-        Received::Frame(frame) => {
-            let result = frame.json()?;
-            expect::that(
-                result["exit_code"].as_i64().is_some_and(|code| code != 0),
-                format_args!("the end of the stream, or a result that is no success, for {why}"),
-                &result,
-            )?;
-            requester.frames.expect_end(why)
-        }
-        other => Err(violation(
-            format_args!("the end of the stream, or a result that is no success, for {why}"),
-            shown(&other),
-        )),
-    }
 }
 
 fn expect_each_refused(context: &Context, stage: &mut Stage, table: &[Mismatch<'_>]) -> Verdict {

@@ -27,7 +27,7 @@ fn coprocesses(context: &mut Context) -> Verdict {
     let script = match Dialect::of(context) {
         Dialect::Bash => {
             "coproc tool copy; pid=$COPROC_PID; echo one >&${COPROC[1]}; read -r x <&${COPROC[0]}; echo \"got $x\"; \
-             sh -c 'echo two >&$0' ${COPROC[1]}; sh -c 'read -r x <&$0; echo \"got $x\"' ${COPROC[0]}; \
+             sh -c 'echo two' >&${COPROC[1]}; sh -c 'read -r x; echo \"got $x\"' <&${COPROC[0]}; \
              exec {COPROC[1]}>&-; wait $pid; echo $?; coproc NAMED { tool copy exit:5; }; pid=$NAMED_PID; \
              exec {NAMED[1]}>&-; wait $pid; echo $?"
         }

@@ -454,7 +454,7 @@ impl Driver<'_> {
                 requester
                     .frames
                     .send(b"{\"fds\":[0,0]}", &[descriptor, descriptor])?;
-                requester.frames.expect_end("the same number twice is refused")?;
+                requester.expect_no_success("the same number twice")?;
             }
         }
         Ok(())
