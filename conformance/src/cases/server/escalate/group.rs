@@ -34,6 +34,9 @@ fn own_session(launch: Launch) -> Launch {
     launch.in_new_session()
 }
 
+/// A signal that follows others: of those that are pending, the child takes the lowest number first.
+const MARK: i32 = libc::SIGPWR;
+
 /// Group and session of the child are the wrapper's.
 fn joins(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?;
@@ -95,17 +98,17 @@ fn terminal_s_signals_once(context: &mut Context) -> Verdict {
     let mut escalated = stage.escalate_in_group(&program)?;
     escalated
         .child
-        .must(&Order::Watch(vec![libc::SIGINT, libc::SIGWINCH, libc::SIGUSR2]))?;
+        .must(&Order::Watch(vec![libc::SIGINT, libc::SIGWINCH, MARK]))?;
     for signal in [libc::SIGINT, libc::SIGWINCH] {
         escalated
             .requester
             .frames
             .send_json(&json!({"signal": signal, "terminal": true}))?;
-        escalated.requester.signal(libc::SIGUSR2)?;
+        escalated.requester.signal(MARK)?;
         expect::equal(
             &format!("the next signal after a frame with {signal} that says \"terminal\":true"),
-            libc::SIGUSR2,
-            escalated.child.next_signal("SIGUSR2")?,
+            MARK,
+            escalated.child.next_signal("the mark")?,
         )?;
         escalated
             .requester
@@ -174,9 +177,7 @@ fn continued_once(context: &mut Context) -> Verdict {
     let program = ConnectedProgram::new(context, "program")?;
     let mut escalated = stage.escalate_in_group(&program)?;
     let process = escalated.child.process()?;
-    escalated
-        .child
-        .must(&Order::Watch(vec![libc::SIGCONT, libc::SIGUSR2]))?;
+    escalated.child.must(&Order::Watch(vec![libc::SIGCONT, MARK]))?;
     for continued_before in [true, false, true] {
         stop(&process, context.patience())?;
         escalated.requester.frames.expect_frame("a stopped message")?;
@@ -189,11 +190,11 @@ fn continued_once(context: &mut Context) -> Verdict {
         if !continued_before {
             escalated.child.next_signal("SIGCONT by a frame")?;
         }
-        escalated.requester.signal(libc::SIGUSR2)?;
+        escalated.requester.signal(MARK)?;
         expect::equal(
             "the next signal of a child that has been continued",
-            libc::SIGUSR2,
-            escalated.child.next_signal("SIGUSR2")?,
+            MARK,
+            escalated.child.next_signal("the mark")?,
         )?;
     }
     escalated.exit(0)?;
