@@ -28,6 +28,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/while-nobody-reads", while_nobody_reads).at(Level::Hardened),
     case("wrapper.escalate.signal/each-is-forwarded", each_is_forwarded),
     case("wrapper.escalate.signal/sigurg", sigurg),
+    case("wrapper.escalate.signal/sigprof", sigprof),
     case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
     case("wrapper.escalate.signal/before-the-child-started", early_signal),
     case("wrapper.escalate.signal/ignored-at-the-start", ignored_at_the_start),
@@ -156,7 +157,7 @@ fn behind_the_result(context: &mut Context) -> Verdict {
 /// Each signal sent to the wrapper arrives as a frame with its number.
 fn each_is_forwarded(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    for signal in all_forwarded().filter(|signal| *signal != libc::SIGURG) {
+    for signal in all_forwarded().filter(|signal| ![libc::SIGURG, libc::SIGPROF].contains(signal)) {
         wrapper.process.signal(signal)?;
         let seen = forwarded(&mut stream, "a forwarded signal")?;
         expect::equal("the forwarded signal", i64::from(signal), seen)?;
@@ -167,10 +168,19 @@ fn each_is_forwarded(context: &mut Context) -> Verdict {
 
 /// SIGURG, which the runtimes of some languages send to themselves.
 fn sigurg(context: &mut Context) -> Verdict {
+    one(context, libc::SIGURG, "SIGURG")
+}
+
+/// SIGPROF, which the runtimes of some languages keep for their profilers.
+fn sigprof(context: &mut Context) -> Verdict {
+    one(context, libc::SIGPROF, "SIGPROF")
+}
+
+fn one(context: &mut Context, signal: i32, name: &str) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
-    wrapper.process.signal(libc::SIGURG)?;
-    let seen = forwarded(&mut stream, "SIGURG")?;
-    expect::equal("the forwarded signal", i64::from(libc::SIGURG), seen)?;
+    wrapper.process.signal(signal)?;
+    let seen = forwarded(&mut stream, name)?;
+    expect::equal("the forwarded signal", i64::from(signal), seen)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
 }
