@@ -11,6 +11,7 @@
 mod backend;
 mod child;
 mod clock;
+mod decoding;
 mod ends;
 mod events;
 mod faults;
@@ -30,6 +31,7 @@ mod server;
 mod session;
 mod shares;
 mod spawn;
+mod stops;
 mod stream;
 mod terminal;
 mod terminal_methods;

@@ -1,6 +1,5 @@
 //! One request, from its frame to its result.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -10,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::decoding::decoded;
 use crate::events::{self, GONE, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::group;
@@ -22,6 +22,7 @@ use crate::parcel::Parcel;
 use crate::program::{self, Program};
 use crate::session::Session;
 use crate::shares::Thread;
+use crate::stops::Stops;
 use crate::stream::{self, Frame, FrameReader, Progress};
 use crate::ticket::{Answer, Ticket};
 
@@ -63,29 +64,6 @@ fn await_the_traced(line: &UnixStream) -> io::Result<()> {
         while nix::unistd::read(line, &mut [0; 4096])? > 0 {}
     }
     Ok(())
-}
-
-/// From this size on, in bytes, requests are decoded one after the other.
-const LARGE: usize = 256 << 10;
-
-/// Reads a request, which takes its payload. Large ones leave a processor for the others, and no memory behind.
-fn decoded(payload: Vec<u8>) -> Result<Request, (messages::Malformed, Vec<u8>)> {
-    static DECODING: Mutex<()> = Mutex::new(());
-    let is_large = payload.len() > LARGE;
-    let _alone = (is_large || broken(Fault::DecodedOneByOne)).then(|| lock(&DECODING));
-    if is_large && broken(Fault::DecodedOneByOne) {
-        // As on a slower machine, so that it doesn't depend on this one how long the others wait.
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    let request = messages::request(&payload).map_err(|malformed| (malformed, payload));
-    #[cfg(target_env = "gnu")]
-    if is_large {
-        // SAFETY: malloc_trim(3) touches only what is free.
-        unsafe {
-            libc::malloc_trim(0);
-        }
-    }
-    request
 }
 
 struct Worker<'a> {
@@ -689,42 +667,6 @@ impl Worker<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// The stops of a child, as far as its wrapper knows.
-#[derive(Default)]
-struct Stops {
-    /// Those that it was told of, and not continued after, with the numbers of the messages.
-    told: VecDeque<(i128, u64)>,
-    messages: i128,
-    /// How often it was continued.
-    continuations: u64,
-}
-
-impl Stops {
-    /// What a keeper is told when the wrapper has been continued, unless that is about no stop; `read` is the number of the
-    /// messages that the wrapper had read.
-    fn continued(&mut self, read: Option<i128>) -> Option<Value> {
-        self.continuations += 1;
-        let (oldest, _) = *self.told.front()?;
-        let in_order = read.is_none();
-        let read = read.unwrap_or(oldest);
-        let mut last_read = None;
-        while let Some((_, stop)) = self.told.pop_front_if(|(number, _)| *number <= read) {
-            last_read = Some(stop);
-        }
-        match self.told.back() {
-            Some(&(_, unread)) if !in_order => {
-                self.told.clear();
-                match () {
-                    () if broken(Fault::UnreadStopUndone) => Some(json!({"continue after": unread})),
-                    () if broken(Fault::UnreadStopNotTold) => Some(json!({"continue after": 0})),
-                    () => Some(json!({"tell again": unread})),
-                }
-            }
-            _ => last_read.map(|stop| json!({"continue after": stop})),
         }
     }
 }
