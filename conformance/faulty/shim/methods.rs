@@ -14,6 +14,7 @@ use crate::rpc::{self, Call, Outcome, failed, invalid, text};
 use crate::server::Server;
 use crate::session::Session;
 use crate::spawn::{self, Process};
+use crate::terminal_methods;
 use crate::tools;
 use crate::worker;
 
@@ -29,11 +30,12 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
             shutdown = Some(call.id);
             return false;
         }
-        if waits(&call.method) {
-            let server = server.clone();
-            std::thread::spawn(move || rpc::reply(&call.id, server.call(&call)));
+        let waits = waits(&call.method);
+        let begun = begin(&server, call);
+        if waits {
+            std::thread::spawn(begun);
         } else {
-            rpc::reply(&call.id, server.call(&call));
+            begun();
         }
         true
     };
@@ -55,6 +57,32 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
         rpc::flush();
     }
     Ok(())
+}
+
+/// What is left of a call once it has its terminal, which a later call may close.
+fn begin(server: &Arc<Server>, call: Call) -> Box<dyn FnOnce() + Send> {
+    let server = server.clone();
+    match call.method.as_str() {
+        "terminal/read" => {
+            let terminal = server.used_terminal(&call.params);
+            Box::new(move || {
+                rpc::reply(
+                    &call.id,
+                    terminal.and_then(|it| terminal_methods::read(&it, &call.params)),
+                )
+            })
+        }
+        "terminal/write" => {
+            let terminal = server.used_terminal(&call.params);
+            Box::new(move || {
+                rpc::reply(
+                    &call.id,
+                    terminal.and_then(|it| terminal_methods::write(&it, &call.params)),
+                )
+            })
+        }
+        _ => Box::new(move || rpc::reply(&call.id, server.call(&call))),
+    }
 }
 
 /// Whether a method waits or has nothing to do with sessions, and so gets a thread of its own; the others are quick and run

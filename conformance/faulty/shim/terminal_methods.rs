@@ -22,30 +22,11 @@ use crate::spawn;
 use crate::terminal::{Started, Terminal};
 
 impl Server {
-    /// The methods `terminal/…`.
+    /// The methods `terminal/…` but those that wait.
     pub fn call_terminal(&self, method: &str, params: &Value) -> Outcome {
         let terminals = &self.terminals;
         match method {
             "open" => self.open_terminal(params),
-            "write" => {
-                let terminal = self.used_terminal(params)?;
-                let bytes = BASE64_STANDARD.decode(text(params, "data")?).map_err(invalid)?;
-                terminal.write(&bytes).map_err(failed)?;
-                Ok(json!({}))
-            }
-            "read" => {
-                let terminal = self.used_terminal(params)?;
-                let wait = params["wait_ms"].as_u64().ok_or_else(|| invalid("no wait_ms"))?;
-                let limit = params["limit"]
-                    .as_u64()
-                    .map_or(usize::MAX, |limit| limit as usize);
-                let limit = if broken(Fault::ReadLimitIgnored) {
-                    usize::MAX
-                } else {
-                    limit
-                };
-                terminal.read(Duration::from_millis(wait), limit).map_err(failed)
-            }
             "resize" => {
                 let terminal = self.used_terminal(params)?;
                 terminal.resize(size(params)?).map_err(failed)?;
@@ -82,7 +63,8 @@ impl Server {
         }
     }
 
-    fn used_terminal(&self, params: &Value) -> Result<Arc<Terminal>, (i64, String)> {
+    /// The terminal that is meant, which is now the one used last.
+    pub fn used_terminal(&self, params: &Value) -> Result<Arc<Terminal>, (i64, String)> {
         // An id that is no text is none of ours.
         let id = params["terminal"].as_str().unwrap_or_default();
         let terminal = self.terminals.used(id);
@@ -111,6 +93,23 @@ impl Server {
         let wrapped = wrapper.is_some() || broken(Fault::AlwaysSaidToBeWrapped);
         Ok(json!({"terminal": id, "wrapped": wrapped}))
     }
+}
+
+/// `terminal/write`, which may wait for the process to read.
+pub fn write(terminal: &Terminal, params: &Value) -> Outcome {
+    let bytes = BASE64_STANDARD.decode(text(params, "data")?).map_err(invalid)?;
+    terminal.write(&bytes).map_err(failed)?;
+    Ok(json!({}))
+}
+
+/// `terminal/read`, which may wait for output.
+pub fn read(terminal: &Terminal, params: &Value) -> Outcome {
+    let wait = params["wait_ms"].as_u64().ok_or_else(|| invalid("no wait_ms"))?;
+    let limit = params["limit"]
+        .as_u64()
+        .filter(|_| !broken(Fault::ReadLimitIgnored))
+        .map_or(usize::MAX, |limit| limit as usize);
+    terminal.read(Duration::from_millis(wait), limit).map_err(failed)
 }
 
 fn size(params: &Value) -> Result<Size, (i64, String)> {

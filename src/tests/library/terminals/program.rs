@@ -152,12 +152,14 @@ async fn ctrl_c_interrupts_the_foreground_and_nothing_else() {
         terminals.write(id, b"echo status $?\n").await.unwrap();
         read_until(&terminals, id, &format!("\n{status}")).await;
     }
-    terminals.write(id, sleep).await.unwrap();
-    read_until(&terminals, id, "42").await;
+    // It says itself that it goes on: the shell names the job before it gives it the terminal.
+    let job = b"sh -c 'trap \"echo $((40 + 4))\" CONT; echo $((40 + 3)); sleep 600 & wait; wait'\n";
+    terminals.write(id, job).await.unwrap();
+    read_until(&terminals, id, "43").await;
     terminals.write(id, b"\x1a").await.unwrap();
     read_until(&terminals, id, "Stopped").await;
     terminals.write(id, b"fg\n").await.unwrap();
-    read_until(&terminals, id, "exec sleep 600").await;
+    read_until(&terminals, id, "44").await;
     terminals.signal(id, Signal::SIGINT).unwrap();
     terminals.write(id, b"exit 5\n").await.unwrap();
     let (_, end) = text_to_end(&terminals, id).await;
