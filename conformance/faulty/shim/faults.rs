@@ -423,6 +423,8 @@ pub enum Fault {
     CancelSparesTerminals,
     PrunedTerminalLives,
     ShutdownSparesTerminals,
+    AskedAboutTerminalsLive,
+    FullTerminalsLive,
     EndedNotListed,
     RoomForThirtyTwo,
     NothingPruned,

@@ -178,6 +178,13 @@ impl Session {
         !lock(&self.state).open.is_empty()
     }
 
+    /// Whether a request is open for which nothing has been started.
+    pub fn has_childless_request(&self) -> bool {
+        let state = lock(&self.state);
+        let mut open = state.open.values();
+        open.any(|ticket| !ticket.has_child.load(Ordering::SeqCst))
+    }
+
     /// Registers a request; none if the session has ended.
     pub fn admit(&self, stream: UnixStream) -> io::Result<Option<Arc<Ticket>>> {
         let number = self.next.fetch_add(1, Ordering::SeqCst);

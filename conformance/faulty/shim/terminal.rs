@@ -337,6 +337,15 @@ impl Terminal {
 
     /// Ends everything that was started in it.
     pub fn close(&self) {
+        let is_asked_about = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.has_childless_request());
+        if broken(Fault::AskedAboutTerminalsLive) && is_asked_about
+            || broken(Fault::FullTerminalsLive) && lock(&self.output).is_full()
+        {
+            self.release();
+        }
         if let Some(session) = &self.session
             && !broken(Fault::SessionSurvivesItsTerminal)
         {

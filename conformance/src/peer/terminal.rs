@@ -11,7 +11,7 @@ use nix::pty::{Winsize, openpty};
 use crate::case::context::Context;
 use crate::system::holders::of_file;
 use crate::system::poll::readable_until;
-use crate::system::process;
+use crate::system::process::{self, ProcessHandle};
 use crate::transcript::{Direction, Transcript};
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -142,6 +142,16 @@ impl Terminal {
                 of_file(&self.path)
             ),
         ))
+    }
+
+    /// Reads what appears until that process has ended, or for as long as one event may take.
+    pub fn read_until_end_of(&mut self, process: &ProcessHandle) -> Verdict {
+        const PIECE: Duration = Duration::from_millis(10);
+        let deadline = Instant::now() + self.patience;
+        while Instant::now() < deadline && !process.ended_within(Duration::ZERO)? {
+            self.read_some(Instant::now() + PIECE)?;
+        }
+        Ok(())
     }
 
     /// Changes the window's size, which tells the foreground process group by SIGWINCH.

@@ -27,6 +27,8 @@ pub enum Order {
     Close(i32),
     /// Writes bytes to a descriptor.
     Write(i32, Vec<u8>),
+    /// Writes so many bytes of any kind to a descriptor.
+    Fill(i32, usize),
     /// Reads up to so many bytes; blocks until there are some or the end.
     Read(i32, usize),
     /// Forks; the child connects to the case as a probe of its own.
@@ -285,6 +287,16 @@ fn fork(new_session: bool, new_group: bool, orphan: bool) -> io::Result<bool> {
     }
 }
 
+fn write_all(number: i32, mut bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the number comes from the case, which says that it is open; a closed one fails with EBADF.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    while !bytes.is_empty() {
+        let written = nix::unistd::write(descriptor, bytes)?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
 fn carry_out(order: &Order, stream: &UnixStream) -> io::Result<Answer> {
     match order {
         Order::Report => return Ok(Answer::Report(Box::new(report::take()))),
@@ -293,15 +305,8 @@ fn carry_out(order: &Order, stream: &UnixStream) -> io::Result<Answer> {
             stream.send_with_fd(b"\0", &[*number as RawFd])?;
         }
         Order::Close(number) => nix::unistd::close(*number)?,
-        Order::Write(number, bytes) => {
-            // SAFETY: the number comes from the case, which says that it is open; a closed one fails with EBADF.
-            let descriptor = unsafe { BorrowedFd::borrow_raw(*number) };
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let written = nix::unistd::write(descriptor, rest)?;
-                rest = &rest[written..];
-            }
-        }
+        Order::Write(number, bytes) => write_all(*number, bytes)?,
+        Order::Fill(number, length) => write_all(*number, &vec![b'.'; *length])?,
         Order::Read(number, length) => {
             // SAFETY: as above; ManuallyDrop keeps the descriptor open.
             let mut file = std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(*number) });

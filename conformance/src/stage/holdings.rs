@@ -29,13 +29,13 @@ impl Holdings {
         for other in others {
             excluded.extend(process::descendants(*other).iter().map(|process| process.pid));
         }
-        let descendants = process::descendants(server);
+        let mut descendants = process::descendants(server);
+        descendants.retain(|process| !excluded.contains(&process.pid));
         let zombies = descendants.iter().filter(|process| process.state == 'Z').count();
         let living: Vec<i32> = descendants
             .into_iter()
             .filter(|process| process.state != 'Z')
             .map(|process| process.pid)
-            .filter(|pid| !excluded.contains(pid))
             .chain([server])
             .collect();
         Holdings {

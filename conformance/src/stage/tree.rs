@@ -16,7 +16,7 @@ pub struct Tree {
     /// The child and its request.
     pub escalated: Escalated,
     /// Its descendants, which end when they are dropped.
-    _descendants: Vec<Probe>,
+    pub descendants: Vec<Probe>,
     /// All of its processes.
     pub handles: Vec<ProcessHandle>,
 }
@@ -46,7 +46,7 @@ pub fn grow(
         .collect::<Result<_, _>>()?;
     Ok(Tree {
         escalated,
-        _descendants: descendants,
+        descendants,
         handles,
     })
 }

@@ -10,6 +10,7 @@ pub mod scripts;
 pub mod signals;
 pub mod status;
 pub mod terminal;
+pub mod terminal_teardown;
 pub mod tty_job;
 pub mod tty_prompt;
 pub mod tty_signals;
@@ -36,4 +37,5 @@ pub const TABLES: &[Table] = &[
     inherited::CASES,
     tty_teardown::CASES,
     terminal::CASES,
+    terminal_teardown::CASES,
 ];

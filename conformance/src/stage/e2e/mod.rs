@@ -1,6 +1,7 @@
 //! A shell, a wrapper and a server together: a script goes in, the suite decides, a transcript comes out.
 
 pub mod terminal;
+pub mod typed;
 
 use std::collections::HashMap;
 use std::fs;

@@ -94,6 +94,11 @@ impl<'a> TerminalShell<'a> {
         })
     }
 
+    /// The shell's process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.pid).unwrap_or_default()
+    }
+
     /// Waits for the shell's end, which something else must have brought about.
     pub fn wait(&mut self) -> Result<Ended, CaseError> {
         self.all.wait(&self.session, self.pid)

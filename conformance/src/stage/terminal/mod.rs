@@ -1,5 +1,7 @@
 //! A host of terminals: a shim, and terminals whose process is a probe.
 
+pub mod scene;
+mod way;
 mod whole;
 
 use std::fmt;
@@ -18,10 +20,14 @@ use crate::stage::descriptors::{Placements, null};
 use crate::stage::server::Escalated;
 use crate::verdict::{CaseError, Verdict, violation};
 
+pub use way::Way;
 pub use whole::{Whole, numbered};
 
 /// The wrapper that terminals are configured with.
 pub const WRAPPER: &str = "/opt/wrapper";
+
+/// More output, in bytes, than hosts have to keep for a reader.
+pub const MORE_THAN_IS_KEPT: usize = 3 << 19;
 
 /// What a terminal is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +250,11 @@ pub struct ProbeTerminal {
 }
 
 impl ProbeTerminal {
+    /// Its id and its session.
+    pub fn names(&self) -> (Value, String) {
+        (self.id.clone(), self.session.clone())
+    }
+
     /// Sends a request and takes the question about it.
     pub fn ask(&mut self, shim: &Shim, request: &RequestMessage) -> Result<(Requester, Decision), CaseError> {
         let mut requester = self.socket.open()?;

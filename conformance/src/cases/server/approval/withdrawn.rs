@@ -13,7 +13,7 @@ use crate::stage::approval::{asked, needing};
 use crate::stage::ending::SentinelSession;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots};
 use crate::stage::server::Stage;
-use crate::stage::terminal::{Host, on_both};
+use crate::stage::terminal::{Host, Way, on_both};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -21,7 +21,9 @@ use crate::verdict::{CaseError, Verdict};
 pub const CASES: Table = Table::of(Role::Server, &[
     case("approval.withdrawn/wrapper-gone", wrapper_gone),
     case("approval.withdrawn/session-closed", session_closed),
-    case("approval.withdrawn/terminal-closed", terminal_closed),
+    case("approval.withdrawn/terminal-closed", |context| terminal_goes(context, Way::Closed)),
+    case("approval.withdrawn/terminal-cancelled", |context| terminal_goes(context, Way::Cancelled)).needs("cancel"),
+    case("approval.withdrawn/terminal-pruned", |context| terminal_goes(context, Way::Pruned)),
     case("approval.withdrawn/one-shot-over", one_shot_over),
     case("approval.withdrawn/answered-ones-are-not", answered_ones_are_not),
 ]);
@@ -80,8 +82,8 @@ fn session_closed(context: &mut Context) -> Verdict {
     stage.finish()
 }
 
-/// A terminal is closed while an approval of it is pending.
-fn terminal_closed(context: &mut Context) -> Verdict {
+/// A terminal goes while an approval of it is pending.
+fn terminal_goes(context: &mut Context, way: Way) -> Verdict {
     if !context.has_capability("terminals") {
         return Err(CaseError::NotApplicable("the shim has no terminals".to_owned()));
     }
@@ -92,13 +94,13 @@ fn terminal_closed(context: &mut Context) -> Verdict {
         let request = RequestMessage::new(program.text(), &["late"], "/");
         let (mut requester, decision) = terminal.ask(&host.shim, &request)?;
         let approval = asked(&host.shim, decision)?;
-        host.shim.close_terminal(&terminal.id)?;
+        way.take(&mut host.shim, &[terminal.names()])?;
         expect::equal(
             "id of the withdrawn approval",
             &approval.id,
             &host.shim.next_withdrawn()?,
         )?;
-        requester.frames.expect_end("its terminal was closed")?;
+        requester.frames.expect_end("its terminal has gone")?;
         approval.answer(&ApprovalAnswer::Approve)?;
         let mut other = host.open_shell(context, on)?;
         let request = RequestMessage::new("/bin/sh", &["sentinel"], "/");

@@ -7,7 +7,11 @@ use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::one_shot::ignoring_signals;
 use crate::stage::processes::{Kin, expect_all_end, fork};
-use crate::stage::terminal::{Host, On, on_both};
+use crate::stage::terminal::scene::{
+    Preparation, expect_end_of, fleeing, fleeing_in_new_sessions, full_output_and_input,
+    with_a_decision_pending,
+};
+use crate::stage::terminal::{Host, On, Way, on_both};
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -15,7 +19,16 @@ use crate::verdict::Verdict;
 pub const CASES: Table = Table::of(Role::Server, &[
     case("terminal.host-killed/trees-of-all-terminals", trees_of_all_terminals),
     case("terminal.host-killed/ended-terminals", ended_terminals),
+    case("terminal.host-killed/decision-pending", |context| ends(context, with_a_decision_pending)),
+    case("terminal.host-killed/full-output-and-input", |context| ends(context, full_output_and_input)),
+    case("terminal.host-killed/fleeing", |context| ends(context, fleeing)),
+    case("terminal.host-killed/fleeing-in-new-sessions", |context| ends(context, fleeing_in_new_sessions)),
 ]);
+
+/// Whatever is going on in the terminal.
+fn ends(context: &mut Context, prepare: Preparation) -> Verdict {
+    expect_end_of(context, Way::HostKilled, &[prepare])
+}
 
 /// Of several terminals, each with descendants that hear no polite signal and with an escalated child.
 fn trees_of_all_terminals(context: &mut Context) -> Verdict {
