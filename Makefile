@@ -48,12 +48,14 @@ MCP_PYTHON_VERSION := 2.3.0
 MCP_PYTHON := target/mcp-clients/python
 MCP_INSPECTOR_VERSION := 2.12.0
 MCP_INSPECTOR := target/mcp-clients/inspector
+# Counts of `make terminal-figures`, such as FIGURES="--turns 1 --bytes 10000000 --opened 20".
+FIGURES ?=
 # Days of `make like-stock`.
 ROUNDS ?= 20
 # Rounds of `make stress` in each of which one or more processes are killed.
 KILLS ?= 200
 
-.PHONY: help conformance conformance-sandboxed fuzz implementations differential shell-suites real-scripts pictures test bench stress like-stock shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
+.PHONY: help conformance conformance-sandboxed fuzz implementations differential shell-suites real-scripts pictures test bench terminal-figures stress like-stock shells judged-shells measured-shells proving-shells tests-built mcp-clients reference suite coverage lint mutants clean prerequisites
 
 help:
 	@echo "make conformance  build shells, server, wrapper and suite, run every case against them, report (SHELL_ONLY=zsh-5.9, LEVEL=core)"
@@ -61,6 +63,8 @@ help:
 	@echo "make mcp-clients  install the official MCP clients below target/, for the test of \`shell-escalation mcp\`"
 	@echo "make lint         check formatting, clippy and the documentation; warnings are errors"
 	@echo "make bench        measure the reference wrapper, the server, and commands in its shell, each against others in the same run (RUNS=400)"
+	@echo "make terminal-figures  measure terminals: a key's echo and 1 GB of output against a bare pseudo-terminal, 64 of them"
+	@echo "                  busy at once, 1,000 opened and closed (FIGURES=\"--keys 100 --bytes 10000000 --opened 20\")"
 	@echo "make conformance-sandboxed  run the e2e cases below the sandbox workspace-write, in $(JUDGED)"
 	@echo "make implementations judge other implementations against their known failures, and write the matrix"
 	@echo "                  (PART=small: no large download; NAMES=go-wrapper; STRICT=1)"
@@ -176,6 +180,9 @@ bench: reference suite
 	$(CONFORMANCE) bench --runs $(RUNS) --stock-shell target/shells/bash-5.3-stock/bin/bash \
 	    --launcher "'$(abspath $(SERVER))' run --no-login --sandbox full-access --policy fixtures/policies/run.toml \
 	        --shell target/shells/bash-5.3/bin/bash --wrapper '$(abspath $(WRAPPER))' --"
+
+terminal-figures: prerequisites
+	cargo run --quiet --release --package shell-escalation --example terminal-figures -- $(FIGURES)
 
 # What takes ten seconds as a case, for two minutes each, with counts; and SIGKILL at as many random moments.
 stress: reference suite
