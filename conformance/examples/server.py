@@ -32,9 +32,10 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC | socket.MSG_NOSIGNAL
 
 LONGEST_PAYLOAD = 2**27
+LONGEST_STANDSTILL = 600  # Seconds for which a one-shot's clock stands still, in all.
 MOST_DESCRIPTORS = 16
 
-# Variables that make loaders and shells execute other code: an escalated child does not get them.
+# Variables that an escalated child does not get.
 LOADERS = (
     "LD_",
     "BASH_FUNC_",
@@ -253,6 +254,7 @@ class Session:
     def __init__(self, wrapper, policy, parent):
         self.loop = asyncio.get_running_loop()
         self.policy = policy
+        self.clock = Clock()
         self.requests = set()
         self.processes = set()
         self.server_end, self.client_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -306,6 +308,36 @@ class Session:
         await asyncio.gather(*self.requests, *self.processes, return_exceptions=True)
 
 
+class Clock:
+    """The clock of a timeout. It stands still while an approver decides."""
+
+    def __init__(self):
+        self.stops = 0
+        self.changed = asyncio.Event()
+
+    @contextlib.contextmanager
+    def stopped(self):
+        self.stops += 1
+        self.changed.set()
+        try:
+            yield
+        finally:
+            self.stops -= 1
+            self.changed.set()
+
+    async def passes(self, seconds):
+        """Return when it has run for so long."""
+        loop = asyncio.get_running_loop()
+        left = {"runs": seconds, "stands still": LONGEST_STANDSTILL}
+        while left["runs"] > 0:
+            does = "stands still" if self.stops and left["stands still"] > 0 else "runs"
+            begun = loop.time()
+            self.changed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.changed.wait(), left[does])
+            left[does] -= loop.time() - begun
+
+
 async def one_shot(session, shell, command, workdir, env, timeout_ms=None, login=True):
     """Run one command of a shell in the session, and close the session.
 
@@ -332,9 +364,11 @@ async def one_shot(session, shell, command, workdir, env, timeout_ms=None, login
     theirs.close()
     close_all(mapping.values())
     result = asyncio.create_task(read_message(ours))
-    timeout = None if timeout_ms is None else timeout_ms / 1000
-    done, _ = await asyncio.wait([result], timeout=timeout)
-    timed_out = not done
+    if timeout_ms is None:
+        await asyncio.wait([result])
+    else:
+        await first(asyncio.wait([result]), session.clock.passes(timeout_ms / 1000))
+    timed_out = not result.done()
     # After this no process holds the outputs any more, so they end.
     await session.close()
     stdout, stderr = [(await output).decode("utf-8", "replace") for output in outputs]
@@ -451,11 +485,14 @@ async def escalate(stream, request):
         )
     demand(len(set(numbers)) == len(numbers), "fds names a number twice")
     demand(len(numbers) == len(descriptors), "not as many descriptors as numbers")
-    env = {}
-    for name, value in request["env"].items():
-        if not f"{name}=".startswith(LOADERS):
-            env[name] = value
-    await execute(stream, request | {"env": env}, dict(zip(numbers, descriptors)), signals)
+    command = request | {"env": child_environment(request)}
+    await execute(stream, command, dict(zip(numbers, descriptors)), signals)
+
+
+def child_environment(request):
+    """The environment of a request without what makes loaders and shells execute other code."""
+    variables = request["env"].items()
+    return {name: value for name, value in variables if not f"{name}=".startswith(LOADERS)}
 
 
 async def execute(stream, command, mapping, signals):

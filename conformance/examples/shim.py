@@ -4,8 +4,8 @@
     conformance run --server ./shim.py
 
 It speaks the harness protocol of ../HARNESS.md: JSON-RPC 2.0 on standard input and output, one
-message per line. The policy of its sessions is a question to the suite. A shim for a server of your
-own has the same methods.
+message per line. The policy and the approver of its sessions are questions to the suite. A shim for
+a server of your own has the same methods.
 
 The interpreter is named by its path, because the suite chooses PATH; where Python lives elsewhere,
 change the line. `-E` and `-s` keep variables and folders of the user out, `-S` saves time, `-B`
@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 
+import approvals
 import server
 import terminals
 
@@ -39,6 +40,7 @@ ABOUT = {
         "umask",
         "stopped",
         "terminals",
+        "approvals",
         "tools",
     ],
 }
@@ -165,9 +167,19 @@ class Shim:
         parent = asyncio.get_running_loop().create_future()
 
         async def policy(request):
-            return await self.ask(name, request)
+            members = ("program", "argv", "workdir", "env")
+            question = {"session": name} | {member: request[member] for member in members}
+            decision = await self.ask("policy/decide", question)
+            if decision.get("action") == "ask":
+                return await approver.decide(request, decision.get("reason"))
+            return decision
 
         session = server.Session(params["wrapper"], policy, parent)
+        approver = approvals.Approvals(
+            lambda question: self.ask("approval/ask", {"session": name} | question),
+            lambda approval: notify("approval/withdrawn", {"session": name, "approval": approval}),
+            session.clock,
+        )
         self.sessions[name] = (session, parent)
         return session
 
@@ -194,21 +206,14 @@ class Shim:
         self.sessions[params["session"]] = (self.terminals.there[terminal], parent)
         return {"terminal": terminal, "wrapped": wrapped}
 
-    async def ask(self, session, request):
+    async def ask(self, method, params):
         """Ask the suite to decide, and wait for its answer."""
         question = next(self.ids)
         answer = asyncio.get_running_loop().create_future()
         self.questions[question] = answer
-        params = {
-            "session": session,
-            "program": request["program"],
-            "argv": request["argv"],
-            "workdir": request["workdir"],
-            "env": request["env"],
-        }
-        write({"jsonrpc": "2.0", "id": question, "method": "policy/decide", "params": params})
+        write({"jsonrpc": "2.0", "id": question, "method": method, "params": params})
         decision = await answer
-        server.demand(isinstance(decision, dict), "the policy failed")
+        server.demand(isinstance(decision, dict), f"{method} failed")
         return decision
 
     def take_answer(self, message):
@@ -250,6 +255,10 @@ class Shim:
         for pid, process in self.processes.items():
             if not process.done():
                 os.kill(pid, signal.SIGKILL)
+
+
+def notify(method, params):
+    write({"jsonrpc": "2.0", "method": method, "params": params})
 
 
 def write(message):

@@ -75,6 +75,8 @@ struct Example {
     /// Files that the program imports.
     modules: &'static [&'static str],
     baseline: Option<&'static str>,
+    /// Capabilities and extensions that it must have.
+    required: &'static [&'static str],
 }
 
 /// Checks that every case up to level faithful gives the expected result.
@@ -97,6 +99,9 @@ fn demand_faithful(example: &Example) {
         ])
         .args(["--seed", "1", example.option])
         .arg(runnable(example, folder.path()));
+    for name in example.required {
+        command.args(["--require", name]);
+    }
     if let Some(name) = example.baseline {
         command.arg("--baseline").arg(examples().join(name));
     }
@@ -119,6 +124,7 @@ fn the_python_wrapper_is_faithful_but_for_two_signals_that_python_ignores() {
         program: "wrapper.py",
         modules: &[],
         baseline: Some("known-wrapper.toml"),
+        required: &["signals", "umask"],
     });
 }
 
@@ -127,7 +133,8 @@ fn the_python_server_is_faithful() {
     demand_faithful(&Example {
         option: "--server",
         program: "shim.py",
-        modules: &["server.py", "terminals.py"],
+        modules: &["server.py", "terminals.py", "approvals.py"],
         baseline: None,
+        required: &["terminals", "approvals", "tools"],
     });
 }
