@@ -27,10 +27,15 @@
 //!
 //! [`ExecRequest`] says what to execute. A [`ShellBackend`] prepares it: as it is, or with an escalation session behind it,
 //! which a [`SpawnLifecycle`] owns; whatever starts the process knows that and nothing of escalation. [`Terminals`] starts
-//! what was prepared, and keeps it. One-shot commands ([`EscalateServer::exec`](crate::EscalateServer::exec)) share session,
-//! overlay and sandbox with that, but not the lifecycle: a host's own [`ShellCommandExecutor`](crate::ShellCommandExecutor) may
-//! start their shell, so it is handed the socket and closes it. [`ToolsConfig`] says which tools a model is shown, and which backend
-//! they use.
+//! what was prepared, and keeps it.
+//!
+//! One-shot commands ([`EscalateServer::exec`](crate::EscalateServer::exec)) share session, overlay, sandbox and the starting of
+//! the process with that, but not the lifecycle: it is an executor that starts their shell, which may be the host's own
+//! ([`ShellCommandExecutor`](crate::ShellCommandExecutor)). It is given the socket itself, which is closed when the executor drops
+//! it; [`LocalExecutor`](crate::LocalExecutor) gives it away with the process that it starts. Nor is there anything to recognise:
+//! a one-shot without a command is the configured shell, too.
+//!
+//! [`ToolsConfig`] says which tools a model is shown, and which backend they use.
 
 mod attendant;
 mod backend;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::case::context::Context;
 use crate::case::expect;
-use crate::peer::fake_wrapper::{AsFdObject, EscalationSocket, RequestMessage, Requester};
+use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Shim};
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
@@ -128,15 +128,10 @@ impl Begun {
         Ok(requester)
     }
 
-    /// Lets `program` be escalated with `output` as 1 and 2, and waits for its start.
-    pub fn escalate(
-        &mut self,
-        shim: &Shim,
-        program: &ConnectedProgram,
-        output: &dyn AsFdObject,
-    ) -> Result<Escalated, CaseError> {
+    /// Lets `program` be escalated with /dev/null as 0, 1 and 2, and waits for its start.
+    pub fn escalate(&mut self, shim: &Shim, program: &ConnectedProgram) -> Result<Escalated, CaseError> {
         let null = null()?;
-        self.escalate_with(shim, program, &[(0, &null), (1, output), (2, output)])
+        self.escalate_with(shim, program, &[(0, &null), (1, &null), (2, &null)])
     }
 
     /// The same with these descriptors.

@@ -13,7 +13,7 @@ use crate::case::expect;
 use crate::peer::fake_server::{Escalation, RequestStream};
 use crate::peer::finished::Finished;
 use crate::peer::program::Program;
-use crate::peer::wire::receive_handshake;
+use crate::peer::wire::{Received, receive_handshake};
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
 use crate::shown::shown;
@@ -42,6 +42,22 @@ pub fn escalated(call: WrapperCall<'_>) -> Result<(WrapperRun, RequestStream, Es
     let (mut stream, _) = wrapper.request()?;
     let escalation = stream.escalate()?;
     Ok((wrapper, stream, escalation))
+}
+
+/// Says Escalate to a wrapper that may have more descriptors than fit; gives what it hands over, and none if it refuses.
+///
+/// # Errors
+/// A violation where it does neither.
+pub fn escalated_or_refused(stream: &mut RequestStream) -> Result<Option<Escalation>, CaseError> {
+    stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
+    match stream.frames.receive()? {
+        Received::Frame(frame) => Escalation::of(frame).map(Some),
+        Received::End { .. } => Ok(None),
+        Received::Silence { .. } => Err(violation(
+            "a descriptor message or a refusal",
+            "neither, and the stream is open",
+        )),
+    }
 }
 
 /// A call of a program that is never executed, since it does not exist.

@@ -4,17 +4,16 @@ use serde_json::json;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
-use crate::peer::wire::Received;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{
-    any_call, denied_under, escalated, escalated_under, expect_state, forwarded, runs_under, stopped_by,
+    any_call, denied_under, escalated, escalated_or_refused, escalated_under, expect_state, forwarded,
+    runs_under, stopped_by,
 };
 use crate::system::filter;
 use crate::system::launch::Launch;
-use crate::verdict::{Verdict, violation};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -94,12 +93,11 @@ fn both_at_once(context: &mut Context) -> Verdict {
 
 /// Every decision with 16 open files allowed.
 fn sixteen_open_files(context: &mut Context) -> Verdict {
-    let few = |launch: Launch| launch.limit(libc::RLIMIT_NOFILE, 16);
     for decision in 0..3 {
         let program = Program::new(context, &format!("program-{decision}"), [])?;
         let call = WrapperCall::new(context, &program.path, ["program"])?
             .socket_number(10)
-            .launched(few);
+            .launched(few_files);
         let mut wrapper = call.start()?;
         let (mut stream, _) = wrapper.request()?;
         match decision {
@@ -160,22 +158,14 @@ fn numbers_from_1024_on(context: &mut Context) -> Verdict {
                 wrapper.finish()?.expect_status(1)?;
             }
             _ => {
-                stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
-                match stream.frames.receive()? {
-                    Received::Frame(frame) => {
-                        drop(Escalation::of(frame)?);
-                        expect_state(context, &wrapper, "S")?;
-                        stream.result(4)?;
-                        wrapper.finish()?.expect_status(4)?;
-                    }
+                if let Some(escalation) = escalated_or_refused(&mut stream)? {
+                    drop(escalation);
+                    expect_state(context, &wrapper, "S")?;
+                    stream.result(4)?;
+                    wrapper.finish()?.expect_status(4)?;
+                } else {
                     // More than sixteen may be refused.
-                    Received::End { .. } => wrapper.finish()?.expect_refused()?,
-                    Received::Silence { .. } => {
-                        return Err(violation(
-                            "a descriptor message or a refusal",
-                            "neither, and the stream is open",
-                        ));
-                    }
+                    wrapper.finish()?.expect_refused()?;
                 }
             }
         }

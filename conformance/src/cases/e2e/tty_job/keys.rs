@@ -138,11 +138,7 @@ fn nested_shell_has_job_control(context: &mut Context) -> Verdict {
             terminal.command(&format!("{name} {options}"))?;
             terminal.type_text("run-it out:running pause\n")?;
             terminal.wait_for("\nrunning\r\n")?;
-            terminal.type_text(CTRL_Z)?;
-            terminal.wait_for(PROMPT)?;
-            terminal.command("jobs")?;
-            terminal.type_text("fg\n")?;
-            terminal.wait_for("\ncontinued\r\n")?;
+            stop_and_continue(terminal)?;
             terminal.type_text(CTRL_C)?;
             terminal.wait_for(PROMPT)?;
             terminal.command("echo $?")?;
@@ -150,6 +146,15 @@ fn nested_shell_has_job_control(context: &mut Context) -> Verdict {
         }
         terminal.command("jobs; echo end").map(drop)
     })
+}
+
+/// Ctrl-Z stops the job in the foreground, which says when it has been continued, and `fg` continues it.
+fn stop_and_continue(terminal: &mut Terminal) -> Verdict {
+    terminal.type_text(CTRL_Z)?;
+    terminal.wait_for(PROMPT)?;
+    terminal.command("jobs")?;
+    terminal.type_text("fg\n")?;
+    terminal.wait_for("\ncontinued\r\n").map(drop)
 }
 
 /// A command that lives until the end of its input dies of Ctrl-C, and never sees the end of the command before it.
@@ -216,11 +221,7 @@ fn ctrl_z_fg(context: &mut Context) -> Verdict {
                 terminal.type_text(&format!("{line}\n"))?;
                 terminal.wait_for("\nrunning\r\n")?;
                 for _ in 0..3 {
-                    terminal.type_text(CTRL_Z)?;
-                    terminal.wait_for(PROMPT)?;
-                    terminal.command("jobs")?;
-                    terminal.type_text("fg\n")?;
-                    terminal.wait_for("\ncontinued\r\n")?;
+                    stop_and_continue(terminal)?;
                 }
                 terminal.type_text(CTRL_C)?;
                 terminal.wait_for(PROMPT)?;

@@ -9,7 +9,6 @@ use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
-use crate::stage::descriptors::null;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, expect_result};
 use crate::stage::server::Escalated;
 use crate::verdict::Verdict;
@@ -263,11 +262,10 @@ fn requests_are_served(context: &mut Context) -> Verdict {
     let mut requester = begun.ask(&one_shots.shim, "/bin/sh", Some(&Answer::Run))?;
     requester.expect_action(&json!("Run"))?;
     let child = ConnectedProgram::new(context, "child")?;
-    let null = null()?;
     let Escalated {
         mut requester,
         child: mut probe,
-    } = begun.escalate(&one_shots.shim, &child, &null)?;
+    } = begun.escalate(&one_shots.shim, &child)?;
     probe.send(&Order::Exit(12))?;
     requester.expect_exit_code(12)?;
     begun.shell.send(&Order::Exit(1))?;

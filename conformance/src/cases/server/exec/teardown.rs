@@ -34,7 +34,7 @@ fn escalated_background_child(context: &mut Context) -> Verdict {
     let Escalated {
         mut requester,
         child: mut probe,
-    } = begun.escalate(&one_shots.shim, &child, &output)?;
+    } = begun.escalate_with(&one_shots.shim, &child, &[(1, &output), (2, &output)])?;
     drop(output);
     ignoring_signals(&mut probe)?;
     let process = probe.process()?;

@@ -10,7 +10,6 @@ use crate::case::{Table, case};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
-use crate::stage::descriptors::null;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, expect_result, ignoring_signals};
 use crate::stage::server::Escalated;
 use crate::verdict::Verdict;
@@ -32,11 +31,10 @@ fn shell_and_children(context: &mut Context) -> Verdict {
     let timeout = one_shots.short_timeout_ms;
     let mut begun = one_shots.begin(context, Some(timeout))?;
     let child = ConnectedProgram::new(context, "child")?;
-    let null = null()?;
     let Escalated {
         mut requester,
         child: mut probe,
-    } = begun.escalate(&one_shots.shim, &child, &null)?;
+    } = begun.escalate(&one_shots.shim, &child)?;
     let mut processes = Vec::new();
     for (name, family, program) in [
         ("the shell", &mut begun.shell, &begun.program),
@@ -140,11 +138,10 @@ fn none_given(context: &mut Context) -> Verdict {
     let mut one_shots = OneShots::new(context)?;
     let mut begun = one_shots.begin(context, None)?;
     let child = ConnectedProgram::new(context, "child")?;
-    let null = null()?;
     let Escalated {
         mut requester,
         child: mut probe,
-    } = begun.escalate(&one_shots.shim, &child, &null)?;
+    } = begun.escalate(&one_shots.shim, &child)?;
     let (shell, child) = (begun.shell.process()?, probe.process()?);
     let ended = shell.ended_within(IDLE)?;
     expect::that(!ended, "the shell lives until it ends by itself", "it has ended")?;

@@ -9,14 +9,15 @@ use proptest::collection::btree_map;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect, property};
-use crate::peer::fake_server::Escalation;
 use crate::peer::program::Program;
-use crate::peer::wire::{ESCALATION_DESCRIPTOR, Received};
+use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
-use crate::stage::wrapper::{any_call, escalated, expect_same_description, handed_over};
+use crate::stage::wrapper::{
+    any_call, escalated, escalated_or_refused, expect_same_description, handed_over,
+};
 use crate::system::launch::pipe;
-use crate::verdict::{Verdict, violation};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -115,27 +116,18 @@ fn more_than_sixteen(context: &mut Context) -> Verdict {
         }
         let mut wrapper = call.start()?;
         let (mut stream, _) = wrapper.request()?;
-        stream.frames.send(br#"{"action":"Escalate"}"#, &[])?;
-        match stream.frames.receive()? {
-            Received::Frame(frame) => {
-                let escalation = Escalation::of(frame)?;
-                let numbers = escalation.sorted_numbers();
-                let right = numbers.len() == 16 && numbers.starts_with(&[0, 1, 2]);
-                expect::that(
-                    right,
-                    "16 descriptors, 0, 1 and 2 among them",
-                    format_args!("{numbers:?}"),
-                )?;
-                stream.result(4)?;
-                wrapper.finish()?.expect_status(4)?;
-            }
-            Received::End { .. } => wrapper.finish()?.expect_refused()?,
-            Received::Silence { .. } => {
-                return Err(violation(
-                    "a descriptor message or a refusal",
-                    "neither, and the stream is open",
-                ));
-            }
+        if let Some(escalation) = escalated_or_refused(&mut stream)? {
+            let numbers = escalation.sorted_numbers();
+            let right = numbers.len() == 16 && numbers.starts_with(&[0, 1, 2]);
+            expect::that(
+                right,
+                "16 descriptors, 0, 1 and 2 among them",
+                format_args!("{numbers:?}"),
+            )?;
+            stream.result(4)?;
+            wrapper.finish()?.expect_status(4)?;
+        } else {
+            wrapper.finish()?.expect_refused()?;
         }
         program.expect_not_started()?;
     }
