@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::faults::{Fault, Variant, broken, unusual};
+use crate::own_state;
 use crate::parcel::{Kind, Parcel};
 use crate::trial;
 
@@ -161,6 +162,7 @@ fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
     place(descriptors, &parcel.numbers)?;
+    own_state::leak();
     inherit(parcel);
     if let Some(umask) = parcel.umask.filter(|_| !broken(Fault::UmaskIgnored)) {
         // SAFETY: umask(2) takes an integer.

@@ -286,6 +286,11 @@ fn shell(wanted: &Wanted, session: &Session) -> Parcel {
             .iter()
             .map(|(name, value)| format!("{name}={value}").into_bytes())
             .collect(),
+        ignored: if broken(Fault::OneShotSigpipeIgnored) {
+            vec![libc::SIGPIPE]
+        } else {
+            Vec::new()
+        },
         numbers: vec![0, 1, 2, number],
         ..Parcel::default()
     }
