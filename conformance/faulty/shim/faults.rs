@@ -359,6 +359,14 @@ pub enum Fault {
     LeakOnGoneWrapper,
     ThreadPerSession,
     DescriptorPerOneShot,
+    // What a stranger's server in Python had wrong without any case noticing.
+    EmptyFirstArgumentFilled,
+    EmptyScriptsRefused,
+    LimitsEndAtTheUnknown,
+    PwdOfTheWorkdir,
+    OneShotLineEndings,
+    OneShotReadsServersInput,
+    TimeoutInWholeSeconds,
     // What a server has set for itself.
     FilesRaised,
     CoreFilesOff,

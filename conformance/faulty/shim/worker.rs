@@ -618,8 +618,8 @@ impl Worker<'_> {
         // A process that another one traces isn't waited for any longer.
         let deadline = Instant::now() + Duration::from_secs(2);
         while Instant::now() < deadline {
-            events::wait([(line.as_fd(), PollFlags::POLLIN)], Some(deadline))?;
-            if matches!(nix::unistd::read(line, &mut [0; 4096]), Ok(0)) {
+            let [news] = events::wait([(line.as_fd(), PollFlags::POLLIN)], Some(deadline))?;
+            if !news.is_empty() && matches!(nix::unistd::read(line, &mut [0; 4096]), Ok(0)) {
                 break;
             }
         }
