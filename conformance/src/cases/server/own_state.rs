@@ -67,9 +67,9 @@ impl Start {
             "stat, foreground group of the terminal",
         ];
         let of_signals = ["status, SigIgn", "status, SigBlk"].contains(&name);
-        !name.starts_with("descriptor ")
-            && !OTHERWISE.contains(&name)
-            && !(self == Start::Unusual && of_signals)
+        let is_left_open = self == Start::Unusual && of_signals;
+        let has_another = OTHERWISE.contains(&name) || name.starts_with("descriptor ");
+        !is_left_open && !has_another
     }
 }
 
