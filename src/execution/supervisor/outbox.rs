@@ -1,7 +1,6 @@
 //! Reports of a running child, kept back while the host has too much to read.
 
 use crate::execution::channel::{Ending, Report, Sent, Stop, SupervisorEnd};
-use crate::execution::raw;
 
 /// Reports still to be sent. Of several stops only the last matters, and none once the child has ended.
 #[derive(Debug)]
@@ -53,16 +52,10 @@ impl Outbox {
         }
     }
 
-    /// Waits until the end is sent, however slowly the host reads: there is nothing else left to watch.
-    pub(super) fn flush_blocking(&mut self) {
-        self.flush();
-        while self.end.is_some() {
-            let mut watched = [raw::pollfd(self.channel.descriptor(), libc::POLLOUT)];
-            if raw::ppoll(&mut watched).is_err() || watched[0].revents & (libc::POLLHUP | libc::POLLERR) != 0
-            {
-                return;
-            }
-            self.flush();
+    /// Waits until the end is sent: there is nothing else left to watch.
+    pub(super) fn flush_in_any_case(&mut self) {
+        if let Some(ending) = self.end.take() {
+            self.channel.report_in_any_case(Report::Ended(ending));
         }
     }
 }
