@@ -23,6 +23,7 @@ mod job;
 mod keeper;
 pub(crate) mod numbers;
 mod outbox;
+mod pending;
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
@@ -248,9 +249,9 @@ fn watch(mut descendants: Descendants) -> Result<(), Spent> {
 fn obey(channel: SupervisorEnd, descendants: &mut Descendants) -> bool {
     loop {
         match channel.order() {
-            Some(Order::Signal(signal)) => descendants.signal_child(signal),
+            Some(Order::Signal(signal)) => descendants.forward(signal),
             Some(Order::Continue(stop)) => descendants.continue_after(stop),
-            Some(Order::TellAgain(stop)) => descendants.tell_again(stop),
+            Some(Order::Resume) => descendants.resume(),
             Some(Order::End) => return false,
             None => return true,
         }

@@ -6,7 +6,7 @@ use crate::execution::channel::{Ending, Report, Sent, Stop, SupervisorEnd};
 #[derive(Debug)]
 pub(super) struct Outbox {
     channel: SupervisorEnd,
-    stop: Option<Stop>,
+    stop: Option<Report>,
     end: Option<Ending>,
 }
 
@@ -27,8 +27,8 @@ impl Outbox {
         self.stop.is_none() && self.end.is_none()
     }
 
-    pub(super) fn stopped(&mut self, stop: Stop) {
-        self.stop = Some(stop);
+    pub(super) fn stopped(&mut self, stop: Stop, obeyed: i32) {
+        self.stop = Some(Report::Stopped(stop, obeyed));
         self.flush();
     }
 
@@ -41,7 +41,7 @@ impl Outbox {
     /// Sends as much as the channel has room for.
     pub(super) fn flush(&mut self) {
         if let Some(stop) = self.stop
-            && self.channel.report(Report::Stopped(stop)) == Sent::Done
+            && self.channel.report(stop) == Sent::Done
         {
             self.stop = None;
         }

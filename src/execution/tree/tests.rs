@@ -20,6 +20,7 @@ use crate::execution::failure::{Stage, StartFailure};
 use crate::execution::supervisor::Placement;
 use crate::files::{PinnedFile, Wait, open_directory};
 
+mod stops;
 mod successors;
 mod supervision;
 
@@ -278,10 +279,13 @@ async fn stops_and_kills_are_reported() {
     tree.signal(libc::SIGSTOP);
     assert!(matches!(
         tree.next_event().await,
-        Some(Report::Stopped(Stop {
-            signal: libc::SIGSTOP,
-            number: 1
-        }))
+        Some(Report::Stopped(
+            Stop {
+                signal: libc::SIGSTOP,
+                number: 1
+            },
+            0
+        ))
     ));
     tree.kill();
     assert_eq!(
@@ -313,10 +317,13 @@ async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
         let mut reported = 0;
         let last = loop {
             match in_time(tree.next_event()).await {
-                Some(Report::Stopped(Stop {
-                    signal: libc::SIGSTOP,
-                    ..
-                })) => reported += 1,
+                Some(Report::Stopped(
+                    Stop {
+                        signal: libc::SIGSTOP,
+                        ..
+                    },
+                    _,
+                )) => reported += 1,
                 other => break other,
             }
         };

@@ -151,7 +151,7 @@ async fn a_tree_that_is_over_is_told_to_a_host_that_has_left_many_stops_unread()
     // Room for one report.
     assert!(matches!(
         in_time(tree.next_event()).await,
-        Some(Report::Stopped(_))
+        Some(Report::Stopped(..))
     ));
     kill(pid, Signal::SIGKILL).unwrap();
     while kill(pid, None).is_ok() {
@@ -159,7 +159,7 @@ async fn a_tree_that_is_over_is_told_to_a_host_that_has_left_many_stops_unread()
     }
     loop {
         match in_time(tree.next_event()).await {
-            Some(Report::Stopped(_)) => {}
+            Some(Report::Stopped(..)) => {}
             last => break assert_eq!(last, Some(Report::Ended(Ending::Killed(libc::SIGKILL)))),
         }
     }
