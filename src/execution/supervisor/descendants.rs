@@ -140,10 +140,11 @@ impl Descendants {
 
     /// Reports the stop that the child is in all the same, if it is in one.
     fn obeyed_continuation(&mut self) {
+        // First, so that each stop is reported once with the new number.
+        self.reap();
         self.obeyed = self.obeyed.wrapping_add(1);
         self.expected = None;
         self.forwarded = 0;
-        self.reap();
         if let Some(stop) = self.stop {
             self.outbox.stopped(stop, self.obeyed);
         }
