@@ -217,7 +217,7 @@ async fn shell_end(tree: &mut Tree) -> io::Result<Ending> {
                     format!("the shell could not be started: {stage} failed: {errno}"),
                 ));
             }
-            Some(Report::Kept(_) | Report::Started(_) | Report::Stopped(_) | Report::Emptied) => {}
+            Some(Report::Kept(_) | Report::Started(_) | Report::Stopped(..) | Report::Emptied) => {}
             None => return Err(io::Error::other("the shell's supervisor was killed")),
         }
     }

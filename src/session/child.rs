@@ -27,8 +27,9 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Sends the child what has come to its wrapper. What continues the wrapper after a stop is most often for the group, and has
-    /// continued a child in that group already: a second one could undo its next stop.
+    /// Sends the child what has come to its wrapper. What continues the wrapper is most often for the group, and has continued a
+    /// child in that group already: a second one could undo its next stop, of which the wrapper may not even have been told.
+    /// Whatever stop a child is in after a SIGCONT is reported once more.
     pub(super) fn forward(&mut self, message: SignalMessage) {
         let continuation = if message.signal == libc::SIGCONT {
             self.stops.continued(message.stops)
@@ -36,12 +37,13 @@ impl Child {
             Continuation::AnyHow
         };
         match continuation {
-            Continuation::After(stop) if self.joined => self.tree.continue_after(stop),
-            Continuation::BeforeIt(stop) if self.joined => self.tree.tell_again(stop),
+            Continuation::After(stop) if self.joined => self.tree.continue_after(Some(stop)),
+            Continuation::BeforeIt if self.joined => self.tree.continue_after(None),
             // The terminal's signals have reached what is in the wrapper's group.
             _ if message.terminal && !self.has_left_group() => {}
             // The program has sent it to its group, to the wrapper as well as to itself.
             _ if self.has_sent_to_group(message.sender) => {}
+            _ if self.joined && message.signal == libc::SIGCONT => self.tree.resume(),
             _ => self.tree.signal(message.signal),
         }
     }

@@ -24,9 +24,9 @@ pub(super) struct Stops {
 pub(super) enum Continuation {
     /// It is continued if it is still in that stop.
     After(Stop),
-    /// The wrapper has not read of this stop, and will not stop for what it has been told: if the child is stopped, the wrapper
+    /// The wrapper has not read of the last stop, and will not stop for what it has been told: if the child is stopped, the wrapper
     /// is told again.
-    BeforeIt(Stop),
+    BeforeIt,
     /// It gets the signal like any other: the wrapper has not been told of a stop.
     AnyHow,
 }
@@ -58,8 +58,9 @@ impl Stops {
         while let Some((_, stop)) = self.told.pop_front_if(|(number, _)| *number <= read) {
             last_read = Some(stop);
         }
-        if let Some((_, unread)) = self.told.drain(..).next_back() {
-            return Continuation::BeforeIt(unread);
+        if !self.told.is_empty() {
+            self.told.clear();
+            return Continuation::BeforeIt;
         }
         last_read.map_or(Continuation::AnyHow, Continuation::After)
     }
@@ -89,7 +90,7 @@ mod tests {
         let mut stops = Stops::default();
         stops.told_of(stop(1));
         stops.told_of(stop(2));
-        assert_eq!(stops.continued(Some(1)), Continuation::BeforeIt(stop(2)));
+        assert_eq!(stops.continued(Some(1)), Continuation::BeforeIt);
         stops.told_of(stop(2));
         assert_eq!(stops.continued(Some(3)), Continuation::After(stop(2)));
     }

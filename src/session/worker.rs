@@ -346,11 +346,11 @@ impl Worker {
                     tracing::debug!(%pid, "child started");
                     child.pid = Some(pid);
                 }
-                Event::Child(Report::Stopped(stop)) if child.is_to_stop_wrapper() => {
+                Event::Child(Report::Stopped(stop, _)) if child.is_to_stop_wrapper() => {
                     child.stops.told_of(stop);
                     self.tell(&child.stopped_message(stop)).await?;
                 }
-                Event::Child(Report::Kept(_) | Report::Stopped(_) | Report::Emptied) => {}
+                Event::Child(Report::Kept(_) | Report::Stopped(..) | Report::Emptied) => {}
                 Event::Child(Report::Ended(ending)) => return Ok(result_of(ending)),
                 Event::Child(Report::Failed(failure)) => {
                     tracing::info!(?failure, "child could not be started");

@@ -131,7 +131,7 @@ async fn runs(tree: &mut Tree) -> io::Result<()> {
                 let kind = io::Error::from(errno).kind();
                 return Err(io::Error::new(kind, format!("{stage} failed: {errno}")));
             }
-            Some(Report::Kept(_) | Report::Stopped(_) | Report::Ended(_) | Report::Emptied) => {}
+            Some(Report::Kept(_) | Report::Stopped(..) | Report::Ended(_) | Report::Emptied) => {}
             None => return Err(io::Error::other("its supervisor was killed")),
         }
     }

@@ -43,7 +43,7 @@ pub fn escalate(stream: &mut Stream, escalation: RawFd) -> Result<Ending, Failur
             match reply::progress(payload).map_err(Failure::malformed("the server's result is malformed"))? {
                 Progress::Ended(ending) => return Ok(ending),
                 Progress::Stopped(stop) => match &mut forwarding {
-                    Some(forwarding) => forwarding.stop(stop),
+                    Some(forwarding) => forwarding.stop(stop, stream),
                     None => {
                         return Err(Failure::new(
                             "the server reports that the command has stopped, to a wrapper that forwards no signals",

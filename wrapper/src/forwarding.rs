@@ -147,8 +147,10 @@ impl Forwarding {
 
     /// Stops the process as the child was stopped (`wrapper.escalate.stopped`). When it is continued SIGCONT arrives
     /// like any other signal, and is sent to the child.
-    pub fn stop(&mut self, stop: Stop) {
+    pub fn stop(&mut self, stop: Stop, stream: &Stream) {
         self.stops += 1;
+        // A SIGCONT that waits keeps this process from stopping, but a stop signal would discard it before the server is told.
+        self.forward(stream);
         let continued = match stop.continued {
             // The server has not read the last one: it tells of the stop again if that came later.
             Some(read) => read < self.continuations,
@@ -171,11 +173,22 @@ impl Forwarding {
         };
         let _ = sys::set_mask(self.mask.without(Set::only(signal)));
         let _ = sys::set_mask(self.mask);
+        self.stop_came = false;
         if !has_arrived(Signal::CONT) {
             // A terminal's stop signal stops no process whose process group is orphaned.
-            let _ = sys::kill_self(Signal::STOP.as_raw());
+            let stopped = sys::kill_self(Signal::STOP.as_raw());
+            // Only a SIGCONT lets this process go on. If none waits, a stop signal that came after it has discarded it.
+            if stopped.is_ok() && self.unsent.is_none() && !has_arrived(Signal::CONT) {
+                self.continuations += 1;
+                self.unsent = Some(Arrival {
+                    signal: Signal::CONT.as_raw(),
+                    of_terminal: false,
+                    sender: None,
+                    stops: Some(self.stops),
+                });
+            }
         }
-        self.stop_came = false;
+        self.forward(stream);
     }
 }
 

@@ -552,6 +552,35 @@ fn the_wrapper_stops_and_continues_with_the_child() {
     }
 }
 
+/// The second signal discards the first, unless that has been taken by then.
+#[test]
+fn a_wrapper_that_is_continued_and_stopped_at_once_forwards_both() {
+    let session = Session::new();
+    let mut command = session.command(&["/bin/true"]);
+    before_exec(&mut command, || {
+        // SAFETY: concerns the child alone.
+        unsafe { libc::setsid() };
+    });
+    let child = spawn(command);
+    let pid = Pid::from_raw(child.id() as i32);
+    let mut request = session.accept();
+    request.escalate();
+    for _ in 0..50 {
+        request.send(r#"{"stopped":20}"#);
+        assert_eq!(
+            waitpid(pid, Some(WaitPidFlag::WUNTRACED)),
+            Ok(WaitStatus::Stopped(pid, Signal::SIGSTOP))
+        );
+        for signal in [Signal::SIGCONT, Signal::SIGTSTP] {
+            kill(pid, signal).expect("the wrapper is there");
+        }
+        assert_eq!(signal_of(&mut request), Signal::SIGCONT as i64);
+        assert_eq!(signal_of(&mut request), Signal::SIGTSTP as i64);
+    }
+    request.send(r#"{"exit_code":4}"#);
+    assert_status(finish(child).status, 4);
+}
+
 #[test]
 fn however_the_wrapper_dies_its_stream_closes() {
     let session = Session::new();

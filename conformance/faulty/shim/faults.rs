@@ -271,6 +271,8 @@ pub enum Fault {
     ContinuationsNotCounted,
     UnreadStopNotTold,
     UnreadStopUndone,
+    UntoldStopUndone,
+    FrameStopToldAgain,
     LimitsIgnored,
     LimitsRaised,
     NicenessIgnored,

@@ -77,6 +77,8 @@ pub enum News {
         signal: i32,
         /// Which of its stops it is.
         stop: u64,
+        /// How many orders that can end it were obeyed before.
+        obeyed: u64,
     },
 }
 
@@ -85,8 +87,9 @@ pub fn news(payload: &[u8]) -> io::Result<News> {
     let message: Value = serde_json::from_slice(payload)?;
     let integer = |name: &str| message[name].as_i64().map(|value| value as i32);
     if let Some(signal) = integer("stopped") {
-        let stop = message["stop"].as_u64().ok_or(io::ErrorKind::InvalidData)?;
-        return Ok(News::Stopped { signal, stop });
+        let number = |name: &str| message[name].as_u64().ok_or(io::ErrorKind::InvalidData);
+        let (stop, obeyed) = (number("stop")?, number("obeyed")?);
+        return Ok(News::Stopped { signal, stop, obeyed });
     }
     let exit_code = integer("exit_code").ok_or(io::ErrorKind::InvalidData)?;
     Ok(News::Ended {
@@ -222,6 +225,9 @@ impl Keepers {
 /// In place of a child that has ended.
 const ENDED: Pid = Pid::from_raw(-1);
 
+/// Signals that stop and that a wrapper forwards.
+const STOPPING: [i64; 3] = [libc::SIGTSTP as i64, libc::SIGTTIN as i64, libc::SIGTTOU as i64];
+
 /// Whether processes of the tree are left.
 #[derive(PartialEq, Eq)]
 enum Left {
@@ -241,6 +247,12 @@ struct Keeper {
     group: Option<i32>,
     /// How often the child has stopped, and whether it is stopped.
     stops: u64,
+    /// The number of the stop that a signal of the server causes, if it causes one.
+    ordered_stop: Option<u64>,
+    /// Signals that stop, bit N-1 for signal N, which the server has sent since it wanted the child to be continued last.
+    ordered_signals: u64,
+    /// How many orders to continue the child were obeyed.
+    obeyed: u64,
     is_stopped: bool,
     /// What was said about its last stop.
     last_stop: Option<Value>,
@@ -262,6 +274,9 @@ impl Keeper {
             joined: false,
             group: None,
             stops: 0,
+            ordered_stop: None,
+            ordered_signals: 0,
+            obeyed: 0,
             is_stopped: false,
             last_stop: None,
             stays: false,
@@ -319,32 +334,44 @@ impl Keeper {
                         }
                         if let Some(stop) = order["continue after"].as_u64() {
                             self.look_at_children()?;
-                            if self.is_stopped && self.stops == stop {
+                            if self.is_stopped && (self.stops == stop || self.is_stopped_by_order()) {
                                 self.signal_child_only(libc::SIGCONT);
                             }
+                            self.tell_again(!broken(Fault::UnreadStopNotTold))?;
                             continue;
                         }
-                        if let Some(stop) = order["tell again"].as_u64() {
-                            self.look_at_children()?;
-                            let is_still = self.is_stopped && self.stops == stop;
-                            for message in self.last_stop.iter().filter(|_| is_still) {
-                                // If the server is gone, the end of the line will tell.
-                                let _ = self::order(&self.line, message);
-                            }
-                            continue;
-                        }
+                        let continues = self.joined && order["signal"] == json!(libc::SIGCONT);
                         // A child that has left that group, as timeout(1) does, has not got it.
-                        if order["to its group"] == json!(true) && self.is_in_its_group() {
-                            continue;
-                        }
-                        if order["sender"]
-                            .as_i64()
-                            .is_some_and(|sender| self.is_of_child(sender))
-                        {
-                            // It has sent the signal to its whole group.
+                        let came_to_group = order["to its group"] == json!(true) && self.is_in_its_group();
+                        // It has sent the signal to its whole group.
+                        let is_its_own = || {
+                            order["sender"]
+                                .as_i64()
+                                .is_some_and(|sender| self.is_of_child(sender))
+                        };
+                        if came_to_group || is_its_own() {
+                            if continues {
+                                self.tell_again(true)?;
+                            }
                             continue;
                         }
                         let number = order["signal"].as_i64().unwrap_or_default();
+                        if self.joined && STOPPING.contains(&number) {
+                            self.look_at_children()?;
+                            self.ordered_signals |= 1 << (number - 1);
+                            self.ordered_stop = (!self.is_stopped).then_some(self.stops + 1);
+                        }
+                        if continues {
+                            let is_stopping = self.is_about_to_stop();
+                            self.look_at_children()?;
+                            let undoes = broken(Fault::UntoldStopUndone) || broken(Fault::ContinuedTwice);
+                            let runs = !self.is_stopped && !is_stopping;
+                            if runs || self.is_stopped_by_order() || undoes {
+                                self.signal_child_only(libc::SIGCONT);
+                            }
+                            self.tell_again(true)?;
+                            continue;
+                        }
                         if broken(Fault::SignalsToChildOnly) {
                             self.signal_child_only(number as i32);
                         } else if !broken(Fault::OnlyPoliteSignals) || [2, 15].contains(&number) {
@@ -354,6 +381,43 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether a signal is on its way to the child that will stop it, and isn't the server's: SIGCONT would discard it.
+    fn is_about_to_stop(&self) -> bool {
+        let child = self.child.map_or(ENDED, |child| child).as_raw();
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        let pending = status.lines().filter_map(|line| {
+            line.strip_prefix("SigPnd:")
+                .or_else(|| line.strip_prefix("ShdPnd:"))
+        });
+        let mut signals = pending.filter_map(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+        let stops = libc::SIGSTOP..=libc::SIGTTOU;
+        signals.any(|signals| {
+            stops
+                .clone()
+                .any(|signal| signals & !self.ordered_signals & 1 << (signal - 1) != 0)
+        })
+    }
+
+    /// Whether the server has stopped the child: what is to continue it came after that.
+    fn is_stopped_by_order(&self) -> bool {
+        self.is_stopped && self.ordered_stop == Some(self.stops) && !broken(Fault::FrameStopToldAgain)
+    }
+
+    /// An order to continue the child has been obeyed: the stop that it is in all the same is said again.
+    fn tell_again(&mut self, says_so: bool) -> io::Result<()> {
+        // First, so that each stop is said once with the new number.
+        self.look_at_children()?;
+        self.obeyed += 1;
+        self.ordered_stop = None;
+        self.ordered_signals = 0;
+        if let Some(message) = self.last_stop.as_mut().filter(|_| self.is_stopped && says_so) {
+            message["obeyed"] = json!(self.obeyed);
+            // If the server is gone, the end of the line will tell.
+            let _ = self::order(&self.line, message);
+        }
+        Ok(())
     }
 
     /// Whether that process is the child or descends from it.
@@ -420,7 +484,7 @@ impl Keeper {
                 } else {
                     libc::WSTOPSIG(status)
                 };
-                let message = json!({"stopped": signal, "stop": self.stops});
+                let message = json!({"stopped": signal, "stop": self.stops, "obeyed": self.obeyed});
                 self.last_stop = Some(message.clone());
                 message
             } else if libc::WIFSIGNALED(status) {

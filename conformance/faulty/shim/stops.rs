@@ -15,6 +15,8 @@ pub struct Stops {
     pub messages: i128,
     /// How often it was continued.
     pub continuations: u64,
+    /// How many orders to continue the child its keeper was given.
+    pub orders: u64,
 }
 
 impl Stops {
@@ -34,8 +36,7 @@ impl Stops {
                 self.told.clear();
                 match () {
                     () if broken(Fault::UnreadStopUndone) => Some(json!({"continue after": unread})),
-                    () if broken(Fault::UnreadStopNotTold) => Some(json!({"continue after": 0})),
-                    () => Some(json!({"tell again": unread})),
+                    () => Some(json!({"continue after": 0})),
                 }
             }
             _ => last_read.map(|stop| json!({"continue after": stop})),

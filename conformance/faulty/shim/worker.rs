@@ -547,7 +547,9 @@ impl Worker<'_> {
             if !from_keeper.is_empty() {
                 match keeper.advance()? {
                     Progress::Frame(frame) => match keeper::news(&frame.payload)? {
-                        News::Stopped { signal, stop }
+                        // What was ordered meanwhile can have ended it; else it is said again.
+                        News::Stopped { obeyed, .. } if obeyed != stops.orders => {}
+                        News::Stopped { signal, stop, .. }
                             if standing.announced || broken(Fault::StopsToldUnasked) =>
                         {
                             stops.told.push_back((stops.messages + 1, stop));
@@ -656,6 +658,7 @@ impl Worker<'_> {
                         if let Some(order) =
                             continuation.filter(|_| standing.joined && !broken(Fault::ContinuedTwice))
                         {
+                            stops.orders += 1;
                             // A keeper that is gone has already reported how the child ended.
                             let _ = keeper::order(line, &order);
                             continue;
@@ -681,6 +684,7 @@ impl Worker<'_> {
                         // A keeper that is gone has already reported how the child ended.
                         let sender = sender.and_then(|sender| i64::try_from(sender).ok());
                         let sender = sender.filter(|_| standing.joined && !broken(Fault::OwnSignalsTwice));
+                        stops.orders += u64::from(standing.joined && signal == i64::from(libc::SIGCONT));
                         let _ = keeper::order(
                             line,
                             &json!({"signal": signal, "sender": sender, "to its group": in_group_already}),

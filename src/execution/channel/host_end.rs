@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -21,6 +21,8 @@ pub(crate) struct HostEnd {
     socket: AsyncFd<OwnedFd>,
     /// Whether the end of the tree was ordered.
     is_ending: AtomicBool,
+    /// How many orders that can continue the child were sent.
+    continuing: AtomicI32,
 }
 
 impl HostEnd {
@@ -44,6 +46,7 @@ impl HostEnd {
         Ok(Self {
             socket: watch(ours, Interest::READABLE | Interest::WRITABLE)?,
             is_ending: AtomicBool::new(false),
+            continuing: AtomicI32::new(0),
         })
     }
 
@@ -108,23 +111,31 @@ impl HostEnd {
 
     /// Orders the supervisor to send the child that signal.
     pub(crate) fn signal(&self, signal: i32) {
-        self.order(&Order::signal_to_bytes(signal));
+        self.order(&Order::signal_to_bytes(signal), signal == libc::SIGCONT);
     }
 
-    /// Orders the supervisor to continue the child, unless it has been continued since that stop.
+    /// Orders the supervisor to continue the child if it is still in that stop, or in one that [`Self::signal`] has caused.
     pub(crate) fn continue_after(&self, stop: i32) {
-        self.order(&Order::continue_to_bytes(stop));
+        self.order(&Order::continue_to_bytes(stop), true);
     }
 
-    /// Orders the supervisor to report that stop again, unless the child has been continued since.
-    pub(crate) fn tell_again(&self, stop: i32) {
-        self.order(&Order::tell_again_to_bytes(stop));
+    /// Orders the supervisor to send the child SIGCONT, unless it is in a stop that [`Self::signal`] hasn't caused.
+    pub(crate) fn resume(&self) {
+        self.order(&Order::resume_to_bytes(), true);
     }
 
-    fn order(&self, message: &[u8]) {
+    fn order(&self, message: &[u8], can_continue: bool) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // If the socket is full, hundreds of signals are queued already; a supervisor that is gone needs none.
-        let _ = send(self.socket.as_raw_fd(), message, flags);
+        if send(self.socket.as_raw_fd(), message, flags).is_ok() && can_continue {
+            self.continuing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a report of a stop was sent before the supervisor had obeyed all orders that can have ended the stop. If they
+    /// haven't, it reports once more.
+    pub(crate) fn is_stale(&self, report: Report) -> bool {
+        matches!(report, Report::Stopped(_, obeyed) if obeyed != self.continuing.load(Ordering::Relaxed))
     }
 
     /// Orders the end of the tree, for good. Reports still arrive.
@@ -142,10 +153,12 @@ mod tests {
     use crate::execution::channel::supervisor_end::{Sent, SupervisorEnd};
     use proptest::prelude::*;
 
-    const STOPPED: Report = Report::Stopped(Stop {
-        signal: libc::SIGSTOP,
-        number: 1,
-    });
+    const STOPPED: Report = stopped(0);
+
+    const fn stopped(obeyed: i32) -> Report {
+        let (signal, number) = (libc::SIGSTOP, 1);
+        Report::Stopped(Stop { signal, number }, obeyed)
+    }
 
     fn pair() -> (HostEnd, OwnedFd) {
         let (ours, theirs) = HostEnd::pair().unwrap();
@@ -193,19 +206,34 @@ mod tests {
         host.signal(libc::SIGINT);
         host.signal(libc::SIGTERM);
         host.continue_after(3);
-        host.tell_again(4);
+        host.resume();
         host.end();
         for order in [
             Order::Signal(libc::SIGINT),
             Order::Signal(libc::SIGTERM),
             Order::Continue(3),
-            Order::TellAgain(4),
+            Order::Resume,
             Order::End,
         ] {
             assert_eq!(supervisor.order(), Some(order));
         }
         assert_eq!(supervisor.report(STOPPED), Sent::Done);
         assert_eq!(host.receive().await.unwrap(), Some(STOPPED));
+    }
+
+    #[tokio::test]
+    async fn a_stop_is_stale_until_all_is_obeyed_that_can_have_ended_it() {
+        let (host, _theirs) = pair();
+        host.signal(libc::SIGTSTP);
+        assert!(!host.is_stale(stopped(0)));
+        host.signal(libc::SIGCONT);
+        host.continue_after(1);
+        host.resume();
+        assert_eq!(
+            [0, 1, 2, 3].map(|obeyed| host.is_stale(stopped(obeyed))),
+            [true, true, true, false]
+        );
+        assert!(!host.is_stale(Report::Emptied));
     }
 
     #[tokio::test]

@@ -13,8 +13,8 @@ pub(crate) enum Report {
     Started(Pid),
     /// The child couldn't be started.
     Failed(StartFailure),
-    /// The child has been stopped.
-    Stopped(Stop),
+    /// The child has been stopped, or it still is; the supervisor had obeyed so many orders that can continue it.
+    Stopped(Stop, i32),
     /// The child has ended by itself or was killed.
     Ended(Ending),
     /// Nothing of the tree is left, and keeper and supervisor wait for another job; always the last report of a job.
@@ -61,48 +61,51 @@ const EMPTIED: i32 = 7;
 
 impl Report {
     /// Size of a report in bytes.
-    pub(crate) const SIZE: usize = 12;
+    pub(crate) const SIZE: usize = 16;
 
-    fn to_parts(self) -> [i32; 3] {
+    fn to_parts(self) -> [i32; 4] {
         match self {
-            Self::Kept(pid) => [KEPT, pid.as_raw(), 0],
-            Self::Started(pid) => [STARTED, pid.as_raw(), 0],
+            Self::Kept(pid) => [KEPT, pid.as_raw(), 0, 0],
+            Self::Started(pid) => [STARTED, pid.as_raw(), 0, 0],
             Self::Failed(failure) => {
                 let [stage, errno] = failure.to_parts();
-                [FAILED, stage, errno]
+                [FAILED, stage, errno, 0]
             }
-            Self::Stopped(Stop { signal, number }) => [STOPPED, signal, number],
-            Self::Ended(Ending::Exited(status)) => [EXITED, status, 0],
-            Self::Ended(Ending::Killed(signal)) => [KILLED, signal, 0],
-            Self::Emptied => [EMPTIED, 0, 0],
+            Self::Stopped(Stop { signal, number }, obeyed) => [STOPPED, signal, number, obeyed],
+            Self::Ended(Ending::Exited(status)) => [EXITED, status, 0, 0],
+            Self::Ended(Ending::Killed(signal)) => [KILLED, signal, 0, 0],
+            Self::Emptied => [EMPTIED, 0, 0, 0],
         }
     }
 
-    fn from_parts(parts: [i32; 3]) -> Option<Self> {
+    fn from_parts(parts: [i32; 4]) -> Option<Self> {
         match parts {
-            [KEPT, pid, 0] => Some(Self::Kept(Pid::from_raw(pid))),
-            [STARTED, pid, 0] => Some(Self::Started(Pid::from_raw(pid))),
-            [FAILED, stage, errno] => StartFailure::from_parts([stage, errno]).map(Self::Failed),
-            [STOPPED, signal, number] => Some(Self::Stopped(Stop { signal, number })),
-            [EXITED, status, 0] => Some(Self::Ended(Ending::Exited(status))),
-            [KILLED, signal, 0] => Some(Self::Ended(Ending::Killed(signal))),
-            [EMPTIED, 0, 0] => Some(Self::Emptied),
+            [KEPT, pid, 0, 0] => Some(Self::Kept(Pid::from_raw(pid))),
+            [STARTED, pid, 0, 0] => Some(Self::Started(Pid::from_raw(pid))),
+            [FAILED, stage, errno, 0] => StartFailure::from_parts([stage, errno]).map(Self::Failed),
+            [STOPPED, signal, number, obeyed] => Some(Self::Stopped(Stop { signal, number }, obeyed)),
+            [EXITED, status, 0, 0] => Some(Self::Ended(Ending::Exited(status))),
+            [KILLED, signal, 0, 0] => Some(Self::Ended(Ending::Killed(signal))),
+            [EMPTIED, 0, 0, 0] => Some(Self::Emptied),
             _ => None,
         }
     }
 
     /// The message, in native byte order.
     pub(crate) fn to_bytes(self) -> [u8; Self::SIZE] {
-        let [[a, b, c, d], [e, f, g, h], [i, j, k, l]] = self.to_parts().map(i32::to_ne_bytes);
-        [a, b, c, d, e, f, g, h, i, j, k, l]
+        let mut bytes = [0; Self::SIZE];
+        for (place, part) in bytes.as_chunks_mut().0.iter_mut().zip(self.to_parts()) {
+            *place = part.to_ne_bytes();
+        }
+        bytes
     }
 
     /// `None` for what [`Self::to_bytes`] never makes.
     pub(crate) fn from_bytes(message: &[u8]) -> Option<Self> {
-        let &[a, b, c, d, e, f, g, h, i, j, k, l] = message else {
+        let (&[a, b, c, d], []) = message.as_chunks() else {
             return None;
         };
-        Self::from_parts([[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(i32::from_ne_bytes))
+        Self::from_parts([a, b, c, d].map(i32::from_ne_bytes))
     }
 }
 
@@ -111,10 +114,10 @@ impl Report {
 pub(crate) enum Order {
     /// Send that signal to the child.
     Signal(i32),
-    /// Continue the child, unless it has been continued since the stop of that number.
+    /// Continue the child if it is still in the stop of that number, or in one that a signal has caused that was ordered.
     Continue(i32),
-    /// Report the child's stop of that number again, unless it has been continued since.
-    TellAgain(i32),
+    /// Send the child SIGCONT, unless it is in a stop that no signal has caused that was ordered.
+    Resume,
     /// End every process of the tree. It is the end of the host's stream, so the host's death implies it.
     End,
 }
@@ -133,9 +136,9 @@ impl Order {
         about_stop(CONTINUE, stop)
     }
 
-    /// The message that is [`Self::TellAgain`].
-    pub(crate) fn tell_again_to_bytes(stop: i32) -> [u8; 8] {
-        about_stop(TELL_AGAIN, stop)
+    /// The message that is [`Self::Resume`].
+    pub(crate) fn resume_to_bytes() -> [u8; 8] {
+        about_stop(RESUME, 0)
     }
 
     /// The order in a message; an empty message (end of stream) or one that is no other order is [`Self::End`].
@@ -145,7 +148,7 @@ impl Order {
         match (number(0), number(1), message.len()) {
             (Some(signal), None, 4) => Self::Signal(signal),
             (Some(CONTINUE), Some(stop), Self::SIZE) => Self::Continue(stop),
-            (Some(TELL_AGAIN), Some(stop), Self::SIZE) => Self::TellAgain(stop),
+            (Some(RESUME), Some(0), Self::SIZE) => Self::Resume,
             _ => Self::End,
         }
     }
@@ -153,7 +156,7 @@ impl Order {
 
 /// Kinds of orders about stops.
 const CONTINUE: i32 = 1;
-const TELL_AGAIN: i32 = 2;
+const RESUME: i32 = 2;
 
 fn about_stop(kind: i32, stop: i32) -> [u8; 8] {
     let [[a, b, c, d], [e, f, g, h]] = [kind, stop].map(i32::to_ne_bytes);
@@ -171,16 +174,17 @@ pub(super) mod tests {
             any::<i32>().prop_map(|pid| Report::Kept(Pid::from_raw(pid))),
             any::<i32>().prop_map(|pid| Report::Started(Pid::from_raw(pid))),
             failures().prop_map(Report::Failed),
-            any::<[i32; 2]>().prop_map(|[signal, number]| Report::Stopped(Stop { signal, number })),
+            any::<[i32; 3]>()
+                .prop_map(|[signal, number, obeyed]| Report::Stopped(Stop { signal, number }, obeyed)),
             any::<i32>().prop_map(|status| Report::Ended(Ending::Exited(status))),
             Just(Report::Emptied),
             any::<i32>().prop_map(|signal| Report::Ended(Ending::Killed(signal))),
         ]
     }
 
-    /// Bytes that are almost a report: about three numbers, often small ones.
+    /// Bytes that are almost a report: about four numbers, often small ones.
     fn near_misses() -> impl Strategy<Value = Vec<u8>> {
-        let numbers = proptest::collection::vec(prop_oneof![-1..8, any::<i32>()], 0..5);
+        let numbers = proptest::collection::vec(prop_oneof![-1..8, any::<i32>()], 0..6);
         (numbers, 0..4_usize).prop_map(|(numbers, missing)| {
             let mut bytes: Vec<u8> = numbers.into_iter().flat_map(i32::to_ne_bytes).collect();
             bytes.truncate(bytes.len().saturating_sub(missing));
@@ -196,7 +200,7 @@ pub(super) mod tests {
 
         #[test]
         fn only_bytes_of_reports_are_accepted(
-            bytes in prop_oneof![near_misses(), proptest::collection::vec(any::<u8>(), 0..16)],
+            bytes in prop_oneof![near_misses(), proptest::collection::vec(any::<u8>(), 0..20)],
         ) {
             if let Some(report) = Report::from_bytes(&bytes) {
                 prop_assert_eq!(&report.to_bytes()[..], &bytes);
@@ -207,7 +211,7 @@ pub(super) mod tests {
         fn every_order_survives_the_trip(number: i32) {
             prop_assert_eq!(Order::from_bytes(&Order::signal_to_bytes(number)), Order::Signal(number));
             prop_assert_eq!(Order::from_bytes(&Order::continue_to_bytes(number)), Order::Continue(number));
-            prop_assert_eq!(Order::from_bytes(&Order::tell_again_to_bytes(number)), Order::TellAgain(number));
+            prop_assert_eq!(Order::from_bytes(&Order::resume_to_bytes()), Order::Resume);
         }
 
         #[test]
@@ -221,15 +225,15 @@ pub(super) mod tests {
     fn unknown_kinds_stages_and_lengths_are_rejected() {
         let garbage: [&[i32]; 10] = [
             &[],
-            &[STARTED, 1],
-            &[STARTED, 1, 1],
-            &[STARTED, 1, 0, 0],
-            &[0, 0, 0],
-            &[8, 0, 0],
-            &[EMPTIED, 1, 0],
-            &[FAILED, 0, libc::ENOENT],
-            &[FAILED, 6, libc::ENOENT],
-            &[FAILED, 1, 100_000],
+            &[STARTED, 1, 0],
+            &[STARTED, 1, 1, 0],
+            &[STARTED, 1, 0, 0, 0],
+            &[0, 0, 0, 0],
+            &[8, 0, 0, 0],
+            &[EMPTIED, 1, 0, 0],
+            &[FAILED, 0, libc::ENOENT, 0],
+            &[FAILED, 6, libc::ENOENT, 0],
+            &[FAILED, 1, 100_000, 0],
         ];
         for numbers in garbage {
             let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();

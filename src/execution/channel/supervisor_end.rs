@@ -30,8 +30,9 @@ impl SupervisorEnd {
     }
 
     /// Waits for the host's next job: how many bytes it has, and the descriptors that come with it. `None` if there won't be one:
-    /// the host has closed its end, or `owner` has become readable. Orders that come first are about a child that has ended.
-    pub(crate) fn job(self, owner: RawFd) -> raw::Result<Option<(usize, Received)>> {
+    /// the host has closed its end, or `owner` has become readable. Orders that come first are about a child that has ended. So are
+    /// `signals`, which are read as they come.
+    pub(crate) fn job(self, owner: RawFd, signals: RawFd) -> raw::Result<Option<(usize, Received)>> {
         let mut size = [0_u8; size_of::<u64>()];
         loop {
             match raw::receive(self.0, &mut size, libc::MSG_DONTWAIT) {
@@ -43,11 +44,16 @@ impl SupervisorEnd {
                 Ok(received) if received.bytes <= Order::SIZE && received.descriptors == 0 => {}
                 Ok(_) => return Err(Errno::EBADMSG),
                 Err(Errno::EAGAIN) => {
-                    let mut watched = [self.0, owner].map(|number| raw::pollfd(number, libc::POLLIN));
+                    let mut watched =
+                        [self.0, owner, signals].map(|number| raw::pollfd(number, libc::POLLIN));
                     match raw::ppoll(&mut watched) {
                         Ok(()) if watched[1].revents != 0 => return Ok(None),
                         Ok(()) | Err(Errno::EINTR) => {}
                         Err(errno) => return Err(errno),
+                    }
+                    if watched[2].revents != 0 {
+                        let mut information = [0_u8; 512];
+                        let _ = raw::read(signals, &mut information);
                     }
                 }
                 Err(Errno::EINTR) => {}
@@ -62,6 +68,18 @@ impl SupervisorEnd {
         match raw::send(self.0, &report.to_bytes(), flags) {
             Err(Errno::EAGAIN) => Sent::NoRoom,
             Ok(_) | Err(_) => Sent::Done,
+        }
+    }
+
+    /// Reports, and waits for room however slowly the host reads.
+    pub(crate) fn report_in_any_case(self, report: Report) {
+        while self.report(report) == Sent::NoRoom {
+            let mut watched = [raw::pollfd(self.0, libc::POLLOUT)];
+            let polled = raw::ppoll(&mut watched);
+            let is_gone = watched[0].revents & (libc::POLLHUP | libc::POLLERR) != 0;
+            if is_gone || polled.is_err_and(|errno| errno != Errno::EINTR) {
+                return;
+            }
         }
     }
 
@@ -82,7 +100,7 @@ impl SupervisorEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
     use std::os::fd::AsRawFd;
 
     #[test]
@@ -100,6 +118,29 @@ mod tests {
             send(host.as_raw_fd(), message, MsgFlags::empty()).unwrap();
             assert_eq!(end.order(), Some(order), "{message:?}");
         }
+    }
+
+    #[test]
+    fn a_report_waits_for_room() {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (host, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let end = SupervisorEnd::new(theirs.as_raw_fd());
+        let started = Report::Started(nix::unistd::Pid::from_raw(1));
+        while end.report(started) == Sent::Done {}
+        let reading = std::thread::spawn(move || {
+            let mut message = [0; Report::SIZE];
+            loop {
+                recv(host.as_raw_fd(), &mut message, MsgFlags::empty()).unwrap();
+                match Report::from_bytes(&message) {
+                    Some(report) if report == started => {}
+                    last => break last,
+                }
+            }
+        });
+        end.report_in_any_case(Report::Emptied);
+        assert_eq!(reading.join().unwrap(), Some(Report::Emptied));
+        // The host is gone.
+        end.report_in_any_case(Report::Emptied);
     }
 
     #[test]

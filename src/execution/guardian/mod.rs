@@ -120,7 +120,7 @@ fn settle(control: RawFd, host: RawFd, terminal: RawFd) -> raw::Result<()> {
     // Handlers of the host must not run here, and ignored signals would stay ignored in the children.
     raw::reset_all_dispositions()?;
     place(raw::pidfd_open(raw::getpid())?, GUARDIAN)?;
-    place(raw::signalfd(libc::SIGCHLD)?, CHILD_CHANGES)?;
+    place(raw::signalfd_of_all()?, CHILD_CHANGES)?;
     raw::become_subreaper()?;
     // The end of the host continues a guardian that was stopped.
     raw::be_continued_after_parent()?;

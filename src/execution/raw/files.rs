@@ -29,6 +29,13 @@ pub(crate) fn statx_executable(process: i32, mask: u32) -> Result<libc::statx> {
     with_number(b"/proc/", process, b"/exe", |path| statx(path, mask))
 }
 
+/// Opens what /proc says of that process's state.
+pub(crate) fn open_status(process: i32) -> Result<RawFd> {
+    with_number(b"/proc/", process, b"/status", |path| {
+        open(path, libc::O_RDONLY | libc::O_CLOEXEC)
+    })
+}
+
 /// Calls `act` with a path that has a number in it.
 fn with_number<T>(
     before: &[u8],

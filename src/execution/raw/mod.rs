@@ -21,14 +21,14 @@ pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
 pub(crate) use descriptors::{
     clear_close_on_exec, close, close_range, dup3, duplicate_from, pollfd, ppoll, ppoll_within, read, write,
 };
-pub(crate) use files::{chdir, fchdir, open, reopen, statx, statx_executable, umask};
+pub(crate) use files::{chdir, fchdir, open, open_status, reopen, statx, statx_executable, umask};
 pub(crate) use memory::{Mapping, unmap_between};
 pub(crate) use processes::{
     Change, Priorities, Strings, be_at_least_as_nice, be_continued_after_parent, be_traced, become_subreaper,
     continue_traced, end_with_this, execve, execveat, follow_parent_into_death, getpid, kill, let_go, limit,
-    never_dump, next_change, pidfd_open, priorities, processors, raise_priority, set_limit, set_name,
-    setpgid, setsid, unblock_all_of, wait4,
+    never_dump, next_change, pidfd_open, priorities, processors, raise_priority, session_keyring, set_limit,
+    set_name, setpgid, setsid, unblock_all_of, wait4,
 };
-pub(crate) use signals::{block_all_but, ignore, reset_all_dispositions, signalfd, unblock_all};
+pub(crate) use signals::{block_all_but, ignore, reset_all_dispositions, signalfd_of_all, unblock_all};
 pub(crate) use sockets::{Received, receive, recv, send};
 pub(crate) use terminals::{become_controlling_terminal, set_foreground};

@@ -291,6 +291,15 @@ pub(crate) fn priorities() -> Priorities {
     }
 }
 
+/// keyctl(2), KEYCTL_GET_KEYRING_ID: the session keyring of this process, which its children inherit, and one of which can give
+/// it another (KEYCTL_SESSION_TO_PARENT).
+pub(crate) fn session_keyring() -> Result<usize> {
+    const GET_KEYRING_ID: usize = 0;
+    const SESSION_KEYRING: usize = -3_isize as usize;
+    // SAFETY: integers.
+    unsafe { syscall(libc::SYS_keyctl, [GET_KEYRING_ID, SESSION_KEYRING, 0]) }
+}
+
 /// sched_getaffinity(2): the processors on which this process may run, as bits. Nothing is written where they don't fit.
 pub(crate) fn processors(bits: &mut [u8]) {
     let arguments = [0, bits.len(), bits.as_mut_ptr() as usize];

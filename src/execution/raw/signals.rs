@@ -62,10 +62,10 @@ fn block(signals: u64) -> Result<()> {
     unsafe { syscall(libc::SYS_rt_sigprocmask, arguments) }.map(drop)
 }
 
-/// signalfd(2) for one signal, which must be blocked: close-on-exec, and reading it doesn't wait.
-pub(crate) fn signalfd(signal: i32) -> Result<RawFd> {
+/// signalfd(2) for all signals that are blocked: close-on-exec, and reading it doesn't wait.
+pub(crate) fn signalfd_of_all() -> Result<RawFd> {
     const NEW: usize = -1_isize as usize;
-    let set = 1_u64 << (signal - 1);
+    let set = !0_u64;
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
     let arguments = [NEW, ptr::from_ref(&set) as usize, SIGNAL_SET, flags as usize];
     // SAFETY: the kernel reads one set.

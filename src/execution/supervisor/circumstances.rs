@@ -1,15 +1,14 @@
 //! What a tree could change of its supervisor from outside, and the next tree would inherit: by prlimit(1), renice(1), ionice(1),
-//! taskset(1) or chrt(1) of its parent, or a write to its files in /proc and its cgroup.
+//! taskset(1), chrt(1) or keyctl(1) of its parent, or a write to its files in /proc and its cgroup.
 
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hasher};
 
 use crate::execution::raw;
 
 const LIMITS: usize = 16;
-/// Bytes of the longest list of processors and the longest file that are compared as a whole.
+/// Bytes of the longest list of processors that is compared as a whole.
 const PROCESSORS: usize = 1024;
-const TEXT: usize = 1024;
-const NUMBER: usize = 32;
 
 /// What children of this process inherit now.
 #[derive(PartialEq, Eq)]
@@ -17,15 +16,16 @@ pub(super) struct Circumstances {
     limits: [Option<(u64, u64)>; LIMITS],
     priorities: raw::Priorities,
     processors: [u8; PROCESSORS],
-    numbers: [[u8; NUMBER]; NUMBERS.len()],
-    cgroup: [u8; TEXT],
+    files: [u64; FILES.len()],
+    autogroup: u64,
+    keyring: Option<usize>,
 }
 
-/// Files with one number each.
-const NUMBERS: [&CStr; 3] = [
+const FILES: [&CStr; 4] = [
     c"/proc/self/oom_score_adj",
     c"/proc/self/coredump_filter",
     c"/proc/self/timerslack_ns",
+    c"/proc/self/cgroup",
 ];
 
 impl Circumstances {
@@ -40,18 +40,32 @@ impl Circumstances {
             limits,
             priorities: raw::priorities(),
             processors,
-            numbers: NUMBERS.map(text),
-            cgroup: text(c"/proc/self/cgroup"),
+            files: FILES.map(digest),
+            autogroup: autogroup(),
+            keyring: raw::session_keyring().ok(),
         }
+    }
+
+    /// Notes that this process has left its session.
+    pub(super) fn change_session(&mut self) {
+        self.autogroup = autogroup();
     }
 }
 
-/// How a file of /proc begins; nothing of one that can't be read.
-fn text<const SIZE: usize>(path: &CStr) -> [u8; SIZE] {
-    let mut text = [0; SIZE];
+/// The session's share of the processors, see sched(7): its number and its niceness.
+fn autogroup() -> u64 {
+    digest(c"/proc/self/autogroup")
+}
+
+/// Stands for the content of a file of /proc; of one that can't be read, for nothing.
+fn digest(path: &CStr) -> u64 {
+    let mut hasher = DefaultHasher::new();
     if let Ok(file) = raw::open(path, libc::O_RDONLY | libc::O_CLOEXEC) {
-        let _ = raw::read(file, &mut text);
+        let mut part = [0; 256];
+        while let Ok(bytes @ 1..) = raw::read(file, &mut part) {
+            hasher.write(part.get(..bytes).unwrap_or_default());
+        }
         let _ = raw::close(file);
     }
-    text
+    hasher.finish()
 }

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::outbox::Outbox;
+use super::pending::{STOPPING, about_to_stop, bit};
 use crate::execution::channel::{Ending, Stop, SupervisorEnd};
 use crate::execution::raw;
 
@@ -19,6 +20,12 @@ pub(super) struct Descendants {
     stops: i32,
     /// The stop that it is in, as far as it is known.
     stop: Option<Stop>,
+    /// The stop that a signal of the host causes, if it causes one.
+    expected: Option<Stop>,
+    /// Signals that stop, bit N-1 for signal N, which the host has sent since it wanted the child to be continued last.
+    forwarded: u64,
+    /// How many orders were obeyed that can continue the child.
+    obeyed: i32,
     pub(super) outbox: Outbox,
 }
 
@@ -29,6 +36,9 @@ impl Descendants {
             own_group,
             stops: 0,
             stop: None,
+            expected: None,
+            forwarded: 0,
+            obeyed: 0,
             outbox: Outbox::new(channel),
         }
     }
@@ -50,13 +60,10 @@ impl Descendants {
             return;
         }
         if libc::WIFSTOPPED(status) {
-            self.stops = self.stops.wrapping_add(1);
-            let stop = Stop {
-                signal: libc::WSTOPSIG(status),
-                number: self.stops,
-            };
+            let stop = self.next_stop(libc::WSTOPSIG(status));
+            self.stops = stop.number;
             self.stop = Some(stop);
-            self.outbox.stopped(stop);
+            self.outbox.stopped(stop, self.obeyed);
         } else if libc::WIFCONTINUED(status) {
             self.stop = None;
         } else {
@@ -65,9 +72,32 @@ impl Descendants {
         }
     }
 
+    fn next_stop(&self, signal: i32) -> Stop {
+        let number = self.stops.wrapping_add(1);
+        Stop { signal, number }
+    }
+
+    /// Sends the child a signal of the host.
+    pub(super) fn forward(&mut self, signal: i32) {
+        if signal == libc::SIGCONT {
+            self.signal_child(signal);
+            self.obeyed_continuation();
+            return;
+        }
+        if STOPPING & bit(signal) != 0 {
+            self.reap();
+            // What is stopped already is not stopped by it.
+            if self.stop.is_none() {
+                self.expected = Some(self.next_stop(signal));
+            }
+            self.forwarded |= bit(signal);
+        }
+        self.signal_child(signal);
+    }
+
     /// Sends a signal to the child's process group, or to the child alone where that has joined another's group. A child that
     /// has ended is left alone.
-    pub(super) fn signal_child(&self, signal: i32) {
+    fn signal_child(&self, signal: i32) {
         let Some(child) = self.child else { return };
         // The child isn't reaped, so neither its pid nor its group's number can have been recycled.
         if !self.own_group || raw::kill(child.wrapping_neg(), signal).is_err() {
@@ -75,24 +105,49 @@ impl Descendants {
         }
     }
 
-    /// Continues the child, unless that has been done since the stop of that number.
+    /// Continues the child if it is still in the stop of that number, or in one that the host has caused.
     pub(super) fn continue_after(&mut self, stop: i32) {
-        if self.still_in(stop).is_some() {
+        let is_about_to_stop = self.is_about_to_stop();
+        self.reap();
+        let is_still_in_it = self.stop.is_some_and(|current| current.number == stop);
+        if is_still_in_it || self.is_stopped_by_host() && !is_about_to_stop {
             self.signal_child(libc::SIGCONT);
         }
+        self.obeyed_continuation();
     }
 
-    /// Reports the stop of that number again, unless the child has been continued since.
-    pub(super) fn tell_again(&mut self, stop: i32) {
-        if let Some(stop) = self.still_in(stop) {
-            self.outbox.stopped(stop);
-        }
-    }
-
-    fn still_in(&mut self, number: i32) -> Option<Stop> {
-        // What has happened meanwhile.
+    /// Sends SIGCONT, unless the child is in a stop that the host hasn't caused.
+    pub(super) fn resume(&mut self) {
+        let is_about_to_stop = self.is_about_to_stop();
         self.reap();
-        self.stop.filter(|stop| stop.number == number)
+        if (self.stop.is_none() || self.is_stopped_by_host()) && !is_about_to_stop {
+            self.signal_child(libc::SIGCONT);
+        }
+        self.obeyed_continuation();
+    }
+
+    /// Whether the host has stopped the child: what continues the host's side has come after what stopped that.
+    fn is_stopped_by_host(&self) -> bool {
+        self.stop.is_some() && self.stop == self.expected
+    }
+
+    /// Whether a signal is on its way to the child that will stop it, and of which the host doesn't know. SIGCONT would discard it.
+    /// To be asked before the child is looked at, or else it could stop between the two.
+    fn is_about_to_stop(&self) -> bool {
+        self.child
+            .is_some_and(|child| about_to_stop(child) & !self.forwarded != 0)
+    }
+
+    /// Reports the stop that the child is in all the same, if it is in one.
+    fn obeyed_continuation(&mut self) {
+        // First, so that each stop is reported once with the new number.
+        self.reap();
+        self.obeyed = self.obeyed.wrapping_add(1);
+        self.expected = None;
+        self.forwarded = 0;
+        if let Some(stop) = self.stop {
+            self.outbox.stopped(stop, self.obeyed);
+        }
     }
 
     /// Kills generation after generation: when a parent is dead, its children are ours.

@@ -23,6 +23,7 @@ mod job;
 mod keeper;
 pub(crate) mod numbers;
 mod outbox;
+mod pending;
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
@@ -122,14 +123,17 @@ extern "C" fn supervise(stacks: *mut c_void) -> c_int {
     let stacks = unsafe { &*stacks.cast::<StackTops>() };
     let channel = SupervisorEnd::new(CHANNEL);
     let supervised = raw::become_subreaper().and_then(|()| {
-        let before = Circumstances::now();
+        let mut before = Circumstances::now();
         let mut session = Session::Guardians;
-        while let Some(job) = receive(channel, stacks, &mut session)? {
+        while let Some(job) = receive(channel, stacks)? {
+            if session.suit(job.placement)? {
+                before.change_session();
+            }
             // A tree can have changed what the next one would inherit.
             if run_job(channel, job).is_err() || Circumstances::now() != before {
                 break;
             }
-            channel.report(Report::Emptied);
+            channel.report_in_any_case(Report::Emptied);
         }
         Ok(())
     });
@@ -147,6 +151,24 @@ extern "C" fn supervise(stacks: *mut c_void) -> c_int {
 enum Session {
     Guardians,
     Own,
+}
+
+impl Session {
+    /// Leaves the guardian's session if a tree that is placed like that needs another one; whether it has been left now.
+    fn suit(&mut self, placement: Placement) -> raw::Result<bool> {
+        match (placement, &self) {
+            (Placement::OwnGroup, Self::Own) => Ok(false),
+            (Placement::OwnGroup, Self::Guardians) => {
+                raw::setsid()?;
+                *self = Self::Own;
+                Ok(true)
+            }
+            // It stays in the guardian's session, so that the child can join one of its groups.
+            (Placement::Group(_) | Placement::Foreground, Self::Guardians) => Ok(false),
+            // The host knows better.
+            (Placement::Group(_) | Placement::Foreground, Self::Own) => Err(Errno::EPERM),
+        }
+    }
 }
 
 /// A supervisor that can't have another tree.
@@ -175,12 +197,8 @@ fn run_job(channel: SupervisorEnd, job: Job<'_>) -> Result<(), Spent> {
 }
 
 /// Waits for a job and its descriptors, for as long as the host likes; `None` if there will be none.
-fn receive(
-    channel: SupervisorEnd,
-    stacks: &StackTops,
-    session: &mut Session,
-) -> raw::Result<Option<Job<'static>>> {
-    let Some((size, received)) = channel.job(KEEPER)? else {
+fn receive(channel: SupervisorEnd, stacks: &StackTops) -> raw::Result<Option<Job<'static>>> {
+    let Some((size, received)) = channel.job(KEEPER, CHILD_CHANGES)? else {
         return Ok(None);
     };
     // The host has planned with these numbers.
@@ -188,17 +206,6 @@ fn receive(
         return Err(Errno::EBADMSG);
     }
     let job = Job::unpack(Mapping::of(JOB, size)?, stacks).ok_or(Errno::EBADMSG)?;
-    match (job.placement, &session) {
-        (Placement::OwnGroup, Session::Own) => {}
-        (Placement::OwnGroup, Session::Guardians) => {
-            raw::setsid()?;
-            *session = Session::Own;
-        }
-        // It stays in the guardian's session, so that the child can join one of its groups.
-        (Placement::Group(_) | Placement::Foreground, Session::Guardians) => {}
-        // The host knows better.
-        (Placement::Group(_) | Placement::Foreground, Session::Own) => return Err(Errno::EPERM),
-    }
     Ok(Some(job))
 }
 
@@ -226,7 +233,7 @@ fn watch(mut descendants: Descendants) -> Result<(), Spent> {
             let mut information = [0_u8; 512];
             let _ = raw::read(CHILD_CHANGES, &mut information);
             if !descendants.reap() {
-                descendants.outbox.flush_blocking();
+                descendants.outbox.flush_in_any_case();
                 return Ok(());
             }
         }
@@ -242,9 +249,9 @@ fn watch(mut descendants: Descendants) -> Result<(), Spent> {
 fn obey(channel: SupervisorEnd, descendants: &mut Descendants) -> bool {
     loop {
         match channel.order() {
-            Some(Order::Signal(signal)) => descendants.signal_child(signal),
+            Some(Order::Signal(signal)) => descendants.forward(signal),
             Some(Order::Continue(stop)) => descendants.continue_after(stop),
-            Some(Order::TellAgain(stop)) => descendants.tell_again(stop),
+            Some(Order::Resume) => descendants.resume(),
             Some(Order::End) => return false,
             None => return true,
         }

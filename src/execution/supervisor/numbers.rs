@@ -11,7 +11,8 @@ pub(crate) const GUARDIAN: RawFd = 1;
 pub(crate) const CONTROL: RawFd = 2;
 /// A pidfd of the keeper, in the keeper and its supervisor.
 pub(crate) const KEEPER: RawFd = 2;
-/// Readable when a child has ended or stopped: a signalfd, which is about the process that reads it.
+/// Readable when a child has ended or stopped: a signalfd, which is about the process that reads it. It is for all other signals
+/// as well: those that a tree sends would stay pending otherwise, and count against its user's limit when it is over.
 pub(crate) const CHILD_CHANGES: RawFd = 3;
 /// The channel to the host, in a keeper and its supervisor.
 pub(crate) const CHANNEL: RawFd = 4;

@@ -1,13 +1,12 @@
 //! Reports of a running child, kept back while the host has too much to read.
 
 use crate::execution::channel::{Ending, Report, Sent, Stop, SupervisorEnd};
-use crate::execution::raw;
 
 /// Reports still to be sent. Of several stops only the last matters, and none once the child has ended.
 #[derive(Debug)]
 pub(super) struct Outbox {
     channel: SupervisorEnd,
-    stop: Option<Stop>,
+    stop: Option<Report>,
     end: Option<Ending>,
 }
 
@@ -28,8 +27,8 @@ impl Outbox {
         self.stop.is_none() && self.end.is_none()
     }
 
-    pub(super) fn stopped(&mut self, stop: Stop) {
-        self.stop = Some(stop);
+    pub(super) fn stopped(&mut self, stop: Stop, obeyed: i32) {
+        self.stop = Some(Report::Stopped(stop, obeyed));
         self.flush();
     }
 
@@ -42,7 +41,7 @@ impl Outbox {
     /// Sends as much as the channel has room for.
     pub(super) fn flush(&mut self) {
         if let Some(stop) = self.stop
-            && self.channel.report(Report::Stopped(stop)) == Sent::Done
+            && self.channel.report(stop) == Sent::Done
         {
             self.stop = None;
         }
@@ -53,16 +52,10 @@ impl Outbox {
         }
     }
 
-    /// Waits until the end is sent, however slowly the host reads: there is nothing else left to watch.
-    pub(super) fn flush_blocking(&mut self) {
-        self.flush();
-        while self.end.is_some() {
-            let mut watched = [raw::pollfd(self.channel.descriptor(), libc::POLLOUT)];
-            if raw::ppoll(&mut watched).is_err() || watched[0].revents & (libc::POLLHUP | libc::POLLERR) != 0
-            {
-                return;
-            }
-            self.flush();
+    /// Waits until the end is sent: there is nothing else left to watch.
+    pub(super) fn flush_in_any_case(&mut self) {
+        if let Some(ending) = self.end.take() {
+            self.channel.report_in_any_case(Report::Ended(ending));
         }
     }
 }

@@ -19,6 +19,8 @@ use super::survivor::{Survivor, descendants};
 /// How long [`Tree::end`] waits for the end. The keeper has taken over from a supervisor that doesn't manage before.
 pub(crate) const ENDING_TIME: Duration = Duration::from_secs(3);
 
+/// The number of no stop.
+const NO_STOP: i32 = 0;
 /// How often a guardian is continued that the tree may have stopped.
 const WAKING_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -83,6 +85,7 @@ impl Tree {
             match self.receive().await {
                 Ok(Some(Report::Kept(keeper))) => self.keeper = Some(keeper),
                 Ok(Some(Report::Emptied)) => self.give_back(),
+                Ok(Some(report)) if self.is_stale(report) => {}
                 Ok(report) => {
                     self.has_begun = true;
                     return report;
@@ -137,18 +140,24 @@ impl Tree {
         }
     }
 
-    /// Continues the child, unless it has been continued since that stop.
-    pub(crate) fn continue_after(&self, stop: Stop) {
+    /// Continues the child if it is still in that stop, or in one that [`Self::signal`] has caused.
+    pub(crate) fn continue_after(&self, stop: Option<Stop>) {
         if let Some(channel) = &self.channel {
-            channel.continue_after(stop.number);
+            channel.continue_after(stop.map_or(NO_STOP, |stop| stop.number));
         }
     }
 
-    /// Has that stop reported again, unless the child has been continued since.
-    pub(crate) fn tell_again(&self, stop: Stop) {
+    /// Sends the child SIGCONT, unless it is in a stop that [`Self::signal`] hasn't caused.
+    pub(crate) fn resume(&self) {
         if let Some(channel) = &self.channel {
-            channel.tell_again(stop.number);
+            channel.resume();
         }
+    }
+
+    fn is_stale(&self, report: Report) -> bool {
+        self.channel
+            .as_ref()
+            .is_some_and(|channel| channel.is_stale(report))
     }
 
     /// Ends every process of the tree. [`Self::next_event`] tells when that is done.

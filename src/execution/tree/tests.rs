@@ -20,6 +20,8 @@ use crate::execution::failure::{Stage, StartFailure};
 use crate::execution::supervisor::Placement;
 use crate::files::{PinnedFile, Wait, open_directory};
 
+mod stops;
+mod successors;
 mod supervision;
 
 /// The guardian of this process, which all tests share that run as its threads: some must have it alone.
@@ -69,66 +71,6 @@ async fn a_child_starts_ends_and_is_reaped() {
     assert_eq!(tree.next_event().await, Some(Report::Ended(Ending::Exited(7))));
     assert_eq!(tree.next_event().await, None);
     assert_eq!(kill(pid, None), Err(Errno::ESRCH));
-}
-
-#[tokio::test]
-async fn a_keeper_gets_tree_after_tree_but_none_of_the_guardian_s_session_once_it_has_left_that() {
-    let _alone = GUARDIAN.write().await;
-    let run = async |placement| {
-        let mut tree = Tree::spawn(Spawn {
-            placement,
-            ..command(&["/bin/true"])
-        })
-        .unwrap();
-        in_time(started(&mut tree)).await;
-        // Too late, mostly.
-        tree.signal(libc::SIGURG);
-        while in_time(tree.next_event()).await.is_some() {}
-        tree.keeper.unwrap()
-    };
-    let group = Placement::Group(getpgrp());
-    let first = run(Placement::OwnGroup).await;
-    for _ in 0..3 {
-        assert_eq!(run(Placement::OwnGroup).await, first);
-    }
-    let other = run(group).await;
-    assert_ne!(other, first);
-    assert_eq!(run(group).await, other);
-    assert_eq!(run(Placement::OwnGroup).await, first);
-}
-
-/// What a tree does to its supervisor is not the next one's.
-#[tokio::test]
-async fn a_supervisor_that_its_tree_has_changed_gets_no_other() {
-    let _alone = GUARDIAN.write().await;
-    for change in [
-        "renice -n 3 -p $PPID",
-        "prlimit --pid $PPID --core=0:0",
-        "taskset -p 1 $PPID",
-        "chrt --batch -p 0 $PPID",
-        "ionice -c 3 -p $PPID",
-        "echo 500 >/proc/$PPID/oom_score_adj",
-        "echo 0 >/proc/$PPID/coredump_filter",
-        "echo 70000 >/proc/$PPID/timerslack_ns",
-    ] {
-        let mut tree = spawn(&[
-            "/bin/sh",
-            "-c",
-            &format!("PATH=/usr/bin:/bin; {{ {change}; }} >/dev/null"),
-        ]);
-        in_time(started(&mut tree)).await;
-        let ended = in_time(tree.next_event()).await;
-        assert_eq!(ended, Some(Report::Ended(Ending::Exited(0))), "{change}");
-        assert_eq!(in_time(tree.next_event()).await, None);
-        assert!(
-            tree.channel.is_some(),
-            "{change}: its keeper waits for another tree"
-        );
-        assert_eq!(kill(tree.keeper.unwrap(), None), Err(Errno::ESRCH), "{change}");
-    }
-    let mut tree = spawn(&["/bin/true"]);
-    while in_time(tree.next_event()).await.is_some() {}
-    assert!(tree.channel.is_none());
 }
 
 /// What a command writes to its standard output.
@@ -337,10 +279,13 @@ async fn stops_and_kills_are_reported() {
     tree.signal(libc::SIGSTOP);
     assert!(matches!(
         tree.next_event().await,
-        Some(Report::Stopped(Stop {
-            signal: libc::SIGSTOP,
-            number: 1
-        }))
+        Some(Report::Stopped(
+            Stop {
+                signal: libc::SIGSTOP,
+                number: 1
+            },
+            0
+        ))
     ));
     tree.kill();
     assert_eq!(
@@ -372,10 +317,13 @@ async fn the_end_reaches_a_host_that_has_left_many_stops_unread() {
         let mut reported = 0;
         let last = loop {
             match in_time(tree.next_event()).await {
-                Some(Report::Stopped(Stop {
-                    signal: libc::SIGSTOP,
-                    ..
-                })) => reported += 1,
+                Some(Report::Stopped(
+                    Stop {
+                        signal: libc::SIGSTOP,
+                        ..
+                    },
+                    _,
+                )) => reported += 1,
                 other => break other,
             }
         };
