@@ -334,7 +334,9 @@ impl Keeper {
                             continue;
                         }
                         // A child that has left that group, as timeout(1) does, has not got it.
-                        if order["to its group"] == json!(true) && self.is_in_its_group() {
+                        if order["to its group"] == json!(true)
+                            && (self.is_in_its_group() || broken(Fault::LeavingAGroupUnseen))
+                        {
                             continue;
                         }
                         if order["sender"]
@@ -460,7 +462,7 @@ impl Keeper {
             .child
             .filter(|child| *child != ENDED)
             .map(|child| nix::unistd::getpgid(Some(child)));
-        group.is_none_or(|group| group.ok().map(Pid::as_raw) == self.group)
+        group.is_none_or(|group| group.ok().map(Pid::as_raw) == self.group) || broken(Fault::SessionOfItsOwn)
     }
 
     /// Called when the server has ended without having ended its trees.

@@ -26,6 +26,7 @@ mod output;
 mod parcel;
 mod policy;
 mod program;
+mod relay;
 mod rpc;
 mod server;
 mod session;
