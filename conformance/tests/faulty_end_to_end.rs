@@ -18,7 +18,7 @@ const AT_A_TIME: usize = 4;
 /// Cases that do something else in zsh than in bash, and what breaks them there.
 const IN_ZSH: [(&str, &str); 5] = [
     ("e2e.scripts/first-to-end", "status-0-or-1"),
-    ("e2e.scripts/coprocesses", "only-standard-streams"),
+    ("e2e.scripts/coprocesses", "terminals-replaced"),
     ("e2e.scripts/files-of-the-shell", "only-standard-streams"),
     ("e2e.scripts/signals-to-the-shell", "status-0-or-1"),
     ("e2e.tty.job/pipeline-killed", "own-process-group"),

@@ -39,20 +39,23 @@ fn coprocesses(context: &mut Context) -> Verdict {
     same_under_both(context, script, &["tool", "sh"])
 }
 
-/// Files and pipes that the shell makes for a command: `=(…)`, several outputs and several inputs; `>(…)` that outlives it.
+/// Files and pipes that the shell makes for a command: `=(…)`, several outputs and several inputs; `>(…)` that outlives it. The
+/// shells don't wait for each process behind these, so the scripts do: with the session what is still escalated would end.
 fn files_of_the_shell(context: &mut Context) -> Verdict {
     commands(context, ["tool"])?;
     let (script, names) = match Dialect::of(context) {
         Dialect::Bash => (
-            "rm -f gate; mkfifo gate; tool out:one > >(cat >one; echo done >gate); read -r x <gate; cat one; \
+            "rm -f gate ended-?; mkfifo gate; tool out:one > >(cat >one; echo done >gate); read -r x <gate; cat one; \
              cat <(cat <(tool out:two)) <(tool out:three); tool out:four | tee >(cat >four; echo done >gate) >copy; \
-             read -r x <gate; cat four copy; diff <(tool out:a) <(tool out:b); echo $?",
+             read -r x <gate; cat four copy; diff <(tool out:a; : >ended-a) <(tool out:b; : >ended-b); echo $?; \
+             until [ -e ended-a ] && [ -e ended-b ]; do :; done",
             ["tool", "cat", "tee", "diff"],
         ),
         Dialect::Zsh => (
-            "cat =(tool out:one) =(tool out:two); cp =(tool out:three) three; cat three; sh -c 'test -f $0; echo $?' =(tool out:x); \
-             tool out:four >a >b; cat a b; tool out:five >c | tool sum; cat c; cat <a <b <c; tool out:six >>a >>|b; cat a b; \
-             diff <(tool out:a) =(tool out:b); echo $?",
+            "rm -f ended; cat =(tool out:one) =(tool out:two); cp =(tool out:three) three; cat three; sh -c 'test -f $0; echo $?' =(tool out:x); \
+             tool out:four >a >b; until [ -s a ] && [ -s b ]; do :; done; cat a b; tool out:five >c | tool sum; until [ -s c ]; do :; done; \
+             cat c; cat <a <b <c; tool out:six >>a >>|b; until grep -q six a && grep -q six b; do :; done; cat a b; \
+             diff <(tool out:a; : >ended) =(tool out:b); echo $?; until [ -e ended ]; do :; done",
             ["tool", "cat", "cp", "diff"],
         ),
         Dialect::Other => return Err(no_such_syntax("temporary files of commands")),
