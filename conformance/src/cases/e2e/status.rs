@@ -26,6 +26,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.status/yes-head", yes_head).at(Level::Faithful).within_seconds(60),
     case("e2e.status/closed-input", closed_input).at(Level::Faithful),
     case("e2e.status/bare-script", bare_script).at(Level::Faithful),
+    case("e2e.status/foreign-binaries", foreign_binaries).at(Level::Faithful),
     case("e2e.status/exec-a", exec_a).at(Level::Faithful),
     case("e2e.status/file-name-of-bytes", file_name_of_bytes).at(Level::Faithful).needs("bytes"),
     case("e2e.status/kill-escalated", kill_escalated).at(Level::Faithful),
@@ -150,6 +151,25 @@ fn bare_script(context: &mut Context) -> Verdict {
     let script = "bare 'a b' c; echo $?; x=$(bare); echo $x; bare | cat; ( exec bare x ); echo $?\n\
                   ./../bin/with-line y; echo $?";
     same_under_both(context, script, &["bare", "with-line"])
+}
+
+/// What is neither text nor a program of this machine is refused with 126, and nothing in it is executed.
+fn foreign_binaries(context: &mut Context) -> Verdict {
+    const COMMAND: &[u8] = b"\n/usr/bin/touch executed\n";
+    for (name, magic) in [("archive", &b"PK\x03\x04\0"[..]), ("elf", b"\x7fELF")] {
+        context.write_file(&format!("bin/{name}"), &[magic, COMMAND].concat(), 0o755)?;
+    }
+    let mut all = EndToEnd::new(context)?;
+    for answer in [Answer::Run, Answer::Escalate] {
+        for name in ["archive", "elf"] {
+            all.decide(name, answer.clone());
+        }
+        let result = all.run("archive; echo $?; elf; echo $?; [ -e executed ] && echo executed")?;
+        let title = format!("standard output, with {}", shown(&answer));
+        expect::equal(&title, "126\n126\n", result.output_text().as_str())?;
+        expect::equal("lines on standard error", 2, result.error_text().lines().count())?;
+    }
+    all.shutdown()
 }
 
 /// argv[0] that begins with a dash, is empty, or is another name.

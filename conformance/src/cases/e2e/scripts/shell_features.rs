@@ -12,6 +12,7 @@ use crate::verdict::Verdict;
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.scripts/coprocesses", coprocesses).at(Level::Faithful),
     case("e2e.scripts/files-of-the-shell", files_of_the_shell).at(Level::Faithful),
+    case("e2e.scripts/in-the-shell-itself", in_the_shell_itself).at(Level::Faithful),
     case("e2e.scripts/first-to-end", first_to_end).at(Level::Faithful),
     case("e2e.scripts/signals-to-the-shell", signals_to_the_shell).at(Level::Faithful),
     case("e2e.scripts/killed-pipeline", killed_pipeline).at(Level::Faithful),
@@ -61,6 +62,24 @@ fn files_of_the_shell(context: &mut Context) -> Verdict {
         Dialect::Other => return Err(no_such_syntax("temporary files of commands")),
     };
     same_under_both(context, script, &names)
+}
+
+/// Commands whose output or end the shell takes without a process of its own between: `lastpipe`, `${ …; }` where there is one, a
+/// handler for each command; and a name that means another program after a change of PATH.
+fn in_the_shell_itself(context: &mut Context) -> Verdict {
+    commands(context, ["tool"])?;
+    let handled = match Dialect::of(context) {
+        Dialect::Bash => {
+            "shopt -s lastpipe; eval 'x=${ tool out:inline exit:3; }; echo $x $?' 2>/dev/null; echo $?"
+        }
+        Dialect::Zsh => "(ARGV0=zeroth sh -c 'echo $0'); repeat 2 tool out:twice; - sh -c 'echo $0'",
+        Dialect::Other => return Err(no_such_syntax("lastpipe and DEBUG")),
+    };
+    let script = format!(
+        "{handled}\ntool out:last exit:4 | read -r x; echo $x; trap 'tool out:before' DEBUG; tool out:one; trap - DEBUG; tool out:two\n\
+         sh -c 'exit 5'; mkdir -p d; printf '#!/bin/sh\\necho another; exit 6\\n' >d/sh; chmod +x d/sh; PATH=$PWD/d:$PATH; sh; echo $?; rm -r d"
+    );
+    same_under_both(context, &script, &["tool", "sh"])
 }
 
 /// `wait -n` tells of whichever background command ends first; in zsh a handler does, which knows those that are left.
