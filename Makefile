@@ -223,7 +223,7 @@ reference: prerequisites
 # The suite alone needs none of the tools that shells are built with.
 suite: NEEDED := cargo:rustup cc:gcc
 suite: prerequisites
-	cargo build --quiet --release --package shell-escalation-conformance --bin conformance
+	cargo build --quiet --release --package shell-escalation-conformance --bin conformance --bin conformance-probe
 
 coverage: prerequisites
 	cargo run --quiet --package shell-escalation-conformance --bin conformance -- list --coverage >conformance/evidence/COVERAGE.md.new

@@ -34,6 +34,17 @@ pub fn main() -> i32 {
     }
 }
 
+/// Runs the probe where a plan lies beside the executable, and else prints which build it belongs to. Returns the exit status.
+pub fn probe() -> i32 {
+    match probe::plan::beside_executable() {
+        Some(plan) => probe::run(plan),
+        None => {
+            println!("{}", case::programs::BUILD);
+            0
+        }
+    }
+}
+
 /// What the suite's own tests look at, and nothing else may rely on.
 #[doc(hidden)]
 pub mod inside {

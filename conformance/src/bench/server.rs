@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{Decision, quantile};
 use crate::case::context::{Context, Inodes, Settings};
 use crate::case::implementations::Implementations;
+use crate::case::programs;
 use crate::peer::fake_wrapper::{RequestMessage, Requester};
 use crate::peer::harness::{Answer, ProbeSession, Question, Shim};
 use crate::stage::holdings::Holdings;
@@ -173,7 +174,7 @@ impl Subject {
         let start = || {
             let context = Context::new(
                 settings,
-                std::env::current_exe()?,
+                programs::source()?,
                 Inodes::OfEachProgram,
                 folder,
                 Transcript::new(|_| {}),

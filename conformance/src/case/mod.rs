@@ -3,6 +3,7 @@
 pub mod context;
 pub mod expect;
 pub mod implementations;
+pub mod programs;
 pub mod property;
 pub mod result;
 pub mod run;

@@ -1,4 +1,4 @@
-//! The probe as the cases of a run copy it: this executable, without what only debuggers read.
+//! The probe as the cases of a run copy it, without what only debuggers read.
 //!
 //! The programs of a case are copies. Were they links to one inode, its change time and its number of links would move
 //! whenever a case of any run makes another program, and a server that counts the change time as part of a
@@ -12,19 +12,21 @@ use object::Endianness;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader};
 
+use crate::case::programs;
+
 /// Where e_shoff, e_shnum and e_shstrndx stand in the header of a 64-bit file (elf(5)).
 const SECTION_FIELDS: [std::ops::Range<usize>; 2] = [0x28..0x30, 0x3c..0x40];
 
 /// Writes the probe into `directory`, which must be on the file system of the cases.
 ///
 /// # Errors
-/// Where this executable cannot be read, or the probe not be written.
+/// Where the probe cannot be read, or its copy not be written.
 pub fn probe(directory: &Path) -> anyhow::Result<PathBuf> {
-    let executable = std::env::current_exe().context("the path of this executable (is /proc mounted?)")?;
-    let bytes = std::fs::read(&executable).context("this executable")?;
+    let source = programs::source().context("the path of this executable (is /proc mounted?)")?;
+    let bytes = std::fs::read(&source).with_context(|| format!("the probe {}", source.display()))?;
     let probe = directory.join("probe");
     let kept = loadable(bytes);
-    std::fs::write(&probe, kept).context("a copy of this executable for the cases")?;
+    std::fs::write(&probe, kept).context("a copy of the probe for the cases")?;
     std::fs::set_permissions(&probe, std::fs::Permissions::from_mode(0o755))?;
     Ok(probe)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::case::context::{Context, Inodes, Settings};
+use crate::case::programs;
 use crate::peer::fake_wrapper::RequestMessage;
 use crate::peer::harness::{Answer, Question, Shim, initialize_params};
 use crate::system::launch::Launch;
@@ -57,7 +58,7 @@ fn decide(question: &Question) -> Answer {
 pub fn serves(settings: &Settings, directory: &Path) -> Verdict {
     let context = Context::new(
         settings.clone(),
-        std::env::current_exe()?,
+        programs::source()?,
         Inodes::OfEachProgram,
         directory,
         Transcript::new(|_| {}),
