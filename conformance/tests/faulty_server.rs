@@ -50,6 +50,8 @@ fn servers_that_are_right_but_unusual_pass() {
          --variant roomy-terminals --variant pipe-for-errors --variant numbered-approvals \
          --variant scripts-below-proc --variant counts-for-all --variant mismatch-is-a-result \
          --variant numbers-unbounded",
+        "--variant non-blocking-streams --variant killed-told-first --variant long-pauses \
+         --variant own-names-denied",
         "--variant plain",
     ];
     let wrong = each_at_once(AT_A_TIME, variants.to_vec(), |variant| {

@@ -1,6 +1,6 @@
 //! Becomes an escalated child: descriptors, signals, directory, program. Runs in a process with one thread.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::faults::{Fault, Variant, broken, unusual};
+use crate::own_state;
 use crate::parcel::{Kind, Parcel};
 use crate::relay;
 use crate::trial;
@@ -167,6 +168,7 @@ fn prepare(parcel: &Parcel, mut descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
     place(descriptors, &parcel.numbers)?;
+    own_state::leak();
     inherit(parcel);
     if let Some(umask) = parcel.umask.filter(|_| !broken(Fault::UmaskIgnored)) {
         // SAFETY: umask(2) takes an integer.
@@ -427,6 +429,10 @@ fn execute(parcel: &Parcel, on_trial: bool) -> Errno {
         Some(opened) => execute_opened(opened, &file, &arguments, &environment),
     };
     if errno != Errno::ENOEXEC || broken(Fault::BareScriptsRefused) {
+        return errno;
+    }
+    let is_empty = std::fs::metadata(OsStr::from_bytes(&parcel.file)).is_ok_and(|file| file.len() == 0);
+    if is_empty && broken(Fault::EmptyScriptsRefused) {
         return errno;
     }
     if is_binary(parcel) && !broken(Fault::BinariesByShell) {

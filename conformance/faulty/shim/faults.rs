@@ -364,6 +364,27 @@ pub enum Fault {
     LeakOnGoneWrapper,
     ThreadPerSession,
     DescriptorPerOneShot,
+    // What a stranger's server in Python had wrong without any case noticing.
+    EmptyFirstArgumentFilled,
+    EmptyScriptsRefused,
+    LimitsEndAtTheUnknown,
+    PwdOfTheWorkdir,
+    OneShotLineEndings,
+    OneShotReadsServersInput,
+    TimeoutInWholeSeconds,
+    // What a server has set for itself.
+    FilesRaised,
+    CoreFilesOff,
+    SlackTightened,
+    ScoreRaised,
+    PrivilegesGivenUp,
+    AddressesFixed,
+    ChildIsSubreaper,
+    PolicyReset,
+    ProcessorsReset,
+    HugePagesReset,
+    OneShotSigpipeIgnored,
+    ShellSigpipeIgnored,
     // Terminals.
     TerminalVariablesAdded,
     TerminalInServerDirectory,
@@ -507,6 +528,14 @@ pub enum Variant {
     ScriptsBelowProc,
     /// A descriptor message that is refused is answered with a result before the stream is closed.
     MismatchIsAResult,
+    /// Streams of wrappers are non-blocking, written to in what pieces they take, and waited for with poll(2).
+    NonBlockingStreams,
+    /// A child that the end of its session killed is told of by a result before its stream is closed.
+    KilledToldFirst,
+    /// A read of a terminal waits for the longest pause that is allowed, whatever there is to read.
+    LongPauses,
+    /// Names that mean something else in each process are denied, without a question to the policy.
+    OwnNamesDenied,
     /// None of the extensions.
     Plain,
 }

@@ -23,6 +23,7 @@ mod methods;
 mod oneshot;
 mod order;
 mod output;
+mod own_state;
 mod parcel;
 mod policy;
 mod program;

@@ -82,6 +82,15 @@ impl Inherited {
             "rttime",
         ];
         let limit = |value: &Value| value.as_u64().unwrap_or(libc::RLIM_INFINITY);
+        let understood = |wanted: &str| {
+            let known = |name: &&String| NAMES.contains(&name.as_str());
+            let mut given = message["limits"]
+                .as_object()
+                .into_iter()
+                .flat_map(|limits| limits.keys());
+            !broken(Fault::LimitsEndAtTheUnknown)
+                || given.by_ref().take_while(known).any(|name| name == wanted)
+        };
         let signals = message["ignored"].as_array().map_or(&[][..], Vec::as_slice);
         Inherited {
             ignored: signals
@@ -91,7 +100,7 @@ impl Inherited {
                 .collect(),
             limits: (0..)
                 .zip(NAMES)
-                .filter(|(_, name)| message["limits"][name].is_array())
+                .filter(|(_, name)| message["limits"][name].is_array() && understood(name))
                 .map(|(resource, name)| {
                     (
                         resource,

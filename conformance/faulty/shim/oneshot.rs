@@ -51,7 +51,13 @@ impl Wanted {
                 .as_u64()
                 .and_then(|limit| usize::try_from(limit).ok())
                 .unwrap_or(usize::MAX),
-            timeout: params["timeout_ms"].as_u64().map(Duration::from_millis),
+            timeout: params["timeout_ms"].as_u64().map(|milliseconds| {
+                if broken(Fault::TimeoutInWholeSeconds) {
+                    Duration::from_secs(milliseconds / 1000)
+                } else {
+                    Duration::from_millis(milliseconds)
+                }
+            }),
         })
     }
 }
@@ -119,7 +125,11 @@ fn run_in(
     }
     let client = session.take_client().ok_or(io::ErrorKind::NotFound)?;
     let descriptors = vec![
-        File::open("/dev/null")?.into(),
+        if broken(Fault::OneShotReadsServersInput) {
+            io::stdin().as_fd().try_clone_to_owned()?
+        } else {
+            File::open("/dev/null")?.into()
+        },
         stdout_writer,
         stderr_writer,
         client,
@@ -219,6 +229,10 @@ fn run_in(
     }
     for output in [&mut stdout, &mut stderr] {
         output.bytes.truncate(limit);
+        if broken(Fault::OneShotLineEndings) {
+            let text = String::from_utf8_lossy(&output.bytes).replace("\r\n", "\n");
+            output.bytes = text.into_bytes();
+        }
         if broken(Fault::OutputCut) {
             output.bytes.truncate(64 << 10);
         }
@@ -286,6 +300,11 @@ fn shell(wanted: &Wanted, session: &Session) -> Parcel {
             .iter()
             .map(|(name, value)| format!("{name}={value}").into_bytes())
             .collect(),
+        ignored: if broken(Fault::OneShotSigpipeIgnored) {
+            vec![libc::SIGPIPE]
+        } else {
+            Vec::new()
+        },
         numbers: vec![0, 1, 2, number],
         ..Parcel::default()
     }

@@ -186,6 +186,22 @@ pub fn parcel(request: &Request, program: &Program, numbers: Vec<i32>) -> Parcel
     if broken(Fault::MissingLookedUpAgain) && parcel.doomed.take().is_some() {
         parcel.identities.clear();
     }
+    if broken(Fault::PwdOfTheWorkdir) {
+        let set = |entry: &mut Vec<u8>| entry.starts_with(b"PWD=");
+        let value = [b"PWD=", parcel.directory.as_slice()].concat();
+        for entry in parcel
+            .environment
+            .iter_mut()
+            .filter_map(|entry| set(entry).then_some(entry))
+        {
+            entry.clone_from(&value);
+        }
+    }
+    if broken(Fault::EmptyFirstArgumentFilled)
+        && let Some(first) = parcel.arguments.first_mut().filter(|first| first.is_empty())
+    {
+        first.clone_from(&parcel.file);
+    }
     if broken(Fault::MarkedByAVariable) {
         parcel.environment.push(b"ESCALATED=1".to_vec());
     }

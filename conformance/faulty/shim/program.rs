@@ -23,6 +23,15 @@ pub struct Program {
     pub found: Result<[Found; 2], Errno>,
 }
 
+impl Program {
+    /// Whether only a magic link of /proc leads to the file.
+    pub fn is_anothers_elsewhere(&self) -> bool {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
+        matches!(self.found, Err(Errno::ELOOP))
+            && openat2(nix::fcntl::AT_FDCWD, OsStr::from_bytes(&self.path), how).is_ok()
+    }
+}
+
 /// Finds the program in the file system as it is now.
 pub fn find(request: &Request) -> Program {
     let mut path = absolute(&request.file, &request.directory);

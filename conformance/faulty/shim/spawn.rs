@@ -116,6 +116,9 @@ impl Command {
                     if broken(Fault::ClientHeldTwice) {
                         libc::dup(number);
                     }
+                    if broken(Fault::ShellSigpipeIgnored) {
+                        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+                    }
                     Ok(())
                 });
             }

@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use crate::events::lock;
+use crate::events::{self, lock};
 use crate::faults::{Fault, Variant, broken, unusual};
 
 /// The longest payload that is read.
@@ -283,6 +284,10 @@ pub fn send(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -
         ) {
             Ok(length) => rest = &rest[length..],
             Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => {
+                events::wait([(socket.as_fd(), PollFlags::POLLOUT)], None)?;
+                continue;
+            }
             Err(error) => return Err(error.into()),
         }
         control = &[];

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::ends::{Ends, Size, set_size};
 use crate::events::{self, Bell, GONE, lock};
-use crate::faults::{Fault, broken};
+use crate::faults::{Fault, Variant, broken, unusual};
 use crate::keeper::{self, News, Nursery};
 use crate::output::{Output, Taken};
 use crate::parcel::{Kind, Parcel};
@@ -24,6 +24,9 @@ use crate::stream::{FrameReader, Progress};
 
 /// So long without output is a pause.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// No pause may be longer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// So long a fault leaves output lie, for the end of its process to come first.
 const END_OVERTAKES: Duration = Duration::from_millis(100);
 
@@ -231,14 +234,19 @@ impl Terminal {
 
     /// Waits for output, and takes it.
     pub fn read(&self, wait: Duration, limit: usize) -> io::Result<Value> {
-        let deadline = Instant::now() + wait;
+        let begun = Instant::now();
+        let deadline = begun + wait;
         let mut output = lock(&self.output);
         loop {
             if self.is_closed() && !broken(Fault::CallsOutliveTheirTerminal) {
                 return Err(io::Error::other("the terminal has been closed"));
             }
             let now = Instant::now();
-            let pauses_at = output.latest + PAUSE;
+            let pauses_at = if unusual(Variant::LongPauses) {
+                output.latest.max(begun) + LONGEST_PAUSE
+            } else {
+                output.latest + PAUSE
+            };
             let has_some = !output.is_empty();
             let pauses = has_some && now >= pauses_at && !broken(Fault::ReadsWaitTheirTime);
             let is_over = output.ended.is_some() && !broken(Fault::ReadsOutwaitTheEnd);

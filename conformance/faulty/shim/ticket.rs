@@ -6,8 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
+
 use crate::events::Bell;
-use crate::faults::{Fault, broken};
+use crate::faults::{Fault, Variant, broken, unusual};
 
 /// One request as threads other than its worker see it: they deliver its decision and its end.
 pub struct Ticket {
@@ -45,6 +48,11 @@ pub enum Answer {
 impl Ticket {
     /// The ticket of a new request.
     pub fn new(number: u64, session: &str, stream: UnixStream) -> io::Result<Ticket> {
+        if unusual(Variant::NonBlockingStreams) {
+            stream.set_nonblocking(true)?;
+            // The kernel makes the least of it that there is: long messages are taken in pieces.
+            setsockopt(&stream, SndBuf, &1)?;
+        }
         Ok(Ticket {
             number,
             session: session.to_owned(),
@@ -71,7 +79,8 @@ impl Ticket {
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         // Wakes a worker that writes, and tells the wrapper at once.
-        if !broken(Fault::CancellingWaitsForTheTraced) {
+        let tells_first = unusual(Variant::KilledToldFirst) && self.has_child.load(Ordering::SeqCst);
+        if !broken(Fault::CancellingWaitsForTheTraced) && !tells_first {
             let _ = self.stream.shutdown(Shutdown::Both);
         }
         self.bell.ring();

@@ -1,6 +1,6 @@
 //! One request, from its frame to its result.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
@@ -250,6 +250,10 @@ impl Worker<'_> {
         let _alone = broken(Fault::OneQuestionAtATime).then(|| lock(&QUESTION));
         if broken(Fault::TrustedAfterAWhile) && self.ticket.number() > 90 {
             return Ok(Answer::Run);
+        }
+        if unusual(Variant::OwnNamesDenied) && program.is_anothers_elsewhere() {
+            let reason = "the name means something else in each process";
+            return Ok(Answer::Deny(Some(reason.to_owned())));
         }
         if broken(Fault::MissingNotAsked) && program.found.is_err() {
             return Ok(Answer::Deny(Some("no such program".to_owned())));
@@ -524,6 +528,9 @@ impl Worker<'_> {
         }
         loop {
             // Returning drops the line, which ends the tree.
+            if running && unusual(Variant::KilledToldFirst) && self.ticket.is_cancelled() {
+                self.tell_of_the_kill(&line)?;
+            }
             self.check()?;
             // The stream of an answered request is closed, and poll(2) would report that every time.
             let third = if running {
@@ -607,6 +614,23 @@ impl Worker<'_> {
                 self.hear(&line, standing, &mut stops)?;
             }
         }
+    }
+
+    /// Ends the tree of a session that has ended, and then says how its child has ended.
+    fn tell_of_the_kill(&self, line: &UnixStream) -> io::Result<()> {
+        line.shutdown(std::net::Shutdown::Write)?;
+        // A process that another one traces isn't waited for any longer.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline {
+            let [news] = events::wait([(line.as_fd(), PollFlags::POLLIN)], Some(deadline))?;
+            if !news.is_empty() && matches!(nix::unistd::read(line, &mut [0; 4096]), Ok(0)) {
+                break;
+            }
+        }
+        // A wrapper that doesn't read isn't waited for either.
+        self.ticket.stream.set_nonblocking(true)?;
+        let payload = messages::result(128 + libc::SIGKILL, Some(libc::SIGKILL));
+        (&*self.ticket.stream).write_all(&stream::frame(&payload))
     }
 
     /// Reads what the wrapper sends while its child runs.

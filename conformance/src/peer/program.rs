@@ -8,6 +8,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{getsockopt, sockopt};
+
 use crate::case::context::Context;
 use crate::peer::wire::receive_some;
 use crate::probe::plan::{Act, Plan, path_for};
@@ -351,7 +353,9 @@ impl Probe {
                 // What it said before its end.
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    let process = nix::unistd::Pid::from_raw(self.report.pid);
+                    // Its number here, if it is in another pid namespace.
+                    let peer = getsockopt(&self.stream, sockopt::PeerCredentials)?;
+                    let process = nix::unistd::Pid::from_raw(peer.pid());
                     return Err(violation(
                         format_args!("{what} (process {process}) ends"),
                         format_args!(

@@ -5,6 +5,7 @@ pub mod descriptors;
 pub mod e2e;
 pub mod ending;
 pub mod holdings;
+pub mod kernel_state;
 pub mod one_shot;
 pub mod overlay;
 pub mod processes;

@@ -36,12 +36,17 @@ pub struct OneShots {
 impl OneShots {
     /// A shim on which every question waits for the case.
     pub fn new(context: &Context) -> Result<OneShots, CaseError> {
-        Ok(OneShots {
-            shim: Shim::start(context)?,
+        Ok(OneShots::around(context, Shim::start(context)?))
+    }
+
+    /// The same with this shim.
+    pub fn around(context: &Context, shim: Shim) -> OneShots {
+        OneShots {
+            shim,
             directory: context.work_directory().to_string_lossy().into_owned(),
             patience: context.patience(),
             short_timeout_ms: u64::try_from(context.scaled(SHORT_TIMEOUT).as_millis()).unwrap_or(u64::MAX),
-        })
+        }
     }
 
     /// Params of a one-shot of `command`, with PATH as its environment.

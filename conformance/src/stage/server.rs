@@ -9,7 +9,7 @@ use crate::case::expect;
 use crate::peer::fake_wrapper::{EscalationSocket, RequestMessage, Requester};
 use crate::peer::harness::{Answer, Decision, ProbeSession, Shim};
 use crate::peer::program::{ConnectedProgram, Probe, Program};
-use crate::peer::wire::Received;
+use crate::peer::wire::{Frame, Received};
 use crate::probe::plan::Act;
 use crate::probe::remote::Order;
 use crate::shown::shown;
@@ -43,7 +43,11 @@ impl Stage {
 
     /// A stage on a shim whose launch is changed: variables, limits, signal state.
     pub fn on(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<Stage, CaseError> {
-        let mut shim = Shim::start_with(context, change)?;
+        Stage::around(context, Shim::start_with(context, change)?)
+    }
+
+    /// A stage around this shim.
+    pub fn around(context: &Context, mut shim: Shim) -> Result<Stage, CaseError> {
         shim.decide_by(|_| Answer::Escalate);
         let number = context.next_number();
         let session = shim.probe_session(context, &format!("main-{number}"))?;
@@ -192,9 +196,25 @@ impl Stage {
         self.sentinel()
     }
 
-    /// Waits until the policy is asked about what was sent on the stream, or the server closes the stream, in which
-    /// case there is no decision.
+    /// Waits until the policy is asked about what was sent on the stream, or the server denies it by itself or closes the
+    /// stream, in which cases there is no decision.
     pub fn asked_or_refused(&mut self, requester: &mut Requester) -> Result<Option<Decision>, CaseError> {
+        self.asked_or(requester, "a question, Deny, or the end of the stream", |frame| {
+            Ok(frame.json()?["action"]["Deny"].is_object())
+        })
+    }
+
+    /// The same where closing the stream is the only refusal.
+    pub fn asked_or_closed(&mut self, requester: &mut Requester) -> Result<Option<Decision>, CaseError> {
+        self.asked_or(requester, "a question, or the end of the stream", |_| Ok(false))
+    }
+
+    fn asked_or(
+        &mut self,
+        requester: &mut Requester,
+        expected: &str,
+        refuses: impl Fn(&Frame) -> Result<bool, CaseError>,
+    ) -> Result<Option<Decision>, CaseError> {
         const LOOK: Duration = Duration::from_millis(20);
         let deadline = Instant::now() + self.patience;
         while Instant::now() < deadline {
@@ -204,9 +224,8 @@ impl Stage {
             match requester.frames.receive_within(LOOK)? {
                 Received::Silence { .. } => {}
                 Received::End { bytes: 0 } => return Ok(None),
-                other => {
-                    return Err(violation("a question, or the end of the stream", shown(&other)));
-                }
+                Received::Frame(frame) if refuses(&frame)? => return Ok(None),
+                other => return Err(violation(expected, shown(&other))),
             }
         }
         Err(violation(

@@ -12,6 +12,7 @@ pub mod fds_invalid;
 pub mod handshake;
 pub mod hostile;
 pub mod leak;
+pub mod own_state;
 pub mod policy;
 pub mod session;
 pub mod signal_frame;
@@ -41,6 +42,7 @@ pub const TABLES: &[Table] = &[
     continued::CASES,
     disconnect::CASES,
     fds_invalid::CASES,
+    own_state::CASES,
     escalate::binary::CASES,
     escalate::child::CASES,
     escalate::env::CASES,

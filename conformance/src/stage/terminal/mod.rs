@@ -77,9 +77,14 @@ pub struct Host {
 impl Host {
     /// A host without terminals.
     pub fn new(context: &Context) -> Result<Host, CaseError> {
+        Host::around(context, Shim::start(context)?)
+    }
+
+    /// The same with this shim.
+    pub fn around(context: &Context, shim: Shim) -> Result<Host, CaseError> {
         let number = context.next_number();
         Ok(Host {
-            shim: Shim::start(context)?,
+            shim,
             directory: context.work_directory().to_string_lossy().into_owned(),
             patience: context.patience(),
             shell: ConnectedProgram::new(context, &format!("shell-{number}"))?,
@@ -139,7 +144,8 @@ impl Host {
         Ok((id, self.shell.accept("the process of a terminal")?))
     }
 
-    /// Reads a terminal until its end is told.
+    /// Reads a terminal until its end is told. Each read that gives something renews the deadline: how much time many
+    /// reads take is the machine's and the pauses' that they may wait for.
     pub fn read_to_end(&mut self, terminal: &Value) -> Result<Whole, CaseError> {
         self.read_to_end_by(terminal, None)
     }
@@ -147,9 +153,12 @@ impl Host {
     /// The same by reads of no more than `limit` bytes.
     pub fn read_to_end_by(&mut self, terminal: &Value, limit: Option<usize>) -> Result<Whole, CaseError> {
         let mut whole = Whole::default();
-        let deadline = Instant::now() + self.patience;
+        let mut deadline = Instant::now() + self.patience;
         loop {
             let reading = self.shim.read_terminal(terminal, LOOK, limit)?;
+            if !reading.data.is_empty() {
+                deadline = Instant::now() + self.patience;
+            }
             if let Some(limit) = limit {
                 expect::that(
                     reading.data.len() <= limit,
@@ -166,7 +175,7 @@ impl Host {
             if Instant::now() >= deadline {
                 return Err(violation(
                     "the end of the terminal's process is told",
-                    format_args!("not within {:?}; {whole}", self.patience),
+                    format_args!("not within {:?} after the last output; {whole}", self.patience),
                 ));
             }
         }

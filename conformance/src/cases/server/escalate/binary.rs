@@ -14,6 +14,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.binary/nul-in-the-first-line", nul_in_the_first_line),
     case("server.escalate.binary/elf-that-is-cut-off", elf_that_is_cut_off),
     case("server.escalate.binary/nul-after-the-first-line", nul_after_the_first_line),
+    case("server.escalate.binary/empty-file", empty_file),
 ]);
 
 /// The beginning of an archive, and a command that a shell would find behind it.
@@ -30,6 +31,12 @@ fn elf_that_is_cut_off(context: &mut Context) -> Verdict {
 fn nul_after_the_first_line(context: &mut Context) -> Verdict {
     let status = escalate(context, b"echo text\nexit 5\n\0\x7fELF\0\n")?;
     expect::equal("exit_code of a script with a NUL behind its end", 5, status)
+}
+
+/// An empty file is a script of no commands.
+fn empty_file(context: &mut Context) -> Verdict {
+    let status = escalate(context, b"")?;
+    expect::equal("exit_code of an executable file without content", 0, status)
 }
 
 /// Demands that no shell looks for commands in the program.

@@ -44,7 +44,9 @@ pub const CASES: Table = Table::of(Role::Server, &[
 /// The program that was decided on runs, with the request's argv and nothing else.
 fn program_and_arguments(context: &mut Context) -> Verdict {
     let mut stage = Stage::new(context)?.decide_by_hand();
-    let lists: [&[&str]; 4] = [
+    let lists: [&[&str]; 6] = [
+        &[""],
+        &["", "behind an empty name"],
         &["program"],
         &["-login", "a", "", " b c ", "d\ne"],
         &["/another/name", "*", "~", "$X", "--", "'\"\\"],

@@ -20,6 +20,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.env/unset-does-not-come-back", unset_does_not_come_back),
     case("server.escalate.env/odd-values", odd_values),
     case("server.escalate.env/names-like-loader-variables", names_like_loader_variables),
+    case("server.escalate.env/of-the-working-directory", of_the_working_directory),
     case("server.escalate.env/two-thousand", two_thousand),
     case("server.escalate.env/one-after-the-other", one_after_the_other),
 ]);
@@ -70,6 +71,14 @@ fn exactly_the_requests(context: &mut Context) -> Verdict {
         ("PATH", "/opt/bin"),
         ("HOME", "/home/somebody"),
     ];
+    expect_environment(context, &mut stage, "program", &variables)?;
+    stage.finish()
+}
+
+/// PWD is a variable like any other: a shell says by it how it came to its working directory.
+fn of_the_working_directory(context: &mut Context) -> Verdict {
+    let mut stage = Stage::new(context)?;
+    let variables = [("PWD", "/by/way/of/a/link"), ("OLDPWD", "/before")];
     expect_environment(context, &mut stage, "program", &variables)?;
     stage.finish()
 }

@@ -64,11 +64,12 @@ fn expect_limits(report: &Report, plain: &Report, files: (u64, u64), queues: (u6
     Ok(())
 }
 
-/// Limits below the server's are the child's; the others stay as they are, and so do those of the next child.
+/// Limits below the server's are the child's, whatever names the server doesn't know are before and behind them; the others stay as they are, and so do those of the next child.
 fn limits(context: &mut Context) -> Verdict {
     let mut stage = stage(context)?;
     let plain = child(context, &mut stage, &[])?;
-    let limits = json!({"nofile": [100, 200], "msgqueue": [1024, 2048], "unknown": [1, 1]});
+    let limits =
+        json!({"a_newer_one": [1, 1], "nofile": [100, 200], "msgqueue": [1024, 2048], "unknown": [1, 1]});
     let report = child(context, &mut stage, &[("limits", limits)])?;
     expect_limits(&report, &plain, (100, 200), (1024, 2048))?;
     let next = child(context, &mut stage, &[])?;

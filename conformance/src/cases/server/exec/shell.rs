@@ -8,6 +8,7 @@ use crate::case::{Table, case};
 use crate::peer::harness::Answer;
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
+use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, expect_result};
@@ -21,6 +22,8 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.shell/command-verbatim", command_verbatim),
     case("exec.shell/environment-and-workdir", environment_and_workdir),
     case("exec.shell/output-and-status", output_and_status),
+    case("exec.shell/output-verbatim", output_verbatim),
+    case("exec.shell/input-of-its-own", input_of_its_own),
     case("exec.shell/every-status", every_status),
     case("exec.shell/much-output", much_output),
     case("exec.shell/one-stream-at-a-time", one_stream_at_a_time),
@@ -132,6 +135,41 @@ fn output_and_status(context: &mut Context) -> Verdict {
     expect_result(&result, 9, "out\nü, no newline", "err\n")?;
     let params = one_shots.params("/bin/sh", ":");
     expect_result(&one_shots.run(params)?, 0, "", "")?;
+    one_shots.shim.shutdown()
+}
+
+/// Ends of lines, blanks and control characters of the output stay as they are.
+fn output_verbatim(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let params = one_shots.params(
+        "/bin/sh",
+        r"printf ' one\r\ntwo\rthree\t\n\n \n'; printf '\000\001\033[1m\177\r\n' >&2",
+    );
+    let result = one_shots.run(params)?;
+    expect_result(
+        &result,
+        0,
+        " one\r\ntwo\rthree\t\n\n \n",
+        "\0\u{1}\u{1b}[1m\u{7f}\r\n",
+    )?;
+    one_shots.shim.shutdown()
+}
+
+/// What is standard input of the shell is left open, but it isn't the server's: a shell that reads would take the messages of
+/// the server's caller.
+fn input_of_its_own(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let mut begun = one_shots.begin(context, None)?;
+    let input = |pid: i32| std::fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+    let servers = input(one_shots.shim.process.pid.as_raw());
+    let shells = input(begun.shell.report.pid);
+    expect::that(
+        shells.is_none() || shells != servers,
+        "standard input of the shell isn't the server's",
+        format_args!("both are {}", shown(&shells)),
+    )?;
+    begun.shell.send(&Order::Exit(0))?;
+    one_shots.result(begun.id)?;
     one_shots.shim.shutdown()
 }
 

@@ -1,6 +1,6 @@
 //! The timeout of a one-shot ends everything that it started, and returns the output so far.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::null;
+use crate::stage::ending::expect_ended_child_stream;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, expect_result, ignoring_signals};
 use crate::stage::server::Escalated;
 use crate::verdict::Verdict;
@@ -23,6 +24,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.timeout/output-so-far", output_so_far),
     case("exec.timeout/pending-decision", pending_decision),
     case("exec.timeout/in-time", in_time),
+    case("exec.timeout/parts-of-a-second", parts_of_a_second),
     case("exec.timeout/none-given", none_given).within_seconds(60),
 ]).needs("exec");
 
@@ -56,7 +58,7 @@ fn shell_and_children(context: &mut Context) -> Verdict {
     for (name, process) in &processes {
         process.expect_end(name, one_shots.patience)?;
     }
-    requester.frames.expect_end("its session has ended")?;
+    expect_ended_child_stream(&mut requester)?;
     one_shots.shim.shutdown()
 }
 
@@ -130,6 +132,22 @@ fn in_time(context: &mut Context) -> Verdict {
     let mut params = one_shots.params("/bin/sh", "exec >&- 2>&-; exit 5");
     params["timeout_ms"] = json!(LONG_TIMEOUT_MS);
     expect_result(&one_shots.run(params)?, 5, "", "")?;
+    one_shots.shim.shutdown()
+}
+
+/// A timeout isn't cut to whole seconds.
+fn parts_of_a_second(context: &mut Context) -> Verdict {
+    const TIMEOUT: Duration = Duration::from_millis(1900);
+    let mut one_shots = OneShots::new(context)?;
+    let began = Instant::now();
+    let begun = one_shots.begin(context, u64::try_from(TIMEOUT.as_millis()).ok())?;
+    one_shots.timed_out(begun.id)?;
+    let lasted = began.elapsed();
+    expect::that(
+        lasted >= TIMEOUT,
+        format_args!("a one-shot with a timeout of {TIMEOUT:?} isn't ended before"),
+        format_args!("it was ended after {lasted:?}"),
+    )?;
     one_shots.shim.shutdown()
 }
 

@@ -24,6 +24,7 @@ use crate::peer::wire::{Received, frame, read_whole};
 use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::full_pipe;
+use crate::stage::ending::expect_ended_child_stream;
 use crate::stage::holdings::Holdings;
 use crate::system::holders::of_other_end;
 use crate::system::launch::pipe;
@@ -483,7 +484,7 @@ impl Driver<'_> {
             }
         }
         for Running { mut requester, life } in session.running {
-            requester.frames.expect_end("its session has ended")?;
+            expect_ended_child_stream(&mut requester)?;
             self.expect_end_of_life(life, "the child of an ended session")?;
         }
         for requester in session.held {

@@ -11,6 +11,7 @@ use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
+use crate::stage::ending::expect_ended_child_stream;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -126,7 +127,7 @@ fn closing_one(context: &mut Context) -> Verdict {
     shim.close_session("closed")?;
     // The closed session shows the effects before the other one is looked at.
     pending[0].0.frames.expect_end("its session was closed")?;
-    running[0].0.frames.expect_end("its session was closed")?;
+    expect_ended_child_stream(&mut running[0].0)?;
 
     let (mut requester, decision) = pending.remove(1);
     decision.answer(&deny("kept"))?;

@@ -97,7 +97,7 @@ fn travels(
     program.forget_starts()?;
     let mut requester = scene.session.socket.open()?;
     requester.frames.send(payload, &[])?;
-    let Some(decision) = scene.asked_or_refused(&mut requester)? else {
+    let Some(decision) = scene.asked_or_closed(&mut requester)? else {
         if context.has_capability("bytes") {
             return Err(violation(
                 "a server with the extension decodes the request",
@@ -362,7 +362,7 @@ fn raw_bytes(context: &mut Context) -> Verdict {
             requester
                 .frames
                 .send(&[before.as_bytes(), raw, after.as_bytes()].concat(), &[])?;
-            if let Some(decision) = scene.asked_or_refused(&mut requester)? {
+            if let Some(decision) = scene.asked_or_closed(&mut requester)? {
                 let asked = expect_question(&decision.question, &with(raw, in_environment));
                 expect::with_input(
                     format_args!("{} as it is in {place} of the payload", shown(raw)),

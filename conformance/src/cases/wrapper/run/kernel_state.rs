@@ -12,8 +12,9 @@ use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::kernel_state::KernelState;
 use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
+use crate::stage::kernel_state::{expect_same, unusual};
 use crate::system::launch::{Launch, duplicate, hard_limit};
-use crate::verdict::{CaseError, Verdict, violation};
+use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -37,17 +38,8 @@ fn has_no_other_requirement(name: &str) -> bool {
 /// The same from a state in which much is not as it is by default: what a wrapper resets shows here.
 fn all_of_an_unusual_process(context: &mut Context) -> Verdict {
     same_state(context, has_no_other_requirement, |launch| {
-        let launch = launch
-            .umask(0o037)
-            .nice(3)
-            .ignoring(libc::SIGHUP)
-            .blocking(libc::SIGUSR2);
-        // SAFETY: both make plain system calls on constants and on their own stack.
-        unsafe {
-            launch
-                .prepared_by(change_attributes)
-                .prepared_by(change_scheduling)
-        }
+        // SAFETY: it makes plain system calls on constants.
+        unsafe { unusual(launch).prepared_by(change_own_attributes) }
     })
 }
 
@@ -127,64 +119,17 @@ fn same_state(
     let (mut stream, _) = wrapper.request()?;
     stream.run()?;
     wrapper.finish()?.expect_status(0)?;
-    expect_same(&direct, &read()?)
+    expect_same("as executed directly", &direct, "after Run", &read()?)
 }
 
-/// Names each difference: both values in full would hide it.
-fn expect_same(direct: &KernelState, wrapped: &KernelState) -> Verdict {
-    let differing = |own: &KernelState, other: &KernelState| -> Vec<String> {
-        let missing = || "nothing".to_owned();
-        direct
-            .keys()
-            .chain(wrapped.keys().filter(|name| !direct.contains_key(*name)))
-            .filter(|name| own.get(*name) != other.get(*name))
-            .map(|name| format!("{name}: {}", own.get(name).cloned().unwrap_or_else(missing)))
-            .collect()
-    };
-    let expected = differing(direct, wrapped);
-    if expected.is_empty() {
-        return Ok(());
-    }
-    Err(violation(
-        format_args!("as executed directly: {}", expected.join("; ")),
-        format_args!("after Run: {}", differing(wrapped, direct).join("; ")),
-    ))
-}
-
-/// Parent-death signal, timer slack, huge pages, subreaper, no_new_privs, personality.
-fn change_attributes() -> libc::c_int {
-    // SAFETY: prctl and personality take integers.
+/// Parent-death signal and subreaper, which children don't inherit.
+fn change_own_attributes() -> libc::c_int {
+    // SAFETY: prctl takes integers.
     unsafe {
         let statuses = [
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGURG),
-            libc::prctl(libc::PR_SET_TIMERSLACK, 123_456),
-            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0),
             libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0),
-            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
         ];
-        // Many containers refuse it, to the command that is executed directly as well.
-        libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
         statuses.into_iter().min().unwrap_or(0).min(0)
-    }
-}
-
-/// Processors (the first that is allowed) and policy.
-fn change_scheduling() -> libc::c_int {
-    // SAFETY: calls on local structures, of which all-zero is valid.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) < 0 {
-            return -1;
-        }
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        if let Some(first) = (0..libc::CPU_SETSIZE as usize).find(|number| libc::CPU_ISSET(*number, &allowed))
-        {
-            libc::CPU_SET(first, &mut one);
-        }
-        if libc::sched_setaffinity(0, size_of_val(&one), &raw const one) < 0 {
-            return -1;
-        }
-        let parameters: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters)
     }
 }

@@ -59,10 +59,7 @@ fn on_close(context: &mut Context) -> Verdict {
     let mut tree = tree_on(context, &mut stage, &program)?;
     stage.close_session()?;
     tree.expect_end(context.patience())?;
-    tree.escalated
-        .requester
-        .frames
-        .expect_end("its session was closed")?;
+    expect_ended_child_stream(&mut tree.escalated.requester)?;
     stage.expect_no_zombies()?;
     stage.finish()
 }
@@ -396,7 +393,7 @@ fn many_at_once(context: &mut Context) -> Verdict {
     stage.close_session()?;
     expect_all_end(&handles, "a process of the escalated trees", context.patience())?;
     for (escalated, _) in &mut kept {
-        escalated.requester.frames.expect_end("its session was closed")?;
+        expect_ended_child_stream(&mut escalated.requester)?;
     }
     stage.expect_no_zombies()?;
     stage.finish()

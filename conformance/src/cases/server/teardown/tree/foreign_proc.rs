@@ -34,8 +34,8 @@ fn foreign_proc(context: &mut Context) -> Verdict {
     };
     let mut daemon = fork(&mut child, &program, Kin::Daemon)?;
     stage.close_session()?;
-    child.expect_gone("the escalated child, numbered as in its pid namespace,")?;
-    daemon.expect_gone("a daemon of the escalated tree, numbered as in its pid namespace,")?;
+    child.expect_gone("the escalated child")?;
+    daemon.expect_gone("a daemon of the escalated tree")?;
     stage.shim.shutdown()
 }
 

@@ -22,6 +22,7 @@ use crate::probe::remote::Order;
 use crate::shown::{Shown, shown};
 use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
+use crate::stage::ending::expect_ended_child_stream;
 use crate::stage::processes::{Kin, expect_alive, expect_all_end, fork};
 use crate::stage::server::{Stage, probe_session_with};
 use crate::stage::signals::expect_killed;
@@ -455,7 +456,10 @@ impl Course {
         self.requests = others;
         let of_session: BTreeMap<usize, Request> = of_session;
         for mut request in of_session.into_values() {
-            request.requester.frames.expect_end("its session has ended")?;
+            match request.phase {
+                Phase::Running(_) => expect_ended_child_stream(&mut request.requester)?,
+                _ => request.requester.frames.expect_end("its session has ended")?,
+            }
             if let Phase::Running(tree) = request.phase {
                 expect_all_end(
                     &tree.handles,
