@@ -6,12 +6,9 @@
 
 mod proof;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use conformance::spec::faults;
 use conformance::spec::requirements::Role;
+use proof::shells::{Broken, build};
 use proof::{Proof, each_at_once, every_fault, outcomes, run, until_caught, words};
 
 /// The fault that makes the shell one without the patch.
@@ -23,60 +20,12 @@ const ASKING: [&str; 2] = ["any-path-handed-over", "bad-interpreter-handed-over"
 /// Concurrent runs.
 const AT_A_TIME: usize = 4;
 
-fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("a workspace")
-        .to_owned()
-}
-
-/// The path of a build of bash, which is built if it is missing.
-fn build(options: &[&str]) -> PathBuf {
-    let output = Command::new(top().join("patches/build-shell"))
-        .args(options)
-        .arg("bash-5.3")
-        .output()
-        .expect("build-shell runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    PathBuf::from(String::from_utf8(output.stdout).expect("UTF-8").trim())
-}
-
-/// A build of the broken bash, and a folder beside it for links to it.
-struct Broken {
-    executable: PathBuf,
-    folder: tempfile::TempDir,
-}
-
-impl Broken {
-    fn at(executable: &Path) -> Broken {
-        // Beside `bin`, so that the shell's own tests are found.
-        let built = executable.parent().and_then(Path::parent).expect("a folder");
-        let folder = tempfile::tempdir_in(built).expect("a folder");
-        Broken {
-            executable: executable.to_owned(),
-            folder,
-        }
-    }
-
-    /// The path under which it has the fault.
-    fn called(&self, fault: &str) -> PathBuf {
-        let path = self.folder.path().join(format!("bash--{fault}"));
-        fs::hard_link(&self.executable, &path).expect("a link");
-        path
-    }
-}
-
 #[test]
 fn every_fault_is_caught_by_a_case_of_its_requirement() {
-    // Beside the builds, because hard links cannot cross file systems.
-    let broken = Broken::at(&build(&["--faulty", "never-wrapped"]));
-    let sanitized = Broken::at(&build(&["--sanitize", "--faulty", "never-wrapped"]));
+    let broken = Broken::at(&build(&["--faulty", "never-wrapped", "bash-5.3"]));
+    let sanitized = Broken::at(&build(&["--sanitize", "--faulty", "never-wrapped", "bash-5.3"]));
     // Some faults show with interception off, too, so the broken bash cannot be its own reference.
-    let stock = build(&["--stock"]);
+    let stock = build(&["--stock", "bash-5.3"]);
     let proof = Proof {
         faults: faults::all()
             .iter()
@@ -86,7 +35,7 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
         at_a_time: AT_A_TIME,
     };
     every_fault(&proof, |fault| {
-        let requirements: Vec<_> = fault.requirements.iter().map(String::as_str).collect();
+        let requirements = fault.of_its_role();
         let memory = requirements.contains(&"shell.memory");
         let shell = if memory { &sanitized } else { &broken }.called(&fault.name);
         // A sanitizer takes seconds to describe what it found; a fault that it shows is not found by waiting.
@@ -104,8 +53,8 @@ fn every_fault_is_caught_by_a_case_of_its_requirement() {
 
 #[test]
 fn a_shell_that_asks_about_paths_which_only_the_outside_may_have_passes() {
-    let broken = Broken::at(&build(&["--faulty", "never-wrapped"]));
-    let stock = build(&["--stock"]);
+    let broken = Broken::at(&build(&["--faulty", "never-wrapped", "bash-5.3"]));
+    let stock = build(&["--stock", "bash-5.3"]);
     let wrong = each_at_once(AT_A_TIME, ASKING.to_vec(), |name| {
         // The shell's own tests compare messages with those of a shell without a wrapper.
         let mut options = words("--jobs 4 --cases 4 --timeout-scale 2 --skip shell.own-suite/*");

@@ -123,6 +123,37 @@ fn assert_holes(known: &[(&str, Role)], what: &str, filled: impl Fn(&str, Role) 
 }
 
 #[test]
+fn every_end_to_end_case_is_named_by_a_fault() {
+    let named: BTreeSet<&str> = faults::all()
+        .iter()
+        .flat_map(|fault| fault.cases.iter().map(String::as_str))
+        .collect();
+    let unnamed: Vec<_> = suite::all()
+        .into_iter()
+        .filter(|case| case.role == Role::E2e && !named.contains(case.id))
+        .map(|case| case.id)
+        .collect();
+    assert!(
+        unnamed.is_empty(),
+        "no fault shows that these cases can fail: name each in `cases` of one: {unnamed:?}"
+    );
+}
+
+#[test]
+fn a_fault_that_names_an_end_to_end_case_names_one_of_each_end_to_end_requirement() {
+    // What is named is tried alone; a requirement beside it, case by case until one fails, which takes long.
+    let mixed: Vec<_> = faults::all()
+        .iter()
+        .filter(|fault| {
+            let wanted = fault.end_to_end();
+            wanted.iter().any(|id| id.contains('/')) && !wanted.iter().all(|id| id.contains('/'))
+        })
+        .map(|fault| format!("{} {}: {:?}", fault.role, fault.name, fault.end_to_end()))
+        .collect();
+    assert!(mixed.is_empty(), "{}", mixed.join("\n"));
+}
+
+#[test]
 fn every_fault_names_known_requirements_of_its_role() {
     let mut names = BTreeSet::new();
     for fault in faults::all() {

@@ -13,6 +13,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use crate::faults::{Fault, Variant, broken, unusual};
 use crate::own_state;
 use crate::parcel::{Kind, Parcel};
+use crate::relay;
 use crate::trial;
 
 /// Starts the child; the descriptors are closed here afterwards.
@@ -38,7 +39,7 @@ fn make(parcel: &Parcel, descriptors: Vec<OwnedFd>, on_trial: bool) -> io::Resul
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             // Here too: a signal for the group may come before the child has run.
-            if !broken(Fault::GroupOfTheServer) {
+            if !broken(Fault::GroupOfTheServer) && !broken(Fault::SessionOfItsOwn) {
                 let group = parcel.group.map_or(child, Pid::from_raw);
                 let _ = nix::unistd::setpgid(child, group);
             }
@@ -124,11 +125,16 @@ fn become_the_program(parcel: &Parcel, descriptors: Vec<OwnedFd>, on_trial: bool
     }
 }
 
-fn prepare(parcel: &Parcel, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
+fn prepare(parcel: &Parcel, mut descriptors: Vec<OwnedFd>) -> nix::Result<()> {
+    if broken(Fault::OutputRelayedInPart) {
+        relay::take_output(&mut descriptors, &parcel.numbers)?;
+    }
     // Its own group, and nothing of the server's signals.
     // SAFETY: signal(2), sigprocmask(2) and setpgid(2) on integers and a local set.
     unsafe {
-        if !broken(Fault::GroupOfTheServer) {
+        if broken(Fault::SessionOfItsOwn) {
+            libc::setsid();
+        } else if !broken(Fault::GroupOfTheServer) {
             libc::setpgid(0, parcel.group.unwrap_or(0));
         }
         if parcel.kind == Kind::OnPseudoTerminal && !broken(Fault::TerminalInTheBackground) {

@@ -342,7 +342,8 @@ impl Keeper {
                         }
                         let continues = self.joined && order["signal"] == json!(libc::SIGCONT);
                         // A child that has left that group, as timeout(1) does, has not got it.
-                        let came_to_group = order["to its group"] == json!(true) && self.is_in_its_group();
+                        let is_there = || self.is_in_its_group() || broken(Fault::LeavingAGroupUnseen);
+                        let came_to_group = order["to its group"] == json!(true) && is_there();
                         // It has sent the signal to its whole group.
                         let is_its_own = || {
                             order["sender"]
@@ -524,7 +525,7 @@ impl Keeper {
             .child
             .filter(|child| *child != ENDED)
             .map(|child| nix::unistd::getpgid(Some(child)));
-        group.is_none_or(|group| group.ok().map(Pid::as_raw) == self.group)
+        group.is_none_or(|group| group.ok().map(Pid::as_raw) == self.group) || broken(Fault::SessionOfItsOwn)
     }
 
     /// Called when the server has ended without having ended its trees.

@@ -27,6 +27,7 @@ mod own_state;
 mod parcel;
 mod policy;
 mod program;
+mod relay;
 mod rpc;
 mod server;
 mod session;

@@ -451,6 +451,7 @@ impl Worker<'_> {
         let parcel = Parcel {
             group: wrapper
                 .filter(|group| *group != own || broken(Fault::OwnGroupJoined))
+                .filter(|_| !broken(Fault::LeaderJoinsAlone) || group::is_led(&self.ticket.stream))
                 .filter(|_| !broken(Fault::GroupNotJoined)),
             ignored: message.inherited.ignored,
             limits: message.inherited.limits,
@@ -575,6 +576,9 @@ impl Worker<'_> {
                             // The request is answered; processes that the child left live until the session ends.
                             self.ticket.stream.shutdown(std::net::Shutdown::Both)?;
                             running = false;
+                            if broken(Fault::LeftoversKilledAtOnce) {
+                                return Ok(());
+                            }
                         }
                     },
                     Progress::Pending => {}
@@ -668,7 +672,8 @@ impl Worker<'_> {
                         continue;
                     }
                     let twice = broken(Fault::TerminalSignalsTwice);
-                    if terminal && broken(Fault::TerminalSignalsDropped) {
+                    let left_out = broken(Fault::LeaderJoinsAlone) && !standing.joined;
+                    if terminal && (left_out || broken(Fault::TerminalSignalsDropped)) {
                         continue;
                     }
                     let in_group_already = terminal && standing.joined && !twice;

@@ -16,7 +16,8 @@ pub struct Fault {
     pub role: Role,
     /// The requirements, a case of each of which must fail.
     pub requirements: Vec<String>,
-    /// Cases of these requirements that must fail, each: those that no other fault would prove.
+    /// Cases of these requirements that must fail, each: those that no other fault would prove, and end-to-end cases, each of which
+    /// some fault names.
     #[serde(default)]
     pub cases: Vec<String>,
     /// What is broken, in a sentence.
@@ -24,19 +25,22 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// What must fail of the broken role alone: requirements, by any case, and cases.
+    /// What must fail of the broken role alone: cases, and requirements, by any case, of which no case is named.
     pub fn of_its_role(&self) -> Vec<&str> {
         self.requirements_where(|id| !id.starts_with("e2e."))
     }
 
-    /// What must fail of shell, wrapper and server together: requirements, by any case, and cases.
+    /// What must fail of shell, wrapper and server together: as above.
     pub fn end_to_end(&self) -> Vec<&str> {
         self.requirements_where(|id| id.starts_with("e2e."))
     }
 
     fn requirements_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
-        self.requirements
-            .iter()
+        let unnamed = self.requirements.iter().filter(|requirement| {
+            let is_of_it = |case: &String| case.split('/').next() == Some(requirement);
+            !self.cases.iter().any(is_of_it)
+        });
+        unnamed
             .chain(&self.cases)
             .map(String::as_str)
             .filter(|id| wanted(id))

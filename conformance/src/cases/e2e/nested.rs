@@ -15,12 +15,12 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.nested/script-files", script_files),
 ]);
 
-/// The names of the commands that were asked about and begin with a decision, in order.
+/// The script, and the commands of [`commands`], that were asked about, in order.
 fn asked(all: &EndToEnd) -> Vec<String> {
     all.take_asked()
         .iter()
         .map(|question| file_name(&question.program).to_owned())
-        .filter(|name| name.contains('-'))
+        .filter(|name| ["script", "run-it", "escalate-it", "deny-it"].contains(&name.as_str()))
         .collect()
 }
 
@@ -106,19 +106,20 @@ fn script_files(context: &mut Context) -> Verdict {
     let shell = nested_shell(context, &all)?;
     let text = format!("#!{}\nescalate-it \"out:$1\"\ndeny-it\n", shell.trim_end());
     context.write_file("work/script", text.as_bytes(), 0o755)?;
-    for (script, output) in [
-        ("./script argument".to_owned(), "argument\n"),
-        ("x=$(./script argument); echo $x; false".to_owned(), "argument\n"),
-        (format!("{shell} script argument"), "argument\n"),
-        ("exec ./script argument".to_owned(), "argument\n"),
+    for script in [
+        "./script argument".to_owned(),
+        "x=$(./script argument); echo $x; false".to_owned(),
+        format!("{shell} script argument"),
+        "exec ./script argument".to_owned(),
     ] {
         let result = all.run(&script)?;
-        expect_transcript(&script, &result, output, &denial("deny-it"), 1)?;
-        expect::equal(
-            "commands of the script that the policy was asked about",
-            vec!["escalate-it", "deny-it"],
-            asked(&all),
-        )?;
+        expect_transcript(&script, &result, "argument\n", &denial("deny-it"), 1)?;
+        let mut wanted = vec!["escalate-it", "deny-it"];
+        if script.contains("./script") {
+            wanted.insert(0, "script");
+        }
+        let title = format!("the script and commands that the policy was asked about by {script:?}");
+        expect::equal(&title, wanted, asked(&all))?;
     }
     all.shutdown()
 }

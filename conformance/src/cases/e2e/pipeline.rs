@@ -99,7 +99,7 @@ fn mixed(context: &mut Context) -> Verdict {
 fn concurrent_pipelines(context: &mut Context) -> Verdict {
     commands(context, ["escalate-it"])?;
     let mut all = EndToEnd::new(context)?;
-    all.be_patient(5);
+    all.be_patient(2);
     let mut script = String::new();
     for number in 0..8 {
         let _ = writeln!(

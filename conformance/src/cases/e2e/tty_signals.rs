@@ -19,6 +19,7 @@ use crate::verdict::{CaseError, Verdict, violation};
 pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.signals/ctrl-c", ctrl_c),
     case("e2e.tty.signals/ctrl-c-in-a-loop", ctrl_c_in_a_loop),
+    case("e2e.tty.signals/ctrl-backslash", ctrl_backslash),
     case("e2e.tty.signals/ctrl-z-fg", ctrl_z_fg),
     case("e2e.tty.signals/bg", bg),
     case("e2e.tty.signals/child-follows", child_follows),
@@ -29,6 +30,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
 ]);
 
 const CTRL_C: &str = "\u{3}";
+const CTRL_BACKSLASH: &str = "\u{1c}";
 const CTRL_Z: &str = "\u{1a}";
 
 /// Types a line whose command says `running` and then waits for signals.
@@ -78,6 +80,19 @@ fn ctrl_c_in_a_loop(context: &mut Context) -> Verdict {
             key(terminal, CTRL_C)?;
         }
         terminal.command("echo end").map(drop)
+    })
+}
+
+/// Ctrl-\ ends the command by SIGQUIT, which the shell tells, with status 131.
+fn ctrl_backslash(context: &mut Context) -> Verdict {
+    as_on_stock(context, |terminal| {
+        terminal.command("ulimit -c 0")?;
+        for name in NAMES {
+            start_waiting(terminal, &format!("{name} out:running pause"))?;
+            key(terminal, CTRL_BACKSLASH)?;
+            expect_status(terminal, 131)?;
+        }
+        Ok(())
     })
 }
 

@@ -5,7 +5,7 @@ pub mod typed;
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -261,8 +261,8 @@ pub fn run_once(context: &Context, script: &str) -> Result<Finished, CaseError> 
     Ok(result)
 }
 
-/// Demands that the script does under each decision for `names` what it does in the stock shell. What else it
-/// starts is Run.
+/// Demands that the script does under each decision for `names` what it does in the stock shell, and that the policy is asked
+/// about each of them. What else the script starts is Run.
 pub fn same_under_both(context: &Context, script: &str, names: &[&str]) -> Verdict {
     let stock = run_stock(context, script)?;
     let mut all = EndToEnd::new(context)?;
@@ -275,8 +275,30 @@ pub fn same_under_both(context: &Context, script: &str, names: &[&str]) -> Verdi
             .transcript
             .note(format_args!("{names:?}: {}", shown(&answer)));
         let result = all.run(script)?;
-        expect::that(!all.take_asked().is_empty(), "the policy is asked", "it was not")?;
+        let asked = all.take_asked();
         result.expect_as_stock(&format!("{script} ({names:?}: {})", shown(&answer)), &stock)?;
+        let unasked: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| !asked.iter().any(|question| file_name(&question.program) == *name))
+            .collect();
+        expect::equal(
+            "commands that the policy was not asked about",
+            Vec::<&str>::new(),
+            unasked,
+        )?;
     }
     all.shutdown()
+}
+
+/// Where this program of the system is.
+///
+/// # Errors
+/// The case does not apply where it isn't installed.
+pub fn installed(name: &str) -> Result<PathBuf, CaseError> {
+    ["/usr/bin", "/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| CaseError::NotApplicable(format!("{name} is not installed in /usr/bin or /bin")))
 }

@@ -11,7 +11,7 @@ use crate::peer::terminal::{PROMPT, Terminal};
 use crate::spec::requirements::Role;
 use crate::stage::e2e::commands;
 use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock_in_one_session};
-use crate::system::process;
+use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -26,6 +26,7 @@ pub const CASES: Table = Table::of(Role::E2e, &[
     case("e2e.tty.job/own-group-once", own_group_once),
     case("e2e.tty.job/ctrl-z-fg", ctrl_z_fg),
     case("e2e.tty.job/window-size", window_size),
+    case("e2e.tty.job/pipeline-killed", pipeline_killed),
 ]).needs("group");
 
 const CTRL_C: &str = "\u{3}";
@@ -243,4 +244,37 @@ fn window_size(context: &mut Context) -> Verdict {
         }
         terminal.resize(24, 80)
     })
+}
+
+/// `kill` of a background job ends all of its pipeline, which `wait` tells.
+fn pipeline_killed(context: &mut Context) -> Verdict {
+    let programs = commands(context, NAMES)?;
+    let mut shell = TerminalShell::start_in_one_session(context)?;
+    let terminal = &mut shell.terminal;
+    for (name, program) in NAMES.into_iter().zip(&programs) {
+        for (number, signal) in [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1]
+            .into_iter()
+            .enumerate()
+        {
+            // The second stage speaks when it has heard from the first. The shell's prompt may come before and after that.
+            terminal.type_text(&format!(
+                "{name} out:heard pause | {name} line err:running pause &\n"
+            ))?;
+            terminal.wait_for("running\r\n")?;
+            terminal.synchronize("synchronized")?;
+            let stages = &program.starts()?[2 * number..];
+            expect::equal("stages that have started", 2, stages.len())?;
+            let stages = stages
+                .iter()
+                .map(|start| ProcessHandle::open(nix::unistd::Pid::from_raw(start.pid)))
+                .collect::<Result<Vec<_>, _>>()?;
+            terminal.type_text(&format!("kill -{signal} %%; wait $!; echo status $?; wait\n"))?;
+            terminal.wait_for(&format!("status {}\r\n", 128 + signal))?;
+            terminal.wait_for(PROMPT)?;
+            for stage in stages.into_iter().flatten() {
+                stage.expect_end(&format!("a stage of {name} after `kill`"), context.patience())?;
+            }
+        }
+    }
+    shell.leave()
 }

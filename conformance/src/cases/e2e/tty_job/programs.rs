@@ -1,15 +1,15 @@
 //! e2e.tty.job: programs that do something with their terminal or their process group, in an interactive shell.
 
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 
 use crate::case::context::Context;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::terminal::{PROMPT, Terminal};
 use crate::spec::requirements::Role;
+use crate::stage::e2e::installed;
 use crate::stage::e2e::terminal::{TerminalShell, as_on_stock_in_one_session};
-use crate::verdict::{CaseError, Verdict};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -32,12 +32,7 @@ const DECISIONS: [&str; 2] = ["run", "escalate"];
 /// # Errors
 /// The case does not apply where that isn't installed.
 fn both(context: &Context, name: &str) -> Verdict {
-    let installed: Option<PathBuf> = ["/usr/bin", "/bin"]
-        .iter()
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.is_file());
-    let program = installed
-        .ok_or_else(|| CaseError::NotApplicable(format!("{name} is not installed in /usr/bin or /bin")))?;
+    let program = installed(name)?;
     std::fs::create_dir_all(context.path("bin"))?;
     for decision in DECISIONS {
         symlink(&program, context.path("bin").join(format!("{decision}-{name}")))?;
