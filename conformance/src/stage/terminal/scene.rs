@@ -62,11 +62,12 @@ pub fn expect_end_of(context: &Context, way: Way, preparations: &[Preparation]) 
             scenes.push(prepare(context, &mut host, &program, on)?);
         }
     }
+    let begun = way.begin(&mut host.shim, scenes.len())?;
     for (program, order) in scenes.iter_mut().flat_map(|scene| &mut scene.fleeing) {
         program.must(order)?;
     }
     let terminals: Vec<_> = scenes.iter().map(|scene| scene.terminal.clone()).collect();
-    way.take(&mut host.shim, &terminals)?;
+    begun.take(&mut host.shim, &terminals)?;
     for scene in &mut scenes {
         expect::with_input(scene.on, scene.expect_end(&host))?;
     }

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::peer::harness::{Opening, Shim};
-use crate::verdict::Verdict;
+use crate::verdict::{CaseError, Verdict};
+
+/// So many terminals a host has room for.
+const ROOM: usize = 64;
 
 /// How a terminal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +29,24 @@ impl Way {
         !matches!(self, Way::HostShutDown | Way::HostKilled)
     }
 
-    /// Lets these terminals go this way, each by id and session; their teardown may go on afterwards.
-    pub fn take(self, shim: &mut Shim, terminals: &[(Value, String)]) -> Verdict {
-        let mut each = terminals.iter();
-        match self {
-            Way::Closed => each.try_for_each(|(terminal, _)| shim.close_terminal(terminal)),
-            Way::Cancelled => each.try_for_each(|(_, session)| shim.cancel_session(session)),
-            Way::Pruned => make_others(shim),
-            Way::HostShutDown => shim.shutdown(),
-            Way::HostKilled => Ok(shim.process.signal(libc::SIGKILL)?),
+    /// Does what takes its time before so many terminals can go this way. The next step takes them at once.
+    ///
+    /// # Errors
+    /// Where the host opens no more terminals.
+    pub fn begin(self, shim: &mut Shim, terminals: usize) -> Result<Begun, CaseError> {
+        let mut others = Vec::new();
+        if self == Way::Pruned {
+            open_others(shim, &mut others, ROOM.saturating_sub(terminals))?;
         }
+        Ok(Begun { way: self, others })
+    }
+
+    /// Lets these terminals go this way, each by id and session; their teardown may go on afterwards.
+    ///
+    /// # Errors
+    /// Where the host refuses it.
+    pub fn take(self, shim: &mut Shim, terminals: &[(Value, String)]) -> Verdict {
+        self.begin(shim, terminals.len())?.take(shim, terminals)
     }
 
     /// Closes what is gone, where a host may still know it: whether it knows terminals that were cancelled is left open.
@@ -51,13 +62,39 @@ impl Way {
     }
 }
 
-/// Opens as many terminals as a host has room for, and closes them.
-fn make_others(shim: &mut Shim) -> Verdict {
-    const ROOM: usize = 64;
-    let mut others = Vec::new();
-    for number in 0..ROOM {
+/// A way on which nothing but the last step is left.
+pub struct Begun {
+    way: Way,
+    others: Vec<Value>,
+}
+
+impl Begun {
+    /// Lets these terminals go, each by id and session; their teardown may go on afterwards.
+    ///
+    /// # Errors
+    /// Where the host refuses it.
+    pub fn take(mut self, shim: &mut Shim, terminals: &[(Value, String)]) -> Verdict {
+        let mut each = terminals.iter();
+        match self.way {
+            Way::Closed => each.try_for_each(|(terminal, _)| shim.close_terminal(terminal)),
+            Way::Cancelled => each.try_for_each(|(_, session)| shim.cancel_session(session)),
+            Way::Pruned => {
+                open_others(shim, &mut self.others, ROOM)?;
+                self.others
+                    .iter()
+                    .try_for_each(|other| shim.close_terminal(other))
+            }
+            Way::HostShutDown => shim.shutdown(),
+            Way::HostKilled => Ok(shim.process.signal(libc::SIGKILL)?),
+        }
+    }
+}
+
+/// Opens terminals until there are so many.
+fn open_others(shim: &mut Shim, others: &mut Vec<Value>, wanted: usize) -> Verdict {
+    for number in others.len()..wanted {
         let opening = Opening::new(&format!("another one {number}"), &["/bin/cat"], "/");
         others.push(shim.open_terminal(&opening)?.id);
     }
-    others.iter().try_for_each(|other| shim.close_terminal(other))
+    Ok(())
 }
