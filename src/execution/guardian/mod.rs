@@ -162,7 +162,7 @@ fn serve(mut trees: Trees, stacks: StackTops) {
             raw::pollfd(number_with_host(HOST), ignored_without_host),
             raw::pollfd(CHILD_CHANGES, libc::POLLIN),
         ];
-        match raw::ppoll(&mut watched) {
+        match trees.wait(&mut watched) {
             Ok(()) => {}
             Err(Errno::EINTR) => continue,
             // Then the keepers end their trees.

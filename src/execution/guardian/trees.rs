@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use nix::errno::Errno;
 
 use crate::execution::raw::{self, Mapping};
-use crate::execution::supervisor::each_child;
+use crate::execution::supervisor::{NAME, each_child};
 
 const EVERY_CHILD: i32 = -1;
 
@@ -15,6 +15,13 @@ const CAPACITY: usize = 64 * 1024;
 /// What stands for a keeper that was killed, until what it left is dead.
 const KILLED: i32 = -1;
 
+/// How long a supervisor whose keeper was killed has for the end of its tree, before the guardian takes over. Were it killed at once,
+/// nothing would watch over the tree until what it leaves is dead, too.
+const PATIENCE: libc::timespec = libc::timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
 /// The keeper of each tree, by the number of its channel; 0 where there is none.
 pub(super) struct Trees {
     keepers: &'static mut [i32],
@@ -22,6 +29,8 @@ pub(super) struct Trees {
     end: usize,
     /// Whether a keeper was killed whose tree isn't over.
     orphans: bool,
+    /// What is left of the time that supervisors without keeper have.
+    left: libc::timespec,
 }
 
 impl Trees {
@@ -32,6 +41,7 @@ impl Trees {
             keepers: unsafe { memory.as_slice() },
             end: 0,
             orphans: false,
+            left: PATIENCE,
         })
     }
 
@@ -85,23 +95,39 @@ impl Trees {
         }
     }
 
-    /// Kills what keepers that were killed have left, as far as it is this process's child already; closes their channels if
-    /// there is none. What can't be killed holds up the news of every other such tree's end.
+    /// Waits for one of `watched`; with an orphaned supervisor at most until its time is over.
+    pub(super) fn wait(&mut self, watched: &mut [libc::pollfd]) -> raw::Result<()> {
+        if self.orphans && self.is_patient() {
+            raw::ppoll_within(watched, &mut self.left).map(drop)
+        } else {
+            raw::ppoll(watched)
+        }
+    }
+
+    fn is_patient(&self) -> bool {
+        self.left.tv_sec > 0 || self.left.tv_nsec > 0
+    }
+
+    /// Kills what keepers that were killed have left, as far as it is this process's child already, but gives supervisors their
+    /// time; closes the channels if there is none. What can't be killed holds up the news of every other such tree's end.
     pub(super) fn kill_orphans(&mut self) {
         if !self.orphans {
             return;
         }
+        let is_patient = self.is_patient();
         let mut any = false;
         let listed = each_child(|pid| {
             if !self.is_keeper(pid) {
                 any = true;
-                let _ = raw::kill(pid, libc::SIGKILL);
+                let supervises = is_patient && is_supervisor(pid);
+                let _ = raw::kill(pid, if supervises { libc::SIGCONT } else { libc::SIGKILL });
             }
         });
         if any || !listed {
             return;
         }
         self.orphans = false;
+        self.left = PATIENCE;
         for (channel, keeper) in self.in_use() {
             if *keeper == KILLED {
                 *keeper = 0;
@@ -109,4 +135,15 @@ impl Trees {
             }
         }
     }
+}
+
+/// Whether a process has the name of supervisors. One of a tree that calls itself so has no more time than they have.
+fn is_supervisor(process: i32) -> bool {
+    let Ok(file) = raw::open_name(process) else {
+        return false;
+    };
+    let mut name = [0; 32];
+    let size = raw::read(file, &mut name).unwrap_or(0);
+    let _ = raw::close(file);
+    name.get(..size).and_then(|line| line.strip_suffix(b"\n")) == Some(NAME.to_bytes())
 }

@@ -36,6 +36,13 @@ pub(crate) fn open_status(process: i32) -> Result<RawFd> {
     })
 }
 
+/// Opens what /proc says of that process's name.
+pub(crate) fn open_name(process: i32) -> Result<RawFd> {
+    with_number(b"/proc/", process, b"/comm", |path| {
+        open(path, libc::O_RDONLY | libc::O_CLOEXEC)
+    })
+}
+
 /// Calls `act` with a path that has a number in it.
 fn with_number<T>(
     before: &[u8],

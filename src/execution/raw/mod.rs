@@ -21,7 +21,7 @@ pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
 pub(crate) use descriptors::{
     clear_close_on_exec, close, close_range, dup3, duplicate_from, pollfd, ppoll, ppoll_within, read, write,
 };
-pub(crate) use files::{chdir, fchdir, open, open_status, reopen, statx, statx_executable, umask};
+pub(crate) use files::{chdir, fchdir, open, open_name, open_status, reopen, statx, statx_executable, umask};
 pub(crate) use memory::{Mapping, unmap_between};
 pub(crate) use processes::{
     Change, Priorities, Strings, be_at_least_as_nice, be_continued_after_parent, be_traced, become_subreaper,

@@ -25,7 +25,7 @@ pub(crate) mod numbers;
 mod outbox;
 mod pending;
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
 
@@ -48,6 +48,9 @@ use super::words::describe;
 pub(super) use self::descendants::each_child;
 pub(crate) use self::job::Placement;
 pub(super) use self::job::pack as pack_job;
+
+/// What ps(1) shows of keepers and their supervisors.
+pub(super) const NAME: &CStr = c"escalated-tree";
 
 /// What a keeper starts with, in the guardian's memory, of which it has a copy. There is no job yet: a keeper and its supervisor
 /// are made before there is one, and have nothing of any request until then.
@@ -105,7 +108,7 @@ fn detach() -> raw::Result<()> {
     raw::become_subreaper()?;
     // The end of the guardian continues a keeper that was stopped.
     raw::be_continued_after_parent()?;
-    raw::set_name(c"escalated-tree")
+    raw::set_name(NAME)
 }
 
 /// Starts the supervisor, which has the keeper's descriptors as well; its pid.
