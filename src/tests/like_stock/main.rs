@@ -9,5 +9,6 @@ mod day;
 mod group;
 mod names;
 mod nested;
+mod privileges;
 mod push;
 mod shells;

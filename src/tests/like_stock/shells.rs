@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
-const PROGRAM: &str = env!("CARGO_BIN_EXE_shell-escalation");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_shell-escalation");
 
 /// The shell `name`, such as `bash-5.3`; `kind` is empty, or `-stock`.
-fn shell(name: &str, kind: &str) -> PathBuf {
+pub fn shell(name: &str, kind: &str) -> PathBuf {
     let (family, _) = name.split_once('-').unwrap();
     let shell = Path::new(PROJECT).join(format!("target/shells/{name}{kind}/bin/{family}"));
     assert!(shell.is_file(), "{} is built by `make shells`", shell.display());
@@ -18,8 +18,8 @@ pub fn stock(name: &str) -> Command {
     Command::new(shell(name, "-stock"))
 }
 
-/// `shell-escalation`, its subcommand `subcommand` on the patched shell.
-pub fn escalating(subcommand: &str, name: &str, policy: &Path) -> Command {
+/// The reference wrapper, as it is meant to be used.
+pub fn wrapper() -> PathBuf {
     let profile = Path::new(PROGRAM).parent().unwrap();
     let wrapper = profile.parent().unwrap().join("wrapper/execve-wrapper");
     assert!(
@@ -27,10 +27,15 @@ pub fn escalating(subcommand: &str, name: &str, policy: &Path) -> Command {
         "{} is built by `make reference`",
         wrapper.display()
     );
+    wrapper
+}
+
+/// `shell-escalation`, its subcommand `subcommand` on the patched shell.
+pub fn escalating(subcommand: &str, name: &str, policy: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args([subcommand, "--no-login", "--policy"]).arg(policy);
     command.arg("--shell").arg(shell(name, ""));
-    command.arg("--wrapper").arg(wrapper);
+    command.arg("--wrapper").arg(wrapper());
     command
 }
 
