@@ -32,7 +32,9 @@ static ONE_IS_OVER: Condvar = Condvar::new();
 pub fn enter(ticket: &Arc<Ticket>) {
     let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let most = usize::try_from(files / OF_EACH).unwrap_or(usize::MAX);
-    let requests = ONE_IS_OVER.wait_while(lock(&REQUESTS), |requests| requests.leaving.len() >= most);
+    // They come on top of those that are open, each with up to five descriptors.
+    let leaving = most.div_ceil(4);
+    let requests = ONE_IS_OVER.wait_while(lock(&REQUESTS), |requests| requests.leaving.len() >= leaving);
     let mut requests = requests.unwrap_or_else(PoisonError::into_inner);
     requests.open.push(ticket.clone());
     if broken(Fault::NoSessionGivesWay) {
