@@ -140,15 +140,17 @@ async fn ready(terminals: &Terminals, script: &str) -> Result<(TerminalId, u64),
     let request = ExecRequest::shell("/bin/sh", script, "/").on(on_terminal());
     let id = terminals.open(request).await?;
     let mut text = Vec::new();
+    let mut left_out = 0;
     loop {
         let output = terminals.read(id, Duration::from_secs(10), usize::MAX).await?;
         text.extend(output.bytes);
+        left_out += output.left_out;
         if let Some(place) = text
             .windows(6)
             .position(|window| window == b"ready\n" || window == b"ready\r")
         {
             let behind = place + if text[place + 5] == b'\n' { 6 } else { 7 };
-            return Ok((id, (text.len() - behind.min(text.len())) as u64));
+            return Ok((id, (text.len() - behind.min(text.len())) as u64 + left_out));
         }
     }
 }

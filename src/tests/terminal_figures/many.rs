@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use shell_escalation::terminal::{Error, ExecRequest, Streams, Terminals};
+use shell_escalation::terminal::{ExecRequest, Streams, Terminals};
 
 use super::{Failure, flow, on_terminal, ready};
 
 /// How long so many terminals take that all write so many bytes at once.
-pub(super) async fn busy(terminals: &Terminals, number: usize, bytes: u64) -> Result<Duration, Error> {
+pub(super) async fn busy(terminals: &Terminals, number: usize, bytes: u64) -> Result<Duration, Failure> {
     let begun = Instant::now();
     let mut left = Vec::new();
     for _ in 0..number {
@@ -19,6 +19,12 @@ pub(super) async fn busy(terminals: &Terminals, number: usize, bytes: u64) -> Re
             let output = terminals.read(id, Duration::from_millis(1), usize::MAX).await?;
             let read = read + output.bytes.len() as u64 + output.left_out;
             if read < bytes {
+                if output.end.is_some() && output.bytes.is_empty() {
+                    return Err(format!(
+                        "{read} of {bytes} bytes of a terminal were read or counted at its end"
+                    )
+                    .into());
+                }
                 unfinished.push((id, read));
             } else {
                 terminals.close(id).await?;
