@@ -62,27 +62,16 @@ pub fn serve(nursery: Nursery) -> io::Result<()> {
 /// What is left of a call once it has its terminal, which a later call may close.
 fn begin(server: &Arc<Server>, call: Call) -> Box<dyn FnOnce() + Send> {
     let server = server.clone();
-    match call.method.as_str() {
-        "terminal/read" => {
-            let terminal = server.used_terminal(&call.params);
-            Box::new(move || {
-                rpc::reply(
-                    &call.id,
-                    terminal.and_then(|it| terminal_methods::read(&it, &call.params)),
-                )
-            })
-        }
-        "terminal/write" => {
-            let terminal = server.used_terminal(&call.params);
-            Box::new(move || {
-                rpc::reply(
-                    &call.id,
-                    terminal.and_then(|it| terminal_methods::write(&it, &call.params)),
-                )
-            })
-        }
-        _ => Box::new(move || rpc::reply(&call.id, server.call(&call))),
-    }
+    let act = match call.method.as_str() {
+        "terminal/read" => terminal_methods::read,
+        "terminal/write" => terminal_methods::write,
+        _ => return Box::new(move || rpc::reply(&call.id, server.call(&call))),
+    };
+    let terminal = server.used_terminal(&call.params);
+    Box::new(move || {
+        let outcome = terminal.and_then(|terminal| act(&terminal, &call.params));
+        rpc::reply(&call.id, outcome);
+    })
 }
 
 /// Whether a method waits or has nothing to do with sessions, and so gets a thread of its own; the others are quick and run
