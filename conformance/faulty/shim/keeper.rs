@@ -413,7 +413,9 @@ impl Keeper {
         self.obeyed += 1;
         self.ordered_stop = None;
         self.ordered_signals = 0;
-        if let Some(message) = self.last_stop.as_mut().filter(|_| self.is_stopped && says_so) {
+        // waitpid(2) never tells that a child was continued which has begun to exit.
+        let is_stopped = self.is_stopped && self.child.is_some_and(|child| is_stopped(child.as_raw()));
+        if let Some(message) = self.last_stop.as_mut().filter(|_| is_stopped && says_so) {
             message["obeyed"] = json!(self.obeyed);
             // If the server is gone, the end of the line will tell.
             let _ = self::order(&self.line, message);
