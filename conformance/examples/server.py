@@ -371,7 +371,7 @@ async def one_shot(session, shell, command, workdir, env, timeout_ms=None, login
     timed_out = not result.done()
     # After this no process holds the outputs any more, so they end.
     await session.close()
-    stdout, stderr = [(await output).decode("utf-8", "replace") for output in outputs]
+    stdout, stderr = [(await output).decode("utf-8", "surrogateescape") for output in outputs]
     await asyncio.wait([result])
     ours.close()
     return {

@@ -378,7 +378,13 @@ fn members(
 ) -> Result<(), Malformed> {
     // serde_json does not validate strings that are read as bytes; a payload must be UTF-8 as a whole.
     let replaced;
+    let blank;
     let mut payload = payload;
+    if broken(Fault::FormFeedsAreBlanks) {
+        let of_c = |byte: &u8| if matches!(byte, 0x0b | 0x0c) { b' ' } else { *byte };
+        blank = payload.iter().map(of_c).collect::<Vec<u8>>();
+        payload = &blank;
+    }
     if broken(Fault::OtherBytesReplaced) {
         replaced = String::from_utf8_lossy(payload);
         payload = replaced.as_bytes();

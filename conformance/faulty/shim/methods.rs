@@ -65,6 +65,7 @@ fn begin(server: &Arc<Server>, call: Call) -> Box<dyn FnOnce() + Send> {
     let act = match call.method.as_str() {
         "terminal/read" => terminal_methods::read,
         "terminal/write" => terminal_methods::write,
+        "exec" => return Box::new(move || rpc::reply_in_text(&call.id, server.one_shot(&call.params))),
         _ => return Box::new(move || rpc::reply(&call.id, server.call(&call))),
     };
     let terminal = server.used_terminal(&call.params);
@@ -86,6 +87,12 @@ fn waits(method: &str) -> bool {
 }
 
 impl Server {
+    /// The result is JSON text, since a `Value` has no place for bytes that are not UTF-8.
+    fn one_shot(&self, params: &Value) -> Result<String, (i64, String)> {
+        let wanted = oneshot::Wanted::read(params).map_err(invalid)?;
+        oneshot::run(self, &wanted).map_err(failed)
+    }
+
     fn call(&self, call: &Call) -> Outcome {
         let params = &call.params;
         match call.method.as_str() {
@@ -100,10 +107,6 @@ impl Server {
                 Ok(json!({}))
             }
             "session/close" => self.close(params),
-            "exec" => {
-                let wanted = oneshot::Wanted::read(params).map_err(invalid)?;
-                oneshot::run(self, &wanted).map_err(failed)
-            }
             "tools/select" => tools::select(params),
             "process/spawn" => self.spawn_unrelated(params),
             "process/wait" => self.wait(UNRELATED, params),

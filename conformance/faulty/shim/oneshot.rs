@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::events;
 use crate::faults::{Fault, broken};
 use crate::keeper::{self, News};
+use crate::messages::json_text;
 use crate::parcel::Parcel;
 use crate::server::Server;
 use crate::session::Session;
@@ -95,7 +96,7 @@ impl Output {
 }
 
 /// Runs a one-shot to its end.
-pub fn run(server: &Server, wanted: &Wanted) -> io::Result<Value> {
+pub fn run(server: &Server, wanted: &Wanted) -> io::Result<String> {
     let ages_out = broken(Fault::OneShotAgesOut).then(|| Duration::from_secs(10));
     let timeout = wanted
         .timeout
@@ -117,7 +118,7 @@ fn run_in(
     wanted: &Wanted,
     session: &Session,
     timeout: Option<Duration>,
-) -> io::Result<Value> {
+) -> io::Result<String> {
     let (mut stdout, stdout_writer) = Output::new()?;
     let (mut stderr, mut stderr_writer) = Output::new()?;
     if broken(Fault::OutputsMerged) {
@@ -233,6 +234,9 @@ fn run_in(
             let text = String::from_utf8_lossy(&output.bytes).replace("\r\n", "\n");
             output.bytes = text.into_bytes();
         }
+        if broken(Fault::OneShotOutputReplaced) {
+            output.bytes = String::from_utf8_lossy(&output.bytes).into_owned().into_bytes();
+        }
         if broken(Fault::OutputCut) {
             output.bytes.truncate(64 << 10);
         }
@@ -249,12 +253,12 @@ fn run_in(
     if broken(Fault::TimeoutNotTold) {
         timed_out = false;
     }
-    Ok(json!({
-        "exit_code": ended.unwrap_or(124),
-        "stdout": String::from_utf8_lossy(&stdout.bytes),
-        "stderr": String::from_utf8_lossy(&stderr.bytes),
-        "timed_out": timed_out,
-    }))
+    Ok(format!(
+        r#"{{"exit_code":{},"stdout":{},"stderr":{},"timed_out":{timed_out}}}"#,
+        ended.unwrap_or(124),
+        json_text(&stdout.bytes),
+        json_text(&stderr.bytes),
+    ))
 }
 
 fn shell(wanted: &Wanted, session: &Session) -> Parcel {

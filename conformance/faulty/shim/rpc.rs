@@ -45,10 +45,15 @@ pub fn read_all(mut serve: impl FnMut(Call) -> bool, take_answer: impl Fn(&Value
 
 /// Answers a call.
 pub fn reply(id: &Value, outcome: Outcome) {
+    reply_in_text(id, outcome.map(|result| result.to_string()));
+}
+
+/// Answers a call by a result that is JSON text.
+pub fn reply_in_text(id: &Value, outcome: Result<String, (i64, String)>) {
     let message = match outcome {
-        Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+        Ok(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
         Err((code, message)) => {
-            json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+            json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}).to_string()
         }
     };
     chat(format_args!("answering {message}"));
@@ -57,11 +62,12 @@ pub fn reply(id: &Value, outcome: Outcome) {
         let pause = id.as_u64().unwrap_or_default() * 7 % 4 * 10;
         std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(pause));
-            let _ = write_line(&message.to_string());
+            let _ = write_line(&message);
         });
         return;
     }
-    write(&message);
+    // If the suite is gone, the reader of standard input will notice.
+    let _ = write_line(&message);
 }
 
 /// Writes a message.

@@ -36,7 +36,7 @@ impl Table {
         }
     }
 
-    /// The same cases, only for shims that name `capability`.
+    /// The same cases, only for shims that name `capability` beside what each needs of its own.
     pub const fn needs(self, capability: &'static str) -> Table {
         Table {
             capability: Some(capability),
@@ -50,10 +50,12 @@ impl Table {
             id: entry.id,
             role: self.role,
             level: entry.raised.unwrap_or_else(|| requirement_of(entry.id).level),
-            capability: entry
-                .capability
-                .or(self.capability)
-                .or_else(|| requirement_of(entry.id).extension.as_deref()),
+            needs: [
+                entry.needs[0],
+                entry.needs[1],
+                self.capability,
+                requirement_of(entry.id).extension.as_deref(),
+            ],
             deadline_seconds: entry.deadline_seconds,
             since: entry.since,
             file: self.file,
@@ -67,7 +69,7 @@ impl Table {
 pub struct Entry {
     id: &'static str,
     raised: Option<Level>,
-    capability: Option<&'static str>,
+    needs: [Option<&'static str>; 2],
     deadline_seconds: u64,
     since: &'static str,
     run: fn(&mut Context) -> Verdict,
@@ -78,7 +80,7 @@ pub const fn case(id: &'static str, run: fn(&mut Context) -> Verdict) -> Entry {
     Entry {
         id,
         raised: None,
-        capability: None,
+        needs: [None; 2],
         deadline_seconds: ORDINARY_DEADLINE_SECONDS,
         since: requirements::FIRST_VERSION,
         run,
@@ -94,12 +96,15 @@ impl Entry {
         }
     }
 
-    /// The same case, only for wrappers that have this extension, or for shims that name it as a capability.
+    /// The same case, only for wrappers that have this extension, or for shims that name it as a capability, beside what its
+    /// table and its requirement need.
     pub const fn needs(self, capability: &'static str) -> Entry {
-        Entry {
-            capability: Some(capability),
-            ..self
-        }
+        let needs = match self.needs {
+            [None, _] => [Some(capability), None],
+            [first, None] => [first, Some(capability)],
+            [Some(_), Some(_)] => panic!("a case names two capabilities at most"),
+        };
+        Entry { needs, ..self }
     }
 
     /// The same case with another deadline.
@@ -132,9 +137,8 @@ pub struct Case {
     pub role: Role,
     /// The level of the requirement, or a higher one where the variation asks for more.
     pub level: Level,
-    /// What this case needs to apply: an extension that the wrapper was seen to have, or a capability that the shim
-    /// names (HARNESS.md, "Capabilities"); that of the requirement unless the case names another.
-    pub capability: Option<&'static str>,
+    /// What its entry, its table and its requirement need; [`Case::needed`] is all of it.
+    pub(crate) needs: [Option<&'static str>; 4],
     /// Seconds that the case may take in all, before `--timeout-scale`.
     pub deadline_seconds: u64,
     /// The first version of the suite that had it.
@@ -149,12 +153,21 @@ pub struct Case {
 const ORDINARY_DEADLINE_SECONDS: u64 = 30;
 
 impl Case {
+    /// What this case needs to apply, each once: extensions that the wrapper was seen to have, or capabilities that the shim
+    /// names (HARNESS.md, "Capabilities").
+    pub fn needed(&self) -> impl Iterator<Item = &'static str> {
+        let needs = self.needs;
+        let named = (0..needs.len()).filter(move |&at| !needs[..at].contains(&needs[at]));
+        named.filter_map(move |at| needs[at])
+    }
+
     /// All capabilities that a shim must name. Every case that drives a server starts sessions, except where a one-shot has its
     /// own, and where it only asks.
     pub fn capabilities(&self) -> impl Iterator<Item = &'static str> {
         let drives_a_server = matches!(self.role, Role::Server | Role::E2e);
-        let session = drives_a_server && !matches!(self.capability, Some("exec" | "tools"));
-        self.capability.into_iter().chain(session.then_some("session"))
+        let without_session = self.needed().any(|name| matches!(name, "exec" | "tools"));
+        self.needed()
+            .chain((drives_a_server && !without_session).then_some("session"))
     }
 
     /// The first version of the suite that had both the case and its requirement.
@@ -211,6 +224,29 @@ mod tests {
         assert_eq!(
             only(Role::Server, entry().within_seconds(60)).deadline_seconds,
             60
+        );
+    }
+
+    #[test]
+    fn a_case_needs_what_its_table_and_its_requirement_need_too() {
+        let needed = |entry: Entry| {
+            let entries: &'static [Entry] = Box::leak(Box::new([entry]));
+            let table = Table::of(Role::Server, entries).needs("group");
+            let case = table.cases().next().expect("one case");
+            case.capabilities().collect::<Vec<_>>()
+        };
+        let of_terminals = || case("terminal.socket.no-race/anything", |_| Ok(()));
+        assert_eq!(
+            needed(of_terminals().needs("unrelated")),
+            ["unrelated", "group", "terminals", "session"]
+        );
+        assert_eq!(
+            needed(of_terminals().needs("group").needs("cancel")),
+            ["group", "cancel", "terminals", "session"]
+        );
+        assert_eq!(
+            needed(case("exec.shell/anything", |_| Ok(())).needs("exec")),
+            ["exec", "group"]
         );
     }
 

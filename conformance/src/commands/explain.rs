@@ -64,7 +64,7 @@ fn requirement_text(requirement: &Requirement) -> String {
 fn case_text(case: &Case) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} ({}, {})", case.id, case.role, case.level);
-    if let Some(capability) = case.capability {
+    for capability in case.needed() {
         let _ = if case.role == Role::Wrapper {
             writeln!(text, "applies to wrappers that have the extension '{capability}'")
         } else {

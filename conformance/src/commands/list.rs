@@ -65,7 +65,7 @@ pub fn data() -> Value {
                 "requirement": case.requirement_id(),
                 "role": case.role,
                 "level": case.level,
-                "capability": case.capability,
+                "capabilities": case.needed().collect::<Vec<_>>(),
                 "since": case.since,
             })
         })

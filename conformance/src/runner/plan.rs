@@ -158,6 +158,20 @@ mod tests {
     }
 
     #[test]
+    fn of_several_capabilities_the_one_that_is_missing_is_named() {
+        let case = suite::find("exec.shell/output-that-is-not-utf-8").expect("a case");
+        let reason = |capabilities: &[&str]| {
+            let plan = Plan::with(vec![case], &named(capabilities), &Expectations::default());
+            let result = plan.expect("a plan").cases[0].without_running();
+            result.and_then(|result| result.observed)
+        };
+        let lacks = |name: &str| Some(format!("the shim does not name the capability '{name}'"));
+        assert_eq!(reason(&["exec", "session"]), lacks("bytes"));
+        assert_eq!(reason(&["bytes", "session"]), lacks("exec"));
+        assert_eq!(reason(&["bytes", "exec"]), None);
+    }
+
+    #[test]
     fn a_known_failure_is_expected_as_soon_as_its_result_comes() {
         let case = suite::find("wrapper.deny.status/is-one").expect("a case");
         let known = Known {

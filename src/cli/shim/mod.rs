@@ -7,6 +7,8 @@ mod sandbox;
 mod terminals;
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shell_escalation::terminal::ShellBackend;
 use shell_escalation::{
-    EscalateServer, EscalationSession, ExecParams, Limits, LocalExecutor, StandardStreams,
+    EscalateServer, EscalationSession, ExecParams, Limits, LocalExecutor, StandardStreams, encode_json_text,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +78,7 @@ async fn serve(sandbox: Sandbox, inherited_open_files: Option<(u64, u64)>) -> an
         }
         let shim = Arc::clone(&shim);
         tokio::spawn(async move {
-            let answer = shim.handle(&request.method, request.params).await;
+            let answer = shim.answer(&request.method, request.params).await;
             if let Some(id) = request.id {
                 shim.peer.answer(&id, answer);
             }
@@ -84,7 +86,7 @@ async fn serve(sandbox: Sandbox, inherited_open_files: Option<(u64, u64)>) -> an
     }
     shim.end().await;
     if let Some(Some(id)) = shutdown {
-        peer.answer(&id, Ok(json!({})));
+        peer.answer(&id, Ok(json!({}).to_string()));
     }
     peer.flush().await;
     Ok(ExitCode::SUCCESS)
@@ -157,6 +159,14 @@ fn by_default() -> bool {
 }
 
 impl State {
+    /// The result of a request, as JSON text.
+    async fn answer(&self, method: &str, params: Value) -> Result<String, RpcError> {
+        match method {
+            "exec" => self.exec(rpc::params(params)?).await,
+            _ => Ok(self.handle(method, params).await?.to_string()),
+        }
+    }
+
     async fn handle(&self, method: &str, params: Value) -> Result<Value, RpcError> {
         match method {
             "initialize" => Ok(json!({
@@ -183,7 +193,6 @@ impl State {
                 self.closed(session);
                 Ok(json!({}))
             }
-            "exec" => self.exec(rpc::params(params)?).await,
             "process/spawn" => {
                 let params: SpawnParams = rpc::params(params)?;
                 let mut command = params.command()?;
@@ -349,7 +358,8 @@ impl State {
         spawned
     }
 
-    async fn exec(&self, params: ShellParams) -> Result<Value, RpcError> {
+    /// The result is written by hand: bytes of the output that are not UTF-8 appear as lone surrogates.
+    async fn exec(&self, params: ShellParams) -> Result<String, RpcError> {
         let cancel = CancellationToken::new();
         let server = self.sandboxed_server(
             &params.session,
@@ -373,12 +383,13 @@ impl State {
         let result = server.exec(exec, &cancel).await;
         self.closed(id);
         let result = result.map_err(RpcError::failed)?;
-        Ok(json!({
-            "exit_code": result.exit_code,
-            "stdout": String::from_utf8_lossy(&result.stdout),
-            "stderr": String::from_utf8_lossy(&result.stderr),
-            "timed_out": result.timed_out,
-        }))
+        Ok(format!(
+            r#"{{"exit_code":{},"stdout":{},"stderr":{},"timed_out":{}}}"#,
+            json!(result.exit_code),
+            encode_json_text(OsStr::from_bytes(&result.stdout)),
+            encode_json_text(OsStr::from_bytes(&result.stderr)),
+            result.timed_out,
+        ))
     }
 
     /// Ends all sessions and all processes that were started for the suite.

@@ -83,15 +83,14 @@ impl Peer {
         (peer, incoming)
     }
 
-    /// Answers a request from the other side.
-    pub(super) fn answer(&self, id: &Value, answer: Result<Value, RpcError>) {
-        let message = match answer {
-            Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+    /// Answers a request from the other side. A result is JSON text.
+    pub(super) fn answer(&self, id: &Value, answer: Result<String, RpcError>) {
+        self.write(match answer {
+            Ok(result) => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#),
             Err(RpcError { code, message }) => {
-                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}).to_string()
             }
-        };
-        self.write(message.to_string());
+        });
     }
 
     /// Asks the other side. `params` is JSON text. To abandon the question, call [`Self::forget`].

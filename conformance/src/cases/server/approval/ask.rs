@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("approval.ask/ids", ids),
     case("approval.ask/others-are-served-meanwhile", others_are_served_meanwhile),
     case("approval.ask/only-where-the-policy-asks", only_where_the_policy_asks),
-    case("approval.ask/in-a-terminal", in_a_terminal),
+    case("approval.ask/in-a-terminal", in_a_terminal).needs("terminals"),
 ]);
 
 /// Program, arguments and directory are those of the policy's question.
@@ -147,11 +147,6 @@ fn only_where_the_policy_asks(context: &mut Context) -> Verdict {
 
 /// In a terminal an approver is asked as in any session.
 fn in_a_terminal(context: &mut Context) -> Verdict {
-    if !context.has_capability("terminals") {
-        return Err(crate::verdict::CaseError::NotApplicable(
-            "the shim has no terminals".to_owned(),
-        ));
-    }
     let mut host = Host::new(context)?;
     let mut terminal = host.open_shell(context, On::Tty)?;
     let request = crate::peer::fake_wrapper::RequestMessage::new("/bin/sh", &["asked"], "/");

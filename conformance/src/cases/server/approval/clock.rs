@@ -23,7 +23,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("approval.clock/runs-on", runs_on),
     case("approval.clock/what-ran-before-counts", what_ran_before_counts),
     case("approval.clock/runs-on-after-a-withdrawal", runs_on_after_a_withdrawal),
-]);
+]).needs("exec");
 
 /// Sends a request of the one-shot, about which the approver is asked.
 fn needing(begun: &mut Begun, shim: &Shim) -> Result<(Requester, Approval), CaseError> {
@@ -39,11 +39,8 @@ fn pass(time: Duration) {
     eventually(time, || Instant::now() >= until);
 }
 
-/// A one-shot whose timeout is short, where the shim has one-shots.
+/// A one-shot whose timeout is short.
 fn begun(context: &Context) -> Result<(OneShots, Begun, Duration), CaseError> {
-    if !context.has_capability("exec") {
-        return Err(CaseError::NotApplicable("the shim has no one-shots".to_owned()));
-    }
     let mut one_shots = OneShots::new(context)?;
     let timeout = one_shots.short_timeout_ms;
     let begun = one_shots.begin(context, Some(timeout))?;

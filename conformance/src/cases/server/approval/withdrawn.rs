@@ -14,17 +14,17 @@ use crate::stage::ending::SentinelSession;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots};
 use crate::stage::server::Stage;
 use crate::stage::terminal::{Host, Way, on_both};
-use crate::verdict::{CaseError, Verdict};
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
     case("approval.withdrawn/wrapper-gone", wrapper_gone),
     case("approval.withdrawn/session-closed", session_closed),
-    case("approval.withdrawn/terminal-closed", |context| terminal_goes(context, Way::Closed)),
-    case("approval.withdrawn/terminal-cancelled", |context| terminal_goes(context, Way::Cancelled)).needs("cancel"),
-    case("approval.withdrawn/terminal-pruned", |context| terminal_goes(context, Way::Pruned)),
-    case("approval.withdrawn/one-shot-over", one_shot_over),
+    case("approval.withdrawn/terminal-closed", |context| terminal_goes(context, Way::Closed)).needs("terminals"),
+    case("approval.withdrawn/terminal-cancelled", |context| terminal_goes(context, Way::Cancelled)).needs("terminals").needs("cancel"),
+    case("approval.withdrawn/terminal-pruned", |context| terminal_goes(context, Way::Pruned)).needs("terminals"),
+    case("approval.withdrawn/one-shot-over", one_shot_over).needs("exec"),
     case("approval.withdrawn/answered-ones-are-not", answered_ones_are_not),
 ]);
 
@@ -84,9 +84,6 @@ fn session_closed(context: &mut Context) -> Verdict {
 
 /// A terminal goes while an approval of it is pending.
 fn terminal_goes(context: &mut Context, way: Way) -> Verdict {
-    if !context.has_capability("terminals") {
-        return Err(CaseError::NotApplicable("the shim has no terminals".to_owned()));
-    }
     let mut host = Host::new(context)?;
     let program = ConnectedProgram::new(context, "late")?;
     on_both(|on| {
@@ -114,9 +111,6 @@ fn terminal_goes(context: &mut Context, way: Way) -> Verdict {
 
 /// The shell of a one-shot ends while an approval is pending.
 fn one_shot_over(context: &mut Context) -> Verdict {
-    if !context.has_capability("exec") {
-        return Err(CaseError::NotApplicable("the shim has no one-shots".to_owned()));
-    }
     let mut one_shots = OneShots::new(context)?;
     let mut begun = one_shots.begin(context, Some(LONG_TIMEOUT_MS))?;
     let mut requester = begun.socket.open()?;

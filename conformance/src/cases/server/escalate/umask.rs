@@ -21,7 +21,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.umask/one-after-the-other", one_after_the_other),
     case("server.escalate.umask/bare-script", bare_script),
     case("server.escalate.umask/server-unchanged", server_unchanged),
-    case("server.escalate.umask/unrelated-unchanged", unrelated_unchanged),
+    case("server.escalate.umask/unrelated-unchanged", unrelated_unchanged).needs("unrelated"),
 ]).needs("umask");
 
 /// The umask that the shims of this file are started with.
@@ -151,11 +151,6 @@ fn process_umask(pid: i32) -> Option<u32> {
 
 /// Unrelated processes that the server starts meanwhile have the server's umask.
 fn unrelated_unchanged(context: &mut Context) -> Verdict {
-    if !context.has_capability("unrelated") {
-        return Err(CaseError::NotApplicable(
-            "the shim does not name the capability 'unrelated'".to_owned(),
-        ));
-    }
     let mut stage = stage(context)?;
     let bystander = Program::new(context, "bystander", [])?;
     let program = Program::new(context, "program", [])?;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::peer::harness::Answer;
+use crate::peer::harness::{Answer, marked};
 use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::shown::shown;
@@ -22,6 +22,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("exec.shell/environment-and-workdir", environment_and_workdir),
     case("exec.shell/output-and-status", output_and_status),
     case("exec.shell/output-verbatim", output_verbatim),
+    case("exec.shell/output-that-is-not-utf-8", output_that_is_not_utf_8).needs("bytes"),
     case("exec.shell/input-of-its-own", input_of_its_own),
     case("exec.shell/every-status", every_status),
     case("exec.shell/much-output", much_output),
@@ -151,6 +152,27 @@ fn output_verbatim(context: &mut Context) -> Verdict {
         " one\r\ntwo\rthree\t\n\n \n",
         "\0\u{1}\u{1b}[1m\u{7f}\r\n",
     )?;
+    one_shots.shim.shutdown()
+}
+
+/// Bytes of the output that are not UTF-8 stay as they are, each as a lone surrogate: a Latin-1 letter, the beginning of a
+/// character without its end, encoded surrogates, and what no text has.
+fn output_that_is_not_utf_8(context: &mut Context) -> Verdict {
+    let mut one_shots = OneShots::new(context)?;
+    let outputs: [[&[u8]; 2]; 3] = [
+        [b"caf\xe9\n", b"\xff\xfe\x80 and \xc3\xbc\n"],
+        [b"\xed\xb2\x80\xc0\xaf", b""],
+        [b"", b"cut off: \xf0\x9f\x98"],
+    ];
+    for [output, error] in outputs {
+        let mut begun = one_shots.begin(context, None)?;
+        for (number, bytes) in [(1, output), (2, error)] {
+            begun.shell.must(&Order::Write(number, bytes.to_vec()))?;
+        }
+        begun.shell.send(&Order::Exit(0))?;
+        let result = one_shots.result(begun.id)?;
+        expect_result(&result, 0, &marked(output), &marked(error))?;
+    }
     one_shots.shim.shutdown()
 }
 

@@ -107,6 +107,9 @@ fn request_that_is_no_json(context: &mut Context) -> Verdict {
     let utf_16 = right.encode_utf16().flat_map(u16::to_le_bytes).collect();
     payloads.push(utf_16);
     payloads.push(format!(",{right}").into());
+    // White space of isspace(3), and not of JSON.
+    payloads.push(format!("\u{c}{right}").into());
+    payloads.push(format!("{right}\u{b}").into());
     expect_each_refused(&mut scene, &program, payloads)?;
     scene.finish()
 }
