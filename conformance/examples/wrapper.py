@@ -335,9 +335,14 @@ def escalate(stream, numbers):
                 finish(message)
             integer(message, "stopped")
             # SIGSTOP and not the signal itself, which the kernel ignores in an orphaned process
-            # group. When the wrapper is continued, the handler of SIGCONT forwards that like any
-            # signal.
+            # group. When the wrapper is continued, SIGCONT is forwarded like any signal. If it
+            # hasn't come, a stop signal right behind it has discarded it.
             os.kill(os.getpid(), signal.SIGSTOP)
+            arrived = os.read(wakeup, 4096) if select.select([wakeup], [], [], 0)[0] else b""
+            if signal.SIGCONT not in arrived:
+                outgoing += frame({"signal": signal.SIGCONT})
+            for number in arrived:
+                outgoing += frame({"signal": number})
 
 
 def send_what_fits(stream, outgoing):

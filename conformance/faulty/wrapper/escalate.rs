@@ -181,7 +181,14 @@ fn add_inherited(message: &mut Map<String, Value>) {
             libc::getrlimit(resource, &raw mut limit);
             limit
         };
-        let number = |limit: u64| (limit != libc::RLIM_INFINITY).then_some(limit);
+        let number = |limit: u64| {
+            let shown = if broken(Fault::LimitsCutTo32Bits) {
+                u64::from(limit as u32)
+            } else {
+                limit
+            };
+            (limit != libc::RLIM_INFINITY).then_some(shown)
+        };
         let hard = if broken(Fault::SoftLimitsOnly) {
             limit.rlim_cur
         } else {
@@ -272,13 +279,15 @@ fn wait_for_signal(signals: RawFd, stream: &mut Stream) -> bool {
             events,
             revents: 0,
         };
+        let much = stream.has_much_unsent() && !broken(Fault::SignalsOver4KibDropped);
         let mut set = [
-            entry(signals, libc::POLLIN),
+            entry(signals, if much { 0 } else { libc::POLLIN }),
             entry(stream.descriptor(), libc::POLLIN | unsent),
         ];
         // SAFETY: poll reads and writes two pollfds.
         while unsafe { libc::poll(set.as_mut_ptr(), 2, -1) } < 0 {}
-        if set[0].revents != 0 {
+        let stream_first = broken(Fault::StreamReadBeforeSignals) && set[1].revents & libc::POLLIN != 0;
+        if set[0].revents != 0 && !stream_first {
             return true;
         }
         if set[1].revents & libc::POLLOUT != 0 {
@@ -392,6 +401,12 @@ fn end_or_stop(call: &Call, signals: Option<RawFd>, stream: &mut Stream, message
         {
             while next_signal(signals).is_some() {}
             stream.send_signal(json!({"signal": libc::SIGCONT}).to_string().as_bytes());
+        } else if signals.is_some() && !is_continuing() && !broken(Fault::DiscardedContinuationNotTold) {
+            // Only SIGCONT has let this process go on, and a stop signal behind it has discarded it.
+            let counts = stream.counts();
+            counts.continuations += 1;
+            let frame = json!({"signal": libc::SIGCONT, "stops": counts.stops});
+            stream.send_signal(frame.to_string().as_bytes());
         }
         return;
     }

@@ -5,6 +5,10 @@ use std::os::fd::RawFd;
 use crate::descriptors::send_with;
 use crate::faults::{Fault, Variant, broken, unusual};
 use crate::refusal::fail_closed;
+use crate::signals::{block, unblock};
+
+/// SIGHUP, SIGINT and SIGTERM, bit N-1 for signal N.
+const ENDING: u64 = 1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGTERM - 1);
 
 /// The escalation socket's number, checked.
 pub fn escalation_socket() -> RawFd {
@@ -24,6 +28,8 @@ pub fn escalation_socket() -> RawFd {
             .collect::<String>()
             .parse()
             .ok()
+    } else if broken(Fault::EmptyVariableIs0) && text.is_empty() {
+        Some(0)
     } else {
         text.parse::<RawFd>()
             .ok()
@@ -122,6 +128,9 @@ pub fn connect(escalation: RawFd) -> Ends {
         }
     };
     let mut attempts = 0;
+    if broken(Fault::SignalsHeldByAFullSocket) {
+        block(ENDING);
+    }
     loop {
         match send_with(
             escalation,
@@ -138,6 +147,9 @@ pub fn connect(escalation: RawFd) -> Ends {
                 };
                 // SAFETY: poll reads and writes one pollfd.
                 unsafe { libc::poll(&raw mut poll, 1, -1) };
+            }
+            Err(libc::ETOOMANYREFS) if broken(Fault::TooManyReferencesFail) => {
+                fail_closed("the handshake cannot be sent")
             }
             Err(libc::EAGAIN | libc::ETOOMANYREFS)
                 if !(broken(Fault::FullSocketFails) || broken(Fault::GivesUpWhenFull) && attempts > 20) =>
@@ -160,6 +172,9 @@ pub fn connect(escalation: RawFd) -> Ends {
             }
             Err(_) => fail_closed("no server listens on the escalation socket"),
         }
+    }
+    if broken(Fault::SignalsHeldByAFullSocket) {
+        unblock(ENDING);
     }
     set_flags(flags);
     let kept = if broken(Fault::OtherEndKept) {

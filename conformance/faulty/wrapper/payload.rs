@@ -150,8 +150,15 @@ pub fn understood(payload: &[u8]) -> Value {
     if broken(Fault::EscapedSlashRefused) && payload.windows(2).any(|two| two == br"\/") {
         fail_closed("a malformed reply");
     }
+    let blank;
     let lossy;
-    let payload = if broken(Fault::UndecodableRepliesMended) {
+    let payload = if broken(Fault::WhiteSpaceOfC) {
+        blank = payload
+            .iter()
+            .map(|byte| if matches!(byte, 0x0b | 0x0c) { b' ' } else { *byte })
+            .collect::<Vec<u8>>();
+        &blank
+    } else if broken(Fault::UndecodableRepliesMended) {
         lossy = String::from_utf8_lossy(payload).into_owned();
         lossy.as_bytes()
     } else if broken(Fault::PaddingCutOff) {

@@ -25,6 +25,7 @@ pub fn forwarded() -> Vec<i32> {
         .filter(|signal| !broken(Fault::OnlySigtermForwarded) || *signal == libc::SIGTERM)
         .filter(|signal| !broken(Fault::OnlyUsualSignalsForwarded) || USUAL.contains(signal))
         .filter(|signal| !(broken(Fault::IgnoredNotForwarded) && is_ignored(*signal)))
+        .filter(|signal| !(broken(Fault::BlockedNotForwarded) && is_blocked(*signal)))
         .collect()
 }
 
@@ -35,6 +36,16 @@ pub fn is_ignored(signal: i32) -> bool {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
             && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Whether that signal is blocked now.
+fn is_blocked(signal: i32) -> bool {
+    // SAFETY: sigprocmask writes one set, of which all-zero is valid, and changes nothing.
+    unsafe {
+        let mut blocked = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+        libc::sigismember(&raw const blocked, signal) == 1
     }
 }
 
@@ -74,23 +85,30 @@ pub fn next_signal(signals: RawFd) -> Option<Arrival> {
         let size = size_of::<libc::signalfd_siginfo>();
         let length = libc::read(signals, (&raw mut information).cast(), size);
         let number = information.ssi_signo as i32;
-        (length > 0).then_some(Arrival {
+        Some(Arrival {
             number,
-            sender: (information.ssi_code <= 0).then_some(information.ssi_pid),
-            of_terminal: information.ssi_code > 0
-                && [
-                    libc::SIGINT,
-                    libc::SIGQUIT,
-                    libc::SIGTSTP,
-                    libc::SIGHUP,
-                    libc::SIGWINCH,
-                    libc::SIGTTIN,
-                    libc::SIGTTOU,
-                    libc::SIGCONT,
-                ]
-                .contains(&number),
+            sender: is_sent_by_a_process(information.ssi_code).then_some(information.ssi_pid),
+            of_terminal: information.ssi_code > 0 && is_of_terminals(number),
         })
+        .filter(|_| length > 0)
     }
+}
+
+/// Whether that `si_code` says that a process has sent the signal (sigaction(2)).
+fn is_sent_by_a_process(code: i32) -> bool {
+    if broken(Fault::SenderOnlyOfKill) {
+        return code == libc::SI_USER;
+    }
+    [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&code)
+}
+
+/// Whether a terminal has such signals sent.
+fn is_of_terminals(number: i32) -> bool {
+    const OF_KEYS: [i32; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGWINCH];
+    const OF_OTHERS: [i32; 4] = [libc::SIGHUP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT];
+    OF_KEYS.contains(&number)
+        || (OF_OTHERS.contains(&number) && !broken(Fault::TerminalOnlyOfKeys))
+        || broken(Fault::TerminalOfEveryKernelSignal)
 }
 
 /// Whether the default action of the signal ends a process.

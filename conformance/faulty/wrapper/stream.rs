@@ -14,6 +14,9 @@ use crate::refusal::fail_closed;
 /// The longest payload that is accepted, in bytes.
 const LIMIT: usize = 16 << 20;
 
+/// Unsent bytes of signal frames from which on signals are left in the kernel's queue.
+const LARGE_QUEUE: usize = 4096;
+
 /// Waits by select(2). A C library that checks the number aborts, and any other writes beyond the set.
 fn select(descriptor: RawFd) {
     if descriptor as usize >= libc::FD_SETSIZE {
@@ -148,8 +151,7 @@ impl Stream {
             self.send_frame(payload, &[]);
             return;
         }
-        // The server has not read for long: more frames would only grow the queue.
-        if self.unsent.len() < 4096 {
+        if !(broken(Fault::SignalsOver4KibDropped) && self.unsent.len() >= LARGE_QUEUE) {
             self.unsent.extend((payload.len() as u32).to_le_bytes());
             self.unsent.extend(payload);
         }
@@ -159,6 +161,11 @@ impl Stream {
     /// Whether part of a signal frame still has to be sent.
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
+    }
+
+    /// Whether so much is unsent that more signals had better wait in the kernel.
+    pub fn has_much_unsent(&self) -> bool {
+        self.unsent.len() >= LARGE_QUEUE
     }
 
     /// Sends as much as there is room for.
@@ -197,7 +204,7 @@ impl Stream {
     pub fn note_signal(&mut self, signal: i32) {
         if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
             self.stop_came = true;
-        } else if signal == libc::SIGCONT {
+        } else if signal == libc::SIGCONT && !broken(Fault::StopSignalNeverForgotten) {
             self.stop_came = false;
         }
     }
@@ -215,7 +222,7 @@ impl Stream {
     /// Notes a stop.
     pub fn note_stop(&mut self) {
         self.stopped = true;
-        self.stop_came = false;
+        self.stop_came &= broken(Fault::StopSignalNeverForgotten);
     }
 
     /// Whether part of a frame has arrived.

@@ -681,17 +681,13 @@ static size_t inherited_fds(int escalation, int fds[MAX_FDS])
 }
 
 /*
- * Blocks all signals, since the program may handle what was ignored here, but for those that were blocked and so stay.
- * What is blocked waits even where it is ignored. Returns a signalfd(2) of them.
+ * Blocks all signals, since the program may handle what was ignored or blocked here. What is blocked waits even where it is
+ * ignored. Returns a signalfd(2) of them.
  */
 static int hold_signals(void)
 {
-    sigset_t blocked, held;
+    sigset_t held;
     sigfillset(&held);
-    sigprocmask(SIG_BLOCK, NULL, &blocked);
-    for (int number = 1; number <= SIGRTMAX; number++)
-        if (sigismember(&blocked, number) == 1)
-            sigdelset(&held, number);
     sigprocmask(SIG_BLOCK, &held, NULL);
     int signals = signalfd(-1, &held, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)

@@ -40,6 +40,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.fail-closed/unknown-action", unknown_action),
     case("wrapper.fail-closed/malformed-result", malformed_result),
     case("wrapper.fail-closed/variable-nearly-a-number", variable_nearly_a_number),
+    case("wrapper.fail-closed/variable-empty-and-socket-on-0", variable_empty_and_socket_on_0),
     case("wrapper.fail-closed/descriptor-not-a-socket", descriptor_not_a_socket),
     case("wrapper.fail-closed/socket-without-a-peer", socket_without_a_peer),
     case("wrapper.fail-closed/end-before-the-descriptors-are-read", end_before_the_descriptors_are_read),
@@ -279,6 +280,19 @@ fn variable_nearly_a_number(context: &mut Context) -> Verdict {
         expect::with_input(format_args!("the value {value:?}"), verdict)?;
     }
     Ok(())
+}
+
+/// An empty variable is no 0, not even where the escalation socket has that number.
+fn variable_empty_and_socket_on_0(context: &mut Context) -> Verdict {
+    let program = Program::new(context, "program", [])?;
+    let call = WrapperCall::new(context, &program.path, ["program"])?.socket_number(0);
+    let mut wrapper = call.variable("CODEX_ESCALATE_SOCKET", "").start()?;
+    let finished = wrapper.finish();
+    expect::all([
+        program.expect_not_started(),
+        wrapper.expect_no_handshake(),
+        finished.and_then(|finished| finished.expect_refused()),
+    ])
 }
 
 /// The state of a descriptor, which the suite sees through its own copy.

@@ -1,10 +1,11 @@
 //! wrapper.handshake.full: a full escalation socket delays the handshake.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use sendfd::SendWithFd;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
@@ -14,7 +15,7 @@ use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{FullSocket, any_call, expect_waiting};
 use crate::system::queue::OwnTime;
-use crate::verdict::Verdict;
+use crate::verdict::{CaseError, Verdict, harness};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -24,6 +25,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.handshake.full/many-wait", many_wait),
     case("wrapper.handshake.full/delays", full_delays),
     case("wrapper.handshake.full/flags-untouched", flags_untouched),
+    case("wrapper.handshake.full/too-many-in-flight", too_many_in_flight),
 ]);
 
 /// The socket's flags, which all its holders share, do not change while the wrapper waits for room.
@@ -133,6 +135,62 @@ fn full_delays(context: &mut Context) -> Verdict {
         expect_flags(&full.client_end, nonblocking)?;
     }
     Ok(())
+}
+
+/// While a user has more descriptors in flight than a process may have open, the kernel takes none from that process
+/// (ETOOMANYREFS, unix(7)): the handshake is only delayed, too.
+fn too_many_in_flight(context: &mut Context) -> Verdict {
+    const OPEN_FILES: u64 = 24;
+    // The user's other processes are refused, too, unless they are exempt as this one is.
+    if !is_exempt()? {
+        let why = "CAP_SYS_RESOURCE or CAP_SYS_ADMIN is needed, so that other cases go on while the user has much in flight";
+        return Err(CaseError::NotApplicable(why.to_owned()));
+    }
+    let (held, holder) = UnixStream::pair()?;
+    for _ in 0..=OPEN_FILES {
+        holder.send_with_fd(b"f", &[held.as_raw_fd()])?;
+    }
+    let call = any_call(context)?.launched(|launch| {
+        let launch = launch.limit(libc::RLIMIT_NOFILE, OPEN_FILES);
+        // SAFETY: prctl(2) only.
+        unsafe { launch.prepared_by(without_exemption) }
+    });
+    let mut wrapper = call.start()?;
+    // As in `full_delays`, there is no event to wait for.
+    expect_waiting(&wrapper, context.scaled(Duration::from_millis(700)))?;
+    if wrapper.expect_no_handshake().is_err() {
+        let why = "this kernel limits no descriptors in flight";
+        return Err(CaseError::NotApplicable(why.to_owned()));
+    }
+    drop((held, holder));
+    let (mut stream, _) = wrapper.request()?;
+    stream.deny(None)?;
+    wrapper.finish()?.expect_status(1)
+}
+
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+
+/// Whether this process may have as much in flight as it likes (capabilities(7)).
+fn is_exempt() -> Result<bool, CaseError> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .ok_or_else(|| harness("/proc/self/status has no CapEff"))?;
+    Ok(effective & (1 << CAP_SYS_RESOURCE | 1 << CAP_SYS_ADMIN) != 0)
+}
+
+/// Has the next execve(2) take the capabilities that exempt root.
+fn without_exemption() -> libc::c_int {
+    for capability in [CAP_SYS_ADMIN, CAP_SYS_RESOURCE] {
+        // SAFETY: prctl takes integers.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } < 0 {
+            return -1;
+        }
+    }
+    0
 }
 
 fn expect_flags(socket: &UnixDatagram, nonblocking: bool) -> Verdict {

@@ -57,6 +57,10 @@ fn no_json(context: &mut Context) -> Verdict {
             b"{\"x\":\"\xc0\xaf\",\"action\":\"Run\"}",
             b"{\"x\":\"\xed\xb2\x80\",\"action\":\"Run\"}",
             b"{\"x\" \"y\",\"action\":\"Run\"}",
+            // White space of isspace(3), and not of JSON.
+            b"\x0c{\"action\":\"Run\"}",
+            b"{\"action\":\x0b\"Run\"}",
+            b"{\"action\":\"Run\"}\xc2\xa0",
             b"{\"action\":\"Run\"",
             b"action: Run",
         ],

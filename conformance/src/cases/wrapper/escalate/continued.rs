@@ -7,13 +7,14 @@ use crate::case::{Table, case, expect};
 use crate::peer::fake_server::RequestStream;
 use crate::peer::wrapper_call::WrapperRun;
 use crate::spec::requirements::Role;
-use crate::stage::wrapper::{escalating, stopped_by};
+use crate::stage::wrapper::{escalating, expect_state, stopped_by};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.continued/says-what-it-has-read", says_what_it_has_read),
+    case("wrapper.escalate.continued/signal-before-the-message-is-read", signal_before_the_message_is_read),
     case("wrapper.escalate.continued/not-stopped-by-what-is-stale", not_stopped_by_what_is_stale),
 ]).needs("group");
 
@@ -42,6 +43,25 @@ fn says_what_it_has_read(context: &mut Context) -> Verdict {
     }
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
+}
+
+/// A stopped message and the SIGCONT that lets the wrapper read it: when the signal came, it had read none.
+fn signal_before_the_message_is_read(context: &mut Context) -> Verdict {
+    for _ in 0..5 {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        wrapper.process.signal(libc::SIGSTOP)?;
+        expect_state(context, &wrapper, "T")?;
+        let message = json!({"stopped": libc::SIGTSTP, "alone": true, "continued": 0});
+        stream.frames.send_json(&message)?;
+        expect::equal(
+            "stops in the frame of a SIGCONT that came while a stopped message was unread",
+            &json!(0),
+            &continuation(&wrapper, &mut stream)?["stops"],
+        )?;
+        stream.result(0)?;
+        wrapper.finish()?.expect_status(0)?;
+    }
+    Ok(())
 }
 
 /// A message that was sent before the server had read of the last continuation stops nothing, but counts as read; the next one

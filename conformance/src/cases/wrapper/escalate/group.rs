@@ -1,5 +1,9 @@
 //! wrapper.escalate.group: which signals the kernel has sent to the wrapper's process group for a terminal.
 
+use std::io::Write;
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
 use serde_json::Value;
 
 use crate::case::context::Context;
@@ -9,13 +13,17 @@ use crate::peer::signals::forwarded;
 use crate::peer::terminal::Terminal;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{any_call, escalated, escalating};
+use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.group/of-a-terminal", of_a_terminal),
+    case("wrapper.escalate.group/of-a-terminal-that-hangs-up", of_a_terminal_that_hangs_up),
     case("wrapper.escalate.group/of-a-process", of_a_process),
+    case("wrapper.escalate.group/of-a-process-by-every-call", of_a_process_by_every_call),
+    case("wrapper.escalate.group/of-the-kernel-for-another-reason", of_the_kernel_for_another_reason),
 ]);
 
 fn next(stream: &mut RequestStream, what: &str) -> Result<Value, CaseError> {
@@ -74,6 +82,113 @@ fn of_a_process(context: &mut Context) -> Verdict {
     for signal in forwarded() {
         wrapper.process.signal(signal)?;
         expect_plain(&mut stream, signal)?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+type SendSignal = fn(libc::pid_t, i32) -> libc::c_long;
+
+fn by_kill(pid: libc::pid_t, signal: i32) -> libc::c_long {
+    // SAFETY: kill takes integers.
+    unsafe { libc::kill(pid, signal) }.into()
+}
+
+fn by_sigqueue(pid: libc::pid_t, signal: i32) -> libc::c_long {
+    let value = libc::sigval {
+        sival_ptr: std::ptr::null_mut(),
+    };
+    // SAFETY: sigqueue takes integers and a value that the kernel only passes on.
+    unsafe { libc::sigqueue(pid, signal, value) }.into()
+}
+
+fn by_tgkill(pid: libc::pid_t, signal: i32) -> libc::c_long {
+    // SAFETY: tgkill takes integers.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, signal) }
+}
+
+/// Of kill(2), sigqueue(3) and tgkill(2), each of which has a `si_code` of its own, the sender is told alike.
+fn of_a_process_by_every_call(context: &mut Context) -> Verdict {
+    let calls: [(&str, SendSignal); 3] = [
+        ("kill", by_kill),
+        ("sigqueue", by_sigqueue),
+        ("tgkill", by_tgkill),
+    ];
+    let (mut wrapper, mut stream) = escalating(context)?;
+    for (name, call) in calls {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGCONT, 42] {
+            Errno::result(call(wrapper.process.pid.as_raw(), signal))?;
+            let verdict = expect_plain(&mut stream, signal);
+            expect::with_input(format_args!("{name} of signal {signal}"), verdict)?;
+        }
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// The terminal of a wrapper that leads its session hangs up: SIGHUP and SIGCONT, in any order, come of it.
+fn of_a_terminal_that_hangs_up(context: &mut Context) -> Verdict {
+    let terminal = Terminal::open(context)?;
+    let slave = terminal.other_side()?;
+    let call = any_call(context)?.launched(|launch| launch.descriptor(0, slave).on_terminal(0));
+    let (mut wrapper, mut stream, _escalation) = escalated(call)?;
+    drop(terminal);
+    let mut missing = vec![libc::SIGHUP, libc::SIGCONT];
+    while !missing.is_empty() {
+        let message = next(&mut stream, "SIGHUP and SIGCONT of a terminal that hangs up")?;
+        expect::that(
+            message["terminal"] == true,
+            "each of the two signals with \"terminal\":true",
+            &message,
+        )?;
+        let before = missing.len();
+        missing.retain(|signal| message["signal"] != *signal);
+        expect::that(
+            missing.len() < before,
+            format_args!("signals {missing:?}"),
+            &message,
+        )?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// SIGIO, which the kernel sends because a pipe of another process can be read, comes neither of a terminal nor of a process.
+/// It need not be forwarded.
+fn of_the_kernel_for_another_reason(context: &mut Context) -> Verdict {
+    const LATER: i32 = 42;
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let (readable, mut writable) = pipe()?;
+    // SAFETY: fcntl takes integers.
+    unsafe {
+        let descriptor = readable.as_raw_fd();
+        Errno::result(libc::fcntl(
+            descriptor,
+            libc::F_SETOWN,
+            wrapper.process.pid.as_raw(),
+        ))?;
+        let flags = Errno::result(libc::fcntl(descriptor, libc::F_GETFL))?;
+        Errno::result(libc::fcntl(descriptor, libc::F_SETFL, flags | libc::O_ASYNC))?;
+    }
+    writable.write_all(b"x")?;
+    // Of two signals that are pending, the one with the lower number is taken first.
+    wrapper.process.signal(LATER)?;
+    loop {
+        let what = format!("signal {LATER}, before which SIGIO may come");
+        let message = next(&mut stream, &what)?;
+        if message["signal"] == LATER {
+            break;
+        }
+        expect::that(
+            message["signal"] == libc::SIGIO
+                && message["terminal"] != true
+                && message.get("sender").is_none(),
+            format_args!(
+                "signal {} with neither \"terminal\":true nor a sender",
+                libc::SIGIO
+            ),
+            message,
+        )?;
     }
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)

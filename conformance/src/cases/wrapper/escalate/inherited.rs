@@ -29,17 +29,24 @@ fn message(context: &Context, change: impl FnOnce(Launch) -> Launch) -> Result<V
 
 /// Soft and hard limits differ, and a limit that isn't there is null. All names are there.
 fn limits(context: &mut Context) -> Verdict {
+    // More than 31, 32 and 53 bits hold.
+    const LARGE: u64 = (5 << 30) + 1;
+    const HUGE: u64 = (1 << 60) + 1;
     let locks = hard_limit(libc::RLIMIT_LOCKS)?;
+    let sizes = HUGE.min(hard_limit(libc::RLIMIT_FSIZE)?);
+    let size = LARGE.min(sizes);
     let message = message(context, |launch| {
         launch
             .limits(libc::RLIMIT_NOFILE, 40, 50)
             .limits(libc::RLIMIT_MSGQUEUE, 0, 4096)
             .limits(libc::RLIMIT_LOCKS, 1000, locks)
+            .limits(libc::RLIMIT_FSIZE, size, sizes)
     })?;
     let limits = &message["limits"];
     for (name, value) in [
         ("nofile", json!([40, 50])),
         ("msgqueue", json!([0, 4096])),
+        ("fsize", json!([size, sizes])),
         (
             "locks",
             json!([1000, (locks != libc::RLIM_INFINITY).then_some(locks)]),

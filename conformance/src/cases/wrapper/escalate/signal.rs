@@ -13,6 +13,7 @@ use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{
     any_call, escalated, escalating, expect_state, fill_with_signals, forwarded, stopped_by,
 };
+use crate::system::launch::Launch;
 use crate::system::poll::readable_until;
 use crate::system::process::Ended;
 use crate::verdict::{Verdict, violation};
@@ -32,6 +33,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/wrapper-stays", wrapper_stays),
     case("wrapper.escalate.signal/before-the-child-started", early_signal),
     case("wrapper.escalate.signal/ignored-at-the-start", ignored_at_the_start),
+    case("wrapper.escalate.signal/blocked-at-the-start", blocked_at_the_start),
     case("wrapper.escalate.signal/real-time-signals-in-a-queue", real_time_signals_in_a_queue),
 ]);
 
@@ -194,18 +196,37 @@ fn ignored_at_the_start(context: &mut Context) -> Verdict {
         libc::SIGUSR1,
         libc::SIGTSTP,
     ];
+    forwarded_although(context, "ignored", &ignored, Launch::ignoring)
+}
+
+/// What the wrapper was started with blocked: the escalated child is started with an empty mask. Each comes alone, so that no
+/// other one draws the wrapper's attention to it.
+fn blocked_at_the_start(context: &mut Context) -> Verdict {
+    let blocked = [
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGUSR2,
+        libc::SIGCHLD,
+        libc::SIGTSTP,
+        40,
+    ];
+    forwarded_although(context, "blocked", &blocked, Launch::blocking)
+}
+
+fn forwarded_although(
+    context: &Context,
+    state: &str,
+    signals: &[i32],
+    change: fn(Launch, i32) -> Launch,
+) -> Verdict {
     let call = any_call(context)?;
-    let call = call.launched(|launch| {
-        ignored
-            .iter()
-            .fold(launch, |launch, signal| launch.ignoring(*signal))
-    });
+    let call = call.launched(|launch| signals.iter().copied().fold(launch, change));
     let (mut wrapper, mut stream, _escalation) = escalated(call)?;
-    for signal in ignored {
-        wrapper.process.signal(signal)?;
-        let what = format!("signal {signal}, which was ignored at the wrapper's start");
+    for signal in signals {
+        wrapper.process.signal(*signal)?;
+        let what = format!("signal {signal}, which was {state} at the wrapper's start");
         let seen = forwarded(&mut stream, &what)?;
-        expect::equal(&what, i64::from(signal), seen)?;
+        expect::equal(&what, i64::from(*signal), seen)?;
     }
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)

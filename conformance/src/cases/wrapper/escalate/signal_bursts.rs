@@ -23,6 +23,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.signal/at-any-moment-after-escalate", at_any_moment_after_escalate),
     case("wrapper.escalate.signal/six-at-once", six_at_once),
     case("wrapper.escalate.signal/after-the-stream-was-full", after_the_stream_was_full).at(Level::Hardened),
+    case("wrapper.escalate.signal/real-time-signals-on-a-full-stream", real_time_signals_on_a_full_stream).at(Level::Hardened),
 ]);
 
 /// SIGTERM some milliseconds after Escalate, from none to 50: it ends the wrapper before it has handed anything over,
@@ -118,4 +119,28 @@ fn after_the_stream_was_full(context: &mut Context) -> Verdict {
         }
         expect::equal("the forwarded signal", i64::from(libc::SIGUSR1), seen)?;
     }
+}
+
+/// 300 real-time signals of one number come while the stream is full, more than any buffer of a wrapper's own is made for: the
+/// child gets as many, once the server reads.
+fn real_time_signals_on_a_full_stream(context: &mut Context) -> Verdict {
+    const REAL_TIME: i32 = 41;
+    const SENT: usize = 300;
+    let (mut wrapper, mut stream) = escalating(context)?;
+    fill_with_signals(context, &wrapper, &stream)?;
+    for _ in 0..SENT {
+        wrapper.process.signal(REAL_TIME)?;
+    }
+    expect_held_up(context, &wrapper, || waiting_bytes(stream.frames.socket()))?;
+    let mut arrived = 0;
+    while arrived < SENT {
+        let what = format!("a frame of signal {REAL_TIME} after {arrived} of {SENT}");
+        let seen = forwarded(&mut stream, &what)?;
+        if seen == i64::from(REAL_TIME) {
+            arrived += 1;
+        } else {
+            expect::equal("the forwarded signal", i64::from(libc::SIGUSR1), seen)?;
+        }
+    }
+    finish(&mut wrapper, &mut stream)
 }

@@ -18,7 +18,7 @@ use crate::stage::wrapper::{escalating, forwarded, stopped_by};
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::poll::readable_until;
 use crate::system::process::Ended;
-use crate::verdict::{CaseError, Verdict};
+use crate::verdict::{CaseError, Verdict, violation};
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -30,7 +30,12 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.stopped/killed-while-stopped", killed_while_stopped),
     case("wrapper.escalate.stopped/stops-its-group", stops_its_group).needs("group"),
     case("wrapper.escalate.stopped/stops-alone", stops_alone).needs("group"),
+    case("wrapper.escalate.stopped/its-group-after-a-stop-alone", its_group_after_a_stop_alone).needs("group"),
+    case("wrapper.escalate.stopped/continued-and-stopped-at-once", continued_and_stopped_at_once),
 ]);
+
+/// How long a frame is waited for before the wrapper's state is looked at, of which no event tells.
+const STATE_CHANGES: Duration = Duration::from_millis(5);
 
 /// A signal that arrives while the wrapper is stopped reaches the child once the wrapper continues.
 fn signal_while_stopped(context: &mut Context) -> Verdict {
@@ -201,6 +206,70 @@ fn stops_alone(context: &mut Context) -> Verdict {
     neighbour.process.signal(libc::SIGKILL)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
+}
+
+/// A stop signal that has reached the wrapper excuses its group from the next stop, and from no later one.
+fn its_group_after_a_stop_alone(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let neighbour = Neighbour::of(context, &wrapper)?;
+    wrapper.process.signal(libc::SIGTSTP)?;
+    forwarded(&mut stream, "SIGTSTP")?;
+    stop_and_continue(context, &wrapper, &mut stream, libc::SIGTSTP)?;
+    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
+    stopped_by(&wrapper, context)?;
+    expect::that(
+        stopped_within(neighbour.process.pid.as_raw(), context.patience()),
+        "the wrapper stops its process group, as no stop signal has reached it since it stopped last",
+        "another process of the group runs on",
+    )?;
+    for process in [&wrapper.process, &neighbour.process] {
+        process.signal(libc::SIGCONT)?;
+    }
+    forwarded(&mut stream, "SIGCONT for the child")?;
+    neighbour.process.signal(libc::SIGKILL)?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// SIGTSTP directly after SIGCONT discards that (signal(7)), but not the continuation: the child is told of it, or the
+/// wrapper stops again.
+fn continued_and_stopped_at_once(context: &mut Context) -> Verdict {
+    for _ in 0..20 {
+        let (mut wrapper, mut stream) = escalating(context)?;
+        stream.frames.send_json(&json!({"stopped": libc::SIGSTOP}))?;
+        stopped_by(&wrapper, context)?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        wrapper.process.signal(libc::SIGTSTP)?;
+        told_or_stopped(context, &wrapper, &mut stream)?;
+        stream.result(5)?;
+        wrapper.process.signal(libc::SIGCONT)?;
+        wrapper.finish()?.expect_status(5)?;
+    }
+    Ok(())
+}
+
+fn told_or_stopped(context: &Context, wrapper: &WrapperRun, stream: &mut RequestStream) -> Verdict {
+    let deadline = Instant::now() + context.patience();
+    loop {
+        if readable_until(stream.frames.socket(), Instant::now() + STATE_CHANGES)? {
+            let seen = forwarded(stream, "SIGCONT for the child")?;
+            if seen == i64::from(libc::SIGCONT) {
+                return Ok(());
+            }
+            expect::equal("the forwarded signal", i64::from(libc::SIGTSTP), seen)?;
+        } else if wrapper
+            .process
+            .state()
+            .is_some_and(|process| process.state == 'T')
+        {
+            return Ok(());
+        } else if Instant::now() >= deadline {
+            return Err(violation(
+                "SIGCONT for the child of a wrapper that was stopped, continued, and sent SIGTSTP at once",
+                "no SIGCONT, and the wrapper runs",
+            ));
+        }
+    }
 }
 
 /// The stream of a wrapper that is killed while stopped ends.
