@@ -131,6 +131,28 @@ async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not
     }
 }
 
+/// What calls itself a supervisor has the time that those have, and no more by keeping what is above it busy.
+#[tokio::test]
+async fn what_pretends_to_be_a_supervisor_and_floods_the_guardian_with_signals_does_not_live_on() {
+    let _alone = GUARDIAN.write().await;
+    // Twelve that each have a session of their own, the name of supervisors, and 20 s of signals to send.
+    let pretend = "exec python3 -c \"import os, time; parent = os.getppid(); \
+        above = lambda pid: int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1]); \
+        keeper = above(parent); guardian = above(keeper); end = time.monotonic() + 20
+def flood():
+    os.setsid(); open('/proc/self/comm', 'w').write('escalated-tree'); os.write(1, b'%d\\n' % os.getpid())
+    while time.monotonic() < end: [os.kill(guardian, 10) for _ in range(100)]
+    os._exit(0)
+for _ in range(12): os.fork() or flood()
+time.sleep(0.5); os.kill(keeper, 9); os.kill(parent, 9); time.sleep(20)\"";
+    let (mut tree, pids) = printing::<12>(pretend);
+    let begun = std::time::Instant::now();
+    while in_time(tree.next_event()).await.is_some() {}
+    let time = begun.elapsed();
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    gone(&pids);
+}
+
 #[tokio::test]
 async fn a_guardian_that_is_killed_ends_its_trees_and_is_replaced() {
     let _alone = GUARDIAN.write().await;
