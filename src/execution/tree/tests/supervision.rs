@@ -57,14 +57,23 @@ async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
 #[tokio::test]
 async fn what_cannot_be_ended_is_named_in_time() {
     let _together = GUARDIAN.read().await;
-    let (tree, [pid]) = printing::<1>("sleep 600 & echo $!; wait");
-    // A zombie stays until its tracer has seen it end, and the tracer is this thread.
-    nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
-    let left = in_time(tree.end()).await;
-    nix::sys::wait::waitpid(pid, None).unwrap();
-    assert_eq!(left.len(), 1, "{left:?}");
-    assert_eq!(left[0].pid, pid.as_raw());
-    gone(&[pid]);
+    for (script, called) in [
+        ("sleep 600 & echo $!; wait", "sleep"),
+        // Nor does it escape notice by the name of a supervisor.
+        (
+            "sh -c 'printf escalated-tree >/proc/$$/comm; echo $$; read line' <>/dev/ptmx & wait",
+            "escalated-tree",
+        ),
+    ] {
+        let (tree, [pid]) = printing::<1>(script);
+        // A zombie stays until its tracer has seen it end, and the tracer is this thread.
+        nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
+        let left = in_time(tree.end()).await;
+        nix::sys::wait::waitpid(pid, None).unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!((left[0].pid, left[0].name.as_str()), (pid.as_raw(), called));
+        gone(&[pid]);
+    }
 }
 
 /// The guardian, the keeper and the supervisor of a tree, in the order of descent.
