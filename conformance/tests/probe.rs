@@ -29,6 +29,16 @@ fn the_probe_of_the_same_build_is_copied_and_no_other() {
     let beside = folder.path().join("conformance-probe");
     fs::copy("/bin/true", &beside).expect("a copy");
     assert_eq!(size_of_a_passing_probe(), alone, "of another build");
+    // Nor is it started: anything may have that name in a folder of programs.
+    let started = folder.path().join("started");
+    fs::write(
+        &beside,
+        format!("#!/bin/sh\n: >'{}'\nexec sleep 600\n", started.display()),
+    )
+    .expect("a script");
+    assert_eq!(size_of_a_passing_probe(), alone, "a script");
+    assert!(!started.exists());
+    fs::remove_file(&beside).expect("no script");
     fs::copy(env!("CARGO_BIN_EXE_conformance-probe"), &beside).expect("a copy");
     let small = size_of_a_passing_probe();
     assert!(small < alone / 4, "{small} of {alone} bytes");

@@ -33,16 +33,11 @@ struct Outcome {
 
 impl Run {
     fn of(script: &str) -> Run {
-        Run::of_suite(Path::new(env!("CARGO_BIN_EXE_conformance")), script)
-    }
-
-    /// The suite may lie elsewhere, too.
-    fn of_suite(suite: &Path, script: &str) -> Run {
         let folder = tempfile::tempdir().expect("a folder");
         let wrapper = folder.path().join("wrapper");
         fs::write(&wrapper, format!("#!/bin/sh\n{script}")).expect("a script");
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("its mode");
-        let mut command = Command::new(suite);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
         command
             .timeout(Duration::from_secs(120))
             // Where the folders of the cases are, by which their processes are found.
@@ -109,23 +104,6 @@ fn running_in(folder: &Path) -> Vec<PathBuf> {
         .filter_map(|process| fs::read_link(format!("/proc/{}/cwd", process.pid)).ok())
         .filter(|directory| directory.starts_with(folder))
         .collect()
-}
-
-/// In a folder of programs, the name of the suite's probe may be another program's.
-#[test]
-fn a_foreign_program_with_the_name_of_the_probe_is_not_started() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let [suite, probe, started] =
-        ["conformance", "conformance-probe", "started"].map(|name| folder.path().join(name));
-    fs::copy(env!("CARGO_BIN_EXE_conformance"), &suite).expect("a copy of the suite");
-    fs::write(
-        &probe,
-        format!("#!/bin/sh\n: >'{}'\nexec sleep 600\n", started.display()),
-    )
-    .expect("a script");
-    fs::set_permissions(&probe, fs::Permissions::from_mode(0o755)).expect("its mode");
-    Run::of_suite(&suite, PASSES).ends_with(0);
-    assert!(!started.exists());
 }
 
 #[test]
