@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::attributes::Attributes;
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
-use super::executable::{BUSY, Executable, Origin, is_being_written, is_local, is_of_system};
+use super::executable::{BUSY, Executable, Origin, Texts, is_being_written, is_local, only_root_changes};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::guardian::{Inheritance, Keeper, SessionLeader};
@@ -95,7 +95,7 @@ impl FilesAtDecision {
             .as_ref()
             .map_err(|error| failure(Stage::Execute, error));
         let program = program.and_then(|program| {
-            if is_of_system(program, found.canonical.as_deref()) {
+            if only_root_changes(program, found.canonical.as_deref()) {
                 return Ok(program.identity());
             }
             // Leases are the file system's affair.
@@ -168,7 +168,7 @@ impl FilesAtDecision {
                 match (pinned, self.program) {
                     (Ok(_), Err(BUSY)) => Err(BUSY),
                     (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
-                        Executable::new(pinned, origin, &exec.file)
+                        Executable::new(pinned, origin, Texts::new(exec.in_place), &exec.file)
                     }
                     (Ok(_), _) => Err(SWAPPED),
                     (Err(error), _) => Err(failure(Stage::Execute, &error)),
@@ -207,7 +207,7 @@ fn open_of_host(exec: &PreparedExec) -> Reopened {
     let program = found.and_then(|found| {
         let origin = Origin::of(&found);
         let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
-        Executable::new(file, origin, &exec.file)
+        Executable::new(file, origin, Texts::new(exec.in_place), &exec.file)
     });
     (program, workdir.map(PinnedFile::into_descriptor))
 }

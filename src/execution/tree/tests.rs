@@ -15,7 +15,7 @@ use super::*;
 use crate::execution::attributes::Attributes;
 use crate::execution::channel::Ending;
 use crate::execution::descriptor_map::open_file_limit;
-use crate::execution::executable::{Executable, Origin};
+use crate::execution::executable::{Executable, Origin, Texts};
 use crate::execution::failure::{Stage, StartFailure};
 use crate::execution::supervisor::Placement;
 use crate::files::{PinnedFile, Wait, open_directory};
@@ -104,7 +104,7 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
                 Wait::Allowed,
             )
             .unwrap();
-            command.program = Executable::new(file, origin, OsStr::new("text"));
+            command.program = Executable::new(file, origin, Texts::Fixed, OsStr::new("text"));
             let output = output(command).await;
             assert!(output.starts_with("/dev/fd/"), "{origin:?}: {output}");
         }
@@ -123,7 +123,7 @@ async fn a_binary_is_executed_by_its_name_but_only_if_it_is_the_one_that_was_ope
         let mut command = command(&[name.to_str().unwrap(), "decided"]);
         let workdir = command.workdir.as_ref().unwrap().as_fd();
         let file = PinnedFile::open(workdir, name.as_os_str(), Wait::Allowed).unwrap();
-        command.program = Executable::new(file, origin, OsStr::new("program"));
+        command.program = Executable::new(file, origin, Texts::Fixed, OsStr::new("program"));
         command.env = vec![("LD_SHOW_AUXV".into(), "1".into())];
         command
     };
@@ -201,7 +201,7 @@ async fn a_child_on_trial_survives_signals_before_its_program_runs() {
         let mut command = command(&[path.to_str().unwrap()]);
         let workdir = command.workdir.as_ref().unwrap().as_fd();
         let file = PinnedFile::open(workdir, path.as_os_str(), Wait::Allowed).unwrap();
-        command.program = Executable::new(file, Origin::Changeable, OsStr::new("program"));
+        command.program = Executable::new(file, Origin::Changeable, Texts::Fixed, OsStr::new("program"));
         // By the time of the execution it leads to a program that can't be executed yet.
         command.path = held.clone().into();
         let mut tree = Tree::spawn(command).unwrap();
