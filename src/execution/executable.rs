@@ -289,7 +289,7 @@ pub(super) fn is_being_written(file: &PinnedFile) -> bool {
     file.status().is_regular()
         && match file.open_to_read() {
             Ok(content) => lease(&content) == Err(BUSY),
-            Err(error) => error.raw_os_error() == Some(libc::EWOULDBLOCK),
+            Err(error) => error.raw_os_error() == Some(libc::ETXTBSY),
         }
 }
 

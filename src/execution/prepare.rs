@@ -407,6 +407,20 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_a_writer_holds_by_a_lease_is_busy() {
+        const F_SETSIG: libc::c_int = 10; // asm-generic/fcntl.h
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        // Other processes that open the file wait for its holder, which may write to it.
+        let held = std::fs::File::open(&path).unwrap();
+        for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
+            // SAFETY: these commands take an integer.
+            Errno::result(unsafe { libc::fcntl(held.as_raw_fd(), command, argument) }).unwrap();
+        }
+        let slowly = FilesAtDecision::look(&request(&path, Path::new("/"))).unwrap();
+        assert_eq!(slowly.program, Err(BUSY));
+    }
+
+    #[test]
     fn only_file_systems_that_ask_nobody_are_local() {
         let of_host = |path: &str| PinnedFile::of_host(nowhere(), OsStr::new(path)).unwrap();
         let in_memory = memfd_create(c"local", MFdFlags::MFD_CLOEXEC).unwrap();
