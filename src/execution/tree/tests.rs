@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -107,6 +108,52 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
             command.program = Executable::new(file, origin, Texts::Fixed, OsStr::new("text"));
             let output = output(command).await;
             assert!(output.starts_with("/dev/fd/"), "{origin:?}: {output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_in_place_is_what_was_opened_or_is_not_executed() {
+    let _together = GUARDIAN.read().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [path, other] = ["text", "other"].map(|name| folder.path().join(name));
+    let write = |path: &std::path::Path, content: String| {
+        std::fs::write(path, content).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    for first_line in ["#!/bin/sh\n", ""] {
+        for origin in [Origin::SystemByOtherName, Origin::Changeable] {
+            write(&path, format!("{first_line}echo \"$0\"\n"));
+            let in_place = || {
+                let mut command = command(&[path.to_str().unwrap()]);
+                let workdir = command.workdir.as_ref().unwrap().as_fd();
+                let file = PinnedFile::open(workdir, path.as_os_str(), Wait::Allowed).unwrap();
+                command.program = Executable::new(file, origin, Texts::InPlace, OsStr::new("text"));
+                command
+            };
+            assert_eq!(output(in_place()).await, format!("{}\n", path.display()));
+            // Exchanged after the host has compared it.
+            let late = in_place();
+            if origin == Origin::Changeable {
+                // Who writes to it waits for the execution.
+                let written = std::fs::File::options()
+                    .write(true)
+                    .custom_flags(libc::O_NONBLOCK)
+                    .open(&path);
+                assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
+            }
+            write(&other, format!("{first_line}echo no\n"));
+            std::fs::rename(&other, &path).unwrap();
+            let mut tree = Tree::spawn(late).unwrap();
+            let swapped = StartFailure {
+                stage: Stage::Swapped,
+                errno: Errno::ESTALE,
+            };
+            assert_eq!(
+                in_time(tree.next_event()).await,
+                Some(Report::Failed(swapped)),
+                "{origin:?}"
+            );
         }
     }
 }

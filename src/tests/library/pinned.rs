@@ -17,12 +17,12 @@ use super::support::wrapper::{null, pipe, read_all};
 use super::{Always, Fixture, blocking, start};
 
 /// How long each attack goes on; with `--ignored` longer.
-const ATTACK: Duration = Duration::from_millis(1500);
+pub const ATTACK: Duration = Duration::from_millis(1500);
 const LONG_ATTACK: Duration = Duration::from_secs(10);
 
 /// What a test file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Binary,
     Script,
     Bare,
@@ -161,7 +161,7 @@ async fn a_program_that_is_mapped_for_writing_does_not_run() {
 
 /// After each decision, something is done without pause until the program has ended: the one that was decided on (0), or
 /// none (126), never another (1).
-fn attack(
+pub fn attack(
     fixture: &Fixture,
     time: Duration,
     kind: Kind,
@@ -188,12 +188,12 @@ fn attack(
     println!("{kind:?}: {decided} ran as decided, {refused} were refused");
 }
 
-fn exchanging(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
+pub fn exchanging(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
     Box::new(move || exchange(&program, &other))
 }
 
 /// Writes the other program's content into the file, and back, with the times set back.
-fn rewriting(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
+pub fn rewriting(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
     let contents = [&other, &program].map(|path| fs::read(path).unwrap());
     let modified = program.metadata().unwrap().modified().unwrap();
     let mut turn = 0;
