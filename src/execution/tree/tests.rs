@@ -166,11 +166,11 @@ async fn a_binary_is_executed_by_its_name_but_only_if_it_is_the_one_that_was_ope
     let link = folder.path().join("linked");
     std::fs::copy("/bin/echo", &path).unwrap();
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let command_for = |name: &std::path::Path, origin| {
+    let command_for = |name: &std::path::Path, origin, texts| {
         let mut command = command(&[name.to_str().unwrap(), "decided"]);
         let workdir = command.workdir.as_ref().unwrap().as_fd();
         let file = PinnedFile::open(workdir, name.as_os_str(), Wait::Allowed).unwrap();
-        command.program = Executable::new(file, origin, Texts::Fixed, OsStr::new("program"));
+        command.program = Executable::new(file, origin, texts, OsStr::new("program"));
         command.env = vec![("LD_SHOW_AUXV".into(), "1".into())];
         command
     };
@@ -179,14 +179,26 @@ async fn a_binary_is_executed_by_its_name_but_only_if_it_is_the_one_that_was_ope
         line.unwrap_or_else(|| panic!("{output}")).trim().to_owned()
     };
     for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
+        // That texts are in place is nothing to it.
+        let [fixed, in_place] = [Texts::Fixed, Texts::InPlace].map(|texts| {
+            let program = command_for(&path, origin, texts).program.unwrap();
+            (
+                program.scripts(),
+                program.may_be_traced(),
+                program.lease().is_some(),
+            )
+        });
+        assert_eq!(fixed, in_place, "{origin:?}");
+    }
+    for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
         for name in [&path, &link] {
-            let output = output(command_for(name, origin)).await;
+            let output = output(command_for(name, origin, Texts::Fixed)).await;
             assert!(output.ends_with("decided\n"), "{origin:?}: {output}");
             assert_eq!(shown(&output), name.to_str().unwrap(), "{origin:?}");
         }
     }
     for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
-        let command = command_for(&path, origin);
+        let command = command_for(&path, origin, Texts::Fixed);
         // The link leads to another program by the time of the execution.
         let other = folder.path().join("other");
         std::fs::copy("/bin/true", &other).unwrap();
