@@ -91,7 +91,9 @@
 //! `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or null), `program`,
 //! `canonical` (its path without symbolic links, or null), `argv`, `argv_count`, `argv_sha256` (if `argv` is cut: of all
 //! arguments, each followed by a NUL), `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `execution` (the
-//! sandbox profile of an escalated command, or `same`; absent if it has none), `env_removed` and
+//! sandbox profile of an escalated command, or `same`; absent if it has none), `in_place` (true if an escalated script is executed
+//! [in place](Decision::in_place), else absent), `by_descriptor` (in the line of the end, true if the program was executed by
+//! descriptor, so that a script found `/dev/fd/N` as its `$0`; else absent), `env_removed` and
 //! `env_removed_count` (names of the variables that an escalated command does not get as requested; absent if there are
 //! none), `decided_ms`, `result` (as on the wire, or null), `error` (or null), `duration_ms` (since the handshake). Texts are
 //! truncated to 1,024 bytes, all arguments together to 4,096 and 64 texts; a line has less than 64 KiB. Environments are

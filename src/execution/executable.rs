@@ -248,6 +248,11 @@ impl Executable {
         self.may_be_traced
     }
 
+    /// Whether it finds `/dev/fd/N` as its name, unless it is executed on [trial](super::trial).
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.scripts != Scripts::ByName
+    }
+
     pub(crate) fn scripts(&self) -> Scripts {
         self.scripts
     }

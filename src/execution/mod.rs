@@ -42,7 +42,7 @@ pub(crate) use guardian::{Guardian, SessionLeader};
 pub(crate) use launch::{Launch, Launcher, Opened, Target};
 pub(crate) use local::{HostProgram, start_of_host};
 pub use local::{LocalExecutor, StandardStreams};
-pub(crate) use prepare::{AtOnce, FilesAtDecision, Foresight, Refusal, Start};
+pub(crate) use prepare::{AtOnce, FilesAtDecision, Foresight, Refusal, Start, Started};
 pub(crate) use procfs::{check_proc, descends_from, is_stopped};
 pub(crate) use supervisor::Placement;
 pub use survivor::Survivor;

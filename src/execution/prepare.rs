@@ -233,10 +233,18 @@ pub(crate) struct Start {
     pub(crate) leader: Option<SessionLeader>,
 }
 
+/// A command that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) tree: Tree,
+    /// Whether the program finds `/dev/fd/N` as its name: a script as its `$0`.
+    pub(crate) by_descriptor: bool,
+}
+
 /// What came of an attempt to start without waiting.
 #[derive(Debug)]
 pub(crate) enum AtOnce {
-    Started(Tree),
+    Started(Started),
     /// [`Start::run`] is needed, which may wait.
     NotYet(Box<Start>),
 }
@@ -256,8 +264,9 @@ impl Start {
                 None => Keeper::waiting(inherited, self.placement),
             }
         {
-            let spawn = self.into_spawn(opened)?;
-            return Ok(AtOnce::Started(Tree::spawn_below(keeper, spawn)?));
+            let by_descriptor = self.is_by_descriptor(&opened);
+            let tree = Tree::spawn_below(keeper, self.into_spawn(opened)?)?;
+            return Ok(AtOnce::Started(Started { tree, by_descriptor }));
         }
         Ok(AtOnce::NotYet(Box::new(self)))
     }
@@ -266,11 +275,21 @@ impl Start {
     ///
     /// # Errors
     /// As for [`Self::at_once`].
-    pub(crate) fn run(self) -> Result<Tree, Refusal> {
+    pub(crate) fn run(self) -> Result<Started, Refusal> {
         let opened = self.files.reopen(&self.exec, Wait::Allowed);
         let opened = opened.expect("nothing is left undone if waiting is allowed");
         let leader = self.leader.clone();
-        Ok(Tree::spawn_in(self.into_spawn(opened)?, leader.as_ref())?)
+        let by_descriptor = self.is_by_descriptor(&opened);
+        let tree = Tree::spawn_in(self.into_spawn(opened)?, leader.as_ref())?;
+        Ok(Started { tree, by_descriptor })
+    }
+
+    /// Whether the program won't be executed by its name. A launcher traces nothing.
+    fn is_by_descriptor(&self, (program, _): &Reopened) -> bool {
+        let is_traced = |program: &Executable| program.may_be_traced() && self.exec.launcher.is_none();
+        program
+            .as_ref()
+            .is_ok_and(|program| program.is_nameless() && !is_traced(program))
     }
 
     fn into_spawn(self, (program, workdir): Reopened) -> Result<Spawn, Refusal> {
