@@ -56,7 +56,9 @@
 //! - **What is decided is what runs.** A policy is asked about the file that the kernel would execute. What is executed is
 //!   compared with the decision: an escalated program by its name, before its first instruction, and where that can't be
 //!   through the descriptor that was compared; a file that has been swapped or changed since is not executed. What others than root could change is held by a lease until it runs, or executed from a sealed copy: so a
-//!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A file that is open for writing is refused.
+//!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A script that a decision executes in place (see
+//!   [`Decision::in_place`]) keeps its name, and is compared up to its execution only. A file that is open for writing is
+//!   refused.
 //! - **Nothing outlives its owner.** An escalated child and all its descendants, whatever process groups and sessions they
 //!   have created, end with the wrapper that asked for it (while the child runs), with the session, with its parent token,
 //!   and with this process, even if that is killed by SIGKILL or for want of memory. Two small processes per child, two that
