@@ -13,9 +13,11 @@ const PROGRAMS: [&str; 3] = ["nothing", "two_exec", "floor"];
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=bench");
-    println!("cargo::rerun-if-changed=src");
     let mut sources = DefaultHasher::new();
-    hash(Path::new("src"), &mut sources);
+    for folder in ["src", "probe"] {
+        println!("cargo::rerun-if-changed={folder}");
+        hash(Path::new(folder), &mut sources);
+    }
     println!("cargo::rustc-env=CONFORMANCE_SOURCES={:016x}", sources.finish());
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let folder = PathBuf::from(variable("OUT_DIR"));

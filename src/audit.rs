@@ -106,6 +106,8 @@ impl AuditLog {
                 Execution::SameSandbox => Some("same"),
                 Execution::Profile(name) => Some(name),
             }),
+            in_place: decision.is_some_and(|decision| decision.in_place),
+            by_descriptor: entry.by_descriptor,
             env_removed: &entry.taken_out.texts,
             env_removed_count: entry.taken_out.count,
             decided_ms: entry.decided_after.map(milliseconds),
@@ -132,6 +134,7 @@ pub(crate) struct Entry {
     asked: Option<Asked>,
     decision: Option<Decision>,
     taken_out: Texts,
+    by_descriptor: bool,
     started: bool,
     result: Option<ResultMessage>,
 }
@@ -168,6 +171,7 @@ impl Entry {
             asked: None,
             decision: None,
             taken_out: Texts::default(),
+            by_descriptor: false,
             started: false,
             result: None,
         }
@@ -225,6 +229,11 @@ impl Entry {
         }
     }
 
+    /// Records whether an escalated command finds `/dev/fd/N` as its name.
+    pub(crate) fn by_descriptor(&mut self, by_descriptor: bool) {
+        self.by_descriptor = by_descriptor;
+    }
+
     /// Records how the child ended, and writes the last line.
     pub(crate) fn ended(&mut self, result: ResultMessage) {
         self.result = Some(result);
@@ -272,6 +281,10 @@ struct Line<'a> {
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     execution: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_false")]
+    in_place: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    by_descriptor: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     env_removed: &'a [String],
     #[serde(skip_serializing_if = "is_zero")]
@@ -280,6 +293,11 @@ struct Line<'a> {
     result: Option<ResultMessage>,
     error: Option<String>,
     duration_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

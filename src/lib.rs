@@ -56,7 +56,9 @@
 //! - **What is decided is what runs.** A policy is asked about the file that the kernel would execute. What is executed is
 //!   compared with the decision: an escalated program by its name, before its first instruction, and where that can't be
 //!   through the descriptor that was compared; a file that has been swapped or changed since is not executed. What others than root could change is held by a lease until it runs, or executed from a sealed copy: so a
-//!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A file that is open for writing is refused.
+//!   script outside of the system's directories finds `/dev/fd/N` as its `$0`. A script that a decision executes in place (see
+//!   [`Decision::in_place`]) keeps its name, and is compared up to its execution only. A file that is open for writing is
+//!   refused.
 //! - **Nothing outlives its owner.** An escalated child and all its descendants, whatever process groups and sessions they
 //!   have created, end with the wrapper that asked for it (while the child runs), with the session, with its parent token,
 //!   and with this process, even if that is killed by SIGKILL or for want of memory. Two small processes per child, two that
@@ -91,7 +93,9 @@
 //! `request` (numbers within this process), `peer` (pid of the wrapper as the kernel knows it, or null), `program`,
 //! `canonical` (its path without symbolic links, or null), `argv`, `argv_count`, `argv_sha256` (if `argv` is cut: of all
 //! arguments, each followed by a NUL), `workdir`, `decision` (`run`, `escalate`, `deny`, or null), `rule`, `execution` (the
-//! sandbox profile of an escalated command, or `same`; absent if it has none), `env_removed` and
+//! sandbox profile of an escalated command, or `same`; absent if it has none), `in_place` (true if an escalated script is executed
+//! [in place](Decision::in_place), else absent), `by_descriptor` (in the line of the end, true if the program was executed by
+//! descriptor, so that a script found `/dev/fd/N` as its `$0`; else absent), `env_removed` and
 //! `env_removed_count` (names of the variables that an escalated command does not get as requested; absent if there are
 //! none), `decided_ms`, `result` (as on the wire, or null), `error` (or null), `duration_ms` (since the handshake). Texts are
 //! truncated to 1,024 bytes, all arguments together to 4,096 and 64 texts; a line has less than 64 KiB. Environments are

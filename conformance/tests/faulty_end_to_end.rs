@@ -10,7 +10,7 @@ use std::path::Path;
 use conformance::spec::faults::{self, Fault};
 use conformance::spec::requirements::Role;
 use proof::shells::{Broken, build};
-use proof::{Proof, each_at_once, every_fault, faulty_wrapper, outcomes, run, until_caught, words};
+use proof::{Proof, each_at_once, every_fault, failures, faulty_wrapper, outcomes, run, until_caught, words};
 
 /// Concurrent runs: each spends most of its time waiting for deadlines.
 const AT_A_TIME: usize = 4;
@@ -58,8 +58,8 @@ fn fault(role: Role, name: &str) -> &'static Fault {
 /// Demands that the run has no failure, and at least so many cases that pass.
 fn assert_passes(options: &[OsString], at_least: usize) {
     let report = run(options);
-    let bad = [outcomes(&report, "fail"), outcomes(&report, "harness-error")].concat();
-    assert_eq!(bad, Vec::<&str>::new());
+    let bad = failures(&report);
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
     let passed = outcomes(&report, "pass").len();
     assert!(passed >= at_least, "{passed} cases pass");
 }

@@ -69,6 +69,12 @@ pub(super) fn question(
             &format!("{umask:03o}: others may write to what it creates"),
         );
     }
+    if request.in_place {
+        line(
+            "in place",
+            "a script is read from its file while it runs: what is written there after your answer is executed, too",
+        );
+    }
     if let Some(reason) = asked.reason {
         line("reason", reason);
     }
@@ -182,6 +188,7 @@ mod tests {
         request.canonical = Some("/srv/tool".into());
         request.canonical_workdir = Some("/srv/me".into());
         request.umask = Some(0o20);
+        request.in_place = true;
         let long = "x".repeat(300);
         request.argv = [
             "tool",

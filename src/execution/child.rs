@@ -279,7 +279,7 @@ fn execute(setup: &ChildSetup<'_>) -> StartFailure {
         // If that fails, what follows is on trial as well.
         by_name();
     }
-    // Only root could make the name mean another file, but that is no reason to execute it.
+    // Only root could make the name mean another file, or what the user trusts with a script in place: no reason to execute it.
     let has_its_name = setup.scripts == Scripts::ByName && is_same_file(setup);
     let mut errno = if has_its_name { by_name() } else { by_descriptor() };
     if !matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
@@ -288,7 +288,7 @@ fn execute(setup: &ChildSetup<'_>) -> StartFailure {
     // A text: ENOENT says that it has an interpreter, which couldn't open a close-on-exec descriptor.
     match setup.scripts {
         Scripts::ByName => {
-            if !has_its_name {
+            if !has_its_name || !is_same_file(setup) {
                 return SWAPPED;
             }
         }

@@ -9,14 +9,15 @@
 //!   and to the name by which it was executed (see [`super::trial`]).
 //! - A **text**, which an interpreter reads in its own time, and a binary on which there is no lease (another user's, or on a
 //!   file system that has none), is executed from a sealed copy in memory, memfd_create(2). An interpreter gets it as
-//!   `/dev/fd/N`, which is then its `$0`, through a descriptor more than was asked for.
+//!   `/dev/fd/N`, which is then its `$0`, through a descriptor more than was asked for. Unless the decision is that texts are
+//!   executed in place: then it is compared, under a lease where there is one, and opened by its name. What an interpreter
+//!   reads after that, a process that writes to the file can choose.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -28,24 +29,10 @@ use nix::unistd::{AccessFlags, faccessat};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
-use crate::files::{Identity, Lookup, PinnedFile, Trust, Wait, status_of};
+use crate::files::{Identity, Lookup, PinnedFile, SYSTEM, Trust, Wait, is_elf, is_of_system, status_of};
 
 /// Bytes of the largest file that is copied.
 const MAX_COPY: u64 = 256 * 1024 * 1024;
-
-/// Where only root of the whole system writes, even if a sandboxed process is root, too: no sandbox lets it.
-const SYSTEM: &[&str] = &[
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/etc",
-    "/nix/store",
-    "/gnu/store",
-];
 
 // From linux/memfd.h and asm-generic/fcntl.h.
 const MFD_EXEC: u32 = 0x10;
@@ -78,20 +65,14 @@ impl Origin {
     }
 
     pub(super) fn new(trust: Trust, requested: &Path, canonical: Option<&Path>) -> Self {
-        if trust.others_can_replace() || !canonical.is_some_and(of_system) {
+        if trust.others_can_replace() || !canonical.is_some_and(is_of_system) {
             Self::Changeable
-        } else if trust.others_can_redirect() || !of_system(requested) {
+        } else if trust.others_can_redirect() || !is_of_system(requested) {
             Self::SystemByOtherName
         } else {
             Self::System
         }
     }
-}
-
-/// Whether owners and modes say who can write to what is there. If this server isn't root, they do: then the sandboxed side
-/// isn't root, either.
-fn of_system(path: &Path) -> bool {
-    !nix::unistd::geteuid().is_root() || SYSTEM.iter().any(|system| path.starts_with(system))
 }
 
 /// Whether a sandboxed root that writes to everything in `folder` could change what is held to be the system's.
@@ -102,8 +83,23 @@ pub(crate) fn holds_system(folder: &Path) -> bool {
 }
 
 /// Whether only root can change what is in the file.
-pub(super) fn is_of_system(file: &PinnedFile, canonical: Option<&Path>) -> bool {
-    file.only_root_writes() && canonical.is_some_and(of_system)
+pub(super) fn only_root_changes(file: &PinnedFile, canonical: Option<&Path>) -> bool {
+    file.only_root_writes() && canonical.is_some_and(is_of_system)
+}
+
+/// Where a text stands that others than root could change, or whose name they could make lead elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// Where no process can change it any more, with a name that says so.
+    Fixed,
+    /// In the file that was decided on, which keeps its name.
+    InPlace,
+}
+
+impl Texts {
+    pub(super) fn new(in_place: bool) -> Self {
+        if in_place { Self::InPlace } else { Self::Fixed }
+    }
 }
 
 /// As much of a program says whether it is a text.
@@ -133,7 +129,7 @@ pub(crate) struct Executable {
 /// How an interpreter opens a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Scripts {
-    /// By its name, which only root can make mean another file.
+    /// By its name: only root can make it mean another file, or the decision is to trust that it doesn't.
     ByName,
     /// As `/dev/fd/N`.
     ByDescriptor,
@@ -164,23 +160,33 @@ impl Executable {
         }
     }
 
-    /// Makes sure that what will run of `file` is what it is now. `name` is what a copy is called.
-    pub(super) fn new(file: PinnedFile, origin: Origin, name: &OsStr) -> Result<Self, StartFailure> {
+    /// Makes sure that what will run of `file` is what it is now, except for texts in place. `name` is what a copy is called.
+    pub(super) fn new(
+        file: PinnedFile,
+        origin: Origin,
+        texts: Texts,
+        name: &OsStr,
+    ) -> Result<Self, StartFailure> {
         match origin {
             Origin::System => Ok(Self::unchangeable(file, Scripts::ByName)),
             Origin::SystemByOtherName => {
-                let may_be_traced =
-                    open(&file).is_ok_and(|content| is_binary(&content) && !changes_rights(&file, &content));
+                let content = file.open_to_read().ok();
+                let is_binary = content.as_ref().map(is_elf);
+                if texts == Texts::InPlace && is_binary == Some(false) {
+                    return Ok(Self::unchangeable(file, Scripts::ByName));
+                }
+                let may_be_traced = is_binary == Some(true)
+                    && content.is_some_and(|content| !changes_rights(&file, &content));
                 Ok(Self {
                     may_be_traced,
                     ..Self::unchangeable(file, Scripts::ByDescriptor)
                 })
             }
-            Origin::Changeable => Self::fixed(file, name),
+            Origin::Changeable => Self::fixed(file, texts, name),
         }
     }
 
-    fn fixed(file: PinnedFile, name: &OsStr) -> Result<Self, StartFailure> {
+    fn fixed(file: PinnedFile, texts: Texts, name: &OsStr) -> Result<Self, StartFailure> {
         let status = file.status();
         let at = |error: io::Error| failure(Stage::Execute, &error);
         if !status.is_regular() {
@@ -188,19 +194,25 @@ impl Executable {
         }
         let may = AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH;
         faccessat(file.descriptor(), "", AccessFlags::X_OK, may).map_err(|errno| at(errno.into()))?;
-        let content = open(&file).map_err(at)?;
+        let content = file.open_to_read().map_err(at)?;
         let lease = lease(&content)?;
         let is_unchanged =
             || Ok(status_of(content.as_fd(), Wait::Allowed).map_err(at)?.identity == status.identity);
         if !is_unchanged()? {
             return Err(SWAPPED);
         }
-        let is_binary = is_binary(&content);
+        let is_binary = is_elf(&content);
         if is_binary && lease {
             return Ok(Self {
                 may_be_traced: !changes_rights(&file, &content),
                 lease: Some(content),
                 ..Self::unchangeable(file, Scripts::Never)
+            });
+        }
+        if !is_binary && texts == Texts::InPlace {
+            return Ok(Self {
+                lease: lease.then_some(content),
+                ..Self::unchangeable(file, Scripts::ByName)
             });
         }
         // A copy would run as somebody else than the file. (For texts the kernel ignores the bits.)
@@ -236,6 +248,11 @@ impl Executable {
         self.may_be_traced
     }
 
+    /// Whether it finds `/dev/fd/N` as its name, unless it is executed on [trial](super::trial).
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.scripts != Scripts::ByName
+    }
+
     pub(crate) fn scripts(&self) -> Scripts {
         self.scripts
     }
@@ -244,11 +261,6 @@ impl Executable {
     pub(crate) fn into_parts(self) -> (OwnedFd, Scripts, Option<OwnedFd>) {
         (self.program, self.scripts, self.lease.map(OwnedFd::from))
     }
-}
-
-fn is_binary(content: &File) -> bool {
-    let mut magic = [0; 4];
-    content.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF"
 }
 
 /// Whether a program runs as somebody else, or has capabilities(7): a traced execve gives neither.
@@ -280,22 +292,10 @@ pub(super) fn is_local(file: &PinnedFile) -> bool {
 /// file's times. Where there are no leases, this can't be known.
 pub(super) fn is_being_written(file: &PinnedFile) -> bool {
     file.status().is_regular()
-        && match open(file) {
+        && match file.open_to_read() {
             Ok(content) => lease(&content) == Err(BUSY),
-            Err(error) => error.raw_os_error() == Some(libc::EWOULDBLOCK),
+            Err(error) => error.raw_os_error() == Some(libc::ETXTBSY),
         }
-}
-
-/// Opens what is pinned for reading. This never waits: a lease of another process is an error.
-fn open(file: &PinnedFile) -> io::Result<File> {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(file.proc_path());
-    opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::EWOULDBLOCK) => Errno::ETXTBSY.into(),
-        _ => error,
-    })
 }
 
 /// Takes a read lease, until the file is closed. False where there are none.

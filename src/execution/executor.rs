@@ -33,6 +33,8 @@ pub struct PreparedExec {
     /// How the decision says to execute it. An executor that leaves anything but [`Execution::Unsandboxed`] here without having
     /// confined the command (as [`SandboxedExecutor`](crate::SandboxedExecutor) does) is not obeyed: nothing is executed.
     pub execution: Execution,
+    /// Whether a script is executed in place, see [`Decision::in_place`](crate::Decision::in_place).
+    pub in_place: bool,
     /// Confines itself and then executes the command.
     pub(crate) launcher: Option<Launcher>,
 }

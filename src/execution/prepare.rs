@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::attributes::Attributes;
 use super::descriptor_map::{MapError, check_numbers, open_file_limit};
-use super::executable::{BUSY, Executable, Origin, is_being_written, is_local, is_of_system};
+use super::executable::{BUSY, Executable, Origin, Texts, is_being_written, is_local, only_root_changes};
 use super::executor::PreparedExec;
 use super::failure::{SWAPPED, Stage, StartFailure, failure};
 use super::guardian::{Inheritance, Keeper, SessionLeader};
@@ -95,7 +95,7 @@ impl FilesAtDecision {
             .as_ref()
             .map_err(|error| failure(Stage::Execute, error));
         let program = program.and_then(|program| {
-            if is_of_system(program, found.canonical.as_deref()) {
+            if only_root_changes(program, found.canonical.as_deref()) {
                 return Ok(program.identity());
             }
             // Leases are the file system's affair.
@@ -168,7 +168,7 @@ impl FilesAtDecision {
                 match (pinned, self.program) {
                     (Ok(_), Err(BUSY)) => Err(BUSY),
                     (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
-                        Executable::new(pinned, origin, &exec.file)
+                        Executable::new(pinned, origin, Texts::new(exec.in_place), &exec.file)
                     }
                     (Ok(_), _) => Err(SWAPPED),
                     (Err(error), _) => Err(failure(Stage::Execute, &error)),
@@ -207,7 +207,7 @@ fn open_of_host(exec: &PreparedExec) -> Reopened {
     let program = found.and_then(|found| {
         let origin = Origin::of(&found);
         let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
-        Executable::new(file, origin, &exec.file)
+        Executable::new(file, origin, Texts::new(exec.in_place), &exec.file)
     });
     (program, workdir.map(PinnedFile::into_descriptor))
 }
@@ -233,10 +233,18 @@ pub(crate) struct Start {
     pub(crate) leader: Option<SessionLeader>,
 }
 
+/// A command that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) tree: Tree,
+    /// Whether the program finds `/dev/fd/N` as its name: a script as its `$0`.
+    pub(crate) by_descriptor: bool,
+}
+
 /// What came of an attempt to start without waiting.
 #[derive(Debug)]
 pub(crate) enum AtOnce {
-    Started(Tree),
+    Started(Started),
     /// [`Start::run`] is needed, which may wait.
     NotYet(Box<Start>),
 }
@@ -256,8 +264,9 @@ impl Start {
                 None => Keeper::waiting(inherited, self.placement),
             }
         {
-            let spawn = self.into_spawn(opened)?;
-            return Ok(AtOnce::Started(Tree::spawn_below(keeper, spawn)?));
+            let by_descriptor = self.is_by_descriptor(&opened);
+            let tree = Tree::spawn_below(keeper, self.into_spawn(opened)?)?;
+            return Ok(AtOnce::Started(Started { tree, by_descriptor }));
         }
         Ok(AtOnce::NotYet(Box::new(self)))
     }
@@ -266,11 +275,21 @@ impl Start {
     ///
     /// # Errors
     /// As for [`Self::at_once`].
-    pub(crate) fn run(self) -> Result<Tree, Refusal> {
+    pub(crate) fn run(self) -> Result<Started, Refusal> {
         let opened = self.files.reopen(&self.exec, Wait::Allowed);
         let opened = opened.expect("nothing is left undone if waiting is allowed");
         let leader = self.leader.clone();
-        Ok(Tree::spawn_in(self.into_spawn(opened)?, leader.as_ref())?)
+        let by_descriptor = self.is_by_descriptor(&opened);
+        let tree = Tree::spawn_in(self.into_spawn(opened)?, leader.as_ref())?;
+        Ok(Started { tree, by_descriptor })
+    }
+
+    /// Whether the program won't be executed by its name. A launcher traces nothing.
+    fn is_by_descriptor(&self, (program, _): &Reopened) -> bool {
+        let is_traced = |program: &Executable| program.may_be_traced() && self.exec.launcher.is_none();
+        program
+            .as_ref()
+            .is_ok_and(|program| program.is_nameless() && !is_traced(program))
     }
 
     fn into_spawn(self, (program, workdir): Reopened) -> Result<Spawn, Refusal> {
@@ -404,6 +423,20 @@ mod tests {
         if let Some(found) = FilesAtDecision::look_at_once(&request).unwrap() {
             assert_eq!(found.program, Err(BUSY));
         }
+    }
+
+    #[test]
+    fn a_program_that_a_writer_holds_by_a_lease_is_busy() {
+        const F_SETSIG: libc::c_int = 10; // asm-generic/fcntl.h
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        // Other processes that open the file wait for its holder, which may write to it.
+        let held = std::fs::File::open(&path).unwrap();
+        for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
+            // SAFETY: these commands take an integer.
+            Errno::result(unsafe { libc::fcntl(held.as_raw_fd(), command, argument) }).unwrap();
+        }
+        let slowly = FilesAtDecision::look(&request(&path, Path::new("/"))).unwrap();
+        assert_eq!(slowly.program, Err(BUSY));
     }
 
     #[test]

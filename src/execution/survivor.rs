@@ -5,9 +5,6 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// The name of keepers and supervisors, which end with the rest of their tree.
-pub(super) const SUPERVISOR_NAME: &str = "escalated-tree";
-
 /// A process that could not be ended, because it has become another user's, another process traces it, or it waits for a
 /// file system that does not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +25,8 @@ impl fmt::Display for Survivor {
     }
 }
 
-/// All descendants of a process as /proc shows them now, except supervisors.
+/// All descendants of a process as /proc shows them now. The supervisor is among them if it hasn't been ended, either: the name
+/// alone doesn't tell it from what calls itself so.
 pub(super) fn descendants(ancestor: i32) -> Vec<Survivor> {
     let mut children: HashMap<i32, Vec<Survivor>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -42,9 +40,7 @@ pub(super) fn descendants(ancestor: i32) -> Vec<Survivor> {
     while let Some(parent) = parents.pop() {
         for process in children.remove(&parent).unwrap_or_default() {
             parents.push(process.pid);
-            if process.name != SUPERVISOR_NAME {
-                found.push(process);
-            }
+            found.push(process);
         }
     }
     found

@@ -13,7 +13,7 @@ pub(crate) fn describe(failure: StartFailure) -> &'static str {
 }
 
 /// The C library's words for why a start fails; its own function allocates.
-pub(crate) fn describe_errno(errno: Errno) -> &'static str {
+fn describe_errno(errno: Errno) -> &'static str {
     match errno {
         Errno::ENOENT => "No such file or directory",
         Errno::EACCES => "Permission denied",

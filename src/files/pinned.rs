@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -85,10 +87,31 @@ impl PinnedFile {
         canonical(self.descriptor())
     }
 
+    /// Opens the file for reading. This never waits for a lease of another process: that is the error ETXTBSY.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub(crate) fn open_to_read(&self) -> io::Result<File> {
+        let opened = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(self.proc_path());
+        opened.map_err(|error| match error.raw_os_error() {
+            Some(libc::EWOULDBLOCK) => Errno::ETXTBSY.into(),
+            _ => error,
+        })
+    }
+
     /// A name for the very file that is open, for calls that take none of their own.
     pub(crate) fn proc_path(&self) -> String {
         format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
     }
+}
+
+/// Whether the kernel itself loads a file, rather than a program that the file names. What can't be read is not known to be so.
+pub(crate) fn is_elf(content: &File) -> bool {
+    let mut magic = [0; 4];
+    content.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF"
 }
 
 /// The absolute path without symbolic links of what is open, as the kernel knows it.

@@ -180,6 +180,7 @@ struct Asked {
     env: Vec<(OsString, OsString)>,
     umask: Option<u32>,
     execution: Execution,
+    in_place: bool,
 }
 
 impl Asked {
@@ -196,6 +197,7 @@ impl Asked {
             env,
             umask: request.umask,
             execution: request.execution.clone(),
+            in_place: request.in_place,
         }
     }
 }
@@ -242,6 +244,7 @@ impl Approvals {
         let mut asked = request.clone();
         asked.env = escalation.child_env(&request.env);
         asked.execution = escalation.execution().clone();
+        asked.in_place = escalation.is_in_place();
         let rule = escalation.rule().unwrap_or("default");
         Ok(match self.ask(&asked, rule, reason, asks).await? {
             Outcome::Approved => escalation,

@@ -50,6 +50,8 @@ pub struct PolicyRequest {
     pub peer: Option<i32>,
     /// How the command would be executed, where an [`Approver`] is asked.
     pub execution: Execution,
+    /// Whether a script would be executed [in place](Decision::in_place), where an [`Approver`] is asked.
+    pub in_place: bool,
     /// Who could put another program there; judged by the server's own look at the file.
     pub(crate) judgement: Judgement,
     /// The program's state when it was looked at; `None` if it could not be opened.
@@ -83,6 +85,7 @@ impl PolicyRequest {
             env: Vec::new(),
             umask: None,
             execution: Execution::default(),
+            in_place: false,
             peer: None,
             clock: Stopwatch::start(),
             looks: Looks::default(),
@@ -104,6 +107,7 @@ pub struct Decision {
     pub(crate) env: Option<Vec<(OsString, OsString)>>,
     pub(crate) rule: Option<String>,
     pub(crate) execution: Execution,
+    pub(crate) in_place: bool,
 }
 
 impl Decision {
@@ -114,6 +118,7 @@ impl Decision {
             env: None,
             rule: None,
             execution: Execution::default(),
+            in_place: false,
         }
     }
 
@@ -146,6 +151,26 @@ impl Decision {
     #[must_use]
     pub fn execution(&self) -> &Execution {
         &self.execution
+    }
+
+    /// Executes an escalated script from its file, by the name that was asked for. So `$0`, `__file__`, `__dirname` and the like
+    /// are as without a server, and the script finds what lies beside it. Without this, a script that others than root could
+    /// change is executed from a sealed copy, as `/dev/fd/N`. Binaries are executed by their names in any case.
+    ///
+    /// **Risk:** the file is compared with the decision directly before it is executed, but its interpreter opens it after that,
+    /// by its name, and most interpreters read while they execute. So until the script's end, a process that can write to the
+    /// file, or rename it or a folder above it, can choose what is executed outside of the sandbox. Decide so only about scripts that
+    /// no sandboxed process can change, or if what one writes there may be executed.
+    #[must_use]
+    pub fn in_place(mut self) -> Self {
+        self.in_place = true;
+        self
+    }
+
+    /// Whether an escalated script is executed [in place](Self::in_place).
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.in_place
     }
 
     /// The rule behind the decision, if the policy [named](Self::by_rule) one.

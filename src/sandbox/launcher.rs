@@ -15,7 +15,9 @@ use super::failure::Failure;
 use super::gap::Gap;
 use super::plan::{Plan, VERSION};
 use super::{filter, namespace, privileges, ruleset};
-use crate::execution::{Launch, Opened, Scripts, TEXT_SAMPLE, Target, describe_errno, is_text};
+use crate::execution::{
+    Launch, Opened, SWAPPED, Scripts, Stage, StartFailure, TEXT_SAMPLE, Target, describe, is_text,
+};
 
 /// The status when no sandbox could be made, as of this program's other failures.
 const NO_SANDBOX: i32 = 125;
@@ -53,13 +55,13 @@ fn run(launch: Launch) -> Result<Infallible, Failure> {
     let strings = Strings::new(&target, env, argv)?;
     close_others(&target)?;
     confine(&plan)?;
-    let errno = execute(&target, &strings);
+    let failure = execute(&target, &strings);
     eprintln!(
         "shell-escalation: {}: {}",
         target.file.display().to_string().escape_debug(),
-        describe_errno(errno)
+        describe(failure)
     );
-    let missing = matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
+    let missing = matches!(failure.errno, Errno::ENOENT | Errno::ENOTDIR);
     std::process::exit(if missing { 127 } else { 126 })
 }
 
@@ -159,21 +161,25 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 }
 
 /// Executes the program as the supervisor's child would have. Returns only on failure.
-fn execute(target: &Target, strings: &Strings) -> Errno {
+fn execute(target: &Target, strings: &Strings) -> StartFailure {
+    let at_execution = |errno| StartFailure {
+        stage: Stage::Execute,
+        errno,
+    };
     // The Rust runtime ignores it.
     // SAFETY: the default action is no handler.
     if let Err(errno) = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) } {
-        return errno;
+        return at_execution(errno);
     }
     let Some(opened) = &target.opened else {
         let errno = by_name(strings);
-        return if errno == Errno::ENOEXEC {
+        return at_execution(if errno == Errno::ENOEXEC {
             as_text(strings, target.file.as_os_str())
         } else {
             errno
-        };
+        });
     };
-    // Only root could make the name mean another file, but that is no reason to execute it.
+    // Only root could make the name mean another file, or what the user trusts with a script in place: no reason to execute it.
     let has_its_name = opened.scripts == Scripts::ByName && is_same_file(opened.program, strings);
     let mut errno = if has_its_name {
         by_name(strings)
@@ -181,15 +187,16 @@ fn execute(target: &Target, strings: &Strings) -> Errno {
         by_descriptor(opened, strings)
     };
     let text = match opened.scripts {
-        Scripts::Never => return errno,
+        Scripts::Never => return at_execution(errno),
+        Scripts::ByName if !matches!(errno, Errno::ENOENT | Errno::ENOEXEC) => return at_execution(errno),
         // By descriptor it has no interpreter that could open it.
-        Scripts::ByName if !has_its_name => return errno,
+        Scripts::ByName if !has_its_name || !is_same_file(opened.program, strings) => return SWAPPED,
         Scripts::ByName => target.file.clone(),
         Scripts::ByDescriptor => {
             if matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
                 // SAFETY: only a flag of a descriptor.
                 if unsafe { libc::fcntl(opened.program, libc::F_SETFD, 0) } != 0 {
-                    return Errno::last();
+                    return at_execution(Errno::last());
                 }
             }
             if errno == Errno::ENOENT {
@@ -199,9 +206,9 @@ fn execute(target: &Target, strings: &Strings) -> Errno {
         }
     };
     if errno == Errno::ENOEXEC && holds_text(opened.program) {
-        return as_text(strings, &text);
+        return at_execution(as_text(strings, &text));
     }
-    errno
+    at_execution(errno)
 }
 
 /// Whether the program's name leads to the file that was opened.

@@ -38,6 +38,7 @@ impl Question {
             env: request.env,
             umask: request.umask,
             execution: Execution::default(),
+            in_place: false,
             peer,
             clock: Arc::clone(&session.clock),
             looks: session.looks.clone(),
@@ -64,6 +65,7 @@ impl Question {
             env: decision.child_env(&asked.env),
             umask: asked.umask,
             execution: decision.execution().clone(),
+            in_place: decision.is_in_place(),
             launcher: None,
         };
         (exec, self.files)

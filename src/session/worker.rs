@@ -21,7 +21,7 @@ use super::question::Question;
 use super::stops::Stops;
 use crate::audit::Entry;
 use crate::execution::{
-    AtOnce, Attributes, FilesAtDecision, Foresight, Placement, Refusal, Report, Stage, Start, Tree,
+    AtOnce, Attributes, FilesAtDecision, Foresight, Placement, Refusal, Report, Stage, Start, Started, Tree,
 };
 use crate::policy::{Action, Decision, PolicyRequest, taken_out};
 use crate::protocol::{self, DescriptorMessage, ProtocolError, Reply, Request, ResultMessage, SignalMessage};
@@ -112,7 +112,7 @@ impl Worker {
         if !self.place.runs() {
             return Err(RequestError::TooManyRunning);
         }
-        let child = self.start(question, &decision, foresight, frame).await?;
+        let child = self.start(question, &decision, foresight, frame, entry).await?;
         drop(memory);
         self.attend(child, permit, entry).await
     }
@@ -230,9 +230,11 @@ impl Worker {
         decision: &Decision,
         foresight: Foresight,
         frame: Frame,
+        entry: &mut Entry,
     ) -> Result<Child, RequestError> {
         let message: DescriptorMessage = protocol::parse(&frame.payload)?;
         let (exec, files) = question.into_command(decision);
+        let program = exec.file.clone();
         let settings = &self.session.settings;
         let prepared = self.while_wrapper_waits(settings.executor.prepare(exec)).await?;
         let exec = prepared.map_err(RequestError::Executor)?;
@@ -267,7 +269,11 @@ impl Worker {
             placement,
             leader,
         };
-        let tree = self.tree_of(start).await?;
+        let Started { tree, by_descriptor } = self.started(start).await?;
+        if by_descriptor {
+            tracing::info!(program = ?program, "executed by descriptor: a script finds /dev/fd/N as its $0");
+        }
+        entry.by_descriptor(by_descriptor);
         Ok(Child {
             tree,
             pid: None,
@@ -281,9 +287,9 @@ impl Worker {
     }
 
     /// Starts a command: at once, unless something has to be waited for.
-    async fn tree_of(&self, start: Start) -> Result<Tree, RequestError> {
+    async fn started(&self, start: Start) -> Result<Started, RequestError> {
         let start = match start.at_once()? {
-            AtOnce::Started(tree) => return Ok(tree),
+            AtOnce::Started(started) => return Ok(started),
             AtOnce::NotYet(start) => start,
         };
         let starting = self.session.looks.run(move || start.run());

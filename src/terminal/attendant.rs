@@ -14,7 +14,8 @@ use super::output::End;
 use super::request::ExecRequest;
 use super::streams::{Chunk, HostStreams, ProgramStreams};
 use crate::execution::{
-    Ending, HostProgram, Placement, Report, SessionLeader, StartFailure, Survivor, Tree, start_of_host,
+    ENDING_TIME, Ending, HostProgram, Placement, Report, SessionLeader, StartFailure, Survivor, Tree,
+    start_of_host,
 };
 
 /// How much is read at a time. A pseudo-terminal gives less than 4 KiB.
@@ -47,11 +48,11 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Starts the program. Afterwards nothing of its ends is open here.
+    /// Starts the program, unless one of `owners` is cancelled before it runs. Afterwards nothing of its ends is open here.
     ///
     /// # Errors
-    /// When it can't be started; then nothing is left of it.
-    async fn program(self, ours: &HostStreams) -> io::Result<Program> {
+    /// When it can't be started; then nothing is left of it, or will be once a file system that doesn't answer does.
+    async fn program(self, ours: &HostStreams, owners: [&CancellationToken; 2]) -> io::Result<Program> {
         let ours = ours.clone();
         let starting = tokio::task::spawn_blocking(move || {
             let Prepared {
@@ -74,7 +75,16 @@ impl Start {
             belongings.lifecycle.after_spawn();
             (tree, belongings)
         });
-        let (tree, belongings) = starting.await.map_err(io::Error::other)?;
+        let overdue = async {
+            one_cancelled(owners).await;
+            tokio::time::sleep(ENDING_TIME).await;
+        };
+        let (tree, belongings) = tokio::select! {
+            biased;
+            started = starting => started.map_err(io::Error::other)?,
+            // What has been started by then is dropped, which ends it.
+            () = overdue => return Err(ended_before()),
+        };
         let mut tree = match tree {
             Ok(tree) => tree,
             Err(error) => {
@@ -82,7 +92,11 @@ impl Start {
                 return Err(error);
             }
         };
-        let runs = runs(&mut tree).await;
+        let runs = tokio::select! {
+            biased;
+            runs = runs(&mut tree) => runs,
+            () = one_cancelled(owners) => Err(ended_before()),
+        };
         let program = Program { tree, belongings };
         match runs {
             Ok(()) => Ok(program),
@@ -120,6 +134,18 @@ fn spawn(
         env: request.env,
     };
     start_of_host(program, descriptors, placement, open_files, leader)
+}
+
+/// Completes when one of them is cancelled.
+async fn one_cancelled([one, other]: [&CancellationToken; 2]) {
+    tokio::select! {
+        () = one.cancelled() => {}
+        () = other.cancelled() => {}
+    }
+}
+
+fn ended_before() -> io::Error {
+    io::Error::other("it was to end before it ran")
 }
 
 /// Completes when the program has been executed.
@@ -177,7 +203,7 @@ pub(super) async fn attend(
         ended,
         left,
     } = task;
-    let mut program = match start.program(&output.streams).await {
+    let mut program = match start.program(&output.streams, [&ended, &parent]).await {
         Ok(program) => program,
         Err(error) => {
             // Else nobody wants to know.

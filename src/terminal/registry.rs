@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 use super::error::Error;
 use super::handle::Terminal;
 use super::id::TerminalId;
@@ -118,10 +120,16 @@ impl Place {
         Ok((place, pruned))
     }
 
-    /// The terminal is there.
-    pub(super) fn fill(self, terminal: Terminal) -> TerminalId {
-        registry(&self.registry).by_use.push(Arc::new(terminal));
-        self.id
+    /// The terminal is there, unless all of them end.
+    pub(super) fn fill(self, terminal: Terminal, all_end: &CancellationToken) -> Result<TerminalId, Error> {
+        let mut registry = registry(&self.registry);
+        // Looked at with the registry locked: what is there before is ended with the others.
+        if all_end.is_cancelled() {
+            return Err(Error::Ending);
+        }
+        registry.by_use.push(Arc::new(terminal));
+        drop(registry);
+        Ok(self.id)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::attendant::{Start, attend};
 use super::backend::{Backend, ShellBackend};
@@ -81,6 +82,8 @@ pub struct Terminals {
     registry: Arc<Mutex<Registry>>,
     /// Cancelled when all terminals are to end.
     ended: CancellationToken,
+    /// The tasks that attend to the programs.
+    attending: TaskTracker,
     _end_on_drop: DropGuard,
 }
 
@@ -91,6 +94,7 @@ impl Terminals {
         let ended = config.parent.child_token();
         Self {
             registry: Arc::new(Mutex::new(Registry::new(config.most, config.protected))),
+            attending: TaskTracker::new(),
             _end_on_drop: ended.clone().drop_guard(),
             ended,
             config,
@@ -139,7 +143,7 @@ impl Terminals {
             started = started => started.unwrap_or_else(|_| Err(io::Error::other("the attending task was dropped"))),
         };
         started.map_err(cannot_start)?;
-        Ok(place.fill(terminal))
+        place.fill(terminal, &self.ended)
     }
 
     /// Begins to start a program. Dropping the terminal ends it at any time.
@@ -161,7 +165,7 @@ impl Terminals {
             open_files: self.config.open_files,
         };
         let (sender, started) = oneshot::channel();
-        tokio::spawn(attend(start, task, parent.clone(), sender));
+        self.attending.spawn(attend(start, task, parent.clone(), sender));
         Ok((started, terminal))
     }
 
@@ -241,16 +245,19 @@ impl Terminals {
         listed.collect()
     }
 
-    /// Ends all terminals as [`close`](Self::close) does, and waits for that. No terminal can be opened any more.
+    /// Ends all terminals as [`close`](Self::close) does, and waits for that, also for those that are being opened, closed or
+    /// pruned by other calls. No terminal can be opened any more.
     pub async fn end(&self) -> Vec<Survivor> {
         self.ended.cancel();
         let mut left = Vec::new();
         loop {
-            let Some(terminal) = registry(&self.registry).pop() else {
-                return left;
-            };
+            let terminal = registry(&self.registry).pop();
+            let Some(terminal) = terminal else { break };
             left.extend(terminal.close().await);
         }
+        self.attending.close();
+        self.attending.wait().await;
+        left
     }
 
     /// The terminal, which is used now.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::events::lock;
 use crate::faults::{Fault, broken};
+use crate::members::Malformed;
 use crate::messages::{self, Request};
 
 /// From this size on, in bytes, requests are decoded one after the other.
 const LARGE: usize = 256 << 10;
 
 /// Reads a request, which takes its payload. Large ones leave a processor for the others, and no memory behind.
-pub fn decoded(payload: Vec<u8>) -> Result<Request, (messages::Malformed, Vec<u8>)> {
+pub fn decoded(payload: Vec<u8>) -> Result<Request, (Malformed, Vec<u8>)> {
     static DECODING: Mutex<()> = Mutex::new(());
     let is_large = payload.len() > LARGE;
     let _alone = (is_large || broken(Fault::DecodedOneByOne)).then(|| lock(&DECODING));

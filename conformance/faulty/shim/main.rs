@@ -18,6 +18,7 @@ mod faults;
 mod group;
 mod handshake;
 mod keeper;
+mod members;
 mod messages;
 mod methods;
 mod oneshot;

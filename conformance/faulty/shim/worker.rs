@@ -16,6 +16,7 @@ use crate::events::{self, GONE, lock};
 use crate::faults::{Fault, Variant, broken, chat, unusual};
 use crate::group;
 use crate::keeper::{self, News};
+use crate::members::Malformed;
 use crate::messages::{self, Request};
 use crate::order::{checked, parcel, redirect};
 use crate::parcel::Parcel;
@@ -172,7 +173,7 @@ impl Worker<'_> {
     }
 
     /// Handles a malformed request.
-    fn refuse(&self, malformed: messages::Malformed) -> io::Result<()> {
+    fn refuse(&self, malformed: Malformed) -> io::Result<()> {
         if broken(Fault::MalformedAsked) {
             let request = Request::default();
             self.ask(&request, &program::find(&request))?;
@@ -717,6 +718,6 @@ struct Standing {
     counts: bool,
 }
 
-fn refused(malformed: messages::Malformed) -> io::Error {
+fn refused(malformed: Malformed) -> io::Error {
     io::Error::other(format!("malformed: {malformed}"))
 }

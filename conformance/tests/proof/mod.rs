@@ -88,6 +88,20 @@ pub fn outcomes<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// The cases of a report that did not judge as they should on what is right, a line each with what was expected and observed.
+pub fn failures(report: &Value) -> Vec<String> {
+    let cases = report["cases"].as_array().expect("cases");
+    cases
+        .iter()
+        .filter(|case| case["outcome"] == "fail" || case["outcome"] == "harness-error")
+        .map(|case| {
+            let [id, expected, observed] = ["id", "expected", "observed"].map(|member| case[member].as_str());
+            let id = id.unwrap_or_default();
+            format!("{id}: expected {expected:?}, observed {observed:?}")
+        })
+        .collect()
+}
+
 /// A whole run of the suite with these options, and its report.
 pub fn run(options: &[OsString]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_conformance"))

@@ -31,6 +31,7 @@
 //!
 //! An escalated child has what the guardian had of the host: user, groups, capabilities, limits, namespaces, cgroup, session,
 //! `oom_score_adj`. The host compares these each time, see [`Inheritance`], and starts another guardian if they have changed.
+//! A tree can change its guardian as well, which compares what it has with what it had at its start before it makes a keeper.
 //! What the kernel doesn't tell of a process can't be compared: a Landlock domain that a privileged host enters without
 //! no_new_privs after its first session isn't one of its later children's.
 //!
@@ -60,7 +61,7 @@ use super::failure::{Stage, StartFailure};
 use super::raw;
 use super::stacks::StackTops;
 use super::supervisor::numbers::{CHILD_CHANGES, CONTROL, GUARDIAN, HOST};
-use super::supervisor::{Charge, close_others, run};
+use super::supervisor::{Charge, Circumstances, close_others, run};
 
 pub(crate) use self::handle::{Guardian, Keeper};
 pub(crate) use self::idle::Idle;
@@ -105,7 +106,9 @@ extern "C" fn guard(start: *mut c_void) -> c_int {
         return 1;
     }
     let Ok(trees) = Trees::new() else { return 1 };
-    serve(trees, stacks);
+    // A leader's trees are its terminal's own, and nothing can take its place.
+    let unchanged = (terminal < 0).then(Circumstances::now);
+    serve(trees, stacks, unchanged.as_ref());
     0
 }
 
@@ -147,7 +150,8 @@ fn place(descriptor: RawFd, number: RawFd) -> raw::Result<()> {
 }
 
 /// Starts keepers for the host, and takes care of what keepers that were killed have left, until the host is gone and all is over.
-fn serve(mut trees: Trees, stacks: StackTops) {
+/// It starts no more of them once what they would inherit isn't `unchanged`.
+fn serve(mut trees: Trees, stacks: StackTops, unchanged: Option<&Circumstances>) {
     let mut host_is_there = true;
     loop {
         let any_child = trees.reap();
@@ -173,7 +177,13 @@ fn serve(mut trees: Trees, stacks: StackTops) {
             let mut information = [0_u8; 512];
             let _ = raw::read(CHILD_CHANGES, &mut information);
         }
-        if host_end {
+        // Also before the host hears of a tree's end: what that has changed is no later tree's.
+        let is_changed = unchanged.is_some_and(|before| Circumstances::now() != *before);
+        if host_is_there && is_changed {
+            // The host sees that, and starts another guardian.
+            let _ = raw::close(CONTROL);
+            host_is_there = false;
+        } else if host_end {
             host_is_there = false;
         } else if order {
             host_is_there = take_tree(&mut trees, stacks);

@@ -1,10 +1,11 @@
 //! Which trees the guardian takes care of, and who their keepers are.
 
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::execution::raw::{self, Mapping};
+use crate::execution::raw::{self, Deadline, Mapping};
 use crate::execution::supervisor::{NAME, each_child};
 
 const EVERY_CHILD: i32 = -1;
@@ -17,20 +18,23 @@ const KILLED: i32 = -1;
 
 /// How long a supervisor whose keeper was killed has for the end of its tree, before the guardian takes over. Were it killed at once,
 /// nothing would watch over the tree until what it leaves is dead, too.
-const PATIENCE: libc::timespec = libc::timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The keeper of each tree, by the number of its channel; 0 where there is none.
 pub(super) struct Trees {
     keepers: &'static mut [i32],
     /// One more than the highest number in use.
     end: usize,
-    /// Whether a keeper was killed whose tree isn't over.
-    orphans: bool,
-    /// What is left of the time that supervisors without keeper have.
-    left: libc::timespec,
+    /// There while a keeper was killed whose tree isn't over.
+    orphans: Option<Orphans>,
+}
+
+/// What keepers that were killed have left.
+struct Orphans {
+    /// Until when supervisors have time.
+    deadline: Deadline,
+    /// Whether they had time when orphans were killed last.
+    has_spared: bool,
 }
 
 impl Trees {
@@ -40,8 +44,7 @@ impl Trees {
             // SAFETY: the mapping is new, stays, and zeros are numbers.
             keepers: unsafe { memory.as_slice() },
             end: 0,
-            orphans: false,
-            left: PATIENCE,
+            orphans: None,
         })
     }
 
@@ -91,30 +94,30 @@ impl Trees {
             let _ = raw::close(channel as RawFd);
         } else {
             *keeper = KILLED;
-            self.orphans = true;
+            self.orphans.get_or_insert_with(|| Orphans {
+                deadline: Deadline::after(PATIENCE),
+                has_spared: true,
+            });
         }
     }
 
     /// Waits for one of `watched`; with an orphaned supervisor at most until its time is over.
     pub(super) fn wait(&mut self, watched: &mut [libc::pollfd]) -> raw::Result<()> {
-        if self.orphans && self.is_patient() {
-            raw::ppoll_within(watched, &mut self.left).map(drop)
-        } else {
-            raw::ppoll(watched)
+        match self.orphans {
+            Some(Orphans {
+                deadline,
+                has_spared: true,
+            }) => raw::ppoll_until(watched, deadline).map(drop),
+            _ => raw::ppoll(watched),
         }
-    }
-
-    fn is_patient(&self) -> bool {
-        self.left.tv_sec > 0 || self.left.tv_nsec > 0
     }
 
     /// Kills what keepers that were killed have left, as far as it is this process's child already, but gives supervisors their
     /// time; closes the channels if there is none. What can't be killed holds up the news of every other such tree's end.
     pub(super) fn kill_orphans(&mut self) {
-        if !self.orphans {
-            return;
-        }
-        let is_patient = self.is_patient();
+        let Some(orphans) = &mut self.orphans else { return };
+        let is_patient = !orphans.deadline.is_over();
+        orphans.has_spared = is_patient;
         let mut any = false;
         let listed = each_child(|pid| {
             if !self.is_keeper(pid) {
@@ -126,8 +129,7 @@ impl Trees {
         if any || !listed {
             return;
         }
-        self.orphans = false;
-        self.left = PATIENCE;
+        self.orphans = None;
         for (channel, keeper) in self.in_use() {
             if *keeper == KILLED {
                 *keeper = 0;

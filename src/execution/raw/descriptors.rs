@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_short};
 use std::os::fd::RawFd;
 
 use super::arch::{Result, syscall};
+use super::clock::Deadline;
 
 /// dup3(2); `flags` are 0 or O_CLOEXEC.
 pub(crate) fn dup3(from: RawFd, to: RawFd, flags: c_int) -> Result<()> {
@@ -67,12 +68,17 @@ pub(crate) fn ppoll(watched: &mut [libc::pollfd]) -> Result<()> {
     unsafe { syscall(libc::SYS_ppoll, [address, watched.len()]) }.map(drop)
 }
 
-/// ppoll(2) for at most `left`, from which the kernel subtracts the time that has passed; false when it is over.
-pub(crate) fn ppoll_within(watched: &mut [libc::pollfd], left: &mut libc::timespec) -> Result<bool> {
+/// ppoll(2) until `deadline` at most; false when nothing has happened until then.
+pub(crate) fn ppoll_until(watched: &mut [libc::pollfd], deadline: Deadline) -> Result<bool> {
+    let left = deadline.left();
+    let mut left = libc::timespec {
+        tv_sec: left.as_secs() as libc::time_t,
+        tv_nsec: left.subsec_nanos().into(),
+    };
     let arguments = [
         watched.as_mut_ptr() as usize,
         watched.len(),
-        std::ptr::from_mut(left) as usize,
+        (&raw mut left) as usize,
     ];
     // SAFETY: the kernel writes to as many entries as the slice has, and to one timespec; a null pointer means no mask.
     unsafe { syscall(libc::SYS_ppoll, arguments) }.map(|ready| ready > 0)

@@ -9,6 +9,7 @@
 //! [`OwnedFd`](std::os::fd::OwnedFd) of the host owns anything.
 
 mod arch;
+mod clock;
 mod descriptors;
 mod files;
 mod memory;
@@ -18,8 +19,9 @@ mod sockets;
 mod terminals;
 
 pub(crate) use arch::{Result, SUPERVISOR_MEMORY, clone_process};
+pub(crate) use clock::Deadline;
 pub(crate) use descriptors::{
-    clear_close_on_exec, close, close_range, dup3, duplicate_from, pollfd, ppoll, ppoll_within, read, write,
+    clear_close_on_exec, close, close_range, dup3, duplicate_from, pollfd, ppoll, ppoll_until, read, write,
 };
 pub(crate) use files::{chdir, fchdir, open, open_name, open_status, reopen, statx, statx_executable, umask};
 pub(crate) use memory::{Mapping, unmap_between};

@@ -1,5 +1,6 @@
-//! What a tree could change of its supervisor from outside, and the next tree would inherit: by prlimit(1), renice(1), ionice(1),
-//! taskset(1), chrt(1) or keyctl(1) of its parent, or a write to its files in /proc and its cgroup.
+//! What a tree could change of its supervisor or its guardian from outside, and the next tree would inherit: by prlimit(1), renice(1), ionice(1),
+//! taskset(1), chrt(1) or keyctl(1) of its parent, or a write to its files in /proc and its cgroup. What another tree changes of a
+//! supervisor that waits is noticed after the next tree only.
 
 use std::ffi::CStr;
 use std::hash::{DefaultHasher, Hasher};
@@ -12,7 +13,7 @@ const PROCESSORS: usize = 1024;
 
 /// What children of this process inherit now.
 #[derive(PartialEq, Eq)]
-pub(super) struct Circumstances {
+pub(in crate::execution) struct Circumstances {
     limits: [Option<(u64, u64)>; LIMITS],
     priorities: raw::Priorities,
     processors: [u8; PROCESSORS],
@@ -29,7 +30,7 @@ const FILES: [&CStr; 4] = [
 ];
 
 impl Circumstances {
-    pub(super) fn now() -> Self {
+    pub(in crate::execution) fn now() -> Self {
         let mut limits = [None; LIMITS];
         for (resource, limit) in (0..).zip(&mut limits) {
             *limit = raw::limit(resource).ok();

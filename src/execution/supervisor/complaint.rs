@@ -7,10 +7,11 @@
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::execution::raw;
+use crate::execution::raw::{self, Deadline};
 use crate::execution::stacks::StackTop;
 
 /// A pipe takes fewer than PIPE_BUF bytes as a whole or not at all.
@@ -18,15 +19,9 @@ const LONGEST: usize = libc::PIPE_BUF - 1;
 /// What stands for the rest of a prefix that is too long.
 const CUT: &[u8] = b"...: ";
 /// How long a line may wait for a reader.
-const PATIENCE: libc::timespec = libc::timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the writer may take to end once it is killed.
-const FAREWELL: libc::timespec = libc::timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// What the writing process needs; it lives until that process is killed.
 struct Line {
@@ -108,17 +103,17 @@ extern "C" fn write_line(line: *mut c_void) -> c_int {
 }
 
 /// Waits for the writer to end, and reaps it; false if an owner ends or the time is over first.
-fn ends_within(mut left: libc::timespec, writer: i32, owners: [RawFd; 2], child_changes: RawFd) -> bool {
+fn ends_within(time: Duration, writer: i32, owners: [RawFd; 2], child_changes: RawFd) -> bool {
+    let deadline = Deadline::after(time);
     loop {
         match raw::wait4(writer, libc::WNOHANG) {
             Ok((0, _)) | Err(Errno::EINTR) => {}
             Ok(_) | Err(_) => return true,
         }
         let mut watched = [owners[0], owners[1], child_changes].map(|entry| raw::pollfd(entry, libc::POLLIN));
-        match raw::ppoll_within(&mut watched, &mut left) {
-            Err(Errno::EINTR) => continue,
-            Ok(true) => {}
-            Ok(false) | Err(_) => return false,
+        match raw::ppoll_until(&mut watched, deadline) {
+            Ok(_) | Err(Errno::EINTR) if !deadline.is_over() => {}
+            _ => return false,
         }
         let [first, second, changed] = watched.map(|entry| entry.revents != 0);
         if first || second {

@@ -5,37 +5,33 @@
 //! tree is to end. If the tree kills the keeper instead, the supervisor ends the tree, and if it stops the keeper, the guardian
 //! continues that.
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 use super::descendants::kill_children;
 use super::numbers::{CHILD_CHANGES, GUARDIAN, HOST};
 use crate::execution::channel::SupervisorEnd;
-use crate::execution::raw;
+use crate::execution::raw::{self, Deadline};
 
 const EVERY_CHILD: i32 = -1;
 
 /// How long the supervisor has for the end of the tree, before the keeper takes over.
-const PATIENCE: libc::timespec = libc::timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Stays until neither the supervisor nor anything that it left is there.
 pub(super) fn keep(supervisor: i32, channel: SupervisorEnd) {
-    let mut ending = false;
-    let mut left = PATIENCE;
+    let mut deadline: Option<Deadline> = None;
     loop {
         match reap(supervisor) {
             Left::Nothing => return,
             Left::Orphans => break,
             Left::Supervisor => {}
         }
-        if ending {
+        if let Some(deadline) = deadline {
             let mut watched = [raw::pollfd(CHILD_CHANGES, libc::POLLIN)];
-            if !matches!(
-                raw::ppoll_within(&mut watched, &mut left),
-                Ok(true) | Err(Errno::EINTR)
-            ) {
+            let polled = raw::ppoll_until(&mut watched, deadline);
+            if deadline.is_over() || !matches!(polled, Ok(_) | Err(Errno::EINTR)) {
                 break;
             }
         } else {
@@ -48,10 +44,11 @@ pub(super) fn keep(supervisor: i32, channel: SupervisorEnd) {
             ];
             let polled = raw::ppoll(&mut watched);
             let [from_host, host_end, guardian_end, _] = watched.map(|entry| entry.revents != 0);
-            ending = match polled {
+            let is_to_end = match polled {
                 Ok(()) => from_host || host_end || guardian_end,
                 Err(errno) => errno != Errno::EINTR,
             };
+            deadline = is_to_end.then(|| Deadline::after(PATIENCE));
             if guardian_end {
                 // Nothing continues this process any more if the tree stops it: the supervisor gets no time.
                 break;

@@ -32,7 +32,6 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use self::circumstances::Circumstances;
 use self::complaint::complain;
 use self::descendants::Descendants;
 use self::job::Job;
@@ -45,6 +44,7 @@ use super::raw::{self, Mapping};
 use super::stacks::StackTops;
 use super::words::describe;
 
+pub(super) use self::circumstances::Circumstances;
 pub(super) use self::descendants::each_child;
 pub(crate) use self::job::Placement;
 pub(super) use self::job::pack as pack_job;

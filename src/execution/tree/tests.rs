@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -15,7 +16,7 @@ use super::*;
 use crate::execution::attributes::Attributes;
 use crate::execution::channel::Ending;
 use crate::execution::descriptor_map::open_file_limit;
-use crate::execution::executable::{Executable, Origin};
+use crate::execution::executable::{Executable, Origin, Texts};
 use crate::execution::failure::{Stage, StartFailure};
 use crate::execution::supervisor::Placement;
 use crate::files::{PinnedFile, Wait, open_directory};
@@ -104,9 +105,55 @@ async fn a_text_is_opened_by_name_or_by_descriptor_as_its_executable_says() {
                 Wait::Allowed,
             )
             .unwrap();
-            command.program = Executable::new(file, origin, OsStr::new("text"));
+            command.program = Executable::new(file, origin, Texts::Fixed, OsStr::new("text"));
             let output = output(command).await;
             assert!(output.starts_with("/dev/fd/"), "{origin:?}: {output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_in_place_is_what_was_opened_or_is_not_executed() {
+    let _together = GUARDIAN.read().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [path, other] = ["text", "other"].map(|name| folder.path().join(name));
+    let write = |path: &std::path::Path, content: String| {
+        std::fs::write(path, content).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    for first_line in ["#!/bin/sh\n", ""] {
+        for origin in [Origin::SystemByOtherName, Origin::Changeable] {
+            write(&path, format!("{first_line}echo \"$0\"\n"));
+            let in_place = || {
+                let mut command = command(&[path.to_str().unwrap()]);
+                let workdir = command.workdir.as_ref().unwrap().as_fd();
+                let file = PinnedFile::open(workdir, path.as_os_str(), Wait::Allowed).unwrap();
+                command.program = Executable::new(file, origin, Texts::InPlace, OsStr::new("text"));
+                command
+            };
+            assert_eq!(output(in_place()).await, format!("{}\n", path.display()));
+            // Exchanged after the host has compared it.
+            let late = in_place();
+            if origin == Origin::Changeable {
+                // Who writes to it waits for the execution.
+                let written = std::fs::File::options()
+                    .write(true)
+                    .custom_flags(libc::O_NONBLOCK)
+                    .open(&path);
+                assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
+            }
+            write(&other, format!("{first_line}echo no\n"));
+            std::fs::rename(&other, &path).unwrap();
+            let mut tree = Tree::spawn(late).unwrap();
+            let swapped = StartFailure {
+                stage: Stage::Swapped,
+                errno: Errno::ESTALE,
+            };
+            assert_eq!(
+                in_time(tree.next_event()).await,
+                Some(Report::Failed(swapped)),
+                "{origin:?}"
+            );
         }
     }
 }
@@ -119,11 +166,11 @@ async fn a_binary_is_executed_by_its_name_but_only_if_it_is_the_one_that_was_ope
     let link = folder.path().join("linked");
     std::fs::copy("/bin/echo", &path).unwrap();
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let command_for = |name: &std::path::Path, origin| {
+    let command_for = |name: &std::path::Path, origin, texts| {
         let mut command = command(&[name.to_str().unwrap(), "decided"]);
         let workdir = command.workdir.as_ref().unwrap().as_fd();
         let file = PinnedFile::open(workdir, name.as_os_str(), Wait::Allowed).unwrap();
-        command.program = Executable::new(file, origin, OsStr::new("program"));
+        command.program = Executable::new(file, origin, texts, OsStr::new("program"));
         command.env = vec![("LD_SHOW_AUXV".into(), "1".into())];
         command
     };
@@ -132,14 +179,26 @@ async fn a_binary_is_executed_by_its_name_but_only_if_it_is_the_one_that_was_ope
         line.unwrap_or_else(|| panic!("{output}")).trim().to_owned()
     };
     for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
+        // That texts are in place is nothing to it.
+        let [fixed, in_place] = [Texts::Fixed, Texts::InPlace].map(|texts| {
+            let program = command_for(&path, origin, texts).program.unwrap();
+            (
+                program.scripts(),
+                program.may_be_traced(),
+                program.lease().is_some(),
+            )
+        });
+        assert_eq!(fixed, in_place, "{origin:?}");
+    }
+    for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
         for name in [&path, &link] {
-            let output = output(command_for(name, origin)).await;
+            let output = output(command_for(name, origin, Texts::Fixed)).await;
             assert!(output.ends_with("decided\n"), "{origin:?}: {output}");
             assert_eq!(shown(&output), name.to_str().unwrap(), "{origin:?}");
         }
     }
     for origin in [Origin::System, Origin::SystemByOtherName, Origin::Changeable] {
-        let command = command_for(&path, origin);
+        let command = command_for(&path, origin, Texts::Fixed);
         // The link leads to another program by the time of the execution.
         let other = folder.path().join("other");
         std::fs::copy("/bin/true", &other).unwrap();
@@ -201,7 +260,7 @@ async fn a_child_on_trial_survives_signals_before_its_program_runs() {
         let mut command = command(&[path.to_str().unwrap()]);
         let workdir = command.workdir.as_ref().unwrap().as_fd();
         let file = PinnedFile::open(workdir, path.as_os_str(), Wait::Allowed).unwrap();
-        command.program = Executable::new(file, Origin::Changeable, OsStr::new("program"));
+        command.program = Executable::new(file, Origin::Changeable, Texts::Fixed, OsStr::new("program"));
         // By the time of the execution it leads to a program that can't be executed yet.
         command.path = held.clone().into();
         let mut tree = Tree::spawn(command).unwrap();

@@ -123,6 +123,7 @@ async fn always_is_for_the_same_command_in_every_respect() {
         other.canonical_workdir = Some("/tmp".into());
     });
     with("another umask", &|other| other.umask = Some(0));
+    with("in place instead of from a copy", &|other| other.in_place = true);
     with("another session", &|other| *other = elsewhere(other, 99));
     // Rewritten in place with the same size, and its time of modification set back.
     let before = std::fs::metadata(&tool).unwrap().modified().unwrap();

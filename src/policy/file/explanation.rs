@@ -5,7 +5,7 @@ use std::fmt;
 use super::rule::{Mismatch, Rule, RuleAction};
 use super::rule_set::RuleSet;
 use crate::confinement::Execution;
-use crate::files::Wait;
+use crate::files::{Wait, is_elf, is_of_system, look_up};
 use crate::policy::PolicyRequest;
 
 /// What would be decided about a request, and why.
@@ -16,6 +16,8 @@ pub struct Explanation {
     pub action: &'static str,
     /// How what is escalated would be executed.
     pub execution: Execution,
+    /// Whether what is escalated would be executed [in place](crate::Decision::in_place), if it is a script.
+    pub in_place: bool,
     /// The reason that is shown to who is denied or asked.
     pub reason: Option<String>,
     /// The rule that decides: `line 6`, or `git.rules:6`; `None` if the default does.
@@ -44,7 +46,10 @@ impl Explanation {
                 Some(Mismatch::Program) => return None,
                 Some(mismatch) => format!("does not apply: {}", reason(mismatch)),
                 None if decisive.is_some_and(|decisive| std::ptr::eq(decisive, rule)) => {
-                    format!("{}: decides", name(&rule.action))
+                    let renames =
+                        rule.action.may_escalate() && !rule.in_place && is_changeable_script(request);
+                    let consequence = if renames { RENAMED } else { "" };
+                    format!("{}: decides{consequence}", name(&rule.action))
                 }
                 None => format!("{}: matches, but another rule decides", name(&rule.action)),
             };
@@ -57,6 +62,7 @@ impl Explanation {
         Self {
             action: name(action),
             execution: decisive.map_or_else(Execution::default, |rule| rule.execution.clone()),
+            in_place: decisive.is_some_and(|rule| rule.in_place),
             reason: match action {
                 RuleAction::Deny { reason } | RuleAction::Prompt { reason, .. } => reason.clone(),
                 RuleAction::Run | RuleAction::Escalate { .. } => None,
@@ -65,6 +71,23 @@ impl Explanation {
             steps: about.collect(),
         }
     }
+}
+
+/// What surprises a script that is escalated by a rule without `in_place`.
+const RENAMED: &str = "; a sandboxed process could change this script, so it gets /dev/fd/N as its $0: `in_place = true` \
+                       executes it by its name";
+
+/// Whether the program is a script, and others than root could change it or make its name lead elsewhere. One that can't be read
+/// is not known to be one.
+fn is_changeable_script(request: &PolicyRequest) -> bool {
+    let Ok(found) = look_up(&request.workdir, request.program.as_os_str(), Wait::Allowed) else {
+        return false;
+    };
+    let is_fixed = found.trust.is_some_and(|trust| !trust.others_can_redirect())
+        && is_of_system(&found.requested)
+        && found.canonical.as_deref().is_some_and(is_of_system);
+    let content = found.file.and_then(|file| file.open_to_read());
+    !is_fixed && content.is_ok_and(|content| !is_elf(&content))
 }
 
 fn name(action: &RuleAction) -> &'static str {
@@ -95,6 +118,9 @@ impl fmt::Display for Explanation {
             Execution::Unsandboxed => {}
             Execution::SameSandbox => formatter.write_str(", in the shell's sandbox")?,
             Execution::Profile(name) => write!(formatter, ", in the sandbox profile {name}")?,
+        }
+        if self.in_place {
+            formatter.write_str(", a script in place")?;
         }
         if let Some(reason) = &self.reason {
             write!(formatter, " ({reason})")?;
@@ -170,5 +196,46 @@ mod tests {
         assert_eq!((decision.as_str(), line), ("run", None));
         assert!(steps[1].contains("replaceable = true"), "{steps:?}");
         assert_eq!(explain("/bin/echo", |_| ()).2, [""; 0]);
+    }
+
+    #[test]
+    fn where_a_script_is_executed_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let configure = folder.path().join("configure");
+        std::fs::write(&configure, "#!/bin/sh\n").unwrap();
+        std::fs::copy("/usr/bin/env", folder.path().join("binary")).unwrap();
+        std::os::unix::fs::symlink("configure", folder.path().join("linked")).unwrap();
+        let explain = |more: &str, program: &str| {
+            let pattern = folder.path().join("*").display().to_string();
+            let rule =
+                format!("[[rule]]\nprogram = {pattern:?}\naction = \"escalate\"\nreplaceable = true\n{more}");
+            let policy = PolicyFile::parse(&format!("default = \"run\"\n{rule}")).unwrap();
+            let explanation = policy.explain(&PolicyRequest::new(folder.path().join(program)));
+            (explanation.to_string(), explanation.steps[0].verdict.clone())
+        };
+        for script in ["configure", "linked"] {
+            let (decision, verdict) = explain("", script);
+            assert_eq!(decision, "escalate");
+            assert_eq!(verdict, format!("escalate: decides{RENAMED}"));
+        }
+        assert_eq!(explain("", "binary").1, "escalate: decides");
+        assert_eq!(explain("", "missing").1, "escalate: decides");
+        assert_eq!(
+            explain("in_place = true\nprofile = \"same\"", "configure"),
+            (
+                "escalate, in the shell's sandbox, a script in place".to_owned(),
+                "escalate: decides".to_owned()
+            )
+        );
+        // Only root changes this one.
+        let system = "/usr/bin/ldd";
+        if std::path::Path::new(system).exists() {
+            let policy = "default = \"run\"\n[[rule]]\nprogram = \"ldd\"\naction = \"escalate\"\n";
+            let explanation = PolicyFile::parse(policy)
+                .unwrap()
+                .explain(&PolicyRequest::new(system));
+            assert_eq!(explanation.steps[0].verdict, "escalate: decides");
+        }
     }
 }

@@ -188,10 +188,20 @@ impl PolicyFile {
         Explanation::new(&self.default, &self.rules, request)
     }
 
-    fn escalation(&self, env: &ChildEnv, request: &PolicyRequest) -> Decision {
-        Decision::escalate()
+    /// The escalation by a rule, or by the default.
+    fn escalation(&self, rule: Option<&Rule>, env: &ChildEnv, request: &PolicyRequest) -> Decision {
+        let escalation = Decision::escalate()
             .with_env(env.of(&request.env, &self.basics))
-            .keeping_env(env.kept())
+            .keeping_env(env.kept());
+        let Some(rule) = rule else {
+            return escalation;
+        };
+        let escalation = escalation.executed(rule.execution.clone());
+        if rule.in_place {
+            escalation.in_place()
+        } else {
+            escalation
+        }
     }
 
     /// Says once what the rule takes out of the environment of what it escalates.
@@ -253,11 +263,10 @@ impl EscalationPolicy for PolicyFile {
         let by = rule.map_or("default".to_owned(), Rule::place);
         let decision = match rule.map_or(&self.default, |rule| &rule.action) {
             RuleAction::Run => Decision::run(),
-            RuleAction::Escalate { env } => self.escalation(env, request),
+            RuleAction::Escalate { env } => self.escalation(rule, env, request),
             RuleAction::Deny { reason } => Decision::deny(reason.clone()),
             RuleAction::Prompt { env, reason, asks } => {
-                let execution = rule.map_or_else(Execution::default, |rule| rule.execution.clone());
-                let escalation = self.escalation(env, request).executed(execution);
+                let escalation = self.escalation(rule, env, request);
                 let approvals = &self.approvals;
                 approvals
                     .decide_asking(request, escalation.by_rule(&by), reason.as_deref(), *asks)
@@ -270,10 +279,6 @@ impl EscalationPolicy for PolicyFile {
         {
             self.say(rule, request, &decision);
         }
-        let decision = match rule {
-            Some(rule) if *decision.action() == Action::Escalate => decision.executed(rule.execution.clone()),
-            _ => decision,
-        };
         Ok(decision.by_rule(by))
     }
 }
@@ -286,6 +291,7 @@ mod tests {
     use crate::Question;
 
     mod fuzz;
+    mod in_place;
 
     /// Decides about a program with arguments; the policy is rules in short form.
     async fn decide(policy: &str, program: &str, arguments: &[&str]) -> Decision {

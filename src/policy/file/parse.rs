@@ -57,6 +57,7 @@ struct RawRule {
     env: Option<Spanned<RawEnv>>,
     say_env: Option<Spanned<bool>>,
     replaceable: Option<Spanned<bool>>,
+    in_place: Option<Spanned<bool>>,
     profile: Option<Spanned<String>>,
 }
 
@@ -288,6 +289,7 @@ impl Text<'_> {
             ("env", rule.env.as_ref().map(Spanned::span)),
             ("say_env", rule.say_env.as_ref().map(Spanned::span)),
             ("replaceable", rule.replaceable.as_ref().map(Spanned::span)),
+            ("in_place", rule.in_place.as_ref().map(Spanned::span)),
             ("profile", rule.profile.as_ref().map(Spanned::span)),
         ];
         for (key, span) in only_escalating {
@@ -318,6 +320,7 @@ impl Text<'_> {
                 None => Execution::Unsandboxed,
             },
             replaceable: rule.replaceable.is_some_and(Spanned::into_inner),
+            in_place: rule.in_place.is_some_and(Spanned::into_inner),
             say_env: rule.say_env.is_some_and(Spanned::into_inner),
         })
     }
@@ -435,6 +438,8 @@ mod tests {
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"prompt\"\nask = \"always\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nsay_env = true\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"run\"\nreplaceable = false\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"deny\"\nin_place = true\n",
+            "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nin_place = \"yes\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = \"PATH\"\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = [\"A=B\"]\n",
             "default = \"run\"\n[[rule]]\nprogram = \"git\"\naction = \"escalate\"\nenv = [\"A[\"]\n",

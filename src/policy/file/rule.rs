@@ -29,6 +29,8 @@ pub(super) struct Rule {
     pub execution: Execution,
     /// Escalate even programs that the sandboxed user could replace.
     pub replaceable: bool,
+    /// Execute escalated scripts from their files.
+    pub in_place: bool,
     /// Say what was taken out of an escalated command's environment.
     pub say_env: bool,
 }

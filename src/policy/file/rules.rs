@@ -136,6 +136,7 @@ impl PrefixRule {
             action: self.action.clone(),
             execution: Execution::Unsandboxed,
             replaceable: false,
+            in_place: false,
             say_env: false,
         };
         self.programs.into_iter().map(rule).collect()

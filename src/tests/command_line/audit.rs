@@ -90,3 +90,44 @@ fn what_was_taken_out_of_an_environment_is_said() {
     let logged = String::from_utf8(output.stderr).unwrap();
     assert!(logged.contains("names=[\"GIT_SSH_COMMAND\", "), "{logged}");
 }
+
+#[test]
+fn what_a_script_finds_as_its_name_is_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().display();
+    let script = folder.path().join("configure");
+    super::support::chain::script(&script, "#!/bin/sh\necho \"$0\"\n");
+    std::fs::copy("/bin/true", folder.path().join("binary")).unwrap();
+    let lines = format!("{here}/configure configure\n{here}/binary binary");
+    for (more, in_place) in [("", false), ("in_place = true\n", true)] {
+        let log = folder.path().join(format!("audit-{in_place}"));
+        let policy = format!(
+            "default = \"run\"\n[[rule]]\nprogram = \"{here}/*\"\naction = \"escalate\"\nreplaceable = true\n{more}"
+        );
+        let plain = audited(&folder, &policy, &log, &lines);
+        let mut logged = program();
+        logged.args(["--log", "info"]).args(plain.get_args());
+        let output = logged.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let name = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(name == format!("{}\n", script.display()), in_place, "{name}");
+        assert_eq!(
+            said.contains("a script finds /dev/fd/N as its $0"),
+            !in_place,
+            "{said}"
+        );
+        let text = std::fs::read_to_string(&log).unwrap();
+        let records: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(records.len(), 4, "{text}");
+        for line in &records {
+            let of_script = line["program"] == script.to_str().unwrap();
+            let by_descriptor = of_script && line["event"] == "end" && !in_place;
+            let told = |yes: bool| if yes { true.into() } else { serde_json::Value::Null };
+            assert_eq!(line["in_place"], told(in_place), "{line}");
+            assert_eq!(line["by_descriptor"], told(by_descriptor), "{line}");
+        }
+    }
+}

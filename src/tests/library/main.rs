@@ -6,6 +6,7 @@ mod support;
 mod approvals;
 mod children;
 mod hostile;
+mod in_place;
 mod one_shot;
 mod pinned;
 mod requests;

@@ -17,12 +17,12 @@ use super::support::wrapper::{null, pipe, read_all};
 use super::{Always, Fixture, blocking, start};
 
 /// How long each attack goes on; with `--ignored` longer.
-const ATTACK: Duration = Duration::from_millis(1500);
+pub const ATTACK: Duration = Duration::from_millis(1500);
 const LONG_ATTACK: Duration = Duration::from_secs(10);
 
 /// What a test file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Binary,
     Script,
     Bare,
@@ -112,56 +112,61 @@ fn exchange(one: &Path, other: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_rewritten_in_place_does_not_run_whatever_its_times_say() {
-    let fixture = start(Always::new(Decision::escalate()));
-    blocking(move || {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("program");
-        for kind in KINDS {
-            write(&program, &kind.content(false));
-            assert_eq!(escalate(&fixture, &program, || {}), 0, "{kind:?}");
-            let status = escalate(&fixture, &program, || {
-                let modified = program.metadata().unwrap().modified().unwrap();
-                write(&program, &kind.content(true));
-                let file = File::options().append(true).open(&program).unwrap();
-                file.set_modified(modified).unwrap();
-            });
-            assert_eq!(status, 126, "{kind:?}");
-            assert_eq!(escalate(&fixture, &program, || {}), 1, "{kind:?}");
-        }
-    })
-    .await;
+    for decision in [Decision::escalate(), Decision::escalate().in_place()] {
+        let fixture = start(Always::new(decision));
+        blocking(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let program = folder.path().join("program");
+            for kind in KINDS {
+                write(&program, &kind.content(false));
+                assert_eq!(escalate(&fixture, &program, || {}), 0, "{kind:?}");
+                let status = escalate(&fixture, &program, || {
+                    let modified = program.metadata().unwrap().modified().unwrap();
+                    write(&program, &kind.content(true));
+                    let file = File::options().append(true).open(&program).unwrap();
+                    file.set_modified(modified).unwrap();
+                });
+                assert_eq!(status, 126, "{kind:?}");
+                assert_eq!(escalate(&fixture, &program, || {}), 1, "{kind:?}");
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_mapped_for_writing_does_not_run() {
-    let fixture = start(Always::new(Decision::escalate()));
-    blocking(move || {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("program");
-        for kind in KINDS {
-            write(&program, &kind.content(false));
-            let file = File::options().read(true).write(true).open(&program).unwrap();
-            let length = std::num::NonZeroUsize::new(1).unwrap();
-            let protection = nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE;
-            let shared = nix::sys::mman::MapFlags::MAP_SHARED;
-            // SAFETY: a new mapping; the file is as long as what is touched of it.
-            let mapped = unsafe { nix::sys::mman::mmap(None, length, protection, shared, &file, 0) }.unwrap();
-            drop(file);
-            // While it is mapped the file's times say nothing; unmapped before the execution, it would look as before.
-            let status = escalate(&fixture, &program, || {
-                // SAFETY: nothing uses the mapping any more.
-                unsafe { nix::sys::mman::munmap(mapped, 1) }.unwrap();
-            });
-            assert_eq!(status, 126, "{kind:?}");
-            assert_eq!(escalate(&fixture, &program, || {}), 0, "{kind:?}");
-        }
-    })
-    .await;
+    for decision in [Decision::escalate(), Decision::escalate().in_place()] {
+        let fixture = start(Always::new(decision));
+        blocking(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let program = folder.path().join("program");
+            for kind in KINDS {
+                write(&program, &kind.content(false));
+                let file = File::options().read(true).write(true).open(&program).unwrap();
+                let length = std::num::NonZeroUsize::new(1).unwrap();
+                let protection = nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE;
+                let shared = nix::sys::mman::MapFlags::MAP_SHARED;
+                // SAFETY: a new mapping; the file is as long as what is touched of it.
+                let mapped =
+                    unsafe { nix::sys::mman::mmap(None, length, protection, shared, &file, 0) }.unwrap();
+                drop(file);
+                // While it is mapped the file's times say nothing; unmapped before the execution, it would look as before.
+                let status = escalate(&fixture, &program, || {
+                    // SAFETY: nothing uses the mapping any more.
+                    unsafe { nix::sys::mman::munmap(mapped, 1) }.unwrap();
+                });
+                assert_eq!(status, 126, "{kind:?}");
+                assert_eq!(escalate(&fixture, &program, || {}), 0, "{kind:?}");
+            }
+        })
+        .await;
+    }
 }
 
 /// After each decision, something is done without pause until the program has ended: the one that was decided on (0), or
 /// none (126), never another (1).
-fn attack(
+pub fn attack(
     fixture: &Fixture,
     time: Duration,
     kind: Kind,
@@ -188,12 +193,12 @@ fn attack(
     println!("{kind:?}: {decided} ran as decided, {refused} were refused");
 }
 
-fn exchanging(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
+pub fn exchanging(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
     Box::new(move || exchange(&program, &other))
 }
 
 /// Writes the other program's content into the file, and back, with the times set back.
-fn rewriting(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
+pub fn rewriting(program: PathBuf, other: PathBuf) -> Box<dyn FnMut() + Send> {
     let contents = [&other, &program].map(|path| fs::read(path).unwrap());
     let modified = program.metadata().unwrap().modified().unwrap();
     let mut turn = 0;

@@ -7,6 +7,7 @@ mod support;
 
 mod day;
 mod group;
+mod in_place;
 mod names;
 mod nested;
 mod privileges;

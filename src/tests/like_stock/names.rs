@@ -122,7 +122,7 @@ fn as_in_the_stock_shell(program: &Path, names: &[&str], script: &str) -> String
 }
 
 /// Without the line which says that there is no sandbox.
-fn without_notice(said: &str) -> String {
+pub fn without_notice(said: &str) -> String {
     let (notice, rest) = said.split_once('\n').unwrap();
     assert!(notice.contains("sandbox"), "{said}");
     rest.to_owned()

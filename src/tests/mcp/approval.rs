@@ -172,3 +172,28 @@ fn a_script_that_is_to_be_asked_about_once_is_approved_for_all_calls() {
     assert_eq!(client.result(call)["structuredContent"]["stdout"], "changed a\n");
     assert_eq!(client.end(), Some(0));
 }
+
+#[test]
+fn a_person_is_told_that_a_script_runs_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("configure");
+    super::support::chain::script(&script, "#!/bin/sh\necho \"$0\"\n");
+    for (more, in_place) in [("", false), ("in_place = true\n", true)] {
+        let policy = format!(
+            "default = \"run\"\n[[rule]]\nprogram = \"{}/**\"\naction = \"prompt\"\nreplaceable = true\n{more}",
+            folder.path().display()
+        );
+        let mut client = Client::with_shell_tool(&policy, &json!({"elicitation": {"form": {}}}), &[]);
+        let call = client.start_call("shell_command", json!({"command": script.to_str().unwrap()}));
+        let form = client.form(call);
+        let told = form
+            .message
+            .contains("what is written there after your answer is executed, too");
+        assert_eq!(told, in_place, "{}", form.message);
+        client.decide(&form, "approve");
+        let result = client.result(call);
+        let name = result["structuredContent"]["stdout"].as_str().unwrap();
+        assert_eq!(name == format!("{}\n", script.display()), in_place, "{name}");
+        assert_eq!(client.end(), Some(0));
+    }
+}

@@ -84,6 +84,25 @@ async fn a_supervisor_that_its_tree_has_changed_gets_no_other() {
     assert!(tree.channel.is_none());
 }
 
+/// Keepers are copies of their guardian.
+#[tokio::test]
+async fn a_guardian_that_a_tree_has_changed_makes_no_keeper() {
+    let _alone = GUARDIAN.write().await;
+    let above = "parent() { cut -d' ' -f4 /proc/$1/stat; }; guardian=$(parent $(parent $PPID))";
+    for change in ["renice -n 3 -p $guardian", "prlimit --pid $guardian --core=0:0"] {
+        let mut seen = std::collections::BTreeSet::new();
+        for is_changed in [false, true, false, false, false] {
+            let change = if is_changed { change } else { ":" };
+            // A supervisor that is spent, so that the next one is new.
+            let script = format!(
+                "PATH=/usr/bin:/bin; {above}; nice; ulimit -c; {{ {change}; renice -n 7 -p $PPID; }} >/dev/null"
+            );
+            seen.insert(output(command(&["/bin/sh", "-c", &script])).await);
+        }
+        assert_eq!(seen.len(), 1, "{change}: {seen:?}");
+    }
+}
+
 /// Runs that shell script to its end, in which its supervisor must not be spent.
 async fn leave(script: &str) -> Pid {
     let mut tree = spawn(&["/bin/sh", "-c", &format!("PATH=/usr/bin:/bin; {script}")]);

@@ -57,14 +57,23 @@ async fn a_tree_that_kills_its_supervisor_or_its_keeper_ends_at_once() {
 #[tokio::test]
 async fn what_cannot_be_ended_is_named_in_time() {
     let _together = GUARDIAN.read().await;
-    let (tree, [pid]) = printing::<1>("sleep 600 & echo $!; wait");
-    // A zombie stays until its tracer has seen it end, and the tracer is this thread.
-    nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
-    let left = in_time(tree.end()).await;
-    nix::sys::wait::waitpid(pid, None).unwrap();
-    assert_eq!(left.len(), 1, "{left:?}");
-    assert_eq!(left[0].pid, pid.as_raw());
-    gone(&[pid]);
+    for (script, called) in [
+        ("sleep 600 & echo $!; wait", "sleep"),
+        // Nor does it escape notice by the name of a supervisor.
+        (
+            "sh -c 'printf escalated-tree >/proc/$$/comm; echo $$; read line' <>/dev/ptmx & wait",
+            "escalated-tree",
+        ),
+    ] {
+        let (tree, [pid]) = printing::<1>(script);
+        // A zombie stays until its tracer has seen it end, and the tracer is this thread.
+        nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
+        let left = in_time(tree.end()).await;
+        nix::sys::wait::waitpid(pid, None).unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!((left[0].pid, left[0].name.as_str()), (pid.as_raw(), called));
+        gone(&[pid]);
+    }
 }
 
 /// The guardian, the keeper and the supervisor of a tree, in the order of descent.
@@ -129,6 +138,28 @@ async fn a_tree_that_kills_its_supervisor_and_its_keeper_in_one_instant_does_not
             assert_eq!(nix::sys::signal::kill(pid, None), Err(Errno::ESRCH), "{kill}");
         }
     }
+}
+
+/// What calls itself a supervisor has the time that those have, and no more by keeping what is above it busy.
+#[tokio::test]
+async fn what_pretends_to_be_a_supervisor_and_floods_the_guardian_with_signals_does_not_live_on() {
+    let _alone = GUARDIAN.write().await;
+    // Twelve that each have a session of their own, the name of supervisors, and 20 s of signals to send.
+    let pretend = "exec python3 -c \"import os, time; parent = os.getppid(); \
+        above = lambda pid: int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1]); \
+        keeper = above(parent); guardian = above(keeper); end = time.monotonic() + 20
+def flood():
+    os.setsid(); open('/proc/self/comm', 'w').write('escalated-tree'); os.write(1, b'%d\\n' % os.getpid())
+    while time.monotonic() < end: [os.kill(guardian, 10) for _ in range(100)]
+    os._exit(0)
+for _ in range(12): os.fork() or flood()
+time.sleep(0.5); os.kill(keeper, 9); os.kill(parent, 9); time.sleep(20)\"";
+    let (mut tree, pids) = printing::<12>(pretend);
+    let begun = std::time::Instant::now();
+    while in_time(tree.next_event()).await.is_some() {}
+    let time = begun.elapsed();
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    gone(&pids);
 }
 
 #[tokio::test]

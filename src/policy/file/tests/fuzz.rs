@@ -9,7 +9,7 @@ use crate::policy::{Complaint, EscalationPolicy, PolicyFile, PolicyRequest};
 const WORDS: &[&[u8]] = &[
     b"default = ", b"\"run\"", b"\"escalate\"", b"\"deny\"", b"\"prompt\"", b"[[rule]]\n", b"program = ", b"action = ", b"argv = [",
     b"argv_exact = ", b"workdir = ", b"reason = ", b"env = ", b"\"request\"", b"\"everything\"", b"[\"PATH\", \"LC_*\"]",
-    b"say_env = true\n", b"replaceable = true\n", b"anywhere = true\n", b"'''", b"\"\"\"", b"\\u0000", b"/usr/bin/*", b"{a,b}", b"[!a]",
+    b"say_env = true\n", b"replaceable = true\n", b"in_place = true\n", b"anywhere = true\n", b"'''", b"\"\"\"", b"\\u0000", b"/usr/bin/*", b"{a,b}", b"[!a]",
     b"**", b"true", b"1979-05-27", b"[rule]", b"rule = []\n", b".", b"{ a = 1 }",
 ];
 

@@ -1,9 +1,12 @@
 //! Nothing outlives its terminal, however that ends.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::time::Duration;
 
 use shell_escalation::Decision;
-use shell_escalation::terminal::{Config, Error, ShellBackend, Streams, TerminalId, Terminals};
+use shell_escalation::terminal::{Config, Error, ExecRequest, ShellBackend, Streams, TerminalId, Terminals};
 use tokio_util::sync::CancellationToken;
 
 use super::super::Always;
@@ -112,6 +115,50 @@ async fn ending_all_ends_everything_before_it_returns() {
     assert_eq!(wrapped.terminals.end().await, []);
     all_gone(pids, Duration::ZERO).await;
     assert_eq!(wrapped.terminals.list(), []);
+}
+
+/// Whether a future is done when it has been begun and has had no time to wait.
+async fn is_done_at_once(future: impl Future) -> bool {
+    tokio::time::timeout(Duration::ZERO, future).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ending_all_waits_for_what_is_being_closed() {
+    for streams in EVERY_KIND {
+        let wrapped = escalating();
+        let (id, pids) = with_trees(&wrapped, streams).await;
+        assert!(!is_done_at_once(wrapped.terminals.close(id)).await);
+        wrapped.terminals.end().await;
+        all_gone(pids, Duration::ZERO).await;
+    }
+}
+
+/// The file is opened for execution only when the lease is given up, or the system's patience is at its end: 45 s by default.
+fn hold_back(path: &Path) -> File {
+    const F_SETSIG: i32 = 10; // asm-generic/fcntl.h
+    let leased = File::open(path).unwrap();
+    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
+        // SAFETY: these commands take an integer.
+        let set = unsafe { libc::fcntl(leased.as_raw_fd(), command, argument) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+    leased
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_whose_execution_is_held_back_does_not_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leased");
+    std::fs::copy("/bin/true", &path).unwrap();
+    let _lease = hold_back(&path);
+    for streams in EVERY_KIND {
+        let terminals = direct();
+        let request = ExecRequest::new(&path, ["leased"], "/").on(streams);
+        let opening = tokio::time::timeout(Duration::from_millis(300), terminals.open(request));
+        assert!(opening.await.is_err(), "it was executed");
+        let ended = tokio::time::timeout(Duration::from_secs(10), terminals.end());
+        assert_eq!(ended.await.expect("it is still being opened"), []);
+    }
 }
 
 #[test]
