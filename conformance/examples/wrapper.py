@@ -314,7 +314,10 @@ def escalate(stream, numbers):
         signal.signal(number, lambda *_: None)  # The number goes into the pipe.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(numbers)}i", *numbers))]
-    send_all(stream, frame({"fds": numbers, "signals": True}), rights if numbers else ())
+    try:
+        send_all(stream, frame({"fds": numbers, "signals": True}), rights if numbers else ())
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # The server has closed: its result, or the end, is still to be read.
     for number in numbers:
         if number != 2:  # Kept for messages. All others must not hold an end of file back.
             os.close(number)

@@ -32,6 +32,7 @@ pub enum Fault {
     HeaderInOnePiece,
     BufferResetBetweenPieces,
     JoinedFramesLost,
+    ResultLostBehindDescriptors,
     DescriptorsWithThePayload,
     DescriptorsOneByOne,
     MemberMisnamed,

@@ -247,6 +247,9 @@ impl Stream {
                     self.wait_for(libc::POLLOUT);
                     continue;
                 }
+                Err(_) if broken(Fault::ResultLostBehindDescriptors) && !descriptors.is_empty() => {
+                    fail_closed("the server takes no descriptors")
+                }
                 // The reader is gone; the reply, or its absence, will tell.
                 Err(_) => return,
             }

@@ -10,7 +10,7 @@ use crate::peer::wire::frame;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{
-    any_call, escalating, expect_held_up, stopped_and_continued, stopped_by, waiting_bytes,
+    any_call, escalating, expect_held_up, expect_state, stopped_and_continued, stopped_by, waiting_bytes,
 };
 use crate::verdict::{Verdict, violation};
 
@@ -26,6 +26,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(240),
     case("wire.frame.joined/decision-and-result", decision_and_result),
+    case("wire.frame.joined/decision-result-and-end", decision_result_and_end),
     case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
     case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful),
 ]);
@@ -172,6 +173,22 @@ fn decision_and_result(context: &mut Context) -> Verdict {
     stream.frames.send_bytes(&bytes, &[])?;
     stream.descriptors()?;
     wrapper.finish()?.expect_status(7)
+}
+
+/// A server that can't start the child says so directly after the decision and closes: the descriptors can't be sent any more,
+/// and the result counts.
+fn decision_result_and_end(context: &mut Context) -> Verdict {
+    let mut bytes = frame(br#"{"action":"Escalate"}"#);
+    bytes.extend(frame(br#"{"exit_code":127}"#));
+    let mut wrapper = WrapperCall::new(context, "/bin/program", ["program"])?.start()?;
+    let (mut stream, _) = wrapper.request()?;
+    // Both, and the end, are there when it looks next.
+    wrapper.process.signal(libc::SIGSTOP)?;
+    expect_state(context, &wrapper, "T")?;
+    stream.frames.send_bytes(&bytes, &[])?;
+    drop(stream);
+    wrapper.process.signal(libc::SIGCONT)?;
+    wrapper.finish()?.expect_status(127)
 }
 
 /// A request of more than 1 MiB that is read in single bytes at first, then in pieces of 4 KiB.
