@@ -26,7 +26,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wire.frame.split/result-one-byte-at-a-time", result_by_bytes),
     case("wire.frame.split/replies-at-random-cuts", random_cuts).within_seconds(240),
     case("wire.frame.joined/decision-and-result", decision_and_result),
-    case("wire.frame.joined/decision-result-and-end", decision_result_and_end),
+    case("wire.frame.joined/decision-result-and-end", decision_result_and_end).at(Level::Faithful),
     case("wire.frame.joined/stopped-and-result", stopped_and_result).at(Level::Faithful).needs("signals"),
     case("wire.frame/request-through-a-stop", request_through_a_stop).at(Level::Faithful),
 ]);
