@@ -164,17 +164,7 @@ fn stops_its_group(context: &mut Context) -> Verdict {
     wrapper.process.signal(libc::SIGCONT)?;
     forwarded(&mut stream, "SIGCONT for the child")?;
     for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-        stream.frames.send_json(&json!({"stopped": signal}))?;
-        stopped_by(&wrapper, context)?;
-        expect::that(
-            stopped_within(neighbour.process.pid.as_raw(), context.patience()),
-            format_args!("the wrapper stops its process group on {{\"stopped\":{signal}}}"),
-            "another process of the group runs on",
-        )?;
-        for process in [&wrapper.process, &neighbour.process] {
-            process.signal(libc::SIGCONT)?;
-        }
-        forwarded(&mut stream, "SIGCONT for the child")?;
+        stops_and_goes_on_with_its_group(context, &wrapper, &mut stream, &neighbour, signal)?;
     }
     neighbour.process.signal(libc::SIGKILL)?;
     stream.result(0)?;
@@ -208,6 +198,27 @@ fn stops_alone(context: &mut Context) -> Verdict {
     wrapper.finish()?.expect_status(0)
 }
 
+/// A stop of which no signal has reached the wrapper since it stopped last is its whole group's.
+fn stops_and_goes_on_with_its_group(
+    context: &Context,
+    wrapper: &WrapperRun,
+    stream: &mut RequestStream,
+    neighbour: &Neighbour,
+    signal: i32,
+) -> Verdict {
+    stream.frames.send_json(&json!({"stopped": signal}))?;
+    stopped_by(wrapper, context)?;
+    expect::that(
+        stopped_within(neighbour.process.pid.as_raw(), context.patience()),
+        format_args!("the wrapper stops its process group on {{\"stopped\":{signal}}}"),
+        "another process of the group runs on",
+    )?;
+    for process in [&wrapper.process, &neighbour.process] {
+        process.signal(libc::SIGCONT)?;
+    }
+    forwarded(stream, "SIGCONT for the child").map(drop)
+}
+
 /// A stop signal that has reached the wrapper excuses its group from the next stop, and from no later one.
 fn its_group_after_a_stop_alone(context: &mut Context) -> Verdict {
     let (mut wrapper, mut stream) = escalating(context)?;
@@ -215,17 +226,7 @@ fn its_group_after_a_stop_alone(context: &mut Context) -> Verdict {
     wrapper.process.signal(libc::SIGTSTP)?;
     forwarded(&mut stream, "SIGTSTP")?;
     stop_and_continue(context, &wrapper, &mut stream, libc::SIGTSTP)?;
-    stream.frames.send_json(&json!({"stopped": libc::SIGTSTP}))?;
-    stopped_by(&wrapper, context)?;
-    expect::that(
-        stopped_within(neighbour.process.pid.as_raw(), context.patience()),
-        "the wrapper stops its process group, as no stop signal has reached it since it stopped last",
-        "another process of the group runs on",
-    )?;
-    for process in [&wrapper.process, &neighbour.process] {
-        process.signal(libc::SIGCONT)?;
-    }
-    forwarded(&mut stream, "SIGCONT for the child")?;
+    stops_and_goes_on_with_its_group(context, &wrapper, &mut stream, &neighbour, libc::SIGTSTP)?;
     neighbour.process.signal(libc::SIGKILL)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
