@@ -273,8 +273,9 @@ fn jobs(day: &mut Day) {
         day.see(PROMPT);
         day.line("echo $?");
     }
-    // Both ends of a pipeline, of which only one hears of the end of file.
-    day.type_line("sh -c 'echo be\"\"gun >&2; exec sleep 600' | sh -c 'cat; echo finished'");
+    // Both ends of a pipeline, of which only one hears of the end of file. What the first says goes through both, which have begun
+    // then: a shell's copy that has not become its command loses what comes.
+    day.type_line("sh -c 'echo be\"\"gun; exec sleep 600' | sh -c 'cat; echo finished'");
     day.see("begun");
     day.control('c');
     day.see(PROMPT);
