@@ -32,7 +32,7 @@ pub struct Forwarding {
     continuations: i64,
     /// How many stopped messages have been read.
     stops: i64,
-    /// Whether a stop signal of a terminal has come since this process stopped last.
+    /// Whether a stop signal of a terminal has come since this process was last stopped or sent SIGCONT.
     stop_came: bool,
 }
 

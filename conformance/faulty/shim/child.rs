@@ -202,7 +202,8 @@ fn inherit(parcel: &Parcel) {
         let own = libc::getpriority(libc::PRIO_PROCESS, 0);
         let nice = parcel
             .nice
-            .filter(|nice| *nice > own || broken(Fault::NicenessLowered));
+            .filter(|nice| *nice > own || broken(Fault::NicenessLowered))
+            .filter(|nice| *nice >= 0 || !broken(Fault::NicenessBelow0Ignored));
         if let Some(nice) = nice.filter(|_| !broken(Fault::NicenessIgnored)) {
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
         }
@@ -211,7 +212,16 @@ fn inherit(parcel: &Parcel) {
 
 /// Takes the wrapper's limits, as far as they are not above this process's. Afterwards few descriptors may be left.
 fn be_limited(parcel: &Parcel) -> nix::Result<()> {
+    const USUAL: [u32; 4] = [
+        libc::RLIMIT_CPU,
+        libc::RLIMIT_CORE,
+        libc::RLIMIT_NOFILE,
+        libc::RLIMIT_MSGQUEUE,
+    ];
     for &(resource, soft, hard) in parcel.limits.iter().filter(|_| !broken(Fault::LimitsIgnored)) {
+        if broken(Fault::OnlyUsualLimitsSet) && !USUAL.contains(&resource) {
+            continue;
+        }
         // SAFETY: getrlimit and setrlimit with a local limit.
         unsafe {
             let mut own: libc::rlimit = std::mem::zeroed();

@@ -272,6 +272,8 @@ pub enum Fault {
     OwnGroupJoined,
     TerminalSignalsTwice,
     OwnSignalsTwice,
+    #[value(name = "sender-0-taken-for-its-own")]
+    Sender0TakenForItsOwn,
     TerminalSignalsDropped,
     AloneNotSaid,
     ContinuedTwice,
@@ -284,6 +286,9 @@ pub enum Fault {
     LimitsRaised,
     NicenessIgnored,
     NicenessLowered,
+    #[value(name = "niceness-below-0-ignored")]
+    NicenessBelow0Ignored,
+    OnlyUsualLimitsSet,
     IgnoredSignalsReset,
     OnlyPoliteSignals,
     SignalsIgnored,

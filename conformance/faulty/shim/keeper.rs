@@ -426,6 +426,9 @@ impl Keeper {
     /// Whether that process is the child or descends from it.
     fn is_of_child(&self, mut process: i64) -> bool {
         let child = self.child.map_or(-1, |child| i64::from(child.as_raw()));
+        if broken(Fault::Sender0TakenForItsOwn) && process == 0 {
+            return true;
+        }
         while process > 1 && process != child {
             let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
             let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));

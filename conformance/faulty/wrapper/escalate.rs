@@ -169,8 +169,10 @@ fn add_inherited(message: &mut Map<String, Value>) {
         "rtprio",
         "rttime",
     ];
+    const USUAL: [&str; 5] = ["fsize", "nofile", "locks", "msgqueue", "cpu"];
     let ignored: Vec<i32> = (1..=64).filter(|signal| is_ignored(*signal)).collect();
-    if !broken(Fault::IgnoredNotTold) {
+    let left_out = ignored.is_empty() && unusual(Variant::IgnoredLeftOut);
+    if !(left_out || broken(Fault::IgnoredNotTold)) {
         message.insert("ignored".into(), json!(ignored));
     }
     let mut limits = Map::new();
@@ -187,7 +189,9 @@ fn add_inherited(message: &mut Map<String, Value>) {
             } else {
                 limit
             };
-            (limit != libc::RLIM_INFINITY).then_some(shown)
+            let is_limit = limit != libc::RLIM_INFINITY || broken(Fault::InfinityAsANumber);
+            let left_out = broken(Fault::FewLimitsTold) && !USUAL.contains(&name);
+            (is_limit && !left_out).then_some(shown)
         };
         let hard = if broken(Fault::SoftLimitsOnly) {
             limit.rlim_cur
@@ -201,10 +205,12 @@ fn add_inherited(message: &mut Map<String, Value>) {
     message.insert("limits".into(), limits.into());
     // SAFETY: getpriority takes integers.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-    message.insert(
-        "nice".into(),
-        if broken(Fault::NiceAlways0) { 0 } else { nice }.into(),
-    );
+    let told = match nice {
+        _ if broken(Fault::NiceAlways0) => 0,
+        ..0 if broken(Fault::NicenessBelow0ToldAs0) => 0,
+        nice => nice,
+    };
+    message.insert("nice".into(), told.into());
 }
 
 /// As in a wrapper that ignores signals until its handlers are ready.
@@ -328,6 +334,8 @@ fn forward(signals: RawFd, stream: &mut Stream) {
         let mut frame = json!({"signal": shown});
         if arrival.of_terminal && !broken(Fault::TerminalNotTold) || broken(Fault::TerminalAlwaysTold) {
             frame["terminal"] = true.into();
+        } else if unusual(Variant::SaysWhatIsNotOfATerminal) {
+            frame["terminal"] = false.into();
         }
         if let Some(sender) = arrival.sender.filter(|_| !broken(Fault::SenderNotTold)) {
             frame["sender"] = sender.into();

@@ -164,17 +164,27 @@ pub enum Fault {
     StaleStopObeyed,
     TerminalAlwaysTold,
     TerminalOnlyOfKeys,
+    TerminalOnlyOfInterrupts,
+    TerminalNotInTheBackground,
     TerminalOfEveryKernelSignal,
     SenderOnlyOfKill,
+    #[value(name = "sender-0-told")]
+    Sender0Told,
+    SenderOfTheKernelTold,
     StopsAlone,
     AloneIgnored,
     StopSignalNeverForgotten,
+    StopSignalKeptOverAContinuation,
     DiscardedContinuationNotTold,
     IgnoredNotTold,
     SoftLimitsOnly,
     OneLimitOnly,
     #[value(name = "nice-always-0")]
     NiceAlways0,
+    #[value(name = "niceness-below-0-told-as-0")]
+    NicenessBelow0ToldAs0,
+    FewLimitsTold,
+    InfinityAsANumber,
     SignalsAllBecomeTerm,
     DiesByForwardedSignals,
     StopNotForwarded,
@@ -376,6 +386,10 @@ pub enum Variant {
     NullInPlace,
     /// Every signal frame has the number of the stopped messages.
     CountsWithEverySignal,
+    /// Every signal frame says whether the signal comes of a terminal.
+    SaysWhatIsNotOfATerminal,
+    /// Where no signal was ignored at the start, nothing is said of it.
+    IgnoredLeftOut,
     /// The wrapper stops itself by the signal that stopped the child.
     StopsByTheSameSignal,
     /// The command's environment is sorted.

@@ -87,7 +87,11 @@ pub fn next_signal(signals: RawFd) -> Option<Arrival> {
         let number = information.ssi_signo as i32;
         Some(Arrival {
             number,
-            sender: is_sent_by_a_process(information.ssi_code).then_some(information.ssi_pid),
+            sender: is_sent_by_a_process(information.ssi_code)
+                .then_some(information.ssi_pid)
+                .filter(|&sender| {
+                    sender != 0 || broken(Fault::Sender0Told) || broken(Fault::SenderOfTheKernelTold)
+                }),
             of_terminal: information.ssi_code > 0 && is_of_terminals(number),
         })
         .filter(|_| length > 0)
@@ -99,6 +103,9 @@ fn is_sent_by_a_process(code: i32) -> bool {
     if broken(Fault::SenderOnlyOfKill) {
         return code == libc::SI_USER;
     }
+    if broken(Fault::SenderOfTheKernelTold) && code == libc::SI_KERNEL {
+        return true;
+    }
     [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&code)
 }
 
@@ -106,6 +113,13 @@ fn is_sent_by_a_process(code: i32) -> bool {
 fn is_of_terminals(number: i32) -> bool {
     const OF_KEYS: [i32; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGWINCH];
     const OF_OTHERS: [i32; 4] = [libc::SIGHUP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT];
+    const OF_INTERRUPTS: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
+    if broken(Fault::TerminalOnlyOfInterrupts) {
+        return OF_INTERRUPTS.contains(&number);
+    }
+    if broken(Fault::TerminalNotInTheBackground) && [libc::SIGTTIN, libc::SIGTTOU].contains(&number) {
+        return false;
+    }
     OF_KEYS.contains(&number)
         || (OF_OTHERS.contains(&number) && !broken(Fault::TerminalOnlyOfKeys))
         || broken(Fault::TerminalOfEveryKernelSignal)

@@ -204,12 +204,14 @@ impl Stream {
     pub fn note_signal(&mut self, signal: i32) {
         if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
             self.stop_came = true;
-        } else if signal == libc::SIGCONT && !broken(Fault::StopSignalNeverForgotten) {
-            self.stop_came = false;
+        } else if signal == libc::SIGCONT {
+            let kept =
+                broken(Fault::StopSignalNeverForgotten) || broken(Fault::StopSignalKeptOverAContinuation);
+            self.stop_came &= kept;
         }
     }
 
-    /// Whether a terminal's stop signal has come since the wrapper stopped last.
+    /// Whether a terminal's stop signal has come since the wrapper was last stopped or sent SIGCONT.
     pub fn has_seen_stop(&self) -> bool {
         self.stop_came
     }

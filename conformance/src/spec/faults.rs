@@ -20,8 +20,20 @@ pub struct Fault {
     /// some fault names.
     #[serde(default)]
     pub cases: Vec<String>,
+    /// What proving it takes of the machine, where not every machine has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Need>,
     /// What is broken, in a sentence.
     pub sentence: String,
+}
+
+/// What a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// A process may give itself a niceness below 0, which takes a capability or a limit.
+    #[serde(rename = "niceness-below-0")]
+    NicenessBelow0,
 }
 
 impl Fault {

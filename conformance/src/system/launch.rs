@@ -615,13 +615,34 @@ impl Drop for Launched {
 
 /// The hard limit of this process, above which none can be set without a capability (setrlimit(2)).
 pub fn hard_limit(resource: libc::__rlimit_resource_t) -> Result<u64, CaseError> {
+    Ok(own_limits(resource)?.1)
+}
+
+/// Soft and hard limit of this process.
+pub fn own_limits(resource: libc::__rlimit_resource_t) -> Result<(u64, u64), CaseError> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: getrlimit writes to `limit`.
     nix::errno::Errno::result(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
-    Ok(limit.rlim_max)
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Does a case apply that launches with a niceness below 0? That takes a capability or a limit (getpriority(2)).
+///
+/// # Errors
+/// It doesn't apply where this process can't have one.
+pub fn needs_niceness_below_0() -> Result<(), CaseError> {
+    // SAFETY: getpriority and setpriority take integers. It can always go back up.
+    unsafe {
+        let own = libc::getpriority(libc::PRIO_PROCESS, 0);
+        Errno::result(libc::setpriority(libc::PRIO_PROCESS, 0, -20)).map_err(|error| {
+            CaseError::NotApplicable(format!("a niceness below 0 is needed, and can't be had: {error}"))
+        })?;
+        Errno::result(libc::setpriority(libc::PRIO_PROCESS, 0, own))?;
+    }
+    Ok(())
 }
 
 /// A copy of a descriptor, close-on-exec.

@@ -25,6 +25,7 @@ pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.group/not-from-another-session", not_from_another_session),
     case("server.escalate.group/terminal-s-signals-once", terminal_s_signals_once),
     case("server.escalate.group/other-signals-to-the-child-alone", other_signals_to_the_child_alone),
+    case("server.escalate.group/sender-that-is-no-process", sender_that_is_no_process),
     case("server.escalate.group/stops-say-alone", stops_say_alone),
     case("server.escalate.group/continued-once", continued_once),
     case("server.escalate.group/ends-with-its-tree", ends_with_its_tree).at(Level::Hardened),
@@ -144,6 +145,33 @@ fn other_signals_to_the_child_alone(context: &mut Context) -> Verdict {
         grandchild.next_signal("SIGUSR2")?,
     )?;
     drop(grandchild);
+    escalated.exit(0)?;
+    stage.finish()
+}
+
+/// A signal whose sender is not the child is delivered, also where no process has that pid.
+fn sender_that_is_no_process(context: &mut Context) -> Verdict {
+    // More than any system has.
+    const ABOVE_ALL: i32 = (1 << 22) + 1;
+    let mut stage = Stage::new(context)?;
+    let program = ConnectedProgram::new(context, "program")?;
+    let mut escalated = stage.escalate_in_group(&program)?;
+    escalated.child.must(&Order::Watch(vec![libc::SIGUSR1, MARK]))?;
+    let own_parent = escalated.child.report.parent;
+    for sender in [0, -1, 1, ABOVE_ALL, own_parent] {
+        escalated
+            .requester
+            .frames
+            .send_json(&json!({"signal": libc::SIGUSR1, "sender": sender}))?;
+        escalated.requester.signal(MARK)?;
+        for signal in [libc::SIGUSR1, MARK] {
+            expect::equal(
+                &format!("the next signal after a frame with SIGUSR1 of sender {sender}"),
+                signal,
+                escalated.child.next_signal("SIGUSR1 and a mark")?,
+            )?;
+        }
+    }
     escalated.exit(0)?;
     stage.finish()
 }

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
-use crate::peer::limits::NAMES;
+use crate::peer::limits::{NAMES, below};
 use crate::peer::program::Program;
 use crate::probe::report::Report;
 use crate::spec::requirements::Role;
 use crate::stage::server::Stage;
 use crate::stage::signals::OF_THE_LIBRARY;
-use crate::system::launch::Launch;
+use crate::system::launch::{Launch, needs_niceness_below_0};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -19,7 +19,9 @@ use crate::verdict::{CaseError, Verdict};
 pub const CASES: Table = Table::of(Role::Server, &[
     case("server.escalate.inherited/limits", limits),
     case("server.escalate.inherited/limits-never-above-the-server-s", never_above),
+    case("server.escalate.inherited/each-limit", each_limit),
     case("server.escalate.inherited/niceness", niceness),
+    case("server.escalate.inherited/niceness-below-0", niceness_below_0),
     case("server.escalate.inherited/ignored-signals", ignored_signals),
     case("server.escalate.inherited/without-the-members", without_the_members),
 ]).needs("inherited");
@@ -91,6 +93,47 @@ fn never_above(context: &mut Context) -> Verdict {
         let limits = json!({"nofile": asked, "msgqueue": [null, null]});
         let report = child(context, &mut stage, &[("limits", limits)])?;
         expect_limits(&report, &plain, given, (4096, 4096))?;
+    }
+    stage.finish()
+}
+
+/// Each of the limits by its name: soft and hard ones below the server's, and none, which is the server's hard one.
+fn each_limit(context: &mut Context) -> Verdict {
+    let mut stage = stage(context)?;
+    let plain = child(context, &mut stage, &[])?.limits;
+    let lower: Vec<_> = plain
+        .iter()
+        .enumerate()
+        .map(|(at, limits)| below(at, *limits))
+        .collect();
+    let hardest: Vec<_> = plain.iter().map(|(_, hard)| (*hard, *hard)).collect();
+    let unlimited = [(libc::RLIM_INFINITY, libc::RLIM_INFINITY); NAMES.len()];
+    for (asked, given) in [(&lower[..], &lower), (&unlimited, &hardest)] {
+        let limit = |limit: u64| (limit != libc::RLIM_INFINITY).then_some(limit);
+        let limits: serde_json::Map<_, _> = NAMES
+            .iter()
+            .zip(asked)
+            .map(|(name, (soft, hard))| ((*name).to_owned(), json!([limit(*soft), limit(*hard)])))
+            .collect();
+        let report = child(context, &mut stage, &[("limits", limits.into())])?;
+        for (resource, name) in NAMES.iter().enumerate() {
+            expect::equal(
+                &format!("the child's limits of {name}"),
+                given[resource],
+                report.limits[resource],
+            )?;
+        }
+    }
+    stage.finish()
+}
+
+/// A server with a niceness below 0 has children with one, as far as it isn't lower than its own.
+fn niceness_below_0(context: &mut Context) -> Verdict {
+    needs_niceness_below_0()?;
+    let mut stage = Stage::on(context, |launch| launch.nice(-5))?;
+    for (asked, given) in [(-3, -3), (-1, -1), (-5, -5), (-10, -5), (0, 0)] {
+        let report = child(context, &mut stage, &[("nice", json!(asked))])?;
+        expect::equal(&format!("the child's niceness for {asked}"), given, report.nice)?;
     }
     stage.finish()
 }

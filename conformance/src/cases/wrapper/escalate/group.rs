@@ -9,11 +9,14 @@ use serde_json::Value;
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
 use crate::peer::fake_server::RequestStream;
+use crate::peer::program::ConnectedProgram;
 use crate::peer::signals::forwarded;
 use crate::peer::terminal::Terminal;
+use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::stage::processes::{Kin, fork};
 use crate::stage::wrapper::{any_call, escalated, escalating};
-use crate::system::launch::pipe;
+use crate::system::launch::{Launch, pipe};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
@@ -21,7 +24,9 @@ use crate::verdict::{CaseError, Verdict};
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.group/of-a-terminal", of_a_terminal),
     case("wrapper.escalate.group/of-a-terminal-that-hangs-up", of_a_terminal_that_hangs_up),
+    case("wrapper.escalate.group/of-a-terminal-in-the-background", of_a_terminal_in_the_background),
     case("wrapper.escalate.group/of-a-process", of_a_process),
+    case("wrapper.escalate.group/of-a-process-without-a-pid", of_a_process_without_a_pid),
     case("wrapper.escalate.group/of-a-process-by-every-call", of_a_process_by_every_call),
     case("wrapper.escalate.group/of-the-kernel-for-another-reason", of_the_kernel_for_another_reason),
 ]);
@@ -58,10 +63,65 @@ fn of_a_terminal(context: &mut Context) -> Verdict {
 fn expect_of_terminal(stream: &mut RequestStream, signal: i32) -> Verdict {
     let message = next(stream, "a frame of a terminal's signal")?;
     expect::that(
-        message["signal"] == signal && message["terminal"] == true,
-        format_args!("signal {signal} with \"terminal\":true"),
+        message["signal"] == signal && message["terminal"] == true && message.get("sender").is_none(),
+        format_args!("signal {signal} with \"terminal\":true and without a sender"),
         message,
     )
+}
+
+/// Another process of the wrapper's group reads the terminal in the background, and then changes its foreground: SIGTTIN and
+/// SIGTTOU for the group come of the terminal.
+fn of_a_terminal_in_the_background(context: &mut Context) -> Verdict {
+    let terminal = Terminal::open(context)?;
+    let slave = terminal.other_side()?;
+    let wrapper = context.wrapper()?.display().to_string();
+    let program = ConnectedProgram::new(context, "leader")?;
+    // The session's leader is started as the wrapper would be, and stays in the foreground.
+    let call = any_call(context)?.launched(|launch| {
+        Launch::new(program.text(), context.work_directory())
+            .descriptors_of(launch)
+            .descriptor(0, slave)
+            .on_terminal(0)
+    });
+    let run = call.start()?;
+    let mut leader = program.accept("the leader of the terminal's session")?;
+    // With a parent of the same session and another group, its group isn't orphaned and can be stopped.
+    let mut caller = fork(&mut leader, &program, Kin::OwnGroup)?;
+    // Their parent is gone, so the wrapper hears nothing of them.
+    let kin = Order::Fork {
+        new_session: false,
+        new_group: false,
+        orphan: true,
+    };
+    let mut neighbours = Vec::new();
+    for _ in 0..2 {
+        caller.must(&kin)?;
+        neighbours.push(program.accept("another process of the wrapper's group")?);
+    }
+    let process = caller.process()?;
+    let group = process.pid.as_raw();
+    caller.send(&Order::Execute {
+        file: wrapper.clone(),
+        arguments: vec![wrapper, "/bin/program".into(), "program".into()],
+    })?;
+    let (mut stream, _) = run.request()?;
+    let _escalation = stream.escalate()?;
+    let background = [
+        (libc::SIGTTIN, Order::Read(0, 1)),
+        (libc::SIGTTOU, Order::Foreground(group)),
+    ];
+    for (mut neighbour, (signal, order)) in neighbours.into_iter().zip(background) {
+        let stopped = neighbour.process()?;
+        // The signal before has stopped it, too.
+        stopped.signal(libc::SIGCONT)?;
+        neighbour.send(&order)?;
+        expect_of_terminal(&mut stream, signal)?;
+        process.signal(signal)?;
+        expect_plain(&mut stream, signal)?;
+        stopped.signal(libc::SIGKILL)?;
+    }
+    stream.result(0)?;
+    process.expect_end("the wrapper", context.patience())
 }
 
 fn expect_plain(stream: &mut RequestStream, signal: i32) -> Verdict {
@@ -85,6 +145,40 @@ fn of_a_process(context: &mut Context) -> Verdict {
     }
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
+}
+
+/// The kernel says that process 0 has sent a signal where the sender has no pid in the wrapper's namespace, as below.
+fn of_a_process_without_a_pid(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    for signal in [
+        libc::SIGINT,
+        libc::SIGTSTP,
+        libc::SIGCONT,
+        libc::SIGTERM,
+        libc::SIGUSR1,
+        42,
+    ] {
+        Errno::result(by_nobody(wrapper.process.pid.as_raw(), signal))?;
+        let message = next(&mut stream, "a frame of a process's signal")?;
+        expect::that(
+            message["signal"] == signal && message["terminal"] != true && message.get("sender").is_none(),
+            format_args!("signal {signal} with neither \"terminal\":true nor a sender"),
+            message,
+        )?;
+    }
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// Sends a signal as sigqueue(3) does, but with a `si_pid` of 0.
+fn by_nobody(pid: libc::pid_t, signal: i32) -> libc::c_long {
+    // SAFETY: all-zero is valid, and its pid and value are 0; the kernel reads it.
+    unsafe {
+        let mut information: libc::siginfo_t = std::mem::zeroed();
+        information.si_signo = signal;
+        information.si_code = libc::SI_QUEUE;
+        libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, &raw const information)
+    }
 }
 
 type SendSignal = fn(libc::pid_t, i32) -> libc::c_long;

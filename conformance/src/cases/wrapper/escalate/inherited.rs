@@ -4,18 +4,20 @@ use serde_json::{Value, json};
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
-use crate::peer::limits::NAMES;
+use crate::peer::limits::{NAMES, below};
 use crate::spec::requirements::Role;
 use crate::stage::signals::OF_THE_LIBRARY;
 use crate::stage::wrapper::{any_call, escalated};
-use crate::system::launch::{Launch, hard_limit};
+use crate::system::launch::{Launch, hard_limit, needs_niceness_below_0, own_limits};
 use crate::verdict::{CaseError, Verdict};
 
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.inherited/limits", limits),
+    case("wrapper.escalate.inherited/each-limit", each_limit),
     case("wrapper.escalate.inherited/niceness", niceness),
+    case("wrapper.escalate.inherited/niceness-below-0", niceness_below_0),
     case("wrapper.escalate.inherited/ignored-signals", ignored_signals),
 ]);
 
@@ -64,9 +66,53 @@ fn limits(context: &mut Context) -> Verdict {
     Ok(())
 }
 
+/// Each of the limits by its name: as they are here, which is unlimited for most; with soft ones below hard ones that are unlimited;
+/// and with both limited.
+fn each_limit(context: &mut Context) -> Verdict {
+    let own = |(resource, _): (u32, &&str)| own_limits(resource);
+    let unchanged = (0..).zip(&NAMES).map(own).collect::<Result<Vec<_>, _>>()?;
+    let below = || {
+        unchanged
+            .iter()
+            .enumerate()
+            .map(|(at, limits)| below(at, *limits))
+    };
+    let soft_only = below()
+        .zip(&unchanged)
+        .map(|((soft, _), (_, hard))| (soft, *hard));
+    for limits in [unchanged.clone(), soft_only.collect(), below().collect()] {
+        let message = message(context, |launch| {
+            (0..)
+                .zip(&limits)
+                .fold(launch, |launch, (resource, (soft, hard))| {
+                    launch.limits(resource, *soft, *hard)
+                })
+        })?;
+        for (name, (soft, hard)) in NAMES.iter().zip(&limits) {
+            let told = |limit: u64| (limit != libc::RLIM_INFINITY).then_some(limit);
+            expect::equal(
+                &format!("{name} of limits"),
+                &json!([told(*soft), told(*hard)]),
+                &message["limits"][name],
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// `nice` is the wrapper's niceness.
 fn niceness(context: &mut Context) -> Verdict {
-    for nice in [0, 7] {
+    each_niceness(context, [0, 7])
+}
+
+/// Also below 0, where -1 is the niceness, and getpriority(2) has not failed.
+fn niceness_below_0(context: &mut Context) -> Verdict {
+    needs_niceness_below_0()?;
+    each_niceness(context, [-1, -20])
+}
+
+fn each_niceness<const N: usize>(context: &Context, values: [i32; N]) -> Verdict {
+    for nice in values {
         let message = message(context, |launch| launch.nice(nice))?;
         expect::equal("nice", Some(i64::from(nice)), message["nice"].as_i64())?;
     }

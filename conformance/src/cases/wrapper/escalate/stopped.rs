@@ -31,6 +31,7 @@ pub const CASES: Table = Table::of(Role::Wrapper, &[
     case("wrapper.escalate.stopped/stops-its-group", stops_its_group).needs("group"),
     case("wrapper.escalate.stopped/stops-alone", stops_alone).needs("group"),
     case("wrapper.escalate.stopped/its-group-after-a-stop-alone", its_group_after_a_stop_alone).needs("group"),
+    case("wrapper.escalate.stopped/its-group-after-a-continuation", its_group_after_a_continuation).needs("group"),
     case("wrapper.escalate.stopped/continued-and-stopped-at-once", continued_and_stopped_at_once),
 ]);
 
@@ -227,6 +228,24 @@ fn its_group_after_a_stop_alone(context: &mut Context) -> Verdict {
     forwarded(&mut stream, "SIGTSTP")?;
     stop_and_continue(context, &wrapper, &mut stream, libc::SIGTSTP)?;
     stops_and_goes_on_with_its_group(context, &wrapper, &mut stream, &neighbour, libc::SIGTSTP)?;
+    neighbour.process.signal(libc::SIGKILL)?;
+    stream.result(0)?;
+    wrapper.finish()?.expect_status(0)
+}
+
+/// A stop signal and then SIGCONT, as for a job that is stopped and goes on before the child has stopped: the child's next stop
+/// is its whole group's.
+fn its_group_after_a_continuation(context: &mut Context) -> Verdict {
+    let (mut wrapper, mut stream) = escalating(context)?;
+    let neighbour = Neighbour::of(context, &wrapper)?;
+    for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+        for sent in [signal, libc::SIGCONT] {
+            wrapper.process.signal(sent)?;
+            let seen = forwarded(&mut stream, "a stop signal and SIGCONT")?;
+            expect::equal("the forwarded signal", i64::from(sent), seen)?;
+        }
+        stops_and_goes_on_with_its_group(context, &wrapper, &mut stream, &neighbour, signal)?;
+    }
     neighbour.process.signal(libc::SIGKILL)?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)
