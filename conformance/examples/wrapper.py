@@ -69,11 +69,15 @@ def main():
         escalation_socket = find_escalation_socket(environment, inherited)
         stream = shake_hands(escalation_socket)
         send_all(stream, frame(request(file, argv, environment)))
-        action = decision(read_message(stream, "the decision"))
+        received = bytearray()
+        while (message := take_message(received)) is None:
+            read_more(stream, received, "the decision")
+        action = decision(message)
         if action == "Run":
             run(file, argv, environment, inherited)
         elif action == "Escalate":
-            escalate(stream, [number for number in inherited if number != escalation_socket])
+            numbers = [number for number in inherited if number != escalation_socket]
+            escalate(stream, received, numbers)
         else:
             deny(inherited, action["Deny"]["reason"])
     except Refused as refusal:
@@ -180,28 +184,31 @@ def send_all(stream, data, rights=()):
         view, rights = view[sent:], ()
 
 
-def read_exactly(stream, length, what):
+def read_more(stream, received, what):
     # read(2) has no room for control messages: the kernel closes descriptors that nobody asked for.
-    data = bytearray()
-    while len(data) < length:
-        piece = os.read(stream.fileno(), min(length - len(data), 65536))
-        if not piece:
-            raise Refused(f"the server closed the stream before {what}")
-        data += piece
-    return bytes(data)
+    piece = os.read(stream.fileno(), 65536)
+    if not piece:
+        raise Refused(f"the server closed the stream before {what}")
+    received += piece
 
 
-def read_message(stream, what):
-    (length,) = struct.unpack("<I", read_exactly(stream, 4, what))
+def take_message(received):
+    """Take the first message out of what was received, or None if it isn't all there yet."""
+    if len(received) < 4:
+        return None
+    (length,) = struct.unpack_from("<I", received)
     if length > LONGEST_PAYLOAD:
-        raise Refused(f"the server announced {length} bytes for {what}")
-    payload = read_exactly(stream, length, what)
+        raise Refused(f"the server announced a message of {length} bytes")
+    if len(received) < 4 + length:
+        return None
+    payload = received[4 : 4 + length]
+    del received[: 4 + length]
     try:
         message = json.loads(payload.decode("utf-8"), parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{what} of the server is not JSON: {error}")
+        raise Refused(f"the server's message is not JSON: {error}")
     if not isinstance(message, dict):
-        raise Refused(f"{what} of the server is not an object")
+        raise Refused("the server's message is not an object")
     return message
 
 
@@ -299,7 +306,7 @@ def execute(file, argv, environment):
 # While the server executes the command
 
 
-def escalate(stream, numbers):
+def escalate(stream, received, numbers):
     if len(numbers) > MOST_DESCRIPTORS:
         raise Refused(
             f"{len(numbers)} descriptors are open, at most {MOST_DESCRIPTORS} can go to the server"
@@ -325,15 +332,7 @@ def escalate(stream, numbers):
     poll = select.poll()
     poll.register(wakeup, select.POLLIN)
     while True:
-        poll.register(stream, select.POLLIN | (select.POLLOUT if outgoing else 0))
-        ready = dict(poll.poll())
-        if wakeup in ready:
-            for number in os.read(wakeup, 4096):
-                outgoing += frame({"signal": number})
-        if outgoing:
-            send_what_fits(stream, outgoing)
-        if ready.get(stream.fileno(), 0) & ~select.POLLOUT:
-            message = read_message(stream, "the result")
+        while (message := take_message(received)) is not None:
             if "exit_code" in message:
                 finish(message)
             integer(message, "stopped")
@@ -346,6 +345,15 @@ def escalate(stream, numbers):
                 outgoing += frame({"signal": signal.SIGCONT})
             for number in arrived:
                 outgoing += frame({"signal": number})
+        poll.register(stream, select.POLLIN | (select.POLLOUT if outgoing else 0))
+        ready = dict(poll.poll())
+        if wakeup in ready:
+            for number in os.read(wakeup, 4096):
+                outgoing += frame({"signal": number})
+        if outgoing:
+            send_what_fits(stream, outgoing)
+        if ready.get(stream.fileno(), 0) & ~select.POLLOUT:
+            read_more(stream, received, "the result")
 
 
 def send_what_fits(stream, outgoing):
