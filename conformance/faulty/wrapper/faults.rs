@@ -390,6 +390,8 @@ pub enum Variant {
     SaysWhatIsNotOfATerminal,
     /// Where no signal was ignored at the start, nothing is said of it.
     IgnoredLeftOut,
+    /// For the signals that C libraries keep for themselves the wrapper exits, as a program with threads does.
+    LibrarySignalsExit,
     /// The wrapper stops itself by the signal that stopped the child.
     StopsByTheSameSignal,
     /// The command's environment is sorted.

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use crate::faults::{Fault, broken};
+use crate::faults::{Fault, Variant, broken, unusual};
 use crate::process::exit;
 
 /// The usual signals: all that a fault lets a wrapper forward.
@@ -187,7 +187,8 @@ fn change_mask(how: i32, set: u64) {
 
 /// Ends by this signal, without a core dump.
 pub fn die_by(signal: i32) -> ! {
-    if broken(Fault::KilledExitsForRealTimeSignals) && signal > 31 {
+    let of_libraries = (32..=34).contains(&signal) && unusual(Variant::LibrarySignalsExit);
+    if of_libraries || (broken(Fault::KilledExitsForRealTimeSignals) && signal > 31) {
         exit(128 + signal);
     }
     // SAFETY: calls on integers and a local limit.
