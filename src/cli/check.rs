@@ -1,14 +1,15 @@
 //! `check`: what a policy would decide about commands, without a shell and a server.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use shell_escalation::{PolicyFile, PolicyRequest};
+use shell_escalation::{Execution, LocalExecutor, PolicyFile, PolicyRequest, StandardStreams};
 
+use super::host::{profile, sandboxed};
 use super::rules::Rules;
 
 /// Says what would be decided about a command, by which rule, and why.
@@ -19,6 +20,12 @@ pub(super) struct Check {
     policy: Option<PathBuf>,
     #[command(flatten)]
     rules: Rules,
+    /// What `run` would confine the shell to, for what is said about scripts in place
+    #[arg(long, value_name = "PROFILE", default_value = "workspace-write")]
+    sandbox: String,
+    /// What `run` would let the sandbox write to as well (repeatable)
+    #[arg(long, value_name = "PATH")]
+    writable: Vec<PathBuf>,
     /// Read commands from this file, or from standard input if it is `-`: one per line, with a shell's quotes, no expansions
     #[arg(
         long,
@@ -70,6 +77,35 @@ impl Check {
         for step in &explanation.steps {
             line("", &format!("{}: {}", step.rule, step.verdict));
         }
+        let escalates = matches!(explanation.action, "escalate" | "prompt");
+        if escalates && explanation.in_place && is_script(&program) {
+            let said = self.doubt(policy, &request, &explanation.execution, workdir);
+            let said = said.unwrap_or_else(|error| Some(format!("{error:#}")));
+            said.iter().for_each(|said| line("sandbox", said));
+        }
+    }
+
+    /// What `run`, started here with the same options, would say about a script in place.
+    fn doubt(
+        &self,
+        policy: &PolicyFile,
+        request: &PolicyRequest,
+        execution: &Execution,
+        workspace: &Path,
+    ) -> anyhow::Result<Option<String>> {
+        let profile = profile(policy, &self.sandbox, &self.writable)?;
+        let executor = LocalExecutor::new(StandardStreams::Captured);
+        let profiles = policy.profiles_of_rules();
+        let executor = sandboxed(executor, workspace, &self.sandbox, &profile, profiles)?;
+        let of = |canonical: &PathBuf| {
+            executor.doubt_about(
+                canonical,
+                &request.workdir,
+                request.program.as_os_str(),
+                execution,
+            )
+        };
+        Ok(request.canonical.as_ref().and_then(of))
     }
 }
 
@@ -112,6 +148,13 @@ fn find(program: &OsString, workdir: &Path) -> Option<PathBuf> {
     std::env::split_paths(&folders)
         .map(|folder| workdir.join(folder).join(path))
         .find(|file| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file())
+}
+
+fn is_script(program: &Path) -> bool {
+    let mut start = [0; 4];
+    let read = std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut start));
+    // A shorter one is a text.
+    start != *b"\x7fELF" && read.map_or_else(|error| error.kind() == ErrorKind::UnexpectedEof, |()| true)
 }
 
 fn shown(word: &std::ffi::OsStr) -> String {

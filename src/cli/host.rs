@@ -85,7 +85,7 @@ impl HostOptions {
             .map(|path| AuditLog::open(path).with_context(|| format!("--audit {}", path.display())));
         let audit = audit.transpose()?;
         let policy = self.rules.policy(self.policy.as_deref())?;
-        let profile = self.profile(&policy)?;
+        let profile = profile(&policy, &self.sandbox, &self.writable)?;
         let executor = self.sandboxed(
             executor.open_files(inherited_open_files),
             &policy,
@@ -124,19 +124,6 @@ impl HostOptions {
         })
     }
 
-    /// What shells are confined to.
-    fn profile(&self, policy: &PolicyFile) -> anyhow::Result<Profile> {
-        let name = &self.sandbox;
-        let profile = policy.profile(name).with_context(|| {
-            format!(
-                "--sandbox {name}: no such profile; expected read-only, workspace-write, full-access, or a [profile.{name}] in \
-                 the policy file"
-            )
-        })?;
-        let writable = self.writable.iter().cloned();
-        Ok(writable.fold(profile, Profile::with_write))
-    }
-
     /// Puts the sandbox around what `executor` starts.
     fn sandboxed(
         &self,
@@ -158,8 +145,20 @@ impl HostOptions {
         let files = self.policy.iter().chain(self.rules.files()).chain(&self.audit);
         Ok(files
             .fold(sandboxed, |sandboxed, file| sandboxed.protecting(file))
+            .with_notices(|line| eprintln!("shell-escalation: {line}"))
             .strict(self.sandbox_strict))
     }
+}
+
+/// The profile of `--sandbox`, with what `--writable` names.
+pub(super) fn profile(policy: &PolicyFile, name: &str, writable: &[PathBuf]) -> anyhow::Result<Profile> {
+    let profile = policy.profile(name).with_context(|| {
+        format!(
+            "--sandbox {name}: no such profile; expected read-only, workspace-write, full-access, or a [profile.{name}] in \
+             the policy file"
+        )
+    })?;
+    Ok(writable.iter().cloned().fold(profile, Profile::with_write))
 }
 
 /// Puts a sandbox around what `executor` starts: shells in `profile`, and what decisions escalate into one of `others`.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Gap;
+use super::in_place::Writers;
 use super::launch::Launcher;
 use super::survivor::Survivor;
 use crate::confinement::Execution;
@@ -33,10 +34,13 @@ pub struct PreparedExec {
     /// How the decision says to execute it. An executor that leaves anything but [`Execution::Unsandboxed`] here without having
     /// confined the command (as [`SandboxedExecutor`](crate::SandboxedExecutor) does) is not obeyed: nothing is executed.
     pub execution: Execution,
-    /// Whether a script is executed in place, see [`Decision::in_place`](crate::Decision::in_place).
+    /// Whether a script is executed in place, see [`Decision::in_place`](crate::Decision::in_place). Where sandboxed processes could
+    /// make its name lead elsewhere, [`SandboxedExecutor`](crate::SandboxedExecutor) has a copy executed all the same.
     pub in_place: bool,
     /// Confines itself and then executes the command.
     pub(crate) launcher: Option<Launcher>,
+    /// Who could choose what a script in place is, where that is known.
+    pub(crate) writers: Option<Writers>,
 }
 
 /// The shell of a one-shot command, ready to be started.

@@ -3,7 +3,7 @@
 //! The launcher starts with an empty environment: what the program gets would otherwise decide, through LD_PRELOAD or the
 //! like, what the launcher executes while it is not yet confined. So variables are arguments, too.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::executable::Scripts;
+use super::raw;
+use crate::files::{Identity, STATX_IDENTITY};
 
 /// The first argument of a launcher.
 pub(crate) const LAUNCH: &str = "__sandbox";
@@ -42,6 +44,25 @@ pub(crate) struct Opened {
     pub(crate) scripts: Scripts,
     /// As long as this is open, nobody writes to the program.
     pub(crate) lease: Option<RawFd>,
+    /// [What was decided on](Identity::to_words).
+    identity: [u64; Identity::WORDS],
+}
+
+impl Opened {
+    pub(crate) fn new(program: RawFd, scripts: Scripts, lease: Option<RawFd>, identity: Identity) -> Self {
+        Self {
+            program,
+            scripts,
+            lease,
+            identity: identity.to_words(),
+        }
+    }
+
+    /// Whether what has that name now is what was decided on, unchanged.
+    pub(crate) fn is_called(&self, name: &CStr) -> bool {
+        raw::statx(name, STATX_IDENTITY)
+            .is_ok_and(|found| Identity::of(&found) == Identity::from_words(&self.identity))
+    }
 }
 
 /// Everything on a launcher's command line.
@@ -130,11 +151,7 @@ mod tests {
         };
         let target = Target {
             file: OsString::from_vec(b"bin/\xff".to_vec()),
-            opened: Some(Opened {
-                program: 7,
-                scripts: Scripts::ByName,
-                lease: None,
-            }),
+            opened: Some(Opened::new(7, Scripts::ByName, None, Identity::default())),
             keep: vec![0, 5],
         };
         let env = vec![("A".into(), "1=2".into()), ("B".into(), OsString::new())];

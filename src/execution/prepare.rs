@@ -21,7 +21,7 @@ use super::supervisor::Placement;
 use super::tree::Tree;
 use crate::confinement::Execution;
 use crate::files::{
-    Identity, Judgement, PinnedFile, Place, Unclear, Wait, find, look_up, nowhere, open_directory,
+    Identity, Judgement, PinnedFile, Place, Unclear, Wait, find, is_elf, look_up, nowhere, open_directory,
 };
 use crate::protocol::Request;
 
@@ -150,7 +150,9 @@ impl FilesAtDecision {
             return (wait == Wait::Allowed).then(|| open_of_host(exec));
         }
         let origin = self.origin(wait)?;
-        if wait == Wait::Never && origin == Origin::Changeable {
+        // How the name of a script in place leads to it has to be looked at.
+        let looks = exec.in_place && origin != Origin::System;
+        if wait == Wait::Never && (origin == Origin::Changeable || looks) {
             return None;
         }
         let workdir = open_workdir(exec.workdir.as_os_str(), wait).and_then(|directory| {
@@ -168,7 +170,8 @@ impl FilesAtDecision {
                 match (pinned, self.program) {
                     (Ok(_), Err(BUSY)) => Err(BUSY),
                     (Ok(pinned), Ok(decided)) if pinned.identity() == decided => {
-                        Executable::new(pinned, origin, Texts::new(exec.in_place), &exec.file)
+                        let texts = texts(exec, &pinned, self.canonical.as_deref());
+                        Executable::new(pinned, origin, texts, &exec.file)
                     }
                     (Ok(_), _) => Err(SWAPPED),
                     (Err(error), _) => Err(failure(Stage::Execute, &error)),
@@ -207,9 +210,22 @@ fn open_of_host(exec: &PreparedExec) -> Reopened {
     let program = found.and_then(|found| {
         let origin = Origin::of(&found);
         let file = found.file.map_err(|error| failure(Stage::Execute, &error))?;
-        Executable::new(file, origin, Texts::new(exec.in_place), &exec.file)
+        let texts = texts(exec, &file, found.canonical.as_deref());
+        Executable::new(file, origin, texts, &exec.file)
     });
     (program, workdir.map(PinnedFile::into_descriptor))
+}
+
+/// Where a text is executed, and which path it has without symbolic links.
+fn texts(exec: &PreparedExec, file: &PinnedFile, canonical: Option<&Path>) -> Texts {
+    let Some(writers) = exec.writers.as_ref().filter(|_| exec.in_place) else {
+        return Texts::new(exec.in_place);
+    };
+    if file.open_to_read().is_ok_and(|content| is_elf(&content)) {
+        // Which is none.
+        return Texts::Fixed;
+    }
+    Texts::new(canonical.is_some_and(|path| writers.let_in_place(path, &exec.workdir, &exec.file)))
 }
 
 fn open_workdir(path: &OsStr, wait: Wait) -> Result<PinnedFile, StartFailure> {
@@ -347,6 +363,7 @@ fn launch(spawn: &mut Spawn, launcher: &Launcher, limit: u64) -> Result<(), Refu
             return Ok(());
         }
     };
+    let identity = program.identity();
     let (program, scripts, lease) = program.into_parts();
     let keep: Vec<RawFd> = spawn.descriptors.iter().map(|&(_, number)| number).collect();
     let mut free = (3..).filter(|number| !keep.contains(number));
@@ -356,11 +373,9 @@ fn launch(spawn: &mut Spawn, launcher: &Launcher, limit: u64) -> Result<(), Refu
         spawn.descriptors.push((descriptor, number));
         Ok(number)
     };
-    let opened = Opened {
-        program: inherit(program)?,
-        scripts,
-        lease: lease.map(&mut inherit).transpose()?,
-    };
+    let program = inherit(program)?;
+    let lease = lease.map(&mut inherit).transpose()?;
+    let opened = Opened::new(program, scripts, lease, identity);
     let path = std::mem::replace(&mut spawn.path, launcher.program.clone().into());
     let target = Target {
         file: path,

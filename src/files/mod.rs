@@ -14,4 +14,4 @@ pub(crate) use looks::Looks;
 pub(crate) use pinned::{PinnedFile, Wait, is_elf, nowhere, open_directory, status_of};
 pub(crate) use system::{SYSTEM, is_of_system};
 pub(crate) use trust::Trust;
-pub(crate) use walk::{Lookup, Unclear, find, look_up};
+pub(crate) use walk::{Lookup, Unclear, find, first_on_the_way, look_up};

@@ -72,7 +72,30 @@ pub(crate) fn find(workdir: &Path, file: &OsStr, wait: Wait) -> Result<Lookup, U
 /// # Errors
 /// When the path means something else in each process, or changes during the walk. A file that doesn't exist is no error.
 pub(crate) fn look_up(workdir: &Path, file: &OsStr, wait: Wait) -> Result<Lookup, Unclear> {
-    let mut walk = Walk::from_root(wait)?;
+    walk(workdir, file, wait, &|_| false).map(|(found, _)| found)
+}
+
+/// The first place for which `is_such` on the way to the file that the kernel would execute as `file` in the absolute `workdir`:
+/// the path without symbolic links of a link, folder or file that the way leads through or leaves by a `..`. Blocks as long as the
+/// file systems do.
+///
+/// # Errors
+/// As for [`look_up`].
+pub(crate) fn first_on_the_way(
+    workdir: &Path,
+    file: &OsStr,
+    is_such: &dyn Fn(&Path) -> bool,
+) -> Result<Option<PathBuf>, Unclear> {
+    walk(workdir, file, Wait::Allowed, is_such).map(|(_, first)| first)
+}
+
+fn walk(
+    workdir: &Path,
+    file: &OsStr,
+    wait: Wait,
+    is_such: &dyn Fn(&Path) -> bool,
+) -> Result<(Lookup, Option<PathBuf>), Unclear> {
+    let mut walk = Walk::from_root(wait, is_such)?;
     if !file.as_bytes().starts_with(b"/") {
         walk.add(workdir.as_os_str(), true);
     }
@@ -120,7 +143,7 @@ struct Level {
 }
 
 /// A walk: where it is, how it came there, and what is still ahead.
-struct Walk {
+struct Walk<'a> {
     here: OwnedFd,
     status: Status,
     /// The directories above `here`, and `here` itself if it is one; the root is first.
@@ -136,6 +159,9 @@ struct Walk {
     /// The names ahead, the next one last.
     ahead: Vec<Name>,
     wait: Wait,
+    is_such: &'a dyn Fn(&Path) -> bool,
+    /// The first place that is such.
+    first: Option<PathBuf>,
 }
 
 impl Lookup {
@@ -145,8 +171,8 @@ impl Lookup {
     }
 }
 
-impl Walk {
-    fn from_root(wait: Wait) -> io::Result<Self> {
+impl<'a> Walk<'a> {
+    fn from_root(wait: Wait, is_such: &'a dyn Fn(&Path) -> bool) -> io::Result<Self> {
         let here = open_path(nowhere(), OsStr::new("/"), libc::O_DIRECTORY, wait)?;
         let status = status_of(here.as_fd(), wait)?;
         Ok(Self {
@@ -163,6 +189,8 @@ impl Walk {
             links: 0,
             ahead: Vec::new(),
             wait,
+            is_such,
+            first: None,
         })
     }
 
@@ -214,6 +242,7 @@ impl Walk {
             return Ok(());
         }
         self.levels.pop();
+        self.note_place();
         self.real.pop();
         let here = open_path(self.here.as_fd(), OsStr::new(".."), libc::O_DIRECTORY, self.wait)?;
         let status = status_of(here.as_fd(), self.wait)?;
@@ -234,10 +263,12 @@ impl Walk {
         if name.requested {
             self.requested.push(&name.text);
         }
+        self.real.push(&name.text);
+        self.note_place();
         if status.is_link() {
+            self.real.pop();
             return self.follow(&found, &name.text, status);
         }
-        self.real.push(&name.text);
         if status.is_directory() {
             let safe = safe && self.levels.last().is_some_and(|above| above.safe);
             let place = status.identity.place();
@@ -245,6 +276,12 @@ impl Walk {
         }
         (self.here, self.status) = (found, status);
         Ok(())
+    }
+
+    fn note_place(&mut self) {
+        if self.first.is_none() && (self.is_such)(&self.real) {
+            self.first = Some(self.real.clone());
+        }
     }
 
     /// Opens an entry of the directory where the walk is; a symbolic link itself, not its target.
@@ -278,7 +315,7 @@ impl Walk {
         self.safe &= status.user == 0;
         let target = OsString::from_vec(readlinkat(link, "").map_err(io::Error::from)?.into_vec());
         if target.as_bytes().starts_with(b"/") {
-            let root = Self::from_root(self.wait)?;
+            let root = Self::from_root(self.wait, self.is_such)?;
             (self.here, self.status, self.real) = (root.here, root.status, root.real);
             self.levels = root.levels;
         }
@@ -286,7 +323,8 @@ impl Walk {
         Ok(())
     }
 
-    fn finish(mut self, ended: io::Result<()>) -> Result<Lookup, Unclear> {
+    fn finish(mut self, ended: io::Result<()>) -> Result<(Lookup, Option<PathBuf>), Unclear> {
+        let first = self.first.take();
         let place = self.levels.last().is_some_and(|own| own.safe);
         let Err(error) = ended else {
             let file = PinnedFile::of(self.here, self.wait)?;
@@ -300,12 +338,13 @@ impl Walk {
                 place: place && self.last_safe,
                 name: self.safe,
             };
-            return Ok(Lookup {
+            let found = Lookup {
                 requested: self.requested,
                 canonical: Some(canonical),
                 file: Ok(file),
                 trust: Some(trust),
-            });
+            };
+            return Ok((found, first));
         };
         // Where only the last name is missing, who could create it decides.
         let is_missing = error.raw_os_error() == Some(libc::ENOENT) && self.ahead.len() == 1;
@@ -323,12 +362,13 @@ impl Walk {
                 self.requested.push(name.text);
             }
         }
-        Ok(Lookup {
+        let found = Lookup {
             requested: self.requested,
             file: Err(error),
             canonical: None,
             trust: Some(trust),
-        })
+        };
+        Ok((found, first))
     }
 }
 
@@ -378,6 +418,40 @@ mod tests {
         match nix::unistd::getegid().as_raw() {
             0 => 1,
             own => own,
+        }
+    }
+
+    #[test]
+    fn every_place_on_the_way_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(here.join("a/b")).unwrap();
+        fs::create_dir(here.join("c")).unwrap();
+        fs::write(here.join("c/file"), "").unwrap();
+        symlink(here.join("a/b/../../c"), here.join("link")).unwrap();
+        symlink("../c/file", here.join("a/other")).unwrap();
+        let leads_by = |workdir: &str, file: &str, place: &str| {
+            let place = here.join(place);
+            let found = first_on_the_way(&here.join(workdir), OsStr::new(file), &|way| way == place);
+            let found = found.unwrap();
+            assert!(found.is_none() || found.as_ref() == Some(&place));
+            found.is_some()
+        };
+        for (workdir, file, places) in [
+            (".", "c/file", &["c", "c/file"][..]),
+            (".", "link/file", &["link", "a", "a/b", "c", "c/file"]),
+            ("a/b", "../../c/file", &["a", "a/b", "c", "c/file"]),
+            ("a", "other", &["a", "a/other", "c", "c/file"]),
+            ("c", "./file", &["c", "c/file"]),
+            (".", "a/b/missing", &["a", "a/b"]),
+        ] {
+            for place in ["a", "a/b", "a/other", "c", "c/file", "link", "a/b/missing"] {
+                assert_eq!(
+                    leads_by(workdir, file, place),
+                    places.contains(&place),
+                    "{workdir} {file} {place}"
+                );
+            }
         }
     }
 

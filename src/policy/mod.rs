@@ -160,7 +160,10 @@ impl Decision {
     /// **Risk:** the file is compared with the decision directly before it is executed, but its interpreter opens it after that,
     /// by its name, and most interpreters read while they execute. So until the script's end, a process that can write to the
     /// file, or rename it or a folder above it, can choose what is executed outside of the sandbox. Decide so only about scripts that
-    /// no sandboxed process can change, or if what one writes there may be executed.
+    /// no sandboxed process can change, or if what one writes there may be executed. The same goes for a link by which the script
+    /// was called: [`SandboxedExecutor`](crate::SandboxedExecutor) has a script that sandboxed processes can't write to executed
+    /// from a copy if they can make its name lead elsewhere; with another executor, compare
+    /// [`program`](PolicyRequest::program) with [`canonical`](PolicyRequest::canonical).
     #[must_use]
     pub fn in_place(mut self) -> Self {
         self.in_place = true;

@@ -1,18 +1,20 @@
 //! An executor that puts a sandbox around what another one starts.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::plan::{Plan, Resolved};
 use crate::confinement::{Execution, Profile};
 use crate::execution::{
-    Launcher, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart, Target,
+    Influence, Launcher, PreparedExec, ShellCommand, ShellCommandExecutor, ShellOutput, ShellStart, Target,
+    Told, Writers,
 };
 
 /// Starts shells in a sandbox, by way of another executor, and the escalated commands that a decision wants in one.
@@ -48,6 +50,7 @@ pub struct SandboxedExecutor<E> {
     profiles: BTreeMap<String, Option<Resolved>>,
     protected: Vec<PathBuf>,
     strict: bool,
+    told: Arc<Told>,
 }
 
 impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
@@ -77,6 +80,7 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
             profiles: BTreeMap::new(),
             protected: Vec::new(),
             strict: false,
+            told: Arc::default(),
         };
         executor.with_profile(name, profile)
     }
@@ -130,6 +134,44 @@ impl<E: ShellCommandExecutor> SandboxedExecutor<E> {
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
         self
+    }
+
+    /// Passes to `notices` what the author of a policy should know of scripts that are executed
+    /// [in place](crate::Decision::in_place): one line per script that sandboxed processes can write to, and per name that they can
+    /// make lead elsewhere, each once and of each executor a few.
+    #[must_use]
+    pub fn with_notices(mut self, notices: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.told = Arc::new(Told::by(Box::new(notices)));
+        self
+    }
+
+    /// What there is to say if the file that `workdir` and `file` lead to, which is `canonical` without symbolic links, is a script
+    /// that is executed [in place](crate::Decision::in_place): that sandboxed processes can write to it, or that it is executed from
+    /// a copy since they can make its name lead elsewhere. Blocks as long as the file systems do.
+    #[must_use]
+    pub fn doubt_about(
+        &self,
+        canonical: &Path,
+        workdir: &Path,
+        file: &OsStr,
+        execution: &Execution,
+    ) -> Option<String> {
+        let influence = self.writers(execution)?.influence(canonical, workdir, file)?;
+        (influence != Influence::None).then(|| influence.to_string())
+    }
+
+    /// The processes that may do less than what is executed so. `None` where shells may do everything.
+    fn writers(&self, execution: &Execution) -> Option<Writers> {
+        let shell = self.profiles.get(&self.shell)?.as_ref()?;
+        let own = match execution {
+            Execution::Unsandboxed => None,
+            Execution::SameSandbox => Some(shell),
+            Execution::Profile(name) => self.profiles.get(name)?.as_ref(),
+        };
+        let others = self.profiles.values().flatten();
+        let less = others.filter(|other| own.is_none_or(|own| !own.is_within(other)));
+        let roots = less.flat_map(|other| other.written()).cloned().collect();
+        Some(Writers::new(roots, Arc::clone(&self.told)))
     }
 
     /// The folder for temporary files that TMPDIR names in shells, if their profile has one.
@@ -214,6 +256,9 @@ impl<E: ShellCommandExecutor> ShellCommandExecutor for SandboxedExecutor<E> {
 
     async fn prepare(&self, exec: PreparedExec) -> io::Result<PreparedExec> {
         let mut exec = self.inner.prepare(exec).await?;
+        if exec.in_place {
+            exec.writers = self.writers(&exec.execution);
+        }
         let name = match &exec.execution {
             Execution::Unsandboxed => return Ok(exec),
             Execution::SameSandbox => self.shell.clone(),

@@ -180,7 +180,7 @@ fn execute(target: &Target, strings: &Strings) -> StartFailure {
         });
     };
     // Only root could make the name mean another file, or what the user trusts with a script in place: no reason to execute it.
-    let has_its_name = opened.scripts == Scripts::ByName && is_same_file(opened.program, strings);
+    let has_its_name = opened.scripts == Scripts::ByName && opened.is_called(&strings.file);
     let mut errno = if has_its_name {
         by_name(strings)
     } else {
@@ -190,7 +190,7 @@ fn execute(target: &Target, strings: &Strings) -> StartFailure {
         Scripts::Never => return at_execution(errno),
         Scripts::ByName if !matches!(errno, Errno::ENOENT | Errno::ENOEXEC) => return at_execution(errno),
         // By descriptor it has no interpreter that could open it.
-        Scripts::ByName if !has_its_name || !is_same_file(opened.program, strings) => return SWAPPED,
+        Scripts::ByName if !has_its_name || !opened.is_called(&strings.file) => return SWAPPED,
         Scripts::ByName => target.file.clone(),
         Scripts::ByDescriptor => {
             if matches!(errno, Errno::ENOENT | Errno::ENOEXEC) {
@@ -209,21 +209,6 @@ fn execute(target: &Target, strings: &Strings) -> StartFailure {
         return at_execution(as_text(strings, &text));
     }
     at_execution(errno)
-}
-
-/// Whether the program's name leads to the file that was opened.
-fn is_same_file(program: RawFd, strings: &Strings) -> bool {
-    // SAFETY: the descriptor stays open, and is only borrowed.
-    let opened = unsafe { std::os::fd::BorrowedFd::borrow_raw(program) };
-    let of =
-        |found: nix::sys::stat::FileStat| (found.st_dev, found.st_ino, found.st_ctime, found.st_ctime_nsec);
-    match (
-        nix::sys::stat::fstat(opened),
-        nix::sys::stat::stat(strings.file.as_c_str()),
-    ) {
-        (Ok(opened), Ok(named)) => of(opened) == of(named),
-        _ => false,
-    }
 }
 
 /// Whether a shell may look for commands in the program (`server.escalate.binary`); it gets an error for what can't be read.

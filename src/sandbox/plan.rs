@@ -84,6 +84,25 @@ impl Resolved {
         self.write.iter().any(|root| folder.starts_with(root))
     }
 
+    /// Where everything may be written.
+    pub(super) fn written(&self) -> &[PathBuf] {
+        &self.write
+    }
+
+    /// Whether this lets nothing be done that `other` doesn't.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let is_in = |path: &PathBuf, roots: &[&[PathBuf]]| {
+            let mut roots = roots.iter().copied().flatten();
+            roots.any(|root| path.starts_with(root))
+        };
+        (other.network || !self.network)
+            && self.write.iter().all(|path| is_in(path, &[&other.write]))
+            && self
+                .read
+                .iter()
+                .all(|path| is_in(path, &[&other.read, &other.write]))
+    }
+
     /// The plan as of now: what is protected depends on what is there.
     pub(super) fn plan(&self, name: &str, protected: &[PathBuf], needed: &[PathBuf]) -> Plan {
         let mut kept: Vec<PathBuf> = Vec::new();
@@ -183,6 +202,44 @@ mod tests {
         );
         let both = plan(&workspace.with_write("../main"), &here.join("w"), &[]);
         assert_eq!(both.protected, [git.clone(), here.join("main/.git"), own]);
+    }
+
+    #[test]
+    fn a_profile_is_within_those_that_allow_all_of_it() {
+        let read = |paths: &[&str]| Profile {
+            read: paths.iter().map(PathBuf::from).collect(),
+            ..Profile::read_only()
+        };
+        let workspace = Profile::workspace_write();
+        let profiles = [
+            read(&["/usr"]),
+            Profile::read_only(),
+            workspace.clone(),
+            workspace.clone().with_write("/usr"),
+            workspace.with_write("/usr").with_network(true),
+        ];
+        let resolved = profiles.map(|profile| {
+            let workspace = fs::canonicalize(std::env::temp_dir()).unwrap();
+            let mut resolved =
+                Resolved::new(&Profile::read_only(), &workspace, Path::new("/nowhere")).unwrap();
+            resolved.read = profile.read;
+            resolved.write = profile.write.iter().map(|path| workspace.join(path)).collect();
+            resolved.network = profile.network;
+            resolved
+        });
+        for (one, profile) in resolved.iter().enumerate() {
+            for (other, wider) in resolved.iter().enumerate() {
+                assert_eq!(profile.is_within(wider), one <= other, "{one} {other}");
+            }
+        }
+        // What may be written may be read.
+        let [narrow, wide] = [read(&["/usr"]), read(&["/bin"]).with_write("/opt")]
+            .map(|profile| Resolved::new(&profile, Path::new("/"), Path::new("/nowhere")));
+        if let (Ok(mut narrow), Ok(wide)) = (narrow, wide) {
+            assert!(!narrow.is_within(&wide));
+            narrow.read = vec!["/opt/x".into()];
+            assert!(narrow.is_within(&wide));
+        }
     }
 
     #[test]

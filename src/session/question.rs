@@ -67,6 +67,7 @@ impl Question {
             execution: decision.execution().clone(),
             in_place: decision.is_in_place(),
             launcher: None,
+            writers: None,
         };
         (exec, self.files)
     }

@@ -46,9 +46,14 @@ impl Explanation {
                 Some(Mismatch::Program) => return None,
                 Some(mismatch) => format!("does not apply: {}", reason(mismatch)),
                 None if decisive.is_some_and(|decisive| std::ptr::eq(decisive, rule)) => {
-                    let renames =
-                        rule.action.may_escalate() && !rule.in_place && is_changeable_script(request);
-                    let consequence = if renames { RENAMED } else { "" };
+                    let renames = rule.action.may_escalate()
+                        && !rule.executes_in_place(request, Wait::Allowed)
+                        && is_changeable_script(request);
+                    let consequence = match (renames, rule.in_place) {
+                        (false, _) => "",
+                        (true, false) => RENAMED,
+                        (true, true) => REDIRECTED,
+                    };
                     format!("{}: decides{consequence}", name(&rule.action))
                 }
                 None => format!("{}: matches, but another rule decides", name(&rule.action)),
@@ -62,7 +67,7 @@ impl Explanation {
         Self {
             action: name(action),
             execution: decisive.map_or_else(Execution::default, |rule| rule.execution.clone()),
-            in_place: decisive.is_some_and(|rule| rule.in_place),
+            in_place: decisive.is_some_and(|rule| rule.executes_in_place(request, Wait::Allowed)),
             reason: match action {
                 RuleAction::Deny { reason } | RuleAction::Prompt { reason, .. } => reason.clone(),
                 RuleAction::Run | RuleAction::Escalate { .. } => None,
@@ -76,6 +81,10 @@ impl Explanation {
 /// What surprises a script that is escalated by a rule without `in_place`.
 const RENAMED: &str = "; a sandboxed process could change this script, so it gets /dev/fd/N as its $0: `in_place = true` \
                        executes it by its name";
+
+/// What surprises one that a rule with `in_place` and without `replaceable` escalates.
+const REDIRECTED: &str = "; not in place but from a copy: a user other than root could make this name lead elsewhere, and the \
+                          rule does not say `replaceable = true`";
 
 /// Whether the program is a script, and others than root could change it or make its name lead elsewhere. One that can't be read
 /// is not known to be one.

@@ -197,7 +197,8 @@ impl PolicyFile {
             return escalation;
         };
         let escalation = escalation.executed(rule.execution.clone());
-        if rule.in_place {
+        // A rule that isn't `replaceable` has asked already.
+        if rule.executes_in_place(request, Wait::Never) {
             escalation.in_place()
         } else {
             escalation

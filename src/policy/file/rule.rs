@@ -176,6 +176,16 @@ impl Rule {
         }
     }
 
+    /// Whether it executes the request's program in place, if that is a script. Without `replaceable`, that needs a name that only root
+    /// could make lead elsewhere; a name of which that isn't known is none.
+    pub(super) fn executes_in_place(&self, request: &PolicyRequest, wait: Wait) -> bool {
+        let is_fixed = || {
+            let trust = request.judgement.trust(wait);
+            trust.is_some_and(|trust| !trust.others_can_redirect())
+        };
+        self.in_place && (self.replaceable || is_fixed())
+    }
+
     /// Whether it matters to the rule who can write where: it escalates only what no one but root can replace.
     fn needs_trust(&self) -> bool {
         self.action.may_escalate() && !self.replaceable

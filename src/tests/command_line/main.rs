@@ -9,6 +9,7 @@ mod audit;
 mod check;
 mod group;
 mod hostile;
+mod in_place;
 mod kills;
 mod launching;
 mod refusals;

@@ -120,7 +120,8 @@ async fn a_script_in_place_that_was_swapped_while_its_sandbox_was_made_does_not_
     script(
         &launcher,
         &format!(
-            "#!/bin/sh\ntest ! -e '{here}/other' || /bin/mv '{here}/other' '{here}/program'\nexec '{}' \"$@\"\n",
+            "#!/bin/sh\ntest ! -e '{here}/other' || /bin/mv '{here}/other' '{here}/program'\n\
+             test ! -e '{here}/changes' || /bin/chmod 700 '{here}/program'\nexec '{}' \"$@\"\n",
             env!("CARGO_BIN_EXE_shell-escalation")
         ),
     );
@@ -139,6 +140,12 @@ async fn a_script_in_place_that_was_swapped_while_its_sandbox_was_made_does_not_
             let (status, output) = escalate(&fixture, folder.path(), || {});
             assert_eq!(status, 126, "{output}");
             assert!(output.ends_with(SWAPPED), "{output}");
+            // The same file, changed: a writer would have to wait, but only where there are leases.
+            script(&folder.path().join("changes"), "");
+            let (status, output) = escalate(&fixture, folder.path(), || {});
+            assert_eq!(status, 126, "{output}");
+            assert!(output.ends_with(SWAPPED), "{output}");
+            fs::remove_file(folder.path().join("changes")).unwrap();
         }
     })
     .await;

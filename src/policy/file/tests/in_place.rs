@@ -57,3 +57,28 @@ async fn a_script_in_place_is_escalated_no_sooner_than_a_copy() {
     let with = decide(&format!("{rule}replaceable = true\n"), own, &[]).await;
     assert_eq!((with.action(), with.is_in_place()), (&Action::Escalate, true));
 }
+
+#[tokio::test]
+async fn without_replaceable_a_script_is_in_place_only_by_a_name_that_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let linked = folder.path().join("env");
+    std::os::unix::fs::symlink("/usr/bin/env", &linked).unwrap();
+    let linked = linked.to_str().unwrap();
+    for (more, program, expected) in [
+        ("", "/usr/bin/env", true),
+        ("", linked, false),
+        ("replaceable = true\n", linked, true),
+    ] {
+        let policy = format!(
+            "default = \"run\"\n[[rule]]\nprogram = \"env\"\naction = \"escalate\"\nin_place = true\n{more}"
+        );
+        let decision = decide(&policy, program, &[]).await;
+        assert_eq!(decision.action(), &Action::Escalate, "{more}{program}");
+        assert_eq!(decision.is_in_place(), expected, "{more}{program}");
+        let explanation = PolicyFile::parse(&policy)
+            .unwrap()
+            .explain(&PolicyRequest::new(program));
+        assert_eq!(explanation.in_place, expected, "{more}{program}");
+    }
+}
