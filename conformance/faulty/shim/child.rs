@@ -231,7 +231,8 @@ fn be_limited(parcel: &Parcel) -> nix::Result<()> {
             } else {
                 own.rlim_max
             };
-            let hard = hard.min(most);
+            let grace = resource == libc::RLIMIT_CPU && broken(Fault::ProcessorTimeWithGrace);
+            let hard = if grace { hard.saturating_add(5) } else { hard }.min(most);
             let limit = libc::rlimit {
                 rlim_cur: soft.min(hard),
                 rlim_max: hard,

@@ -284,6 +284,7 @@ pub enum Fault {
     FrameStopToldAgain,
     LimitsIgnored,
     LimitsRaised,
+    ProcessorTimeWithGrace,
     NicenessIgnored,
     NicenessLowered,
     #[value(name = "niceness-below-0-ignored")]
