@@ -18,8 +18,8 @@ use super::{own, signals, terminal};
 /// - `catch:N` says `caught` for each SIGINT, N times; `await:FILE` blocks all signals, makes FILE, and prints the number
 ///   of the first signal that comes; `touch:FILE` makes FILE;
 /// - `ask` asks on /dev/tty and prints the answer; `inherited` prints limits, niceness and ignored signals;
-/// - `signal-group:N` sends signal N, which it catches, to its process group, says `sent`, reads a line, and prints how often it
-///   has come;
+/// - `signal-group:N` sends signal N, which it catches, to its process group, says `sent`, and when signal 60 comes it prints
+///   how often N has come;
 /// - `executed` prints AT_EXECFN, comm, /proc/self/exe and argv[0];
 /// - `exit:N` exits, `die:N` dies by signal N.
 ///

@@ -11,7 +11,7 @@ pub mod plan;
 pub mod record;
 pub mod remote;
 pub mod report;
-mod signals;
+pub mod signals;
 pub mod terminal;
 
 use std::io::{Read, Write};

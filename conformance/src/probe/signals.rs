@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::report;
 
@@ -33,17 +32,28 @@ extern "C" fn count(_: libc::c_int) {
     CAUGHT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Sends a signal to its own process group, says `sent`, reads a line, and prints how often the signal has come.
+/// What ends [`signal_group`]: of signals that are pending, the one with the highest number is taken last.
+pub const LAST: i32 = 60;
+
+/// Sends a signal to its own process group, says `sent`, and prints how often that has come when [`LAST`] comes.
 pub fn signal_group(signal: i32, output: &mut impl Write) -> io::Result<()> {
-    let signal = Signal::try_from(signal)?;
-    let action = SigAction::new(SigHandler::Handler(count), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler does nothing but change an atomic number.
-    unsafe { sigaction(signal, &action)? };
-    kill(Pid::from_raw(0), signal)?;
+    // SAFETY: calls on integers, a local set and a handler that does nothing but change an atomic number.
+    let last = unsafe {
+        let mut last = std::mem::zeroed();
+        libc::sigemptyset(&raw mut last);
+        libc::sigaddset(&raw mut last, LAST);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const last, std::ptr::null_mut());
+        libc::signal(signal, count as *const () as libc::sighandler_t);
+        libc::kill(0, signal);
+        last
+    };
     writeln!(output, "sent")?;
     output.flush()?;
-    io::stdin().read_line(&mut String::new())?;
-    writeln!(output, "caught {}", CAUGHT.load(Ordering::Relaxed))
+    // SAFETY: sigwait reads the set and writes one number.
+    match unsafe { libc::sigwait(&raw const last, &mut 0) } {
+        0 => writeln!(output, "caught {}", CAUGHT.load(Ordering::Relaxed)),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// Blocks all signals, makes `file`, and prints the number of the first signal that comes.

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use nix::unistd::Pid;
+
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
 use crate::peer::dialect::Dialect;
 use crate::peer::recording_wrapper::stock_shell;
 use crate::peer::terminal::{PROMPT, Terminal};
+use crate::probe::signals::LAST;
 use crate::spec::requirements::Role;
 use crate::stage::e2e::commands;
 use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock_in_one_session};
@@ -194,15 +197,20 @@ fn ctrl_c_once(context: &mut Context) -> Verdict {
     })
 }
 
-/// What a command sends to its process group comes to it once. Before it says how often, it is stopped and continued, so that
-/// there is time for what should not come.
+/// What a command sends to its process group comes to it once. It says how often when another signal comes, which its group's
+/// leader, the wrapper, has got later: what should not come has come before that. Real-time signals are not lost in each other.
 fn own_group_once(context: &mut Context) -> Verdict {
     as_on_stock_in_one_session(context, |terminal| {
         for name in NAMES {
-            for signal in [libc::SIGTSTP, libc::SIGURG, libc::SIGWINCH] {
+            for signal in [libc::SIGTSTP, libc::SIGURG, libc::SIGWINCH, 40, 41] {
+                let shell = terminal.foreground_group()?;
                 terminal.type_text(&format!("{name} signal-group:{signal}\n"))?;
                 terminal.wait_for("\nsent\r\n")?;
-                terminal.type_text("\n")?;
+                terminal.wait_until_given_away(shell)?;
+                let leader = Pid::from_raw(terminal.foreground_group()?);
+                if let Some(leader) = ProcessHandle::open(leader)? {
+                    leader.signal(LAST)?;
+                }
                 terminal.wait_for("caught 1\r\n")?;
                 terminal.wait_for(PROMPT)?;
             }
@@ -266,7 +274,7 @@ fn pipeline_killed(context: &mut Context) -> Verdict {
             expect::equal("stages that have started", 2, stages.len())?;
             let stages = stages
                 .iter()
-                .map(|start| ProcessHandle::open(nix::unistd::Pid::from_raw(start.pid)))
+                .map(|start| ProcessHandle::open(Pid::from_raw(start.pid)))
                 .collect::<Result<Vec<_>, _>>()?;
             terminal.type_text(&format!("kill -{signal} %%; wait $!; echo status $?; wait\n"))?;
             terminal.wait_for(&format!("status {}\r\n", 128 + signal))?;
