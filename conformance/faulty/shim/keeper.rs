@@ -31,6 +31,7 @@ pub struct Nursery(UnixStream);
 /// Forks the nursery. The calling process must have one thread.
 pub fn start_nursery() -> io::Result<Nursery> {
     let (ours, theirs) = UnixStream::pair()?;
+    SERVER.store(std::process::id() as i32, Ordering::SeqCst);
     // SAFETY: this process has one thread, so the child may do anything.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => Ok(Nursery(ours)),
@@ -102,6 +103,9 @@ pub fn news(payload: &[u8]) -> io::Result<News> {
 pub fn order(line: &UnixStream, order: &Value) -> io::Result<()> {
     stream::send(line, &stream::frame(order.to_string().as_bytes()), &[])
 }
+
+/// The number of the server, in all that descends from it.
+static SERVER: AtomicI32 = AtomicI32::new(0);
 
 /// The number of the nursery, in itself and in its keepers.
 static NURSERY: AtomicI32 = AtomicI32::new(0);
@@ -285,7 +289,6 @@ impl Keeper {
     }
 
     fn keep(mut self) -> io::Result<()> {
-        let nursery = nix::unistd::getppid();
         let retires = broken(Fault::ChildAgesOut).then(|| Instant::now() + Duration::from_secs(10));
         loop {
             let [line, _] = events::wait(
@@ -308,7 +311,7 @@ impl Keeper {
             loop {
                 match self.reader.advance()? {
                     Progress::Pending => break,
-                    Progress::End if outlives_the_server() && gone(nursery) => {
+                    Progress::End if outlives_the_server() && server_has_ended() => {
                         return self.end_with_the_server();
                     }
                     Progress::End | Progress::TooLong(_) => return self.end_the_tree(),
@@ -646,16 +649,19 @@ fn is_stopped(pid: i32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
 }
 
-/// Whether the nursery, and so the server, is about to end, or has ended.
-fn gone(nursery: Pid) -> bool {
-    let deadline = Instant::now() + Duration::from_millis(300);
-    while Instant::now() < deadline {
-        if nix::unistd::getppid() != nursery {
-            return true;
-        }
-        std::thread::yield_now();
-    }
-    false
+/// Whether the server is what has ended a line: it exits before its descriptors are closed.
+fn server_has_ended() -> bool {
+    const EXITING: u32 = 4; // PF_EXITING of the kernel
+    let server = SERVER.load(Ordering::SeqCst);
+    let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+    let mut fields = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split_ascii_whitespace();
+    // State, parent, group, session, terminal, its foreground group, flags.
+    let flags = fields.nth(6).and_then(|flags| flags.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & EXITING != 0)
 }
 
 /// Whether /proc is that of this process's pid namespace, so that keepers find their descendants there.

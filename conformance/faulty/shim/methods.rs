@@ -21,6 +21,9 @@ use crate::worker;
 /// The key of processes that belong to no session.
 const UNRELATED: &str = "";
 
+/// How long a thread of a fault puts off what it has to do: longer than any shutdown that was asked for at once.
+const UNDONE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Serves until `shutdown` or the end of standard input.
 pub fn serve(nursery: Nursery) -> io::Result<()> {
     let server = Arc::new(Server::new(nursery));
@@ -121,9 +124,9 @@ impl Server {
         let session = self.session(params)?;
         if broken(Fault::CancellingLeftUndone) {
             lock(&self.sessions).retain(|_, other| !Arc::ptr_eq(other, &session));
-            // The process may end before the thread gets to it.
+            // The process ends before the thread gets to it.
             std::thread::spawn(move || {
-                std::thread::sleep(std::time::Duration::from_millis(300));
+                std::thread::sleep(UNDONE);
                 session.cancel();
             });
         } else {
@@ -217,9 +220,9 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         if broken(Fault::ClosingLeftUndone) {
-            // The process may end before the thread gets to it, and the keepers of its trees are then told to go.
+            // The process ends before the thread gets to it, and the keepers of its trees are then told to go.
             std::thread::spawn(move || {
-                std::thread::sleep(std::time::Duration::from_millis(300));
+                std::thread::sleep(UNDONE);
                 session.close();
             });
             return Ok(json!({}));
