@@ -26,6 +26,19 @@ fn output(result: &Value) -> &str {
         .unwrap_or_else(|| panic!("no output: {result}"))
 }
 
+/// The output of a call and of as many more as it takes to see so many bytes of a command that goes on.
+fn seen_of(client: &mut Client, result: &Value, bytes: usize) -> String {
+    let id = session(result);
+    let mut seen = output(result).to_owned();
+    while seen.len() < bytes {
+        let more = client.call("write_stdin", json!({"session_id": id, "yield_time_ms": 100}));
+        session(&more);
+        assert_eq!(more["structuredContent"]["bytes_replaced"], false, "{more}");
+        seen.push_str(output(&more));
+    }
+    seen
+}
+
 #[test]
 fn a_command_that_ends_in_time_leaves_no_session() {
     let mut client = plain();
@@ -54,10 +67,11 @@ fn a_command_that_goes_on_is_waited_for_and_typed_into() {
         list["structuredContent"]["sessions"],
         json!([{"session_id": id, "command": reads, "tty": false, "running": true}])
     );
-    let typed = json!({"session_id": id, "chars": "one\ntwo\n", "yield_time_ms": 2000});
+    let typed = json!({"session_id": id, "chars": "one\ntwo\n", "yield_time_ms": 500});
     let result = client.call("write_stdin", typed);
-    assert_eq!(output(&result), "got one\ngot two\n");
     assert_eq!(result["structuredContent"]["input_taken"], true);
+    let seen = seen_of(&mut client, &result, "got two\n".len() * 2);
+    assert_eq!(seen, "got one\ngot two\n");
     let closed = client.call("control_session", json!({"session_id": id, "action": "close"}));
     assert_eq!(closed["structuredContent"]["action"], "close");
     let gone = client.call("write_stdin", json!({"session_id": id, "chars": "three\n"}));
@@ -72,7 +86,9 @@ fn a_command_that_goes_on_is_waited_for_and_typed_into() {
 #[test]
 fn a_terminal_is_one_and_is_interrupted_and_resized() {
     let mut client = plain();
-    let command = "stty size; trap : INT; sleep 600; echo \"slept $?\"; stty size; read -r answer; echo \"answer $answer\"";
+    // Whichever of its processes is there when it is interrupted, what sleeps ends by that.
+    let command = "trap : INT; sh -c 'stty size; exec sleep 600'; echo \"slept $?\"; stty size; \
+                   read -r answer; echo \"answer $answer\"";
     let result = client.call(
         "exec_command",
         json!({"cmd": command, "tty": true, "yield_time_ms": 20_000}),
@@ -189,9 +205,9 @@ fn what_a_call_that_was_taken_back_has_seen_is_returned_by_the_next() {
 fn a_character_that_is_written_in_two_parts_is_shown_whole() {
     let mut client = plain();
     let command = "printf 'a\\303'; read -r; printf '\\251b\\303'";
-    let result = client.call("exec_command", json!({"cmd": command, "yield_time_ms": 1_000}));
-    assert_eq!(output(&result), "a");
+    let result = client.call("exec_command", json!({"cmd": command, "yield_time_ms": 100}));
     assert_eq!(result["structuredContent"]["bytes_replaced"], false);
+    assert_eq!(seen_of(&mut client, &result, 1), "a");
     let id = session(&result);
     let result = client.call(
         "write_stdin",

@@ -65,22 +65,27 @@ fn nothing_is_left_of_many_requests() {
             assert_eq!(stream.receive(), json!({"exit_code": 0}));
         }
     }
-    assert_eq!(Some(held_at_rest(&shim)), before);
+    // It may have been busy for longer than that, the first time.
+    let (descriptors, children) = before.unwrap();
+    eventually("it holds no more than before", || {
+        let now = held(&shim);
+        now.0 <= descriptors && now.1 <= children
+    });
 }
 
-/// How many descriptors and children the shim has when that has not changed for a while.
+/// How many descriptors and children the shim has.
+fn held(shim: &Shim) -> (usize, usize) {
+    let pid = shim.child.id();
+    (descriptors(pid).len(), children(pid).len())
+}
+
+/// The same when it has not changed for a while.
 fn held_at_rest(shim: &Shim) -> (usize, usize) {
     const UNCHANGED_LOOKS: u32 = 30;
-    let held = || {
-        (
-            descriptors(shim.child.id()).len(),
-            children(shim.child.id()).len(),
-        )
-    };
-    let mut last = held();
+    let mut last = held(shim);
     let mut unchanged = 0;
     eventually("descriptors and children change no more", || {
-        let now = held();
+        let now = held(shim);
         unchanged = if now == last { unchanged + 1 } else { 0 };
         last = now;
         unchanged >= UNCHANGED_LOOKS

@@ -201,16 +201,19 @@ fn unrelated_processes_run_and_end() {
 #[test]
 fn one_shots_run_and_time_out() {
     let mut shim = Shim::start();
-    let params = |command: &str| {
+    let params = |command: &str, timeout: u32| {
         json!({"session": "e", "shell": "/bin/sh", "wrapper": "/no/wrapper", "command": command, "workdir": "/tmp",
-               "env": {"PATH": "/usr/bin:/bin"}, "login": false, "timeout_ms": 500})
+               "env": {"PATH": "/usr/bin:/bin"}, "login": false, "timeout_ms": timeout})
     };
-    let result = shim.call("exec", &params("pwd; echo e >&2; exit 3")).unwrap();
+    let result = shim
+        .call("exec", &params("pwd; echo e >&2; exit 3", 60_000))
+        .unwrap();
     assert_eq!(
         result,
         json!({"exit_code": 3, "stdout": "/tmp\n", "stderr": "e\n", "timed_out": false})
     );
-    let result = shim.call("exec", &params("echo $$; sleep 600")).unwrap();
+    // Within its time it has to say who it is.
+    let result = shim.call("exec", &params("echo $$; sleep 600", 2_000)).unwrap();
     assert_eq!(result["timed_out"], true);
     let pid = result["stdout"].as_str().unwrap().trim().parse().unwrap();
     assert!(gone_within(pid, Duration::ZERO));

@@ -125,7 +125,11 @@ fn nothing_is_left_of_a_thousand_terminals() {
     for number in 0..1000 {
         round(&mut shim, number);
     }
-    eventually("descriptors and children are as before", || held(&shim) == before);
+    // Less is no leak: what was closed just before may still have been held then.
+    eventually("descriptors and children are no more than before", || {
+        let now = held(&shim);
+        now.0 <= before.0 && now.1 <= before.1
+    });
     let memory_after = memory(&shim);
     assert!(
         memory_after < memory_before + MEMORY,

@@ -97,15 +97,31 @@ async fn a_read_returns_as_soon_as_output_pauses_and_no_later_than_it_is_told() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_as_long_as_it_is_configured() {
     let mut config = Config::new(ShellBackend::Direct);
-    config.pause = Duration::from_millis(300);
+    // Longer than any that a busy machine makes, so only the program's end is waited for.
+    config.pause = Duration::from_secs(50);
     let terminals = Terminals::new(config);
-    let script = "for i in 1 2 3 4 5; do echo $i; sleep 0.01; done; read x";
+    let script = "for i in 1 2 3 4 5; do echo $i; sleep 0.01; done";
     let id = terminals.open(sh(script)).await.unwrap();
     let output = terminals
         .read(id, Duration::from_secs(60), usize::MAX)
         .await
         .unwrap();
     assert_eq!(output.bytes, b"1\n2\n3\n4\n5\n");
+    let mut config = Config::new(ShellBackend::Direct);
+    config.pause = Duration::from_millis(300);
+    let terminals = Terminals::new(config);
+    let id = terminals.open(sh("echo x; read x")).await.unwrap();
+    let begun = Instant::now();
+    let output = terminals
+        .read(id, Duration::from_secs(60), usize::MAX)
+        .await
+        .unwrap();
+    assert_eq!(output.bytes, b"x\n");
+    let time = begun.elapsed();
+    assert!(
+        (Duration::from_millis(300)..Duration::from_secs(20)).contains(&time),
+        "{time:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,20 +14,30 @@ use super::super::support::processes::{children, eventually, gone_within};
 use super::{DEADLINE, EVERY_KIND, Wrapped, direct, on_terminal, read_until, sh, text_to_end};
 
 /// What a shell starts and what is escalated for it: each with a child, a job in the background, one that ignores what would end
-/// it, and one that fled into a session of its own. Each line but the last is a pid.
+/// it, and one that fled into a session of its own. Each line is a pid, of seven.
 const SCRIPT: &str = ":trap '' HUP TERM INT; (setsid sh -c 'echo $$; sleep 600 & echo $!; wait' &)
 :sleep 600 & echo $!
 :sh -c 'trap \"\" HUP TERM INT TSTP; echo $$; kill -STOP $$' &
-:\"$EXEC_WRAPPER\" /bin/sh sh -c \"trap '' HUP TERM INT; echo \\$\\$; (setsid sh -c 'echo \\$\\$; sleep 600 & echo \\$!; wait' &) ; sleep 1; echo all; sleep 600\"
+:\"$EXEC_WRAPPER\" /bin/sh sh -c \"trap '' HUP TERM INT; echo \\$\\$; (setsid sh -c 'echo \\$\\$; sleep 600 & echo \\$!; wait' &) ; sleep 600\"
 ";
 
 /// Opens one with such trees; all their pids.
 async fn with_trees(wrapped: &Wrapped, streams: Streams) -> (TerminalId, Vec<i32>) {
     let id = wrapped.open(SCRIPT, streams).await;
-    let text = read_until(&wrapped.terminals, id, "all").await;
+    let mut text = String::new();
+    while text.matches('\n').count() < 7 {
+        text += &read_until(&wrapped.terminals, id, "\n").await;
+    }
     let pids: Vec<i32> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
     assert_eq!(pids.len(), 7, "{text}");
+    eventually("one has stopped itself", || {
+        pids.iter().any(|pid| is_stopped(*pid))
+    });
     (id, pids)
+}
+
+fn is_stopped(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
 }
 
 fn escalating() -> Wrapped {
