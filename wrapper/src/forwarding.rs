@@ -114,12 +114,30 @@ impl Forwarding {
 
     /// Takes the next signal that has arrived.
     fn next(&mut self) -> Option<Arrival> {
+        self.take(None)
+    }
+
+    /// Takes a SIGCONT that waits, and nothing else, so that it is the next to be sent. A stop signal that comes later discards
+    /// one that is only known to wait.
+    fn take_continuation(&mut self) -> bool {
+        if self.unsent.is_some() {
+            return has_arrived(Signal::CONT);
+        }
+        let Ok(continuations) = sys::signal_descriptor(Set::only(Signal::CONT.as_raw())) else {
+            return has_arrived(Signal::CONT);
+        };
+        self.unsent = self.take(Some(&continuations));
+        self.unsent.is_some()
+    }
+
+    /// Takes the next signal that arrives there, or else at all.
+    fn take(&mut self, there: Option<&OwnedFd>) -> Option<Arrival> {
         /// signalfd_siginfo of signalfd(2): it begins with the signal's number, an errno, the code of its origin, and a pid.
         const RECORD: usize = 128;
         const NUMBER: usize = size_of::<i32>();
         loop {
             let mut record = [0_u8; RECORD];
-            match rustix::io::read(&self.arrivals, &mut record) {
+            match rustix::io::read(there.unwrap_or(&self.arrivals), &mut record) {
                 Ok(RECORD) => {
                     let number = |index: usize| record[index * NUMBER..].first_chunk().copied();
                     let signal = i32::from_ne_bytes(number(0)?);
@@ -158,7 +176,7 @@ impl Forwarding {
             // that shows as stopped and runs, which nothing continues.
             None => self.continued,
         };
-        if continued || has_arrived(Signal::CONT) {
+        if continued || self.take_continuation() {
             return;
         }
         let signal = signals::stopping(stop.signal);
@@ -174,11 +192,11 @@ impl Forwarding {
         let _ = sys::set_mask(self.mask.without(Set::only(signal)));
         let _ = sys::set_mask(self.mask);
         self.stop_came = false;
-        if !has_arrived(Signal::CONT) {
+        if !self.take_continuation() {
             // A terminal's stop signal stops no process whose process group is orphaned.
             let stopped = sys::kill_self(Signal::STOP.as_raw());
             // Only a SIGCONT lets this process go on. If none waits, a stop signal that came after it has discarded it.
-            if stopped.is_ok() && self.unsent.is_none() && !has_arrived(Signal::CONT) {
+            if stopped.is_ok() && !self.take_continuation() && self.unsent.is_none() {
                 self.continuations += 1;
                 self.unsent = Some(Arrival {
                     signal: Signal::CONT.as_raw(),
