@@ -27,6 +27,7 @@ mod output;
 mod own_state;
 mod parcel;
 mod policy;
+mod processes;
 mod program;
 mod relay;
 mod rpc;

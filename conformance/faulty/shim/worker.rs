@@ -20,6 +20,7 @@ use crate::members::Malformed;
 use crate::messages::{self, Request};
 use crate::order::{checked, parcel, redirect};
 use crate::parcel::Parcel;
+use crate::processes;
 use crate::program::{self, Program};
 use crate::session::Session;
 use crate::shares::Thread;
@@ -478,7 +479,7 @@ impl Worker<'_> {
             // SAFETY: umask(2) takes an integer.
             unsafe { libc::umask(umask) };
         }
-        if !keeper::finds_its_tree() && !broken(Fault::ForeignProcTrusted) {
+        if !processes::finds_its_tree() && !broken(Fault::ForeignProcTrusted) {
             return Err(io::Error::other("/proc belongs to another pid namespace"));
         }
         let mut kept = Vec::new();
