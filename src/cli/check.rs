@@ -151,6 +151,10 @@ fn find(program: &OsString, workdir: &Path) -> Option<PathBuf> {
 }
 
 fn is_script(program: &Path) -> bool {
+    // A fifo is opened when another process writes to it, perhaps never.
+    if !program.is_file() {
+        return false;
+    }
     let mut start = [0; 4];
     let read = std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut start));
     // A shorter one is a text.

@@ -166,4 +166,9 @@ fn check_says_what_a_sandbox_can_do_about_a_script_in_place() {
     );
     let said = check(&["--sandbox", "missing"], "./own").unwrap();
     assert!(said.starts_with("--sandbox missing: no such profile"), "{said}");
+    // What nobody writes to is not waited for.
+    let own = places.here().join("own");
+    fs::remove_file(&own).unwrap();
+    nix::unistd::mkfifo(&own, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(check(&[], "./own"), None);
 }
