@@ -18,6 +18,7 @@ use crate::probe::report::Report;
 use crate::system::launch::Launched;
 use crate::system::poll::readable_until;
 use crate::system::process::ProcessHandle;
+use crate::system::quiescence::wait_for_rest;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
 /// A program of the case that writes a report at every start and then acts by itself.
@@ -113,8 +114,9 @@ impl Program {
         }
     }
 
-    /// Demands that the program was never executed.
+    /// Demands that the program was never executed, once all that the case has started is at rest.
     pub fn expect_not_started(&self) -> Verdict {
+        wait_for_rest();
         match self.starts()?.len() {
             0 => Ok(()),
             count => Err(violation(
@@ -197,14 +199,16 @@ impl ConnectedProgram {
         self.accept_within(Duration::ZERO)
     }
 
-    /// Demands that no start is waiting to be accepted. Bind the moment by a sentinel before.
+    /// Demands that no start is waiting to be accepted, once all that the case has started is at rest. What a timer or another
+    /// process may bring is to be bound by a sentinel before.
     pub fn expect_no_start(&self) -> Verdict {
         self.expect_no_other_start()?;
         self.program.expect_not_started()
     }
 
-    /// Fails if the program runs once more than it was accepted.
+    /// Fails if the program runs once more than it was accepted, when all that the case has started is at rest.
     pub fn expect_no_other_start(&self) -> Verdict {
+        wait_for_rest();
         match self.accept_within(Duration::ZERO)? {
             None => Ok(()),
             Some(probe) => Err(violation(

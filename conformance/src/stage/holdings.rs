@@ -6,6 +6,7 @@ use crate::case::context::Context;
 use crate::peer::harness::Shim;
 use crate::stage::server::Stage;
 use crate::system::process;
+use crate::system::quiescence::wait_for_rest;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// What a server and its helper processes hold, without the processes that the case itself had started.
@@ -46,9 +47,11 @@ impl Holdings {
         }
     }
 
-    /// Waits until descriptors and processes have been unchanged for a while, and counts them.
+    /// Waits until all that the case has started is at rest, and descriptors and processes have been unchanged for a while, and
+    /// counts them.
     pub fn at_rest(shim: &Shim, others: &[i32], patience: Duration) -> Holdings {
         const UNCHANGED_LOOKS: u32 = 15;
+        wait_for_rest();
         let mut last = Holdings::of(shim, others);
         let mut unchanged = 0;
         process::eventually(patience, || {
@@ -63,7 +66,8 @@ impl Holdings {
         last
     }
 
-    /// Demands that descriptors and processes come down to what they were `before`, and that no zombie stays.
+    /// Demands that descriptors and processes come down to what they were `before`, and that no zombie stays, once all that the
+    /// case has started is at rest.
     pub fn expect_returned(
         shim: &Shim,
         others: &[i32],
@@ -71,6 +75,7 @@ impl Holdings {
         after_what: &str,
         patience: Duration,
     ) -> Result<Holdings, CaseError> {
+        wait_for_rest();
         let mut now = Holdings::of(shim, others);
         let returned = process::eventually(patience, || {
             now = Holdings::of(shim, others);

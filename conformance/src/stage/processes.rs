@@ -6,6 +6,7 @@ use crate::case::expect;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
 use crate::system::process::{self, ProcessHandle};
+use crate::system::quiescence::wait_for_rest;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// How a new process of a tree stands to the one that forks it.
@@ -51,6 +52,7 @@ pub fn expect_all_end<'a>(
 
 /// Demands of every start of `program` that has not been accepted yet that it ends; `what` names it.
 pub fn expect_none_lives(program: &ConnectedProgram, what: &str) -> Verdict {
+    wait_for_rest();
     loop {
         match program.accept_within(Duration::ZERO) {
             Ok(None) => return Ok(()),

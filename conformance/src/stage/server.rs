@@ -17,6 +17,7 @@ use crate::stage::descriptors::{Placements, null};
 use crate::stage::processes;
 use crate::system::launch::Launch;
 use crate::system::poll::readable_until;
+use crate::system::quiescence::wait_for_rest;
 use crate::verdict::{CaseError, Verdict, violation};
 
 /// The status with which the sentinel of a stage exits.
@@ -176,8 +177,9 @@ impl Stage {
             .expect_exit_code(i64::from(SENTINEL_STATUS))
     }
 
-    /// Demands that nothing has come on the stream so far. Bind the moment by a sentinel before.
+    /// Demands that nothing has come on the stream when all that the case has started is at rest.
     pub fn expect_nothing_yet(&self, requester: &Requester, why: &str) -> Verdict {
+        wait_for_rest();
         let now = Instant::now();
         expect::that(
             !readable_until(requester.frames.socket(), now)?,

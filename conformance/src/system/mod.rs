@@ -6,5 +6,6 @@ pub mod launch;
 pub mod poll;
 pub mod process;
 pub mod queue;
+pub mod quiescence;
 pub mod stat;
 pub mod tiny;

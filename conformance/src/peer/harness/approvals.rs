@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Shim;
 use super::line::write_line;
 use super::policy::{Question, question};
+use crate::system::quiescence::wait_for_rest;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -111,8 +112,9 @@ impl Shim {
         Ok(params["approval"].clone())
     }
 
-    /// Demands that nothing more has been withdrawn. Bind the moment by a sentinel before.
+    /// Demands that nothing more has been withdrawn when all that the case has started is at rest.
     pub fn expect_none_withdrawn(&self) -> Verdict {
+        wait_for_rest();
         match self.wait(Duration::ZERO, |inbox| inbox.withdrawn.pop_front()) {
             Ok(params) => Err(violation("no approval/withdrawn", &params)),
             Err(_) => Ok(()),

@@ -32,6 +32,7 @@ use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::program::ConnectedProgram;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::process::Ended;
+use crate::system::quiescence::wait_for_rest;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, harness, violation};
 
@@ -311,8 +312,9 @@ impl Shim {
         }
     }
 
-    /// Demands that no decision is waiting. Bind the moment by a sentinel before.
+    /// Demands that no decision is waiting when all that the case has started is at rest.
     pub fn expect_no_decision(&self) -> Verdict {
+        wait_for_rest();
         match self.decision_within(Duration::ZERO)? {
             None => Ok(()),
             Some(decision) => Err(violation("the policy is not asked", &decision.question.params)),

@@ -141,10 +141,7 @@ fn siege(context: &mut Context) -> Verdict {
     let (peak, threads_meanwhile) = (peak_memory(&stage.shim), threads(&stage.shim));
     let after = Holdings::expect_returned(&stage.shim, &shells, &before, "the siege", context.patience())?;
     let allowed = before.memory + before.memory / 20 + ALLOWED_GROWTH;
-    crate::system::process::eventually(context.patience(), || {
-        Holdings::of(&stage.shim, &shells).memory <= allowed
-    });
-    let memory = Holdings::of(&stage.shim, &shells).memory;
+    let memory = Holdings::at_rest(&stage.shim, &shells, context.patience()).memory;
     let Outcome {
         mut honest,
         counts,
