@@ -6,10 +6,11 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Decision;
 use crate::peer::wire::{frame, receive_handshake};
+use crate::system::clock::Moment;
 use crate::system::poll::any_readable_until;
 use crate::verdict::CaseError;
 
@@ -72,8 +73,8 @@ impl Peer {
 
 fn serve(server_end: &UnixDatagram, stopped: &UnixStream, decision: &AtomicU8) -> Result<(), CaseError> {
     loop {
-        any_readable_until(&[server_end.as_fd(), stopped.as_fd()], Instant::now() + PATIENCE)?;
-        let Some(handshake) = receive_handshake(server_end, Instant::now())? else {
+        any_readable_until(&[server_end.as_fd(), stopped.as_fd()], Moment::now() + PATIENCE)?;
+        let Some(handshake) = receive_handshake(server_end, Moment::now())? else {
             return Ok(());
         };
         for descriptor in handshake.descriptors {

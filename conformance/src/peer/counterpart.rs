@@ -1,7 +1,8 @@
 //! The process at the other end of a stream, so that an end of file can be told together with the end of the process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::system::clock::Moment;
 use crate::system::poll::readable_until;
 use crate::system::process::{Ended, ProcessHandle};
 use crate::system::stat::is_exiting;
@@ -29,7 +30,7 @@ impl Counterpart {
     /// How it has ended, or ends at this moment; none where it lives on, or has been reaped.
     pub fn ended(&self) -> Option<Ended> {
         if is_exiting(self.process.pid.as_raw()) {
-            readable_until(&self.process, Instant::now() + EXIT_TIME).ok()?;
+            readable_until(&self.process, Moment::now() + EXIT_TIME).ok()?;
         }
         self.process.ended().ok()?
     }

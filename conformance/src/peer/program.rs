@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -15,6 +15,7 @@ use crate::peer::wire::receive_some;
 use crate::probe::plan::{Act, Plan, path_for};
 use crate::probe::remote::{Answer, Order};
 use crate::probe::report::Report;
+use crate::system::clock::Moment;
 use crate::system::launch::Launched;
 use crate::system::poll::readable_until;
 use crate::system::process::ProcessHandle;
@@ -178,7 +179,7 @@ impl ConnectedProgram {
 
     /// The next start of the program, or none within `patience`.
     pub fn accept_within(&self, patience: Duration) -> Result<Option<Probe>, CaseError> {
-        if !readable_until(&self.listener, Instant::now() + patience)? {
+        if !readable_until(&self.listener, Moment::now() + patience)? {
             return Ok(None);
         }
         let (stream, _) = self.listener.accept()?;
@@ -349,9 +350,9 @@ impl Probe {
     /// # Errors
     /// A violation if it is still running; `what` names the program.
     pub fn expect_gone(&mut self, what: &str) -> Verdict {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         loop {
-            match self.line(deadline.saturating_duration_since(Instant::now())) {
+            match self.line(deadline.left()) {
                 Err(CaseError::Violation { .. }) => return Ok(()),
                 Err(error) => return Err(error),
                 // What it said before its end.
@@ -390,7 +391,7 @@ impl Probe {
 
     /// One line; none at the deadline; a violation where the connection has ended.
     fn line(&mut self, patience: Duration) -> Result<Option<Vec<u8>>, CaseError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Moment::now() + patience;
         loop {
             // Bytes that carried descriptors are NUL, which no line of JSON holds.
             while self.bytes.front() == Some(&0) {

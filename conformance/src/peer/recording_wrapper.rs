@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -19,6 +19,7 @@ use crate::peer::program::Program;
 use crate::probe::plan::Plan;
 use crate::probe::record::{End, Record, Rule};
 use crate::probe::report::Report;
+use crate::system::clock::Moment;
 use crate::system::holders::of_other_end;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::poll::readable_until;
@@ -420,7 +421,7 @@ impl ShellRun {
     }
 
     fn expect_all_ended(&mut self) -> Verdict {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         if !readable_until(&self.lifeline, deadline)? {
             return Err(violation(
                 "what the script started ends",

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
 
 use crate::case::context::Context;
+use crate::system::clock::Moment;
 use crate::system::holders::of_file;
 use crate::system::poll::readable_until;
 use crate::system::process::{self, ProcessHandle};
@@ -88,7 +89,7 @@ impl Terminal {
     /// # Errors
     /// A violation where it doesn't.
     pub fn wait_for(&mut self, text: &str) -> Result<String, CaseError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         loop {
             if let Some(start) = find(&self.shown[self.seen..], text.as_bytes()) {
                 let end = self.seen + start + text.len();
@@ -129,9 +130,9 @@ impl Terminal {
     /// A violation where one keeps it.
     pub fn expect_end(&mut self) -> Verdict {
         self.let_go();
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         while self.read_some(deadline)? {}
-        if Instant::now() < deadline {
+        if !deadline.is_over() {
             return Ok(());
         }
         Err(violation(
@@ -147,9 +148,9 @@ impl Terminal {
     /// Reads what appears until that process has ended, or for as long as one event may take.
     pub fn read_until_end_of(&mut self, process: &ProcessHandle) -> Verdict {
         const PIECE: Duration = Duration::from_millis(10);
-        let deadline = Instant::now() + self.patience;
-        while Instant::now() < deadline && !process.ended_within(Duration::ZERO)? {
-            self.read_some(Instant::now() + PIECE)?;
+        let deadline = Moment::now() + self.patience;
+        while !deadline.is_over() && !process.ended_within(Duration::ZERO)? {
+            self.read_some(Moment::now() + PIECE)?;
         }
         Ok(())
     }
@@ -174,9 +175,9 @@ impl Terminal {
     /// # Errors
     /// A violation where that doesn't happen.
     pub fn wait_until_given_away(&self, group: i32) -> Verdict {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         while self.foreground_group()? == group {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(violation(
                     "the shell puts another process group in the foreground",
                     format_args!("its own, {group}, still is there after {:?}", self.patience),
@@ -198,7 +199,7 @@ impl Terminal {
     }
 
     /// False at the deadline and at the terminal's end.
-    fn read_some(&mut self, deadline: Instant) -> Result<bool, CaseError> {
+    fn read_some(&mut self, deadline: Moment) -> Result<bool, CaseError> {
         if !readable_until(&self.master, deadline)? {
             return Ok(false);
         }

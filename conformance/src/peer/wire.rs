@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::peer::counterpart::Counterpart;
 use crate::shown::Shown;
+use crate::system::clock::Moment;
 use crate::system::holders::still_open;
 use crate::system::poll::{readable_until, writable_until};
 use crate::transcript::{Direction, Transcript};
@@ -176,7 +177,7 @@ impl FrameStream {
             bytes.get(4..).unwrap_or(bytes),
             descriptors.len(),
         );
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         let mut rest = bytes;
         let mut with = descriptors;
         while !rest.is_empty() {
@@ -208,7 +209,7 @@ impl FrameStream {
         most: usize,
         what: &str,
     ) -> Result<(Vec<u8>, Vec<Vec<OwnedFd>>), CaseError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         loop {
             if !readable_until(&self.socket, deadline)? {
                 let seen = format!("nothing within {:?}", self.patience);
@@ -243,7 +244,7 @@ impl FrameStream {
 
     /// Waits until the peer has read all that was sent, so that the next piece is a read of its own.
     pub fn drained(&self) -> Verdict {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         loop {
             let mut unread: libc::c_int = 0;
             // SAFETY: SIOCOUTQ writes one int through the pointer, which outlives the call.
@@ -252,7 +253,7 @@ impl FrameStream {
             if unread == 0 {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(violation(
                     format_args!("{} reads what it is sent", self.channel),
                     format_args!("{unread} bytes of send buffer unread after {:?}", self.patience),
@@ -270,7 +271,7 @@ impl FrameStream {
 
     /// The next frame, or what happened instead within `patience`.
     pub fn receive_within(&mut self, patience: Duration) -> Result<Received, CaseError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Moment::now() + patience;
         loop {
             if let Some(length) = self.announced() {
                 if length > PAYLOAD_LIMIT {
@@ -435,7 +436,7 @@ pub struct Handshake {
 }
 
 /// The next datagram of an escalation socket's server end, or none until `deadline`.
-pub fn receive_handshake(socket: &UnixDatagram, deadline: Instant) -> Result<Option<Handshake>, CaseError> {
+pub fn receive_handshake(socket: &UnixDatagram, deadline: Moment) -> Result<Option<Handshake>, CaseError> {
     if !readable_until(socket, deadline)? {
         return Ok(None);
     }
@@ -470,7 +471,7 @@ pub fn send_datagram(
     descriptors: &[RawFd],
     patience: Duration,
 ) -> io::Result<()> {
-    let deadline = Instant::now() + patience;
+    let deadline = Moment::now() + patience;
     let rights = [ControlMessage::ScmRights(descriptors)];
     // `sendfd` always sends a control message; a datagram without one needs none at all.
     let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
@@ -483,7 +484,7 @@ pub fn send_datagram(
             None,
         ) {
             Ok(_) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::ETOOMANYREFS) if Instant::now() < deadline => {
+            Err(Errno::EAGAIN | Errno::ETOOMANYREFS) if !deadline.is_over() => {
                 // POLLOUT comes back later than sendmsg would succeed, so this is a bounded nap, then a new try.
                 let mut set = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
                 poll(&mut set, PollTimeout::from(5_u16))?;
@@ -495,7 +496,7 @@ pub fn send_datagram(
 
 /// Demands end of file on a pipe: no process holds its writing end any more.
 pub fn expect_end_of_file(mut reader: impl Read + AsFd, what: &str, patience: Duration) -> Verdict {
-    if !readable_until(&reader, Instant::now() + patience)? {
+    if !readable_until(&reader, Moment::now() + patience)? {
         return Err(violation(
             what,
             format_args!("no end of file: {}", still_open(&reader, patience)),
@@ -514,12 +515,12 @@ pub fn read_whole(
     what: impl Display,
     patience: Duration,
 ) -> Result<Vec<u8>, CaseError> {
-    let read = read_to_end(&mut stream, Instant::now() + patience)?;
+    let read = read_to_end(&mut stream, Moment::now() + patience)?;
     read.ok_or_else(|| violation(what, still_open(&stream, patience)))
 }
 
 /// Reads a stream to its end; none where that doesn't come until `deadline`.
-pub fn read_to_end(mut stream: impl Read + AsFd, deadline: Instant) -> Result<Option<Vec<u8>>, CaseError> {
+pub fn read_to_end(mut stream: impl Read + AsFd, deadline: Moment) -> Result<Option<Vec<u8>>, CaseError> {
     let mut bytes = Vec::new();
     let mut part = [0; 1 << 14];
     loop {

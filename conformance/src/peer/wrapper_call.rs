@@ -6,13 +6,14 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::context::Context;
 use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_server::{Request, RequestStream};
 use crate::peer::finished::Finished;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, FrameStream, receive_handshake};
+use crate::system::clock::Moment;
 use crate::system::launch::{Launch, Launched};
 use crate::system::process::Ended;
 use crate::transcript::{Direction, Transcript};
@@ -202,7 +203,7 @@ impl WrapperRun {
             return Err(violation("a handshake datagram on the escalation socket", seen));
         }
         // Readable, or the wrapper has ended; what it sent before its end is still in the queue.
-        let handshake = receive_handshake(server_end, Instant::now())?.ok_or_else(|| {
+        let handshake = receive_handshake(server_end, Moment::now())?.ok_or_else(|| {
             let seen = match self.counterpart.ended() {
                 None => "the wrapper closed the socket without sending one".to_owned(),
                 Some(ended) => {
@@ -239,7 +240,7 @@ impl WrapperRun {
             .server_end
             .as_ref()
             .ok_or_else(|| harness("the escalation socket has been closed"))?;
-        match receive_handshake(server_end, Instant::now())? {
+        match receive_handshake(server_end, Moment::now())? {
             None => Ok(()),
             Some(handshake) => Err(violation(
                 "nothing (more) is sent on the escalation socket",

@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use crate::system::clock::Moment;
 use crate::system::process::{self, ProcessHandle, ProcessState};
 use crate::verdict::{CaseError, harness};
 
@@ -26,7 +27,7 @@ const UNKILLABLE: Duration = Duration::from_secs(20);
 /// # Errors
 /// Where processes cannot be looked at or waited for.
 pub fn end_of_all_descendants(grace: Duration) -> Result<Vec<String>, CaseError> {
-    let deadline = Instant::now() + grace;
+    let deadline = Moment::now() + grace;
     let own = std::process::id() as i32;
     loop {
         reap_all()?;
@@ -39,12 +40,12 @@ pub fn end_of_all_descendants(grace: Duration) -> Result<Vec<String>, CaseError>
             }
             // Zombies whose parent has just ended come to us in a moment, or belong to a living process.
             process::rest();
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 break;
             }
             continue;
         };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.left();
         if left.is_zero() {
             break;
         }
@@ -52,6 +53,8 @@ pub fn end_of_all_descendants(grace: Duration) -> Result<Vec<String>, CaseError>
             handle.ended_within(left)?;
         }
     }
+    // What has ended in the meantime is none.
+    reap_all()?;
     let survivors = process::descendants(own).iter().map(described).collect();
     kill_all_descendants()?;
     Ok(survivors)
@@ -80,14 +83,14 @@ pub fn keep_to_ourselves() -> nix::Result<()> {
 /// Where processes cannot be looked at or waited for.
 pub fn kill_all_descendants() -> Result<(), CaseError> {
     let own = std::process::id() as i32;
-    let deadline = Instant::now() + UNKILLABLE;
+    let deadline = Moment::now() + UNKILLABLE;
     loop {
         reap_all()?;
         let descendants = process::descendants(own);
         if descendants.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return Err(harness(format_args!(
                 "cannot be killed: {}",
                 in_words(&descendants)
@@ -110,13 +113,13 @@ pub fn kill_all_descendants() -> Result<(), CaseError> {
 /// Where processes cannot be looked at.
 pub fn kill_tree(root: &ProcessHandle) -> Result<(), CaseError> {
     let own = root.pid.as_raw();
-    let deadline = Instant::now() + UNKILLABLE;
+    let deadline = Moment::now() + UNKILLABLE;
     loop {
         let living: Vec<_> = process::descendants(own)
             .into_iter()
             .filter(|process| process.state != 'Z')
             .collect();
-        if living.is_empty() || Instant::now() >= deadline {
+        if living.is_empty() || deadline.is_over() {
             return root.signal(libc::SIGKILL);
         }
         for descendant in living {

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::unistd::Pid;
@@ -14,6 +14,7 @@ use super::census;
 use super::channel::Lines;
 use super::{Assignment, Work};
 use crate::case::result::{CaseResult, Outcome};
+use crate::system::clock::Moment;
 use crate::system::poll::readable_until;
 use crate::system::process::{self, ProcessHandle};
 use crate::trial::Found;
@@ -29,7 +30,7 @@ pub struct Supervision {
     handle: ProcessHandle,
     lines: Lines,
     what: &'static str,
-    deadline: Instant,
+    deadline: Moment,
 }
 
 impl Supervision {
@@ -66,7 +67,7 @@ impl Supervision {
                 Work::Case(_) => "case",
                 Work::Trial(_) => "trial",
             },
-            deadline: Instant::now() + deadline + overtime,
+            deadline: Moment::now() + deadline + overtime,
         };
         Ok((supervision, leash))
     }

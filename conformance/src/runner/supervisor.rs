@@ -22,6 +22,7 @@ use super::{Assignment, Work, census};
 use crate::case::Case;
 use crate::case::result::{CaseResult, Outcome};
 use crate::suite;
+use crate::system::clock::Moment;
 use crate::system::process::{Ended, ProcessHandle};
 use crate::trial::{self, Trial};
 use crate::verdict::{CaseError, harness, violation};
@@ -73,7 +74,7 @@ fn supervise_case(id: &str, assignment: Assignment) -> anyhow::Result<()> {
     );
     let scale = assignment.settings.timeout_scale;
     let deadline = Duration::from_secs(case.deadline_seconds).mul_f64(scale);
-    let (watch, seen) = Watch::over(assignment, started + deadline, |assignment, transcript| {
+    let (watch, seen) = Watch::over(assignment, Moment::now() + deadline, |assignment, transcript| {
         body::judge(case.id, assignment, transcript)
     })?;
     if matches!(seen, Seen::RunnerGone) {
@@ -103,7 +104,7 @@ fn supervise_trial(trial: Trial, assignment: Assignment) -> anyhow::Result<()> {
     let (directory, secret) = (assignment.directory.clone(), assignment.secret.clone());
     let scale = assignment.settings.timeout_scale;
     let deadline = trial::DEADLINE.mul_f64(scale);
-    let (watch, seen) = Watch::over(assignment, Instant::now() + deadline, |assignment, _| {
+    let (watch, seen) = Watch::over(assignment, Moment::now() + deadline, |assignment, _| {
         trial.attempt(&assignment.settings, &assignment.directory)
     })?;
     census::kill_all_descendants().map_err(in_words)?;
@@ -160,7 +161,7 @@ impl Watch {
     /// Forks a body that does `work`, and follows it to its end.
     fn over<T: Serialize + DeserializeOwned>(
         assignment: Assignment,
-        deadline: Instant,
+        deadline: Moment,
         work: impl FnOnce(Assignment, crate::transcript::Transcript) -> Result<T, CaseError>,
     ) -> anyhow::Result<(Watch, Seen<T>)> {
         let directory = assignment.directory.clone();
@@ -193,15 +194,15 @@ impl Watch {
         &mut self,
         body: Pid,
         directory: &Path,
-        deadline: Instant,
+        deadline: Moment,
     ) -> anyhow::Result<Seen<T>> {
         let handle = ProcessHandle::open(body).map_err(in_words)?;
         let handle = handle.ok_or_else(|| anyhow::anyhow!("the case's process vanished"))?;
         let stdin = io::stdin();
         let mut outcome = None;
-        let mut next_look = Instant::now() + BETWEEN_LOOKS;
+        let mut next_look = Moment::now() + BETWEEN_LOOKS;
         loop {
-            let now = Instant::now();
+            let now = Moment::now();
             let seen = if now >= deadline {
                 Some(Seen::Deadline)
             } else if now >= next_look {
@@ -216,7 +217,7 @@ impl Watch {
                 handle.reap().map_err(in_words)?;
                 return Ok(seen);
             }
-            let left = deadline.min(next_look).saturating_duration_since(now);
+            let left = deadline.min(next_look).left();
             let timeout = PollTimeout::from(u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX));
             let mut set = [
                 PollFd::new(self.reader.as_fd(), PollFlags::POLLIN),

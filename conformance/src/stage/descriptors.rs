@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::context::Context;
 use crate::peer::fake_wrapper::AsFdObject;
+use crate::system::clock::Moment;
 use crate::system::holders::still_open;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
@@ -53,7 +54,7 @@ impl PipeWatch {
     /// Demands that every writing end is closed within `patience`; `who` is to have closed them. What a server says there about a
     /// failure doesn't matter.
     pub fn expect_closed(&self, who: &str, patience: Duration) -> Verdict {
-        let deadline = Instant::now() + patience;
+        let deadline = Moment::now() + patience;
         for (index, reader) in self.0.iter().enumerate() {
             let what = format!("{who} closes descriptor {} of {}", index + 1, self.0.len());
             loop {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -17,6 +17,7 @@ use crate::probe::plan::Act;
 use crate::shown::shown;
 use crate::stage::descriptors::null;
 use crate::stage::server::{Escalated, Stage};
+use crate::system::clock::Moment;
 use crate::system::process;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -156,12 +157,12 @@ pub fn child_ends(
 
 /// Demands that a process is neither running nor a zombie. The shim lives meanwhile.
 pub fn expect_reaped(pid: i32, patience: Duration) -> Verdict {
-    let deadline = Instant::now() + patience;
+    let deadline = Moment::now() + patience;
     loop {
         match process::state(pid) {
             None => return Ok(()),
             // Only a parent is notified when a child is reaped, so yield and look again.
-            Some(_) if Instant::now() < deadline => process::rest(),
+            Some(_) if !deadline.is_over() => process::rest(),
             Some(state) => {
                 return Err(violation(
                     format_args!("process {pid} is reaped"),
@@ -227,7 +228,7 @@ pub fn expect_not_served(socket: &mut EscalationSocket, patience: Duration) -> V
         .value()
         .to_string();
     let _ = (&ours).write_all(&frame(text.as_bytes()));
-    let deadline = Instant::now() + patience;
+    let deadline = Moment::now() + patience;
     match read_to_end(&ours, deadline) {
         Ok(Some(bytes)) => expect::equal("bytes before the end of the stream", 0, bytes.len()),
         Ok(None) => Err(violation(

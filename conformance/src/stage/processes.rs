@@ -1,10 +1,11 @@
 //! Processes that a server is responsible for: how they are started, and whether they live.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::expect;
 use crate::peer::program::{ConnectedProgram, Probe};
 use crate::probe::remote::Order;
+use crate::system::clock::Moment;
 use crate::system::process::{self, ProcessHandle};
 use crate::system::quiescence::wait_for_rest;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -43,9 +44,9 @@ pub fn expect_all_end<'a>(
     what: &str,
     patience: Duration,
 ) -> Verdict {
-    let deadline = Instant::now() + patience;
+    let deadline = Moment::now() + patience;
     for handle in handles {
-        handle.expect_end(what, deadline.saturating_duration_since(Instant::now()))?;
+        handle.expect_end(what, deadline.left())?;
     }
     Ok(())
 }

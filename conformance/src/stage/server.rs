@@ -1,6 +1,6 @@
 //! A server at work: a shim with one session, whose shell is a probe, and whose socket is in the hands of the suite.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,6 +15,7 @@ use crate::probe::remote::Order;
 use crate::shown::shown;
 use crate::stage::descriptors::{Placements, null};
 use crate::stage::processes;
+use crate::system::clock::Moment;
 use crate::system::launch::Launch;
 use crate::system::poll::readable_until;
 use crate::system::quiescence::wait_for_rest;
@@ -180,7 +181,7 @@ impl Stage {
     /// Demands that nothing has come on the stream when all that the case has started is at rest.
     pub fn expect_nothing_yet(&self, requester: &Requester, why: &str) -> Verdict {
         wait_for_rest();
-        let now = Instant::now();
+        let now = Moment::now();
         expect::that(
             !readable_until(requester.frames.socket(), now)?,
             format_args!("nothing comes on the request stream: {why}"),
@@ -218,8 +219,8 @@ impl Stage {
         refuses: impl Fn(&Frame) -> Result<bool, CaseError>,
     ) -> Result<Option<Decision>, CaseError> {
         const LOOK: Duration = Duration::from_millis(20);
-        let deadline = Instant::now() + self.patience;
-        while Instant::now() < deadline {
+        let deadline = Moment::now() + self.patience;
+        while !deadline.is_over() {
             if let Some(decision) = self.shim.decision_within(LOOK)? {
                 return Ok(Some(decision));
             }

@@ -1,18 +1,18 @@
 //! Who holds an escalation socket, and what a shell holds beside it.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::probe::report::Report;
+use crate::system::clock::Moment;
 use crate::system::process;
 use crate::verdict::{Verdict, violation};
 
 /// Demands that only `shell` and its descendants hold the socket of that inode. The moment between a
 /// fork and its execve, in which a process holds more, is waited out.
 pub fn expect_only_holder(context: &Context, inode: u64, shell: i32) -> Verdict {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
         let family: BTreeSet<i32> = process::descendants(shell)
             .into_iter()
@@ -31,7 +31,7 @@ pub fn expect_only_holder(context: &Context, inode: u64, shell: i32) -> Verdict 
                 "no process holds it",
             );
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             let names: Vec<String> = strangers
                 .into_iter()
                 .map(|pid| process::describe(nix::unistd::Pid::from_raw(pid)))

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,6 +17,7 @@ use crate::peer::wire::{Received, receive_handshake};
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::probe::report::Report;
 use crate::shown::shown;
+use crate::system::clock::Moment;
 use crate::system::filter;
 use crate::system::launch::Launch;
 use crate::system::process;
@@ -67,13 +68,13 @@ pub fn any_call(context: &Context) -> Result<WrapperCall<'_>, CaseError> {
 
 /// Waits until the wrapper is in one of these states (R, S, T …) of /proc. The kernel sends no event for that.
 pub fn expect_state(context: &Context, wrapper: &WrapperRun, states: &str) -> Verdict {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
         let state = wrapper.process.state().map(|process| process.state);
         if state.is_some_and(|state| states.contains(state)) {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return Err(violation(
                 format_args!("the wrapper's state is one of {states}"),
                 format_args!("{} after {:?}", shown(&state), context.patience()),
@@ -245,7 +246,7 @@ impl FullSocket {
     }
 
     fn take_one(&self) -> Verdict {
-        receive_handshake(&self.server_end, Instant::now())?
+        receive_handshake(&self.server_end, Moment::now())?
             .map(drop)
             .ok_or_else(|| harness("the full queue was empty"))
     }
@@ -303,10 +304,10 @@ pub fn fill_with_signals(context: &Context, wrapper: &WrapperRun, stream: &Reque
         // The event is the arrival of the frame; if none arrives in this time, although the wrapper had it for itself, the
         // stream is full.
         let mut time = OwnTime::of(wrapper.process.pid);
-        let deadline = Instant::now() + context.patience();
+        let deadline = Moment::now() + context.patience();
         while waiting_bytes(stream.frames.socket())? == before
             && time.so_far() < context.scaled(Duration::from_millis(300))
-            && Instant::now() < deadline
+            && !deadline.is_over()
         {
             std::thread::yield_now();
         }
@@ -327,7 +328,7 @@ pub fn expect_held_up(
     wrapper: &WrapperRun,
     arrived: impl Fn() -> Result<i32, CaseError>,
 ) -> Verdict {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
         let before = arrived()?;
         let sleeps = wrapper
@@ -338,7 +339,7 @@ pub fn expect_held_up(
         if held_up || wrapper.process.has_ended()? {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return expect::that(before > 0, "the wrapper writes what it has to say", "no byte");
         }
         process::rest();
@@ -367,7 +368,7 @@ pub fn stopped_and_continued(context: &Context, wrapper: &WrapperRun) -> Verdict
 /// # Errors
 /// A violation where it ends or runs on instead.
 pub fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseError> {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
         // Once it has ended no stop will come, and without WEXITED waitid(2) gives ECHILD for it.
         if wrapper.process.has_ended()? {
@@ -381,8 +382,8 @@ pub fn stopped_by(wrapper: &WrapperRun, context: &Context) -> Result<i32, CaseEr
         match waitid(Id::Pid(wrapper.process.pid), flags) {
             Ok(WaitStatus::Stopped(_, signal)) => return Ok(signal as i32),
             // It has ended just now; the next round says so.
-            Err(Errno::ECHILD) if Instant::now() < deadline => {}
-            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => process::rest(),
+            Err(Errno::ECHILD) if !deadline.is_over() => {}
+            Ok(WaitStatus::StillAlive) if !deadline.is_over() => process::rest(),
             Ok(WaitStatus::StillAlive) => {
                 let seen = process::describe(wrapper.process.pid);
                 return Err(violation("the wrapper stops itself after `stopped`", seen));

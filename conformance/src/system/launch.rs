@@ -10,12 +10,13 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
+use crate::system::clock::Moment;
 use crate::system::poll::any_readable_until;
 use crate::system::process::{self, Ended, ProcessHandle};
 use crate::verdict::{CaseError, harness, violation};
@@ -589,7 +590,7 @@ impl Launched {
 
     /// Waits until `socket` can be read or the process has ended; false where neither happens.
     pub fn readable_or_ended(&self, socket: &impl AsFd, patience: Duration) -> Result<bool, CaseError> {
-        any_readable_until(&[socket.as_fd(), self.handle.as_fd()], Instant::now() + patience)
+        any_readable_until(&[socket.as_fd(), self.handle.as_fd()], Moment::now() + patience)
     }
 
     /// Sends it a signal.

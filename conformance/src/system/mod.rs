@@ -1,5 +1,6 @@
 //! System services for cases: processes with exact descriptors and signal state, waiting, system call filters.
 
+pub mod clock;
 pub mod filter;
 pub mod holders;
 pub mod launch;

@@ -5,13 +5,14 @@ use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::shown::Shown;
+use crate::system::clock::Moment;
 use crate::system::poll::readable_until;
 use crate::system::queue::Delay;
 pub use crate::system::stat::{ProcessState, state};
@@ -84,7 +85,7 @@ impl ProcessHandle {
 
     /// Waits for the end of the process (not for its reaping); false at the deadline.
     pub fn ended_within(&self, patience: Duration) -> Result<bool, CaseError> {
-        readable_until(&self.descriptor, Instant::now() + patience)
+        readable_until(&self.descriptor, Moment::now() + patience)
     }
 
     /// Demands that the process ends within `patience`; `what` names it. Time for which it, or what it may wait for, was ready
@@ -101,15 +102,15 @@ impl ProcessHandle {
 
     /// Waits for the end of the process until it had so much time for itself; false if it hasn't ended then.
     pub fn ended_within_own(&self, patience: Duration) -> Result<bool, CaseError> {
-        let began = Instant::now();
+        let began = Moment::now();
         let longest = began + patience * LONGEST;
         let mut delay = Delay::of(self.pid);
         loop {
             let owed = (began + patience + delay.so_far()).min(longest);
-            if readable_until(&self.descriptor, owed.min(Instant::now() + LOOK))? {
+            if readable_until(&self.descriptor, owed.min(Moment::now() + LOOK))? {
                 return Ok(true);
             }
-            if Instant::now() >= owed {
+            if owed.is_over() {
                 return Ok(false);
             }
         }
@@ -256,12 +257,12 @@ pub fn descendants(root: i32) -> Vec<ProcessState> {
 /// Only for what the kernel tells nobody: that a zombie was reaped, that a descriptor was closed, that a process
 /// stopped. Everything else has an event to wait for.
 pub fn eventually(patience: Duration, mut look: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
+    let deadline = Moment::now() + patience;
     loop {
         if look() {
             return true;
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return false;
         }
         rest();

@@ -14,6 +14,7 @@ use crate::peer::bytes::ByteRequest;
 use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_server::RequestStream;
 use crate::peer::wire::{ESCALATION_DESCRIPTOR, Frame, FrameStream, receive_handshake};
+use crate::system::clock::Moment;
 use crate::system::launch::{Launch, Launched};
 use crate::system::process::Ended;
 use crate::transcript::Transcript;
@@ -45,7 +46,7 @@ fn ask(wrapper: &Path, argument: &[u8], error_log: &Path, patience: Duration) ->
         .start()?;
     process.readable_or_ended(&server_end, patience)?;
     let counterpart = Arc::new(Counterpart::new("the wrapper", process.handle())?);
-    let handshake = receive_handshake(&server_end, Instant::now())?.ok_or_else(|| {
+    let handshake = receive_handshake(&server_end, Moment::now())?.ok_or_else(|| {
         let seen = match counterpart.ended() {
             None => "none".to_owned(),
             Some(ended) => format!("none; the wrapper: {ended}"),

@@ -1,7 +1,5 @@
 //! e2e.tty.signals: Ctrl-C, Ctrl-Z, fg and bg on commands under Run and Escalate.
 
-use std::time::Instant;
-
 use crate::case::context::Context;
 use crate::case::expect;
 use crate::case::{Table, case};
@@ -11,6 +9,7 @@ use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::e2e::commands;
 use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock};
+use crate::system::clock::Moment;
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -172,7 +171,7 @@ fn only_pid(program: &Program) -> Result<i32, CaseError> {
 /// Waits until the process is stopped, or is not. There is no event for this: /proc is looked at again and
 /// again.
 fn expect_state(context: &Context, name: &str, pid: i32, stopped: bool) -> Verdict {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
         let state = process::state(pid);
         if state
@@ -181,7 +180,7 @@ fn expect_state(context: &Context, name: &str, pid: i32, stopped: bool) -> Verdi
         {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             let word = if stopped { "is stopped" } else { "runs" };
             return Err(violation(
                 format_args!("the process of {name} {word}"),

@@ -16,6 +16,7 @@ use crate::stage::holdings::Holdings;
 use crate::stage::processes::{Kin, expect_alive, expect_all_end, expect_none_lives, fork};
 use crate::stage::server::Stage;
 use crate::stage::signals::stop;
+use crate::system::clock::Moment;
 use crate::system::launch::{Launch, duplicate, pipe};
 use crate::verdict::{Verdict, violation};
 
@@ -121,10 +122,7 @@ fn decision_not_read(context: &mut Context) -> Verdict {
     for _ in 0..10 {
         let mut requester = stage.session.socket.open()?;
         requester.request(&stage.request_for(program.text()))?;
-        crate::system::poll::readable_until(
-            requester.frames.socket(),
-            std::time::Instant::now() + context.patience(),
-        )?;
+        crate::system::poll::readable_until(requester.frames.socket(), Moment::now() + context.patience())?;
         drop(requester);
         stage.sentinel()?;
     }

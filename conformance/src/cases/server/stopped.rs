@@ -11,6 +11,7 @@ use crate::spec::requirements::Role;
 use crate::stage::processes::{Kin, fork};
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::signals::{expect_killed, stop};
+use crate::system::clock::Moment;
 use crate::system::poll::any_readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -89,7 +90,7 @@ fn each_signal(context: &mut Context) -> Verdict {
     for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGSTOP] {
         let pid = escalated.child.report.pid;
         escalated.child.send(&Order::Kill(pid, signal))?;
-        let deadline = std::time::Instant::now() + context.patience();
+        let deadline = Moment::now() + context.patience();
         let sources = [
             std::os::fd::AsFd::as_fd(escalated.requester.frames.socket()),
             std::os::fd::AsFd::as_fd(escalated.child.connection()),
@@ -101,8 +102,8 @@ fn each_signal(context: &mut Context) -> Verdict {
             ));
         }
         if signal != libc::SIGSTOP
-            && any_readable_until(&[sources[1]], std::time::Instant::now())?
-            && !any_readable_until(&[sources[0]], std::time::Instant::now())?
+            && any_readable_until(&[sources[1]], Moment::now())?
+            && !any_readable_until(&[sources[0]], Moment::now())?
         {
             context
                 .transcript

@@ -1,7 +1,6 @@
 //! wrapper.deny: the message, the status, and that the command does not run.
 
 use std::io::Read;
-use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
@@ -11,6 +10,7 @@ use crate::peer::wire::read_to_end;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, with_debug_variables};
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -153,12 +153,12 @@ fn slowly_read(context: &mut Context) -> Verdict {
     let mut piece = [0; 4096];
     // The first bytes one by one, each as it becomes available.
     for _ in 0..64 {
-        let more = readable_until(&reader, Instant::now() + context.patience())?;
+        let more = readable_until(&reader, Moment::now() + context.patience())?;
         expect::that(more, "a denial on standard error", "nothing")?;
         let length = reader.read(&mut piece[..1])?;
         text.extend_from_slice(&piece[..length]);
     }
-    let rest = read_to_end(&mut reader, Instant::now() + context.patience())?;
+    let rest = read_to_end(&mut reader, Moment::now() + context.patience())?;
     text.extend(rest.unwrap_or_default());
     wrapper.finish()?.expect_status(1)?;
     expect::that(

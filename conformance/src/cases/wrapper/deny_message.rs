@@ -1,7 +1,5 @@
 //! wrapper.deny.message: the whole reason, also where it doesn't fit into standard error at once.
 
-use std::time::Instant;
-
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::case::context::Context;
@@ -9,6 +7,7 @@ use crate::case::{Table, case, expect};
 use crate::peer::wire::read_to_end;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, expect_held_up, stopped_and_continued, waiting_bytes};
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::verdict::Verdict;
 
@@ -45,7 +44,7 @@ fn whole_reason(context: &Context, flags: OFlag, stop: bool) -> Verdict {
     if stop {
         stopped_and_continued(context, &wrapper)?;
     }
-    let text = read_to_end(&mut reader, Instant::now() + context.patience())?.unwrap_or_default();
+    let text = read_to_end(&mut reader, Moment::now() + context.patience())?.unwrap_or_default();
     let expected = format!("Execution denied: {reason}\n");
     expect::that(
         text == expected.as_bytes(),

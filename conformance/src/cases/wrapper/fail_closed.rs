@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -20,6 +20,7 @@ use crate::stage::wrapper::{
     any_call, each_decision_fails, each_result_fails, fails_by, fails_without_request, in_sandbox,
     with_debug_variables,
 };
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::transcript::shown;
@@ -332,7 +333,7 @@ fn descriptor_not_a_socket(context: &mut Context) -> Verdict {
         b"0123456789".to_vec(),
         std::fs::read(&path)?,
     )?;
-    let written = readable_until(&reader, Instant::now())? && {
+    let written = readable_until(&reader, Moment::now())? && {
         let mut byte = [0];
         (&reader).read(&mut byte)? > 0
     };
@@ -472,7 +473,7 @@ fn sigpipe_of_every_disposition(context: &mut Context) -> Verdict {
         let stream = wrapper.handshake()?;
         let begun = readable_until(
             stream.frames.socket(),
-            Instant::now() + context.scaled(Duration::from_secs(5)),
+            Moment::now() + context.scaled(Duration::from_secs(5)),
         )?;
         expect::that(begun, "a request", "nothing")?;
         drop(stream);

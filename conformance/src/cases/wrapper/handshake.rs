@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use sendfd::SendWithFd;
@@ -14,6 +14,7 @@ use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::{WrapperCall, WrapperRun};
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{FullSocket, any_call, expect_waiting};
+use crate::system::clock::Moment;
 use crate::system::queue::OwnTime;
 use crate::verdict::{CaseError, Verdict, harness};
 
@@ -37,8 +38,8 @@ fn flags_while_it_waits(context: &mut Context) -> Verdict {
         let mut wrapper = full.start(any_call(context)?)?;
         // Polled for a while, since a change may be brief, and until the wrapper had that long for itself.
         let mut time = OwnTime::of(wrapper.process.pid);
-        let latest = Instant::now() + context.patience();
-        while time.so_far() < context.scaled(Duration::from_millis(300)) && Instant::now() < latest {
+        let latest = Moment::now() + context.patience();
+        while time.so_far() < context.scaled(Duration::from_millis(300)) && !latest.is_over() {
             expect::equal("the socket's flags while it is full", before, flags()?)?;
             std::thread::yield_now();
         }
@@ -72,7 +73,7 @@ fn expect_rest(context: &Context, wrapper: &WrapperRun) -> Verdict {
     let allowed = window / 4;
     let mut time = OwnTime::of(wrapper.process.pid);
     // One that spins on a loaded machine needs a multiple of the time for as much of a processor.
-    let latest = Instant::now() + context.scaled(Duration::from_secs(20));
+    let latest = Moment::now() + context.scaled(Duration::from_secs(20));
     loop {
         expect_waiting(wrapper, Duration::ZERO)?;
         let had = time.so_far();
@@ -83,7 +84,7 @@ fn expect_rest(context: &Context, wrapper: &WrapperRun) -> Verdict {
             ),
             format_args!("{:?} of processor time in {had:?}", time.used()),
         )?;
-        if had >= window || Instant::now() >= latest {
+        if had >= window || latest.is_over() {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -1,6 +1,6 @@
 //! wrapper.waits: for decisions and results as long as they take.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
@@ -9,6 +9,7 @@ use crate::peer::wire::ESCALATION_DESCRIPTOR;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, expect_state, expect_waiting};
+use crate::system::clock::Moment;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
 
@@ -55,7 +56,7 @@ fn carried_out_after(context: &Context, half: Duration) -> Verdict {
     ] {
         expect_waiting(wrapper, Duration::ZERO)?;
         wrapper.expect_no_handshake()?;
-        let silent = !readable_until(stream.frames.socket(), Instant::now())?;
+        let silent = !readable_until(stream.frames.socket(), Moment::now())?;
         expect::that(silent, "nothing is sent while it waits", "bytes, or end of file")?;
     }
     program.expect_not_started()?;

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -30,6 +30,7 @@ use crate::case::expect;
 use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::program::ConnectedProgram;
+use crate::system::clock::{BETWEEN_LOOKS, Moment};
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::process::Ended;
 use crate::system::quiescence::wait_for_rest;
@@ -357,7 +358,7 @@ impl Shim {
         patience: Duration,
         mut take: impl FnMut(&mut Inbox) -> Option<T>,
     ) -> Result<T, String> {
-        let deadline = Instant::now() + patience;
+        let deadline = Moment::now() + patience;
         let mut inbox = lock(&self.shared.inbox);
         loop {
             if let Some(found) = take(&mut inbox) {
@@ -369,14 +370,14 @@ impl Shim {
             if inbox.ended {
                 return Err("the shim closed its standard output".to_owned());
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.left();
             if left.is_zero() {
                 return Err(format!("nothing within {patience:?}"));
             }
             inbox = self
                 .shared
                 .arrived
-                .wait_timeout(inbox, left)
+                .wait_timeout(inbox, left.min(BETWEEN_LOOKS / 2))
                 .map(|(inbox, _)| inbox)
                 .unwrap_or_else(|poisoned| poisoned.into_inner().0);
         }

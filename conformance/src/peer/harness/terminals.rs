@@ -1,6 +1,6 @@
 //! Terminals of a shim's host: the methods `terminal/…`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Shim;
 use crate::shown::shown;
+use crate::system::clock::Moment;
 use crate::system::process::Ended;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -186,7 +187,7 @@ impl Shim {
     /// Reads a terminal until it has given `wanted`, and returns all that it gave.
     pub fn read_terminal_until(&mut self, terminal: &Value, wanted: &str) -> Result<Vec<u8>, CaseError> {
         let mut seen = Vec::new();
-        let deadline = Instant::now() + self.patience;
+        let deadline = Moment::now() + self.patience;
         loop {
             let reading = self.read_terminal(terminal, LOOK, None)?;
             seen.extend_from_slice(&reading.data);
@@ -194,7 +195,7 @@ impl Shim {
             if text.contains(wanted) {
                 return Ok(seen);
             }
-            if Instant::now() >= deadline || reading.ended.is_some() {
+            if deadline.is_over() || reading.ended.is_some() {
                 return Err(violation(
                     format_args!("{wanted:?} in the output"),
                     format_args!(

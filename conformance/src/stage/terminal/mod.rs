@@ -6,7 +6,7 @@ mod whole;
 
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ use crate::peer::program::{ConnectedProgram, Probe};
 use crate::shown::shown;
 use crate::stage::descriptors::{Placements, null};
 use crate::stage::server::Escalated;
+use crate::system::clock::Moment;
 use crate::verdict::{CaseError, Verdict, violation};
 
 pub use way::Way;
@@ -159,11 +160,11 @@ impl Host {
     /// The same by reads of no more than `limit` bytes.
     pub fn read_to_end_by(&mut self, terminal: &Value, limit: Option<usize>) -> Result<Whole, CaseError> {
         let mut whole = Whole::default();
-        let mut deadline = Instant::now() + self.patience;
+        let mut deadline = Moment::now() + self.patience;
         loop {
             let reading = self.shim.read_terminal(terminal, LOOK, limit)?;
             if !reading.data.is_empty() {
-                deadline = Instant::now() + self.patience;
+                deadline = Moment::now() + self.patience;
             }
             if let Some(limit) = limit {
                 expect::that(
@@ -178,7 +179,7 @@ impl Host {
                 whole.ended = Some(ended);
                 return Ok(whole);
             }
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(violation(
                     "the end of the terminal's process is told",
                     format_args!("not within {:?} after the last output; {whole}", self.patience),

@@ -1,7 +1,5 @@
 //! e2e.tty.job: keys, windows and stops of the commands of an interactive shell.
 
-use std::time::Instant;
-
 use nix::unistd::Pid;
 
 use crate::case::context::Context;
@@ -14,6 +12,7 @@ use crate::probe::signals::LAST;
 use crate::spec::requirements::Role;
 use crate::stage::e2e::commands;
 use crate::stage::e2e::terminal::{NAMES, TerminalShell, as_on_stock_in_one_session};
+use crate::system::clock::Moment;
 use crate::system::process::{self, ProcessHandle};
 use crate::verdict::{Verdict, violation};
 
@@ -38,13 +37,13 @@ const CTRL_Z: &str = "\u{1a}";
 
 /// Runs `jobs` until it shows a job that is stopped. There is no event for this.
 fn wait_until_a_job_is_stopped(context: &Context, terminal: &mut Terminal) -> Verdict {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
         let jobs = terminal.command("jobs")?.to_lowercase();
         if jobs.contains("stopped") || jobs.contains("suspended") {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return Err(violation("a job that is stopped", format_args!("jobs: {jobs:?}")));
         }
     }

@@ -11,6 +11,7 @@ use crate::spec::requirements::Role;
 use crate::stage::approval::needing;
 use crate::stage::descriptors::null;
 use crate::stage::server::{Escalated, Stage};
+use crate::system::clock::Moment;
 use crate::verdict::{Verdict, violation};
 
 /// The cases of this file.
@@ -104,7 +105,7 @@ fn equal_requests(context: &mut Context) -> Verdict {
 }
 
 fn readable(requester: &crate::peer::fake_wrapper::Requester) -> bool {
-    crate::system::poll::readable_until(requester.frames.socket(), std::time::Instant::now()).unwrap_or(false)
+    crate::system::poll::readable_until(requester.frames.socket(), Moment::now()).unwrap_or(false)
 }
 
 /// What was approved once is asked about again when it comes again.

@@ -18,6 +18,7 @@ use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::{file, null};
 use crate::stage::server::{Escalated, Stage};
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::verdict::Verdict;
 
@@ -137,7 +138,7 @@ fn standard_streams(context: &mut Context) -> Verdict {
     let mut requester = stage.escalate_request(&request, &placements)?;
     drop((output_writer, error_writer));
     requester.expect_exit_code(0)?;
-    let deadline = std::time::Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     for (name, pipe, text) in [
         ("standard output", output, "what is read"),
         ("standard error", error, "to standard error"),

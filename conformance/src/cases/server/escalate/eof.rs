@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -17,6 +16,7 @@ use crate::spec::requirements::Role;
 use crate::stage::descriptors::null;
 use crate::stage::processes::expect_alive;
 use crate::stage::server::{Escalated, Stage};
+use crate::system::clock::Moment;
 use crate::system::holders::still_open;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict};
@@ -99,9 +99,9 @@ fn child_closes_stdin(context: &mut Context) -> Verdict {
 
 /// Waits until the pipe that `writer` writes to has no reader; false at the end of the patience.
 fn broken_within(writer: &File, patience: std::time::Duration) -> Result<bool, CaseError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Moment::now() + patience;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.left();
         let mut set = [PollFd::new(writer.as_fd(), PollFlags::empty())];
         let milliseconds = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
         match poll(&mut set, PollTimeout::from(milliseconds)) {

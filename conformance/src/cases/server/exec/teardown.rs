@@ -1,6 +1,6 @@
 //! The end of a one-shot ends its requests, its escalated children, and its escalation socket.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::spec::requirements::Role;
 use crate::stage::ending::expect_ended_child_stream;
 use crate::stage::one_shot::{LONG_TIMEOUT_MS, OneShots, ignoring_signals};
 use crate::stage::server::Escalated;
+use crate::system::clock::Moment;
 use crate::verdict::Verdict;
 
 /// The cases of this file.
@@ -80,6 +81,6 @@ fn expect_dead(socket: &mut EscalationSocket, patience: Duration) -> Verdict {
         return Ok(());
     }
     drop(theirs);
-    let ended = crate::peer::wire::read_to_end(ours, Instant::now() + patience)?;
+    let ended = crate::peer::wire::read_to_end(ours, Moment::now() + patience)?;
     expect::equal("bytes before the end of the stream", Some(Vec::new()), ended)
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -13,6 +12,7 @@ use crate::peer::wire::frame;
 use crate::spec::requirements::Role;
 use crate::stage::holdings::Holdings;
 use crate::stage::siege::Siege;
+use crate::system::clock::Moment;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
 
@@ -155,8 +155,8 @@ fn arguments_without_end(context: &mut Context) -> Verdict {
         most = most.max(Holdings::of(&siege.stage.shim, &shell).memory);
     }
     // A slow server needs time for so much: until each is asked about or refused.
-    let until = Instant::now() + 6 * context.patience();
-    while undecided(&held)? > asked.load(Ordering::SeqCst) && Instant::now() < until {
+    let until = Moment::now() + 6 * context.patience();
+    while undecided(&held)? > asked.load(Ordering::SeqCst) && !until.is_over() {
         most = most.max(Holdings::of(&siege.stage.shim, &shell).memory);
         siege.others_are_served()?;
     }
@@ -175,7 +175,7 @@ fn arguments_without_end(context: &mut Context) -> Verdict {
 
 /// How many of the streams are still open.
 fn undecided(held: &[Requester]) -> Result<usize, CaseError> {
-    let now = Instant::now();
+    let now = Moment::now();
     let closed = held
         .iter()
         .map(|requester| readable_until(requester.frames.socket(), now));

@@ -19,6 +19,7 @@ use crate::stage::descriptors::{null, watched_pipes};
 use crate::stage::holdings::Rounds;
 use crate::stage::server::Stage;
 use crate::stage::siege::{OPEN_AT_ONCE, Siege, expect_any_answer};
+use crate::system::clock::Moment;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict};
 
@@ -184,7 +185,7 @@ fn readers_that_stall(context: &mut Context) -> Verdict {
         // The denial has begun to come, and can't be written to its end.
         let begun = crate::system::poll::readable_until(
             requester.frames.socket(),
-            std::time::Instant::now() + context.patience(),
+            Moment::now() + context.patience(),
         )?;
         crate::case::expect::that(begun, "the denial begins to come", "nothing")?;
     }

@@ -1,7 +1,6 @@
 //! Closing a session kills its escalated children and reaps them.
 
 use std::io::Read;
-use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -13,6 +12,7 @@ use crate::spec::requirements::Role;
 use crate::stage::ending::{SessionEnd, child_ends, expect_ended_child_stream, expect_reaped};
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::signals::stop;
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::verdict::Verdict;
 
@@ -105,7 +105,7 @@ fn reads_its_input(context: &mut Context) -> Verdict {
     for (requester, error) in &mut children {
         expect_ended_child_stream(requester)?;
         // A surviving process of the tree would still hold it.
-        let rest = read_to_end(&*error, Instant::now() + stage.patience())?;
+        let rest = read_to_end(&*error, Moment::now() + stage.patience())?;
         expect::that(
             rest.is_some(),
             "no process of the tree holds its standard error",

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -17,6 +16,7 @@ use crate::shown::shown;
 use crate::spec::requirements::Role;
 use crate::stage::ending::{SentinelSession, SessionEnd, expect_not_served, handshakes_are_refused};
 use crate::stage::server::Stage;
+use crate::system::clock::Moment;
 use crate::system::holders::still_open;
 use crate::system::poll::readable_until;
 use crate::verdict::{Verdict, violation};
@@ -62,7 +62,7 @@ fn queued_datagrams(context: &mut Context) -> Verdict {
         .shim
         .answer_to(close, "session/close")?
         .map_err(|error| violation("session/close succeeds", shown(&error)))?;
-    let deadline = Instant::now() + stage.patience();
+    let deadline = Moment::now() + stage.patience();
     for stream in &queued {
         // Readability is enough: end of file, or the reset of a stream that was closed with its request unread.
         expect::that(

@@ -11,6 +11,7 @@ use crate::peer::program::ConnectedProgram;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
 use crate::stage::terminal::{Host, On, on_both};
+use crate::system::clock::Moment;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
@@ -88,8 +89,8 @@ fn without_waiting(context: &mut Context) -> Verdict {
         expect::equal("output of a silent process", Vec::<u8>::new(), reading.data)?;
         probe.must(&Order::Write(1, b"there".to_vec()))?;
         let mut seen = Vec::new();
-        let deadline = Instant::now() + host.patience;
-        while seen.len() < 5 && Instant::now() < deadline {
+        let deadline = Moment::now() + host.patience;
+        while seen.len() < 5 && !deadline.is_over() {
             seen.extend(host.shim.read_terminal(&id, Duration::ZERO, None)?.data);
         }
         expect::equal("output", "there", &*String::from_utf8_lossy(&seen))

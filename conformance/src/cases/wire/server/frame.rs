@@ -18,6 +18,7 @@ use crate::shown::shown;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::descriptors::{file, null};
 use crate::stage::server::{Stage, expect_program};
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::verdict::{Verdict, violation};
 
@@ -209,7 +210,7 @@ fn descriptor_message_pretty_printed(context: &mut Context) -> Verdict {
         requester.frames.send(payload.as_bytes(), &numbers)?;
         drop((output_writer, error_writer));
         requester.expect_exit_code(7)?;
-        let deadline = std::time::Instant::now() + context.patience();
+        let deadline = Moment::now() + context.patience();
         for (pipe, text) in [(output, "out\n"), (error, "err\n")] {
             let bytes = crate::peer::wire::read_to_end(pipe, deadline)?.unwrap_or_default();
             expect::equal("what the child wrote", text, &*String::from_utf8_lossy(&bytes))?;
@@ -268,7 +269,7 @@ fn descriptor_byte_alone(context: &mut Context) -> Verdict {
     requester.frames.send_pieces(&bytes, &cuts, &numbers)?;
     drop(output_writer);
     requester.expect_exit_code(8)?;
-    let deadline = std::time::Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     let copied = crate::peer::wire::read_to_end(output, deadline)?.unwrap_or_default();
     expect::equal(
         "what the child wrote",

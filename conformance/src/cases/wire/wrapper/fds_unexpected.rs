@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
@@ -12,6 +11,7 @@ use crate::peer::wire::{ESCALATION_DESCRIPTOR, Received, expect_end_of_file, fra
 use crate::peer::wrapper_call::WrapperCall;
 use crate::probe::remote::Order;
 use crate::spec::requirements::Role;
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
@@ -135,7 +135,7 @@ fn descriptors_on_a_result(context: &mut Context) -> Verdict {
     stream.frames.send(br#"{"exit_code":3}"#, &[writer.as_raw_fd()])?;
     drop(writer);
     let finished = wrapper.finish()?;
-    let ended = readable_until(&reader, Instant::now() + context.patience())?;
+    let ended = readable_until(&reader, Moment::now() + context.patience())?;
     expect::that(
         ended,
         "no process holds the descriptor after the wrapper ended",

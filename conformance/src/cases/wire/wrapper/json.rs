@@ -1,7 +1,5 @@
 //! wire.json and wire.json.unknown, for a wrapper: the shapes of messages, and members it does not know.
 
-use std::time::Instant;
-
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -9,6 +7,7 @@ use crate::case::{Table, case, expect};
 use crate::peer::program::Program;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
+use crate::system::clock::Moment;
 use crate::system::poll::readable_until;
 use crate::verdict::{Verdict, violation};
 
@@ -158,7 +157,7 @@ fn nothing_but_the_request(context: &mut Context) -> Verdict {
         stream.deny(None)?;
         other.finish()?.expect_status(1)?;
     }
-    let silent = !readable_until(stream.frames.socket(), Instant::now())?;
+    let silent = !readable_until(stream.frames.socket(), Moment::now())?;
     expect::that(
         silent,
         "nothing between request and decision",

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Instant;
 
 use crate::case::context::Context;
 use crate::case::{Table, case, expect};
@@ -11,6 +10,7 @@ use crate::peer::wire::expect_end_of_file;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{any_call, escalated};
+use crate::system::clock::Moment;
 use crate::system::holders::still_open;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
@@ -33,7 +33,7 @@ fn output_eof(context: &mut Context) -> Verdict {
     let mut wrapper = call.launched(|launch| launch.descriptor(1, writer)).start()?;
     let (mut stream, _) = wrapper.request()?;
     drop(stream.escalate()?);
-    let seen = readable_until(&reader, Instant::now() + context.patience())?;
+    let seen = readable_until(&reader, Moment::now() + context.patience())?;
     expect::that(
         seen,
         "end of file on standard output while the child runs",
@@ -69,7 +69,7 @@ fn higher_descriptors(context: &mut Context) -> Verdict {
         drop(escalation);
         if sent {
             expect::that(
-                readable_until(&reader, Instant::now() + context.patience())?,
+                readable_until(&reader, Moment::now() + context.patience())?,
                 format_args!("end of file on descriptor {number}, which was sent, while the child runs"),
                 still_open(&reader, context.patience()),
             )?;

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::fstat;
@@ -15,6 +14,7 @@ use crate::peer::wire::read_to_end;
 use crate::peer::wrapper_call::WrapperCall;
 use crate::spec::requirements::Role;
 use crate::stage::wrapper::{any_call, escalated, expect_same_description, handed_over};
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::verdict::{CaseError, Verdict, violation};
 
@@ -191,7 +191,7 @@ fn one_pipe_on_two_numbers(context: &mut Context) -> Verdict {
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)?;
     drop((escalation, ours));
-    let read = read_to_end(reader, Instant::now() + context.patience())?;
+    let read = read_to_end(reader, Moment::now() + context.patience())?;
     expect::equal("what came through the pipe", Some(b"12".to_vec()), read)
 }
 

@@ -1,7 +1,5 @@
 //! wrapper.escalate.signal: signals to the wrapper reach the child, none lost and none twice.
 
-use std::time::Instant;
-
 use serde_json::json;
 
 use crate::case::context::Context;
@@ -13,6 +11,7 @@ use crate::spec::requirements::{Level, Role};
 use crate::stage::wrapper::{
     any_call, escalated, escalating, expect_state, fill_with_signals, forwarded, stopped_by,
 };
+use crate::system::clock::Moment;
 use crate::system::launch::Launch;
 use crate::system::poll::readable_until;
 use crate::system::process::Ended;
@@ -50,7 +49,7 @@ fn many_in_a_row(context: &mut Context) -> Verdict {
         let seen = forwarded(&mut stream, "a forwarded signal")?;
         expect::equal(&format!("forwarded signal {round}"), i64::from(signal), seen)?;
     }
-    let more = readable_until(stream.frames.socket(), Instant::now())?;
+    let more = readable_until(stream.frames.socket(), Moment::now())?;
     expect::that(!more, "one frame per signal", "more frames on the stream")?;
     stream.result(0)?;
     wrapper.finish()?.expect_status(0)

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use crate::probe::plan::Act;
 use crate::spec::requirements::Role;
 use crate::stage::signals::stopped_within;
 use crate::stage::wrapper::{escalating, forwarded, stopped_by};
+use crate::system::clock::Moment;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::poll::readable_until;
 use crate::system::process::Ended;
@@ -143,7 +144,7 @@ impl Neighbour {
     /// Whether it goes on. A signal that was sent to it before stops it before it answers, so it is asked.
     fn answers(&mut self, patience: Duration) -> Result<bool, CaseError> {
         self.input.write_all(b"?\n")?;
-        if !readable_until(&self.output, Instant::now() + patience)? {
+        if !readable_until(&self.output, Moment::now() + patience)? {
             return Ok(false);
         }
         self.output.read_exact(&mut [0; 2])?;
@@ -269,9 +270,9 @@ fn continued_and_stopped_at_once(context: &mut Context) -> Verdict {
 }
 
 fn told_or_stopped(context: &Context, wrapper: &WrapperRun, stream: &mut RequestStream) -> Verdict {
-    let deadline = Instant::now() + context.patience();
+    let deadline = Moment::now() + context.patience();
     loop {
-        if readable_until(stream.frames.socket(), Instant::now() + STATE_CHANGES)? {
+        if readable_until(stream.frames.socket(), Moment::now() + STATE_CHANGES)? {
             let seen = forwarded(stream, "SIGCONT for the child")?;
             if seen == i64::from(libc::SIGCONT) {
                 return Ok(());
@@ -283,7 +284,7 @@ fn told_or_stopped(context: &Context, wrapper: &WrapperRun, stream: &mut Request
             .is_some_and(|process| process.state == 'T')
         {
             return Ok(());
-        } else if Instant::now() >= deadline {
+        } else if deadline.is_over() {
             return Err(violation(
                 "SIGCONT for the child of a wrapper that was stopped, continued, and sent SIGTSTP at once",
                 "no SIGCONT, and the wrapper runs",

@@ -1,6 +1,6 @@
 //! Ending an escalated child ends its whole tree, wherever its processes have moved to, and no other process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use crate::stage::processes::{Kin, expect_all_end, expect_no_zombies, fork};
 use crate::stage::server::{Escalated, Stage};
 use crate::stage::traced::{HELD_UP, Traced};
 use crate::stage::tree::{Tree, grow};
+use crate::system::clock::Moment;
 use crate::system::launch::pipe;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict};
@@ -168,7 +169,7 @@ fn traced_and(context: &Context, method: &str) -> Verdict {
     let params = json!({"session": stage.session.name});
     stage.shim.call_within(method, params, bound)?;
     // Its end, or a last result; which of them is looked at below.
-    readable_until(escalated.requester.frames.socket(), Instant::now() + bound)?;
+    readable_until(escalated.requester.frames.socket(), Moment::now() + bound)?;
     expect_ended_child_stream(&mut escalated.requester)?;
     child.expect_end("the escalated child", context.patience())?;
     stage.session = others;

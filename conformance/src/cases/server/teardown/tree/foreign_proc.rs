@@ -1,6 +1,6 @@
 //! A server in a pid namespace of its own that sees the /proc of another one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::peer::wire::Received;
 use crate::spec::requirements::Role;
 use crate::stage::processes::{Kin, fork};
 use crate::stage::server::Stage;
+use crate::system::clock::Moment;
 use crate::system::launch::Launch;
 use crate::system::poll::readable_until;
 use crate::verdict::{CaseError, Verdict, violation};
@@ -54,12 +55,12 @@ fn started_or_refused(
         }
     }
     requester.send_descriptors(&[])?;
-    let deadline = Instant::now() + patience;
-    while Instant::now() < deadline {
+    let deadline = Moment::now() + patience;
+    while !deadline.is_over() {
         if let Some(child) = program.accept_within(LOOK)? {
             return Ok(Some(child));
         }
-        if readable_until(requester.frames.socket(), Instant::now())? {
+        if readable_until(requester.frames.socket(), Moment::now())? {
             // It may have started, and ended at once, which nothing has told it to.
             program.expect_no_start()?;
             return Ok(None);

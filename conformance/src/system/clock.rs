@@ -1,0 +1,66 @@
+//! The clock of patience: it goes while this process looks, so what holds up the suite, or the whole machine, uses up nobody's
+//! time.
+
+use std::ops::Add;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The most that the clock goes on between two looks at it. Who waits looks twice as often.
+pub const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
+/// When it was last looked at, and what it showed then.
+static CLOCK: Mutex<Option<(Instant, Moment)>> = Mutex::new(None);
+
+/// A moment on this clock. For deadlines; how long something took is measured with [`Instant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// Looks at the clock.
+    pub fn now() -> Moment {
+        let mut clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let shown = clock.map_or(Moment(Duration::ZERO), |(looked, shown)| {
+            shown + now.saturating_duration_since(looked).min(BETWEEN_LOOKS)
+        });
+        *clock = Some((now, shown));
+        shown
+    }
+
+    /// How long it is until this moment, 0 once it is over.
+    pub fn left(self) -> Duration {
+        self.0.saturating_sub(Moment::now().0)
+    }
+
+    /// Whether it is over.
+    pub fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, time: Duration) -> Moment {
+        Moment(self.0 + time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_nobody_looked_does_not_count() {
+        let deadline = Moment::now() + 4 * BETWEEN_LOOKS;
+        std::thread::sleep(5 * BETWEEN_LOOKS);
+        assert!(deadline.left() > 2 * BETWEEN_LOOKS, "{:?}", deadline.left());
+        for _ in 0..10 {
+            std::thread::sleep(BETWEEN_LOOKS / 2);
+            if deadline.is_over() {
+                return;
+            }
+        }
+        panic!("{:?} are left though somebody looked", deadline.left());
+    }
+}
