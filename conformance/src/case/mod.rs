@@ -57,6 +57,7 @@ impl Table {
                 requirement_of(entry.id).extension.as_deref(),
             ],
             deadline_seconds: entry.deadline_seconds,
+            by_the_clock: entry.by_the_clock,
             since: entry.since,
             file: self.file,
             run: entry.run,
@@ -71,6 +72,7 @@ pub struct Entry {
     raised: Option<Level>,
     needs: [Option<&'static str>; 2],
     deadline_seconds: u64,
+    by_the_clock: bool,
     since: &'static str,
     run: fn(&mut Context) -> Verdict,
 }
@@ -82,6 +84,7 @@ pub const fn case(id: &'static str, run: fn(&mut Context) -> Verdict) -> Entry {
         raised: None,
         needs: [None; 2],
         deadline_seconds: ORDINARY_DEADLINE_SECONDS,
+        by_the_clock: false,
         since: requirements::FIRST_VERSION,
         run,
     }
@@ -115,6 +118,15 @@ impl Entry {
         }
     }
 
+    /// The same case, which judges by a clock of the peer's that goes on while the machine stands still. A failure while the suite
+    /// was held up says nothing, so the case begins again, [`ATTEMPTS`] times in all.
+    pub const fn by_the_clock(self) -> Entry {
+        Entry {
+            by_the_clock: true,
+            ..self
+        }
+    }
+
     /// The same case, which the suite has had since that version.
     #[allow(
         dead_code,
@@ -141,6 +153,8 @@ pub struct Case {
     pub(crate) needs: [Option<&'static str>; 4],
     /// Seconds that the case may take in all, before `--timeout-scale`.
     pub deadline_seconds: u64,
+    /// Whether a failure says nothing where the suite was held up, so that the case begins again.
+    pub by_the_clock: bool,
     /// The first version of the suite that had it.
     pub since: &'static str,
     /// Its source file.
@@ -148,6 +162,9 @@ pub struct Case {
     /// The case itself.
     pub run: fn(&mut Context) -> Verdict,
 }
+
+/// How often a case that judges by a clock is begun at most.
+pub const ATTEMPTS: u32 = 4;
 
 /// Seconds that an ordinary case may take in all.
 const ORDINARY_DEADLINE_SECONDS: u64 = 30;
@@ -168,6 +185,12 @@ impl Case {
         let without_session = self.needed().any(|name| matches!(name, "exec" | "tools"));
         self.needed()
             .chain((drives_a_server && !without_session).then_some("session"))
+    }
+
+    /// How long the case may take in all, all its attempts included.
+    pub fn longest(&self, timeout_scale: f64) -> std::time::Duration {
+        let attempts = if self.by_the_clock { ATTEMPTS } else { 1 };
+        std::time::Duration::from_secs(self.deadline_seconds).mul_f64(timeout_scale) * attempts
     }
 
     /// The first version of the suite that had both the case and its requirement.

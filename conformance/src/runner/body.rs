@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use super::channel::Secret;
 use crate::case::context::{Context, Inodes};
 use crate::spec::requirements::Role;
 use crate::suite;
+use crate::system::clock;
 use crate::transcript::Transcript;
 use crate::verdict::{CaseError, Verdict, harness};
 
@@ -21,6 +23,8 @@ use crate::verdict::{CaseError, Verdict, harness};
 pub enum Event<T> {
     /// A line of the wire.
     Wire(String),
+    /// How long this process was held up, before it says that the work is over.
+    HeldUp(Duration),
     /// The work is over.
     Over(Result<T, CaseError>),
 }
@@ -46,12 +50,15 @@ pub fn run<T: Serialize>(
             }
         }
     }));
+    let held_up_before = clock::held_up();
     let outcome = catch_unwind(AssertUnwindSafe(|| work(assignment, transcript))).unwrap_or_else(|_| {
         let message = message.lock().map(|message| message.clone()).unwrap_or_default();
         Err(harness(format_args!(
             "the suite panicked, which is a bug in it: {message}"
         )))
     });
+    let held_up = clock::held_up().saturating_sub(held_up_before);
+    send(&pipe, &secret, &Event::<T>::HeldUp(held_up));
     send(&pipe, &secret, &Event::Over(outcome));
 }
 

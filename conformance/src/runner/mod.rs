@@ -61,7 +61,7 @@ pub enum Work {
 }
 
 /// What a supervisor is told, as one line on its standard input.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assignment {
     /// The case or the trial.
     pub work: Work,

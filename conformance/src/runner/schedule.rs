@@ -296,8 +296,7 @@ impl Worker {
             secret: Secret::new().context("random bytes for the case's secret")?,
         };
         let command = self.supervisor(case)?;
-        let deadline =
-            Duration::from_secs(case.deadline_seconds).mul_f64(self.options.settings.timeout_scale);
+        let deadline = case.longest(self.options.settings.timeout_scale);
         let (supervision, leash) = Supervision::start(command, &assignment, deadline).with_context(|| {
             match self.options.under.first() {
                 None => "a process for the case cannot be started".to_owned(),

@@ -11,6 +11,9 @@ pub const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 /// When it was last looked at, and what it showed then.
 static CLOCK: Mutex<Option<(Instant, Moment)>> = Mutex::new(None);
 
+/// The time that it left out.
+static HELD_UP: Mutex<Duration> = Mutex::new(Duration::ZERO);
+
 /// A moment on this clock. For deadlines; how long something took is measured with [`Instant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
@@ -21,7 +24,10 @@ impl Moment {
         let mut clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let shown = clock.map_or(Moment(Duration::ZERO), |(looked, shown)| {
-            shown + now.saturating_duration_since(looked).min(BETWEEN_LOOKS)
+            let passed = now.saturating_duration_since(looked);
+            let counted = passed.min(BETWEEN_LOOKS);
+            *HELD_UP.lock().unwrap_or_else(PoisonError::into_inner) += passed - counted;
+            shown + counted
         });
         *clock = Some((now, shown));
         shown
@@ -36,6 +42,11 @@ impl Moment {
     pub fn is_over(self) -> bool {
         self.left().is_zero()
     }
+}
+
+/// The time so far that was left out: in which this process, which waited, was held up, or in which it didn't wait.
+pub fn held_up() -> Duration {
+    *HELD_UP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Add<Duration> for Moment {
@@ -55,6 +66,7 @@ mod tests {
         let deadline = Moment::now() + 4 * BETWEEN_LOOKS;
         std::thread::sleep(5 * BETWEEN_LOOKS);
         assert!(deadline.left() > 2 * BETWEEN_LOOKS, "{:?}", deadline.left());
+        assert!(held_up() >= 4 * BETWEEN_LOOKS, "{:?}", held_up());
         for _ in 0..10 {
             std::thread::sleep(BETWEEN_LOOKS / 2);
             if deadline.is_over() {

@@ -19,10 +19,10 @@ use crate::verdict::{CaseError, Verdict};
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
-    case("approval.clock/stands-still", stands_still),
-    case("approval.clock/runs-on", runs_on),
-    case("approval.clock/what-ran-before-counts", what_ran_before_counts),
-    case("approval.clock/runs-on-after-a-withdrawal", runs_on_after_a_withdrawal),
+    case("approval.clock/stands-still", stands_still).by_the_clock(),
+    case("approval.clock/runs-on", runs_on).by_the_clock(),
+    case("approval.clock/what-ran-before-counts", what_ran_before_counts).by_the_clock(),
+    case("approval.clock/runs-on-after-a-withdrawal", runs_on_after_a_withdrawal).by_the_clock(),
 ]).needs("exec");
 
 /// Sends a request of the one-shot, about which the approver is asked.

@@ -18,13 +18,13 @@ use crate::verdict::Verdict;
 /// The cases of this file.
 #[rustfmt::skip]
 pub const CASES: Table = Table::of(Role::Server, &[
-    case("exec.timeout/shell-and-children", shell_and_children),
-    case("exec.timeout/descendants-of-the-shell", descendants_of_the_shell).at(Level::Hardened),
-    case("exec.timeout/output-so-far", output_so_far),
-    case("exec.timeout/pending-decision", pending_decision),
-    case("exec.timeout/in-time", in_time),
-    case("exec.timeout/parts-of-a-second", parts_of_a_second),
-    case("exec.timeout/none-given", none_given).within_seconds(60),
+    case("exec.timeout/shell-and-children", shell_and_children).by_the_clock(),
+    case("exec.timeout/descendants-of-the-shell", descendants_of_the_shell).by_the_clock().at(Level::Hardened),
+    case("exec.timeout/output-so-far", output_so_far).by_the_clock(),
+    case("exec.timeout/pending-decision", pending_decision).by_the_clock(),
+    case("exec.timeout/in-time", in_time).by_the_clock(),
+    case("exec.timeout/parts-of-a-second", parts_of_a_second).by_the_clock(),
+    case("exec.timeout/none-given", none_given).by_the_clock().within_seconds(60),
 ]).needs("exec");
 
 /// At the timeout the shell and its escalated child are killed, with a child of each, though all ignore SIGTERM.

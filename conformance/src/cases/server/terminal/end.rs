@@ -1,6 +1,6 @@
 //! How the end of a terminal's process is told, and when.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -12,6 +12,7 @@ use crate::spec::requirements::Role;
 use crate::stage::ending::expect_reaped;
 use crate::stage::processes::{Kin, fork};
 use crate::stage::terminal::{Host, numbered, on_both};
+use crate::system::clock::Moment;
 use crate::system::process::Ended;
 use crate::verdict::Verdict;
 
@@ -135,9 +136,9 @@ fn reaped(context: &mut Context) -> Verdict {
         let (id, mut probe) = host.open_probe(on)?;
         let pid = probe.report.pid;
         probe.send(&Order::Exit(0))?;
-        let started = Instant::now();
+        let deadline = Moment::now() + host.patience;
         host.read_to_end(&id)?;
-        expect_reaped(pid, host.patience.saturating_sub(started.elapsed()))
+        expect_reaped(pid, deadline.left())
     })?;
     host.finish()
 }
