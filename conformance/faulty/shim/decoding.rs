@@ -17,8 +17,8 @@ pub fn decoded(payload: Vec<u8>) -> Result<Request, (Malformed, Vec<u8>)> {
     let is_large = payload.len() > LARGE;
     let _alone = (is_large || broken(Fault::DecodedOneByOne)).then(|| lock(&DECODING));
     if is_large && broken(Fault::DecodedOneByOne) {
-        // As on a slower machine, so that it doesn't depend on this one how long the others wait.
-        std::thread::sleep(Duration::from_millis(300));
+        // As on a slower machine, and longer than a case of the proofs waits: what this machine has to do doesn't decide.
+        std::thread::sleep(Duration::from_secs(3));
     }
     let request = messages::request(&payload).map_err(|malformed| (malformed, payload));
     #[cfg(target_env = "gnu")]
