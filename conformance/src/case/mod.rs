@@ -151,7 +151,7 @@ pub struct Case {
     pub level: Level,
     /// What its entry, its table and its requirement need; [`Case::needed`] is all of it.
     pub(crate) needs: [Option<&'static str>; 4],
-    /// Seconds that the case may take in all, before `--timeout-scale`.
+    /// Seconds that an attempt at the case may take, before `--timeout-scale`.
     pub deadline_seconds: u64,
     /// Whether a failure says nothing where the suite was held up, so that the case begins again.
     pub by_the_clock: bool,

@@ -5,8 +5,8 @@ use std::ops::Add;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most that the clock goes on between two looks at it. Who waits looks twice as often.
-pub const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// The most that the clock goes on between two looks at it. Who waits looks twice as often: [`Moment::next_wait`].
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// When it was last looked at, and what it showed then.
 static CLOCK: Mutex<Option<(Instant, Moment)>> = Mutex::new(None);
@@ -36,6 +36,11 @@ impl Moment {
     /// How long it is until this moment, 0 once it is over.
     pub fn left(self) -> Duration {
         self.0.saturating_sub(Moment::now().0)
+    }
+
+    /// How long to wait in one go until this moment, so that the clock is looked at often enough to go on.
+    pub fn next_wait(self) -> Duration {
+        self.left().min(BETWEEN_LOOKS / 2)
     }
 
     /// Whether it is over.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::system::clock::{BETWEEN_LOOKS, Moment};
+use crate::system::clock::Moment;
 use crate::verdict::CaseError;
 
 /// Waits until `socket` can be read (or has ended); false at the deadline.
@@ -22,9 +22,14 @@ pub fn writable_until(socket: &impl AsFd, deadline: Moment) -> nix::Result<bool>
     any_until(&[socket.as_fd()], PollFlags::POLLOUT, deadline)
 }
 
+/// Waits until the pipe that `writer` writes to has no reader; false at the deadline.
+pub fn broken_until(writer: &impl AsFd, deadline: Moment) -> nix::Result<bool> {
+    any_until(&[writer.as_fd()], PollFlags::empty(), deadline)
+}
+
 fn any_until(descriptors: &[BorrowedFd<'_>], events: PollFlags, deadline: Moment) -> nix::Result<bool> {
     loop {
-        let left = deadline.left().min(BETWEEN_LOOKS / 2);
+        let left = deadline.next_wait();
         // Rounded up, so that the last wait is not a busy one.
         let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         let mut set: Vec<_> = descriptors

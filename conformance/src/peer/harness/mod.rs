@@ -30,7 +30,7 @@ use crate::case::expect;
 use crate::peer::counterpart::Counterpart;
 use crate::peer::fake_wrapper::EscalationSocket;
 use crate::peer::program::ConnectedProgram;
-use crate::system::clock::{BETWEEN_LOOKS, Moment};
+use crate::system::clock::Moment;
 use crate::system::launch::{Launch, Launched, pipe};
 use crate::system::process::Ended;
 use crate::system::quiescence::wait_for_rest;
@@ -370,14 +370,13 @@ impl Shim {
             if inbox.ended {
                 return Err("the shim closed its standard output".to_owned());
             }
-            let left = deadline.left();
-            if left.is_zero() {
+            if deadline.is_over() {
                 return Err(format!("nothing within {patience:?}"));
             }
             inbox = self
                 .shared
                 .arrived
-                .wait_timeout(inbox, left.min(BETWEEN_LOOKS / 2))
+                .wait_timeout(inbox, deadline.next_wait())
                 .map(|(inbox, _)| inbox)
                 .unwrap_or_else(|poisoned| poisoned.into_inner().0);
         }

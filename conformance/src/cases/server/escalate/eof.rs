@@ -1,10 +1,7 @@
 //! While an escalated child runs, no other process keeps its descriptors open.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::case::context::Context;
 use crate::case::expect;
@@ -19,7 +16,8 @@ use crate::stage::server::{Escalated, Stage};
 use crate::system::clock::Moment;
 use crate::system::holders::still_open;
 use crate::system::launch::pipe;
-use crate::verdict::{CaseError, Verdict};
+use crate::system::poll::broken_until;
+use crate::verdict::Verdict;
 
 /// The cases of this file.
 #[rustfmt::skip]
@@ -88,29 +86,13 @@ fn child_closes_stdin(context: &mut Context) -> Verdict {
     let handle = escalated.child.process()?;
     escalated.child.must(&Order::Close(0))?;
     expect::that(
-        broken_within(&writer, context.patience())?,
+        broken_until(&writer, Moment::now() + context.patience())?,
         "the pipe has no reader when the child has closed its standard input",
         still_open(&writer, context.patience()),
     )?;
     expect_alive(&handle, "the child")?;
     escalated.exit(0)?;
     stage.finish()
-}
-
-/// Waits until the pipe that `writer` writes to has no reader; false at the end of the patience.
-fn broken_within(writer: &File, patience: std::time::Duration) -> Result<bool, CaseError> {
-    let deadline = Moment::now() + patience;
-    loop {
-        let left = deadline.left();
-        let mut set = [PollFd::new(writer.as_fd(), PollFlags::empty())];
-        let milliseconds = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
-        match poll(&mut set, PollTimeout::from(milliseconds)) {
-            Ok(0) if left.is_zero() => return Ok(false),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// A socket in place of a pipe comes to its end of file as well.
